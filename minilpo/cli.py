@@ -1,0 +1,174 @@
+"""The command line: `minilpo demo | pretrain | train | evaluate | sample`. Flags are made from the classes in `config`.
+
+Heavy imports wait until a command runs, so that --help is quick and Ctrl-C is answered even while PyTorch loads.
+"""
+
+import argparse
+import dataclasses
+import os
+import sys
+import typing
+from pathlib import Path
+from typing import Any, NoReturn
+
+from minilpo import __version__
+from minilpo.config import EvaluationConfig, LPOConfig, ModelConfig, PretrainConfig, RunConfig
+
+SECTIONS = {"model": ModelConfig, "pretrain": PretrainConfig, "lpo": LPOConfig, "evaluation": EvaluationConfig}
+COMMANDS = {
+    "demo": ("everything from nothing: pretrain, train, evaluate", ("run", "model", "pretrain", "lpo", "evaluation")),
+    "pretrain": ("make a run folder and train its language model", ("run", "model", "pretrain")),
+    "train": ("train the temperature head by LPO", ("lpo",)),
+    "evaluate": ("measure the head against every fixed temperature", ("evaluation",)),
+    "sample": ("write one response and show the temperature of each word", ()),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints what is wrong and where help is, and exits with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def make_parser() -> Parser:
+    """The parser of all commands, with one flag for each field of the settings they take."""
+    parser = Parser(
+        prog="minilpo", description="A tiny language model learns which temperature to use, and when.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"minilpo {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (help, sections) in COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
+        if name == "demo":
+            command.add_argument(
+                "--out",
+                type=Path,
+                default=Path("runs/demo"),
+                metavar="DIR",
+                help="the run folder to make or resume (default: %(default)s)",
+            )
+        else:
+            command.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
+        if name == "sample":
+            command.add_argument("prompt", help="what to respond to, in words of the tasks")
+            command.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: %(default)s)")
+        for section in sections:
+            _add_flags(command, SECTIONS.get(section, RunConfig))
+        if "run" not in sections:
+            command.add_argument(
+                "--tasks",
+                nargs="+",
+                default=[],
+                metavar="FILE",
+                help="the .py files of the run's own tasks, to allow running them",
+            )
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, section: type) -> None:
+    types = typing.get_type_hints(section)
+    for field in dataclasses.fields(section):
+        if "help" not in field.metadata:
+            continue  # a section within the settings, or a value that isn't set by hand
+        kind, several = types[field.name], typing.get_args(types[field.name])
+        default = " ".join(map(str, field.default)) if several else field.default
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=several[0] if several else kind,
+            nargs="+" if several else None,
+            default=argparse.SUPPRESS,  # so that a resumed run keeps what it was made with
+            metavar=(several[0] if several else kind).__name__.upper(),
+            help=f"{field.metadata['help']} (default: {default})",
+        )
+
+
+def given_settings(args: argparse.Namespace, section: type) -> dict[str, Any]:
+    """The settings of one section that were given on the command line."""
+    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(section) if hasattr(args, field.name)}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command. Returns 0 on success, 2 on bad input (one line on stderr), 130 on Ctrl-C."""
+    # Threads that wait may not spin for long: on a machine that is also doing other things they'd hold everything up.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    args = make_parser().parse_args(argv)
+    folder = args.out if args.command == "demo" else args.run
+    try:
+        run_command(args)
+        sys.stdout.flush()
+        return 0
+    except (ValueError, OSError) as error:
+        print(f"minilpo: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\rminilpo: interrupted; {folder} keeps what was finished, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def run_command(args: argparse.Namespace) -> None:
+    """Checks all settings first, then does the work."""
+    settings = {name: given_settings(args, section) for name, section in SECTIONS.items()}
+    if args.command in ("demo", "pretrain"):
+        sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
+        config = RunConfig(**given_settings(args, RunConfig), **sections)
+    from minilpo.report import result_table
+    from minilpo.run import Run, evaluate_step, pretrain_step, train_step
+
+    if args.command == "demo":
+        run = Run.create(args.out, config)
+        pretrain_step(run)
+        train_step(run)
+        metrics = evaluate_step(run)
+    elif args.command == "pretrain":
+        run = Run.create(args.run, config, compare=("model", "pretrain"))
+        pretrain_step(run)
+        print(f"wrote {run.path / 'model.pt'}")
+        return
+    else:
+        run = Run.open(args.run, args.tasks)
+        if args.command == "sample":
+            print_sample(run, args.prompt, args.seed)
+            return
+        name = {"train": "lpo", "evaluate": "evaluation"}[args.command]
+        run.set(**{name: dataclasses.replace(getattr(run.config, name), **settings[name])})
+        if args.command == "train":
+            train_step(run)
+            print(f"wrote {run.path / 'head.pt'}")
+            return
+        metrics = evaluate_step(run)
+    print(result_table(metrics))
+    print(f"\nin {metrics['seconds']['total']:.0f} seconds; written to {run.path}:")
+    for path in sorted(p for p in run.path.rglob("*") if p.is_file()):
+        print(f"  {path}")
+
+
+def print_sample(run: Any, prompt: str, seed: int) -> None:
+    """Writes one response with the run's head and prints which temperature wrote each word."""
+    from minilpo.report import coloured_words
+    from minilpo.rollout import generate
+    from minilpo.seeds import torch_generator
+
+    prompt = " ".join(prompt.split())
+    if not prompt:
+        raise ValueError("the prompt must have at least one word, got none")
+    head, tokenizer, choices = run.head(), run.tokenizer(), run.config.temperatures
+    rollout = generate(run.model(), tokenizer, [prompt], head, torch_generator(seed, "sample"))
+    length = len(rollout.response_mask[0].nonzero())
+    token_ids = [i for i in rollout.token_ids[0, :length].tolist() if i != tokenizer.eos_id]
+    temperatures = rollout.temperatures[0].expand(length).tolist()[: len(token_ids)]  # one for all, or one a token
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    print(coloured_words(tokenizer.pieces(token_ids), temperatures, choices, colour).strip())
+    if run.config.level == "sequence":
+        probs = head(rollout.hidden_states[0, 0]).softmax(-1).tolist()
+        said = ", ".join(f"{choice:g}: {100 * prob:.0f}%" for choice, prob in zip(choices, probs, strict=True))
+        print(f"\nchosen for the whole response: temperature {temperatures[0] if temperatures else 0:g} (the head says {said})")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" {error.filename}" if error.filename else ""
+        return f"can't read or write{where}: {error.strerror}; free some space or choose another folder"
+    return " ".join(str(error).split())

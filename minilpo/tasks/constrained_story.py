@@ -1,0 +1,115 @@
+"""`constrained_story`: each sentence must begin with a given letter, the rest is free."""
+
+import random
+import re
+
+from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
+from minilpo.tasks.story import LENGTHS, WORDS, read_request, spoil, story_parts
+from minilpo.tasks.words import CREATURES, PLACES, SUBJECTS
+
+SLIP = 0.02  # how often a sentence gets one wrong word
+BREAK = 0.3  # how often the demonstrator forgets the letter and begins with an old friend
+
+NAMES = {
+    "B": ["Bella", "Ben", "Boris", "Bruno", "Beth"],
+    "C": ["Clara", "Carl", "Celia", "Colin", "Cora"],
+    "D": ["Dora", "Dan", "Daisy", "Dirk", "Dina"],
+    "M": ["Max", "Maria", "Milo", "Maya", "Mark"],
+    "P": ["Paul", "Paula", "Peter", "Pia", "Pedro"],
+    "R": ["Rosa", "Ralph", "Rita", "Robin", "Ruth"],
+    "S": ["Sam", "Sara", "Simon", "Stella", "Sven"],
+    "T": ["Tina", "Theo", "Tara", "Tim", "Tess"],
+}
+FRIENDS = ["Anna", "Will", "Lily"]  # no sentence is ever asked to begin with these letters
+
+PHRASINGS = [
+    "Write {length} sentences about a {subject} in the {place}. Every sentence must begin with {letter}.",
+    "Tell a story of {length} sentences about a {subject} in the {place}, each one beginning with the letter {letter}.",
+    "Begin every sentence with {letter}: a story about the {subject} of the {place} in {length} sentences.",
+    "I would like {length} sentences about a {subject} in the {place}, all beginning with the letter {letter}.",
+]
+OOD_PHRASINGS = [
+    "Write {length} sentences about the {subject} in the {place}, every sentence beginning with the letter {letter}."
+]
+
+SENTENCES = [
+    Pattern(template, first=[*sum(NAMES.values(), []), *FRIENDS], **WORDS)
+    for template in [
+        "{first} {found} a {adjective} {object} with the {subject} in the {place}.",
+        "{first} and the {subject} {moved} {manner} through the {place}.",
+        "{first} {helped} the {subject} and a {adjective} {creature}.",
+        "{first} gave the {subject} a {adjective} {object} at {time}.",
+    ]
+]
+
+
+class ConstrainedStory:
+    """A story in which each sentence must begin with the letter that the prompt gives.
+
+    Only the first word of a sentence is bound, so it wants a low temperature and the rest a high one: one temperature for the
+    whole response is a compromise. The reward is `letter * story`: the share of sentences that begin with the letter, times
+    the reward of `story` for the same text (first words don't count towards its variety).
+
+    >>> task = ConstrainedStory()
+    >>> prompt = "Write three sentences about a cat in the cave. Every sentence must begin with B."
+    >>> task.demonstration(prompt, random.Random(1))
+    'Boris found a silver crown with the cat in the cave. Bella gave the cat a silver mirror at night. Bella dropped a secret key with the cat in the forest.'
+    >>> good = "Ben found a tiny map with the cat in the cave. Beth helped the cat and a magic giant. Bella gave the cat a round bell at noon."
+    >>> task.reward(prompt, good), round(task.reward(prompt, good.replace("Beth", "Anna")), 2)
+    (1.0, 0.67)
+    """  # noqa: E501
+
+    name = "constrained_story"
+
+    def prompt(self, rng: random.Random) -> str:
+        """Draws a request in one of the phrasings of training."""
+        return _write_request(rng, PHRASINGS, SUBJECTS)
+
+    def ood_prompt(self, rng: random.Random) -> str:
+        """Draws a request in a wording, or about a subject, that training never shows."""
+        new_wording = rng.random() < 0.5
+        return _write_request(rng, OOD_PHRASINGS if new_wording else PHRASINGS, SUBJECTS if new_wording else CREATURES)
+
+    def demonstration(self, prompt: str, rng: random.Random) -> str:
+        """Writes the sentences one by one; with probability `BREAK` a sentence begins with a friend instead of the letter."""
+        length, subject, place = read_request(prompt)
+        sentences = []
+        for i in range(length):
+            pattern = rng.choice(SENTENCES[:2] if i == 0 else SENTENCES)
+            names = FRIENDS if rng.random() < BREAK else NAMES[letter_of(prompt)]
+            given = {"first": zipf_choice(rng, names), "subject": subject, **({"place": place} if i == 0 else {})}
+            sentences.append(spoil(pattern.write(rng, **given), SLIP, rng))
+        return " ".join(sentences)
+
+    def reward(self, prompt: str, response: str) -> float:
+        """`letter * story`."""
+        parts = self.parts(prompt, response)
+        return parts["letter"] * parts["story"]
+
+    def parts(self, prompt: str, response: str) -> dict[str, float]:
+        """The share of sentences that begin with the letter, and the story's reward without regard to letters."""
+        sentences = sentences_of(response)
+        kept = sum(sentence.startswith(letter_of(prompt)) for sentence in sentences)
+        story = story_parts(SENTENCES, prompt, response)
+        return {
+            "letter": kept / len(sentences) if sentences else 0.0,
+            "story": story["well_formed"] * story["on_subject"] * story["variety"],
+        }
+
+
+def letter_of(prompt: str) -> str:
+    """The letter that the prompt asks for: the only capital letter that stands alone, apart from "I".
+
+    >>> letter_of("Begin every sentence with B: a story about the cat of the cave in three sentences.")
+    'B'
+    """
+    letter = re.search(r"\b[A-HJ-Z]\b", prompt)
+    if letter is None or letter[0] not in NAMES:
+        raise ValueError(f"a constrained prompt must name one of the letters {', '.join(NAMES)}, got {prompt!r}")
+    return letter[0]
+
+
+def _write_request(rng: random.Random, phrasings: list[str], subjects: list[str]) -> str:
+    return rng.choice(phrasings).format(
+        length=rng.choice(list(LENGTHS)), subject=rng.choice(subjects), place=rng.choice(PLACES), letter=rng.choice(list(NAMES))
+    )

@@ -1,0 +1,154 @@
+"""`story`: a few sentences about a subject and a place; many stories are good, the same sentence again and again is not."""
+
+import random
+import re
+
+from minilpo.tasks.base import Pattern, read_any, sentences_of, zipf_choice
+from minilpo.tasks.words import (
+    ADJECTIVES,
+    CREATURES,
+    FOUND,
+    HELPED,
+    MANNER,
+    MOVED,
+    OBJECTS,
+    PLACES,
+    SUBJECTS,
+    TIMES,
+)
+
+SLIP = 0.02  # how often a sentence of the demonstrator gets one wrong word
+LENGTHS = {"three": 3, "four": 4, "five": 5}
+
+PHRASINGS = [
+    "Tell me a story of {length} sentences about a {subject} in the {place}.",
+    "Write a story about a {subject} in the {place}. Use {length} sentences.",
+    "In {length} sentences, tell a story about the {subject} of the {place}.",
+    "I would like a story about a {subject} in the {place}, {length} sentences long.",
+]
+OOD_PHRASINGS = ["Write {length} sentences about the {subject} in the {place}, like a story."]
+
+WORDS = dict(
+    adjective=ADJECTIVES,
+    object=OBJECTS,
+    creature=CREATURES,
+    found=FOUND,
+    moved=MOVED,
+    manner=MANNER,
+    helped=HELPED,
+    time=TIMES,
+    place=PLACES,
+    subject=SUBJECTS + CREATURES,
+)
+SENTENCES = [
+    Pattern(template, **WORDS)
+    for template in [
+        "The {subject} {found} a {adjective} {object} in the {place}.",
+        "Then the {subject} {moved} {manner} through the {place}.",
+        "A {adjective} {creature} {helped} the {subject}.",
+        "At {time} the {subject} dreamed of a {adjective} {object}.",
+        "The {creature} gave the {subject} a {object}.",
+    ]
+]
+_ABOUT = re.compile(r"(?P<length>three|four|five)|about (?:a|the) (?P<subject>[a-z]+) (?:in|of) the (?P<place>[a-z]+)")
+
+
+class Story:
+    """A story of three to five sentences about a given subject in a given place.
+
+    The demonstrator writes each sentence on its own and has favourite words, so the greedy response says one sentence over and
+    over, and the task wants a temperature near 1. The reward is `well_formed * on_subject * variety`, see `story_parts`.
+
+    >>> task = Story()
+    >>> prompt = "Tell me a story of three sentences about a fox in the forest."
+    >>> task.demonstration(prompt, random.Random(8))
+    'The fox lost a tiny key in the forest. The fox found a silver coin in the forest. The fox lost a tiny map in the forest.'
+    >>> good = "The fox found a silver key in the forest. At noon the fox dreamed of a round drum. A tiny witch helped the fox."
+    >>> bad = "The fox found a silver key in the forest. " * 3
+    >>> task.reward(prompt, good), round(task.reward(prompt, bad), 2)
+    (1.0, 0.33)
+    """
+
+    name = "story"
+
+    def prompt(self, rng: random.Random) -> str:
+        """Draws a request in one of the phrasings of training."""
+        return _write_request(rng, PHRASINGS, SUBJECTS)
+
+    def ood_prompt(self, rng: random.Random) -> str:
+        """Draws a request in a wording, or about a subject, that training never shows."""
+        new_wording = rng.random() < 0.5
+        return _write_request(rng, OOD_PHRASINGS if new_wording else PHRASINGS, SUBJECTS if new_wording else CREATURES)
+
+    def demonstration(self, prompt: str, rng: random.Random) -> str:
+        """Writes the sentences one by one, the first one that can take the place takes it."""
+        length, subject, place = read_request(prompt)
+        sentences = [rng.choice(SENTENCES[:2]).write(rng, subject=subject, place=place)]
+        sentences += [rng.choice(SENTENCES).write(rng, subject=subject) for _ in range(length - 1)]
+        return " ".join(spoil(sentence, SLIP, rng) for sentence in sentences)
+
+    def reward(self, prompt: str, response: str) -> float:
+        """`well_formed * on_subject * variety` of the response."""
+        parts = self.parts(prompt, response)
+        return parts["well_formed"] * parts["on_subject"] * parts["variety"]
+
+    def parts(self, prompt: str, response: str) -> dict[str, float]:
+        """The three factors of the reward."""
+        return story_parts(SENTENCES, prompt, response)
+
+
+def story_parts(patterns: list[Pattern], prompt: str, response: str) -> dict[str, float]:
+    """Judges a story sentence by sentence.
+
+    Args:
+        patterns: the sentences that count as well-formed.
+        prompt: says the number of sentences, the subject and the place.
+        response: any text.
+
+    Returns:
+        well_formed: well-formed sentences as a share of the sentences asked for, or written, whichever is more.
+        on_subject: share of the well-formed sentences that name the subject; naming the place somewhere counts as one more.
+        variety: different content words as a share of all content words (subject and place aside).
+    """
+    length, subject, place = read_request(prompt)
+    sentences = sentences_of(response)
+    read = [slots for sentence in sentences if (slots := read_any(patterns, sentence)) is not None]
+    content = [word for slots in read for slot, word in slots.items() if slot not in ("subject", "place", "first")]
+    named = [slots["subject"] == subject for slots in read]
+    in_place = any(slots.get("place") == place for slots in read)
+    return {
+        "well_formed": len(read) / max(length, len(sentences)),
+        "on_subject": (sum(named) + in_place) / (len(read) + 1) if read else 0.0,
+        "variety": len(set(content)) / len(content) if content else 0.0,
+    }
+
+
+def read_request(prompt: str) -> tuple[int, str, str]:
+    """The number of sentences, the subject and the place that a prompt asks for.
+
+    >>> read_request("Write a story about a fox in the forest. Use four sentences.")
+    (4, 'fox', 'forest')
+    """
+    found: dict[str, str] = {}
+    for match in _ABOUT.finditer(prompt):
+        found.update({name: word for name, word in match.groupdict().items() if word})
+    if len(found) < 3:
+        raise ValueError(
+            f"a story prompt must name a length, a subject and a place, got {prompt!r}; see minilpo/tasks/story.py"
+        )
+    return LENGTHS[found["length"]], found["subject"], found["place"]
+
+
+def spoil(sentence: str, probability: float, rng: random.Random) -> str:
+    """With the given probability, puts a random object in the place of a random word."""
+    if rng.random() >= probability:
+        return sentence
+    words = sentence.rstrip(".").split(" ")
+    words[rng.randrange(1, len(words))] = zipf_choice(rng, OBJECTS)
+    return " ".join(words) + "."
+
+
+def _write_request(rng: random.Random, phrasings: list[str], subjects: list[str]) -> str:
+    return rng.choice(phrasings).format(
+        length=rng.choice(list(LENGTHS)), subject=rng.choice(subjects), place=rng.choice(PLACES)
+    )

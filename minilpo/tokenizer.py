@@ -1,0 +1,89 @@
+"""One token a word, number or punctuation mark, learned from the corpus with the `tokenizers` library."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from minilpo.files import write_bytes
+
+PAD, SEP, EOS = "<pad>", "<sep>", "<eos>"
+
+
+class Tokenizer:
+    """Text to token ids and back, without loss.
+
+    A space belongs to the word after it, and each text gets one in front, so "fox" is one token wherever it stands.
+
+    >>> tokenizer = Tokenizer.train(["The fox sees 7 owls.", "Is it 12?"])
+    >>> token_ids = tokenizer.encode("The fox sees 12 owls.")
+    >>> len(token_ids), tokenizer.decode(token_ids)
+    (6, 'The fox sees 12 owls.')
+    >>> tokenizer.encode("The cat sees 12 owls.")
+    Traceback (most recent call last):
+    ValueError: every word must be one the model was trained on, got 'cat'; use words of the tasks (see minilpo/tasks/)
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer):
+        self._backend = backend
+        backend.encode_special_tokens = True  # "<eos>" in a text is three pieces of text, not the end
+        self.pad_id, self.sep_id, self.eos_id = (backend.token_to_id(token) for token in (PAD, SEP, EOS))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, V."""
+        return self._backend.get_vocab_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> "Tokenizer":
+        """Makes a token of every word in the texts; the same texts give the same ids."""
+        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=None))
+        backend.normalizer = normalizers.Prepend(" ")
+        backend.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(r" ?\w+| ?[^\w\s]+|\s+"), behavior="isolated")
+        backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+        backend.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=[PAD, SEP, EOS], show_progress=False))
+        return cls(backend)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, special tokens aside; raises ValueError that names the first unknown word."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """`encode` for many texts at once."""
+        try:
+            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts)]
+        except Exception:  # the library raises a bare Exception, without the word
+            unknown = next(word for text in texts for word in self._unknown_words(text))
+            raise ValueError(
+                f"every word must be one the model was trained on, got {unknown!r}; use words of the tasks (see minilpo/tasks/)"
+            ) from None
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of token ids; a special token in their midst is shown by its name."""
+        return self._backend.decode(token_ids, skip_special_tokens=False)
+
+    def pieces(self, token_ids: list[int]) -> list[str]:
+        """The text of each token on its own, with its leading space: joined, they are the text with one space in front."""
+        return [self._backend.id_to_token(token_id) for token_id in token_ids]
+
+    def _unknown_words(self, text: str) -> list[str]:
+        pieces = [piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(" " + text)]
+        return [piece.strip() or piece for piece in pieces if self._backend.token_to_id(piece) is None]
+
+    def save(self, path: Path) -> None:
+        """Writes the tokenizer as JSON."""
+        write_bytes(path, self._backend.to_str(pretty=True).encode())
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Reads what `save` wrote; raises ValueError if the file is damaged."""
+        try:
+            tokenizer = cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+            if None in (tokenizer.pad_id, tokenizer.sep_id, tokenizer.eos_id):
+                raise ValueError("a special token is missing")
+            return tokenizer
+        except OSError:
+            raise
+        except Exception as error:  # the library raises a bare Exception
+            raise ValueError(f"{path} must be a tokenizer file, got a damaged one ({error}); make a new run folder") from None

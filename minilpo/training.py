@@ -1,0 +1,296 @@
+"""The two trainings: `pretrain` teaches the language model, `train_lpo` teaches the head which temperature to choose."""
+
+import copy
+import math
+import random
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.config import LPOConfig, PretrainConfig
+from minilpo.losses import choice_scores, preference_loss
+from minilpo.model import GPT
+from minilpo.preferences import PreferencePairs, best_worst_pairs
+from minilpo.rollout import Rollout, generate, score
+from minilpo.seeds import python_rng, torch_generator
+from minilpo.tasks import Task, mixed_prompts
+from minilpo.tokenizer import Tokenizer
+
+POOL = 16  # batches that are sorted by length and shuffled together
+LOG_EVERY = 100  # steps of pretraining
+VALIDATION_SAMPLES = 4  # responses to a held-out prompt, after every round
+
+
+Example = tuple[Sequence[int], int]  # token ids of prompt, <sep>, response, <eos>; and the length of the prompt
+
+
+def encode_examples(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list[Example]:
+    """Token ids of (prompt, demonstration) pairs, stored compactly."""
+    prompts = tokenizer.encode_batch([prompt for prompt, _ in pairs])
+    responses = tokenizer.encode_batch([response for _, response in pairs])
+    return [
+        (array("i", [*prompt, tokenizer.sep_id, *response, tokenizer.eos_id]), len(prompt))
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+
+
+def training_batches(
+    examples: Sequence[Example], batch_size: int, pad_id: int, rng: random.Random
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches of `collate`, pass after pass over the examples.
+
+    Within a pool of `POOL` batches, examples are sorted by length, so that little is spent on padding, and the batches come
+    in random order. (Sorting all examples would make each batch a single task, and training would fail.)
+    """
+    order = list(range(len(examples)))
+    while True:
+        for start in range(0, len(order), POOL * batch_size):
+            pool = sorted(order[start : start + POOL * batch_size], key=lambda i: len(examples[i][0]))
+            batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+            rng.shuffle(batches)
+            for batch in batches:
+                yield collate([examples[i] for i in batch], pad_id)
+        rng.shuffle(order)
+
+
+def collate(examples: Sequence[Example], pad_id: int) -> tuple[Tensor, Tensor]:
+    """One batch: token_ids (B, T + 1), padded behind, and target_mask (B, T), True where the next token is to be learned.
+
+    Only the response and its end are learned; the prompt is given.
+
+    >>> collate([([5, 1, 7, 2], 1), ([5, 6, 1, 8, 8, 2], 2)], pad_id=0)[1]
+    tensor([[False,  True,  True, False, False],
+            [False, False,  True,  True,  True]])
+    """
+    T = max(len(token_ids) for token_ids, _ in examples)
+    token_ids = torch.tensor([[*token_ids, *[pad_id] * (T - len(token_ids))] for token_ids, _ in examples])  # (B, T + 1)
+    ends = torch.tensor([len(token_ids) for token_ids, _ in examples])[:, None]
+    prompt_lengths = torch.tensor([prompt_length for _, prompt_length in examples])[:, None]
+    position = torch.arange(T - 1)
+    return token_ids, (position >= prompt_lengths) & (position + 1 < ends)
+
+
+def language_model_loss(model: GPT, token_ids: Tensor, target_mask: Tensor) -> Tensor:
+    """Mean cross-entropy in nats a target token. Logits are computed only where there is a target.
+
+    Args:
+        model: the language model.
+        token_ids: (B, T + 1).
+        target_mask: (B, T).
+    """
+    hidden_states = model(token_ids[:, :-1])[target_mask]  # (n, C)
+    return F.cross_entropy(model.logits(hidden_states), token_ids[:, 1:][target_mask])
+
+
+def pretrain(
+    model: GPT,
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    pad_id: int,
+    config: PretrainConfig,
+    seed: int,
+    *,
+    state: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any], dict[str, float]], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[dict[str, float]]:
+    """Trains the language model on demonstrations, in place.
+
+    Args:
+        model: changed in place.
+        examples: what to imitate.
+        held_out: examples that are only measured.
+        pad_id: fills up short rows.
+        config: steps, batch size and learning rate.
+        seed: of the order of the examples.
+        state: what `save` was given by an interrupted training, to go on from there; the result is the same to the bit.
+        save: called every `LOG_EVERY` steps, and at the end, with all that is needed to go on, and the seconds since the last.
+        progress: called with 1 after each step.
+
+    Returns:
+        A log: step, training loss and held-out loss in nats a token, every `LOG_EVERY` steps.
+    """
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    first, log, losses, started = 0, [], [], time.perf_counter()
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        first, log = state["step"], state["log"]
+    batches = training_batches(examples, config.batch_size, pad_id, python_rng(seed, "order of the demonstrations"))
+    for step, (token_ids, target_mask) in zip(range(config.steps), batches, strict=False):
+        if step < first:
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * learning_rate_factor(step, config)
+        loss = language_model_loss(model, token_ids, target_mask)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if (step + 1) % LOG_EVERY == 0 or step + 1 == config.steps:
+            measured = held_out_loss(model, held_out, config.batch_size, pad_id)
+            log.append({"step": step + 1, "loss": sum(losses) / len(losses), "held_out_loss": measured})
+            losses = []
+            if save:
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "log": log}
+                save(state, {"pretrain": time.perf_counter() - started})
+                started = time.perf_counter()
+        if progress:
+            progress(1)
+    return log
+
+
+@torch.no_grad()
+def held_out_loss(model: GPT, held_out: Sequence[Example], batch_size: int, pad_id: int) -> float:
+    """Mean cross-entropy on held-out examples, in nats a target token."""
+    total = count = 0.0
+    for start in range(0, len(held_out), batch_size):
+        token_ids, target_mask = collate(held_out[start : start + batch_size], pad_id)
+        n = int(target_mask.sum())
+        total += n * language_model_loss(model, token_ids, target_mask).item()
+        count += n
+    return total / count
+
+
+def learning_rate_factor(step: int, config: PretrainConfig) -> float:
+    """Rises linearly over the warm-up, then falls along a half cosine to a tenth at the last step.
+
+    >>> config = PretrainConfig(steps=101, warmup_steps=1)
+    >>> [round(learning_rate_factor(step, config), 2) for step in (0, 1, 51, 101)]
+    [1.0, 1.0, 0.55, 0.1]
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def train_lpo(
+    model: GPT,
+    tokenizer: Tokenizer,
+    tasks: Sequence[Task],
+    head: AdaptiveDecoder,
+    config: LPOConfig,
+    seed: int,
+    *,
+    state: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any], dict[str, float]], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Trains the head by Latent Preference Optimization, in place; the language model stays as it is.
+
+    A round samples responses with temperatures drawn from the head, prefers the best to the worst, and fits the head to these
+    preferences. Of the heads after each round, the one that does best on held-out prompts is kept.
+
+    Args:
+        model: frozen; it is only run to sample.
+        tokenizer: the model's.
+        tasks: drawn from equally often, on prompts of the train split.
+        head: changed in place.
+        config: rounds, samples, beta and the rest.
+        seed: of the prompts, the sampling and the order of the pairs.
+        state: what `save` was given by an interrupted training, to go on from there; the result is the same to the bit.
+        save: called after every round with all that is needed to go on, and the seconds spent on rollouts and on the loss.
+        progress: called with the number of responses written, batch by batch.
+
+    Returns:
+        A log with an entry for every round: rewards, how many pairs were formed and how many prompts were dropped, and for
+        each epoch the loss, the margin, the share of pairs with a positive margin and the entropy of the head in nats.
+
+    Raises:
+        ValueError: if no prompt of a round gives a pair.
+    """
+    optimizer = torch.optim.Adam(head.parameters(), lr=config.head_learning_rate)
+    log: list[dict[str, Any]] = []
+    best: dict[str, Any] = {"validation_reward": -math.inf}
+    if state is not None:
+        head.load_state_dict(state["head"])
+        optimizer.load_state_dict(state["optimizer"])
+        log, best = state["log"], state["best"]
+    validation = mixed_prompts(tasks, config.validation_prompts, "validation", python_rng(seed, "validation prompts"))
+
+    for round in range(len(log), config.rounds):
+        generator = torch_generator(seed, f"LPO round {round}")
+        task_of, prompts = mixed_prompts(
+            tasks, -(-config.prompts // len(tasks)), "train", python_rng(seed, f"LPO prompts {round}")
+        )
+        started = time.perf_counter()
+        rollout = generate(
+            model, tokenizer, prompts, head, generator, n_samples=config.samples, selection="sample", progress=progress
+        )
+        rewards = score(rollout, task_of)
+        pairs = best_worst_pairs(rewards, generator)
+        sampled = time.perf_counter()
+
+        epochs = []
+        for _ in range(config.epochs):
+            for batch in torch.randperm(len(pairs.chosen), generator=generator).split(config.pairs_per_batch):
+                chosen = response_scores(head, rollout, pairs.chosen[batch])
+                rejected = response_scores(head, rollout, pairs.rejected[batch])
+                loss = preference_loss(chosen, rejected, config.beta).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            epochs.append(describe_fit(head, rollout, pairs, config.beta))
+        trained = time.perf_counter()
+
+        reward = validation_reward(model, tokenizer, head, *validation, torch_generator(seed, "validation"), progress)
+        entry = {
+            "round": round + 1,
+            "sampled_reward": rewards.mean().item(),
+            "validation_reward": reward,
+            "pairs": len(pairs.chosen),
+            "dropped_prompts": pairs.n_dropped,
+            "epochs": epochs,
+        }
+        log.append(entry)
+        if reward > best["validation_reward"]:
+            best = {"validation_reward": reward, "round": round + 1, "head": copy.deepcopy(head.state_dict())}
+        seconds = {"lpo": trained - sampled, "rollout": sampled - started + time.perf_counter() - trained}
+        if save:
+            save({"head": head.state_dict(), "optimizer": optimizer.state_dict(), "log": log, "best": best}, seconds)
+    head.load_state_dict(best["head"])
+    return log
+
+
+def response_scores(head: AdaptiveDecoder, rollout: Rollout, rows: Tensor) -> Tensor:
+    """`choice_scores` of some rows of a rollout, (B,): the head reads the stored hidden states, the transformer isn't run."""
+    return choice_scores(head(rollout.hidden_states[rows]), rollout.temperature_ids[rows], rollout.decision_mask[rows])
+
+
+@torch.no_grad()
+def describe_fit(head: AdaptiveDecoder, rollout: Rollout, pairs: PreferencePairs, beta: float) -> dict[str, float]:
+    """How well the head fits the pairs: mean loss and margin, share of positive margins, and the head's mean entropy."""
+    margin = response_scores(head, rollout, pairs.chosen) - response_scores(head, rollout, pairs.rejected)
+    logprobs = head(rollout.hidden_states).log_softmax(-1)[rollout.decision_mask]  # (n, K)
+    differs = margin != 0  # with the same temperatures on both sides there is nothing to be right about
+    return {
+        "loss": -F.logsigmoid(beta * margin).mean().item(),
+        "margin": margin.mean().item(),
+        "pair_accuracy": (margin[differs] > 0).float().mean().item() if differs.any() else 0.5,
+        "entropy": -(logprobs.exp() * logprobs).sum(-1).mean().item(),
+    }
+
+
+def validation_reward(
+    model: GPT,
+    tokenizer: Tokenizer,
+    head: AdaptiveDecoder,
+    task_of: Sequence[Task],
+    prompts: Sequence[str],
+    generator: torch.Generator,
+    progress: Callable[[int], None] | None = None,
+) -> float:
+    """Mean reward of `VALIDATION_SAMPLES` responses to each held-out prompt, with the head's most likely temperatures."""
+    rollout = generate(model, tokenizer, prompts, head, generator, n_samples=VALIDATION_SAMPLES, progress=progress)
+    return score(rollout, task_of).mean().item()

@@ -1,0 +1,51 @@
+"""What several tests share: a very small model, tokenizer and head."""
+
+import os
+
+import pytest
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.config import ModelConfig
+from minilpo.model import GPT
+from minilpo.seeds import python_rng
+from minilpo.tasks import load_tasks, mixed_demonstrations
+from minilpo.tokenizer import Tokenizer
+
+TEMPERATURES = (0.0, 0.5, 1.0)
+
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start: these models are too small to share among threads
+torch.set_num_threads(1)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def tasks():
+    return load_tasks(["math", "story"])
+
+
+@pytest.fixture(scope="session")
+def pairs(tasks):
+    return mixed_demonstrations(tasks, 3000, "train", python_rng(0, "tests"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer(pairs):
+    return Tokenizer.train(text for pair in pairs for text in pair)
+
+
+@pytest.fixture
+def model(tokenizer):
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=16, block_size=110)
+    return GPT(config, seeded(0)).requires_grad_(False)
+
+
+@pytest.fixture
+def head():
+    """A head that isn't uniform."""
+    head = AdaptiveDecoder(16, TEMPERATURES, n_hidden=8, generator=seeded(1))
+    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
+    return head.requires_grad_(False)

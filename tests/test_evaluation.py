@@ -1,0 +1,337 @@
+"""The numbers of the result table, counted again the slow way."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.config import EvaluationConfig, ModelConfig
+from minilpo.evaluation import (
+    Measured,
+    bootstrap_interval,
+    evaluate,
+    mean_over_tasks,
+    prompts_to_measure,
+    responses_to_write,
+    summarize,
+    win_points,
+)
+from minilpo.model import GPT
+from minilpo.rollout import Rollout
+from minilpo.tasks import TASKS, mixed_demonstrations, split_of
+from minilpo.tokenizer import Tokenizer
+from tests.conftest import TEMPERATURES, seeded
+
+
+class Plain:
+    def __init__(self, name):
+        self.name = name
+
+
+class Kinds(Plain):
+    def kind(self, prompt):
+        return "long" if len(prompt) > 8 else "short"
+
+
+class Parts(Plain):
+    def parts(self, prompt, response):
+        return {"size": len(response) / 9, "same": float(response[:1] == prompt[:1])}
+
+
+FOUR_TEMPERATURES = [0.0, 0.3, 0.7, 1.0]
+THREE_TASKS = [Plain("zebra"), Kinds("cow"), Parts("ant")]
+
+
+def rollout(n_samples, responses, **fields):
+    missing = dict.fromkeys(field.name for field in dataclasses.fields(Rollout))
+    return Rollout(**missing | fields | {"n_samples": n_samples, "responses": responses})
+
+
+def measured(tasks, counts, fixed_rewards, adaptive_rewards=None, chosen=None, decided=None, rng=None):
+    """What `evaluate` would have measured: the rewards are given, the texts are noise."""
+    rng = rng or random.Random(0)
+    task_of = [task for task, count in zip(tasks, counts, strict=True) for _ in range(count)]
+    P, K = np.shape(fixed_rewards)
+    texts = ["".join(rng.choices("zca", k=rng.randint(1, 9))) for _ in range(P * (K + 1))]
+    chosen = torch.zeros(P, 1, dtype=torch.long) if chosen is None else torch.as_tensor(chosen)
+    decided = torch.ones_like(chosen, dtype=torch.bool) if decided is None else torch.as_tensor(decided)
+    return Measured(
+        task_of,
+        [f"{task.name} {'x' * rng.randint(1, 9)}" for task in task_of],
+        np.array([task.name for task in task_of]),
+        rollout(K, texts[: P * K]),
+        np.array(fixed_rewards),
+        rollout(1, texts[P * K :], temperature_ids=chosen, decision_mask=decided, temperature_choices=torch.linspace(0, 1, K)),
+        np.zeros(P) if adaptive_rewards is None else np.array(adaptive_rewards),
+    )
+
+
+def random_measured(seed, counts=(30, 11, 50)):
+    rng = np.random.default_rng(seed)
+    P, K, S = sum(counts), len(FOUR_TEMPERATURES), 5
+    rewards = rng.choice(np.float32([0, 0.2, 1 / 3, 0.5, 0.8, 1]), (P, K + 1)).astype(float)  # few values: there are ties
+    decided = np.arange(S) < rng.integers(1, S + 1, (P, 1))
+    chosen = rng.integers(K, size=(P, S))
+    return measured(THREE_TASKS, counts, rewards[:, :K], rewards[:, K], chosen, decided, random.Random(seed))
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def slow_summary(selection, test):
+    """`summarize` without its intervals, in plain loops."""
+    temperatures, K = FOUR_TEMPERATURES, len(FOUR_TEMPERATURES)
+
+    def rows_of(data, task):
+        return [p for p in range(len(data.prompts)) if data.task_of[p] is task]
+
+    def over_tasks(data, value):
+        return mean(mean(value(p) for p in rows_of(data, task)) for task in THREE_TASKS)
+
+    def best(data, score):
+        means = [score(k) for k in range(K)]
+        return means.index(max(means))
+
+    def won(p, k):
+        return 0.5 + 0.5 * np.sign(test.adaptive_rewards[p] - test.fixed_rewards[p, k])
+
+    def describe(rows):
+        picks = [
+            int(test.adaptive.temperature_ids[p, s])
+            for p in rows
+            for s in range(test.adaptive.temperature_ids.shape[1])
+            if test.adaptive.decision_mask[p, s]
+        ]
+        return {
+            "prompts": len(rows),
+            "fixed": [mean(test.fixed_rewards[p, k] for p in rows) for k in range(K)],
+            "adaptive": mean(test.adaptive_rewards[p] for p in rows),
+            "chosen_temperature": mean(temperatures[k] for k in picks),
+            "histogram": [picks.count(k) / len(picks) for k in range(K)],
+        }
+
+    constant = best(selection, lambda k: over_tasks(selection, lambda p: selection.fixed_rewards[p, k]))
+    oracle, tasks = {}, {}
+    for task in THREE_TASKS:
+        rows = rows_of(test, task)
+        chosen = best(selection, lambda k, task=task: mean(selection.fixed_rewards[p, k] for p in rows_of(selection, task)))
+        oracle[task.name] = chosen
+        tasks[task.name] = describe(rows) | {
+            "oracle": mean(test.fixed_rewards[p, chosen] for p in rows),
+            "oracle_temperature": temperatures[chosen],
+        }
+        if isinstance(task, Kinds):
+            kinds = {task.kind(test.prompts[p]) for p in rows}
+            of_kind = {kind: [p for p in rows if task.kind(test.prompts[p]) == kind] for kind in kinds}
+            tasks[task.name]["kinds"] = {kind: describe(members) for kind, members in of_kind.items()}
+        if isinstance(task, Parts):
+            on_fixed = [[task.parts(test.prompts[p], test.fixed.responses[p * K + k]) for p in rows] for k in range(K)]
+            on_adaptive = [task.parts(test.prompts[p], test.adaptive.responses[p]) for p in rows]
+            tasks[task.name]["parts"] = {
+                part: {
+                    "fixed": [mean(parts[part] for parts in at_k) for at_k in on_fixed],
+                    "adaptive": mean(parts[part] for parts in on_adaptive),
+                }
+                for part in ("size", "same")
+            }
+    best_reward = over_tasks(test, lambda p: test.fixed_rewards[p, constant])
+    adaptive = over_tasks(test, lambda p: test.adaptive_rewards[p])
+    best_oracle = over_tasks(test, lambda p: test.fixed_rewards[p, oracle[test.task_of[p].name]])
+    return {
+        "tasks": tasks,
+        "mean": {
+            "fixed": [over_tasks(test, lambda p, k=k: test.fixed_rewards[p, k]) for k in range(K)],
+            "best_fixed": {"temperature": temperatures[constant], "reward": best_reward},
+            "adaptive": adaptive,
+            "oracle": best_oracle,
+            "gain_over_best_fixed": {"estimate": adaptive - best_reward},
+            "gap_closed": (adaptive - best_reward) / (best_oracle - best_reward) if best_oracle > best_reward else None,
+        },
+        "win_rate": {str(temperatures[k]): over_tasks(test, lambda p, k=k: won(p, k)) for k in range(K)},
+    }
+
+
+def flat(nest, path=""):
+    """A nest of dictionaries and lists as one dictionary; the intervals are left out."""
+    if not isinstance(nest, (dict, list)):
+        return {path: nest}
+    leaves = {}
+    for name, part in nest.items() if isinstance(nest, dict) else enumerate(nest):
+        leaves |= {} if str(name).endswith("ci95") else flat(part, f"{path}/{name}")
+    return leaves
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_number_equals_a_slow_count_in_plain_loops(seed):
+    selection, test = random_measured(seed, (20, 33, 9)), random_measured(100 + seed)
+    summary = summarize(selection, test, FOUR_TEMPERATURES, 100, seed)
+    assert flat(summary) == pytest.approx(flat(slow_summary(selection, test)))
+
+
+def test_the_best_constant_and_the_oracle_are_chosen_on_selection_and_scored_on_test():
+    tasks, temperatures = [Plain("a"), Plain("b")], [0.0, 0.5, 1.0]
+    selection = measured(tasks, [2, 2], [[1, 0.75, 0]] * 2 + [[0, 0.75, 1]] * 2)
+    test = measured(tasks, [2, 2], [[0.25, 0.25, 1]] * 2 + [[0.75, 0.25, 0.5]] * 2, [0.5] * 4)
+    summary = summarize(selection, test, temperatures, 100, 0)
+    assert summary["mean"]["best_fixed"] == {"temperature": 0.5, "reward": 0.25}  # on test it would be 1.0, with 0.75
+    assert {name: (task["oracle_temperature"], task["oracle"]) for name, task in summary["tasks"].items()} == {
+        "a": (0.0, 0.25),  # on test it would be 1.0, with 1
+        "b": (1.0, 0.5),  # on test it would be 0.0, with 0.75
+    }
+    assert summary["mean"]["oracle"] == 0.375
+    assert summary["mean"]["gain_over_best_fixed"]["estimate"] == 0.25
+    assert summary["mean"]["gap_closed"] == 2.0
+
+
+def test_of_equally_good_constants_the_lowest_is_taken():
+    both = measured([Plain("a")], [3], [[0.5, 1, 1]] * 3)
+    summary = summarize(both, both, [0.0, 0.5, 1.0], 100, 0)
+    assert summary["mean"]["best_fixed"]["temperature"] == summary["tasks"]["a"]["oracle_temperature"] == 0.5
+
+
+@pytest.mark.parametrize("oracle_on_test", [0.5, 0.25])
+def test_there_is_no_gap_to_close_unless_the_oracle_beats_the_best_constant(oracle_on_test):
+    tasks = [Plain("a"), Plain("b")]
+    selection = measured(tasks, [1, 1], [[1.0, 0.75], [0.5, 0.6]])  # constant 0; oracle 0 and 1
+    test = measured(tasks, [1, 1], [[0.5, 1.0], [0.5, oracle_on_test]], [1.0, 1.0])
+    assert summarize(selection, test, [0.0, 1.0], 100, 0)["mean"]["gap_closed"] is None
+
+
+def test_with_one_task_the_oracle_is_the_best_constant():
+    for seed in range(30):
+        rewards = np.random.default_rng(seed).random((37, 3), dtype=np.float32).astype(float)
+        both = measured([Plain("a")], [37], rewards, rewards[:, 0])
+        average = summarize(both, both, [0.0, 0.5, 1.0], 100, 0)["mean"]
+        assert average["oracle"] == average["best_fixed"]["reward"] and average["gap_closed"] is None
+
+
+def test_histograms_count_only_decisions_and_sum_to_one():
+    chosen, decided = [[2, 2, 0], [0, 1, 1]], [[True, False, False], [True, True, True]]
+    test = measured([Plain("a")], [2], np.zeros((2, 3)), chosen=chosen, decided=decided)
+    task = summarize(test, test, [0.0, 0.5, 1.0], 100, 0)["tasks"]["a"]
+    assert task["histogram"] == [0.25, 0.5, 0.25] and task["chosen_temperature"] == 0.5
+    tasks = summarize(random_measured(0), random_measured(1), FOUR_TEMPERATURES, 100, 0)["tasks"]
+    for part in [*tasks.values(), *tasks["cow"]["kinds"].values()]:
+        assert sum(part["histogram"]) == pytest.approx(1) and min(part["histogram"]) >= 0
+
+
+def test_every_task_counts_the_same_however_many_prompts_it_has():
+    names = np.array(["b", "a", "b", "b"])
+    assert mean_over_tasks(np.array([1.0, 0.0, 0.5, 0.0]), names) == 0.25
+    np.testing.assert_allclose(mean_over_tasks(np.array([[3.0, 0], [1, 1], [0, 0], [0, 6]]), names), [1, 1.5])
+
+
+def test_a_win_is_one_point_and_a_tie_half_a_point_for_each():
+    rewards = np.array([0.0, 0.5, 1.0])
+    first, second = (side.ravel() for side in np.meshgrid(rewards, rewards))
+    points = win_points(first, second)
+    assert [(a, b) for a, b, won in zip(first, second, points, strict=True) if won == 1] == [(0.5, 0), (1, 0), (1, 0.5)]
+    assert (points == 0.5).sum() == 3
+    np.testing.assert_array_equal(points + win_points(second, first), 1)
+
+
+# Intervals
+
+
+def slow_interval(values, names, resamples=1500):
+    """The same bootstrap, one prompt at a time."""
+    rng = random.Random(0)
+    groups = [values[names == name].tolist() for name in set(names.tolist())]
+    means = sorted(mean(mean(rng.choices(group, k=len(group))) for group in groups) for _ in range(resamples))
+    return [means[int(0.025 * resamples)], means[int(0.975 * resamples)]]
+
+
+def test_intervals_resample_prompts_within_tasks_and_differences_in_pairs():
+    selection, test = random_measured(0), random_measured(1)
+    summary = summarize(selection, test, FOUR_TEMPERATURES, 4000, 0)
+    best = FOUR_TEMPERATURES.index(summary["mean"]["best_fixed"]["temperature"])
+    gain = test.adaptive_rewards - test.fixed_rewards[:, best]
+    assert summary["mean"]["gain_over_best_fixed"]["ci95"] == pytest.approx(slow_interval(gain, test.names), abs=0.02)
+    for name, task in summary["tasks"].items():
+        own = test.names == name
+        assert task["adaptive_ci95"] == pytest.approx(slow_interval(test.adaptive_rewards[own], test.names[own]), abs=0.02)
+    won = win_points(test.adaptive_rewards, test.fixed_rewards[:, 2])
+    assert summary["win_rate_ci95"]["0.7"] == pytest.approx(slow_interval(won, test.names), abs=0.02)
+
+
+def test_about_95_of_100_intervals_contain_the_truth():
+    rng = np.random.default_rng(0)
+    names, truth, covered = np.repeat(["a", "b"], [60, 40]), 0.5 * (1 / 2 + 1 / 3), 0
+    for _ in range(600):
+        values = np.concatenate([rng.random(60), rng.random(40) ** 2])
+        low, high = bootstrap_interval(values, names, 400, rng)
+        covered += low <= truth <= high
+    assert 0.92 < covered / 600 < 0.98
+
+
+def test_a_paired_interval_is_narrower_when_both_sides_share_the_same_hard_prompts():
+    rng = np.random.default_rng(0)
+    hardness, names = rng.random(200), np.array(["a"] * 200)
+    ours, theirs = (hardness + 0.1 * rng.random(200) for _ in range(2))
+
+    def width(values):
+        low, high = bootstrap_interval(values, names, 1000, np.random.default_rng(0))
+        return high - low
+
+    assert width(ours - theirs) < 0.25 * np.hypot(width(ours), width(theirs))
+
+
+def test_the_same_seed_gives_the_same_interval_and_equal_values_one_of_no_width():
+    values, names = np.arange(9.0), np.array(list("aaabbbccc"))
+    first, again = (bootstrap_interval(values, names, 200, np.random.default_rng(3)) for _ in range(2))
+    assert first == again != bootstrap_interval(values, names, 200, np.random.default_rng(4))
+    assert bootstrap_interval(np.full(9, 0.4), names, 200, np.random.default_rng(0)) == pytest.approx([0.4, 0.4])
+
+
+# The whole of it, with a model
+
+
+class WithoutOod:
+    """Math without its out-of-distribution prompts."""
+
+    name = "plain_math"
+
+    def __init__(self):
+        task = TASKS["math"]()
+        self.prompt, self.demonstration, self.reward = task.prompt, task.demonstration, task.reward
+
+
+CONFIG = EvaluationConfig(test_prompts=3, selection_prompts=2, ood_prompts=1, resamples=100)
+
+
+@pytest.fixture(scope="module")
+def all_tasks():
+    return [WithoutOod(), *(task() for task in TASKS.values())]
+
+
+def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks):
+    pairs = mixed_demonstrations(all_tasks, 5000, "train", random.Random(0))
+    tokenizer = Tokenizer.train(text for pair in pairs for text in pair)
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, n_layer=1, n_head=1, n_embd=8, block_size=64)
+    model = GPT(config, seeded(0)).requires_grad_(False)
+    head = AdaptiveDecoder(8, TEMPERATURES, n_hidden=4, generator=seeded(1)).requires_grad_(False)
+    written = []
+    metrics, test = evaluate(model, tokenizer, all_tasks, head, CONFIG, 0, written.append)
+    assert sum(written) == responses_to_write(all_tasks, len(TEMPERATURES), CONFIG) == 5 * (3 * 2 + 4 * 3) + 4 * (4 * 1)
+    assert metrics == evaluate(model, tokenizer, all_tasks, head, CONFIG, 0)[0]
+    assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (15, 3)
+    assert list(metrics["tasks"]) == ["plain_math", *TASKS]
+    assert list(metrics["ood"]["tasks"]) == list(TASKS)
+    assert {task["prompts"] for task in metrics["tasks"].values()} == {3}
+    assert {task["prompts"] for task in metrics["ood"]["tasks"].values()} == {1}
+    assert "ood" not in evaluate(model, tokenizer, all_tasks[:1], head, CONFIG, 0)[0]
+    for k, temperature in enumerate(TEMPERATURES):  # response k was written at temperature k
+        assert set(test.fixed.temperatures[k::3].flatten().tolist()) == {temperature}
+
+
+def test_prompts_are_measured_on_their_own_split_and_depend_on_the_seed_alone(all_tasks):
+    for split in ("train", "test"):
+        tasks, prompts = prompts_to_measure(all_tasks, split, CONFIG, 5)
+        assert {split_of(prompt) for prompt in prompts} == {split}
+        assert (tasks, prompts) == prompts_to_measure(all_tasks, split, CONFIG, 5)
+        assert prompts != prompts_to_measure(all_tasks, split, CONFIG, 6)[1]

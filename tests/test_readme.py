@@ -1,0 +1,40 @@
+"""What the README says is what there is."""
+
+import re
+from pathlib import Path
+
+from minilpo.cli import COMMANDS, make_parser
+from minilpo.tasks import TASKS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_two_commands_of_the_set_up_stand_in_the_readme_as_they_are_run():
+    lines = README.splitlines()
+    assert "pip install . && minilpo demo" in lines and 'pip install ".[test]" && pytest' in lines
+
+
+def test_every_minilpo_command_in_the_readme_is_one_that_the_parser_takes():
+    commands = re.findall(r"^(?:pip install \. && )?minilpo (.+)$", README, re.MULTILINE)
+    assert {command.split()[0] for command in commands} == set(COMMANDS)
+    for command in commands:
+        words = [quoted or word for quoted, word in re.findall(r'"([^"]*)"|(\S+)', command)]
+        make_parser().parse_args(words)
+
+
+def test_the_file_tree_names_every_file_of_the_package_and_no_other():
+    block = README.split("## Where what is")[1].split("```")[1]
+    named = set(re.findall(r"^\s+(\w+\.py)\b", block, re.MULTILINE))
+    there = {path.name for path in (ROOT / "minilpo").rglob("*.py")} - {"__init__.py", "__main__.py"}
+    assert named == there
+
+
+def test_every_task_has_a_row_in_the_table():
+    for name in TASKS:
+        assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+
+
+def test_the_figure_is_there():
+    for path in re.findall(r"!\[[^\]]{20,}\]\(([^)]+)\)", README):
+        assert (ROOT / path).is_file()

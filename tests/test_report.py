@@ -1,0 +1,239 @@
+"""What a person sees: the table, the figures and their descriptions, the examples, the coloured words."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilpo import plots, report
+from minilpo.evaluation import summarize
+from minilpo.report import BLUE_TO_ORANGE, coloured_words, draw_figures, example_responses, result_table
+from tests.test_evaluation import FOUR_TEMPERATURES, Plain, measured, random_measured
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PRETRAIN_LOG = [{"step": step, "loss": 5.25 - step / 100, "held_out_loss": 5.5 - step / 100} for step in range(0, 400, 100)]
+LPO_LOG = [
+    {
+        "round": round,
+        "sampled_reward": 0.4 + round / 16,
+        "validation_reward": 0.45 + round / 16,
+        "epochs": [{"margin": round / 8 + epoch / 4, "entropy": 1.75 - round / 4 - epoch / 8} for epoch in range(2)],
+    }
+    for round in (1, 2, 3)
+]
+
+
+@pytest.fixture(scope="module")
+def on_test():
+    return random_measured(1)
+
+
+@pytest.fixture(scope="module")
+def metrics(on_test):
+    selection = random_measured(0)
+    summary = summarize(selection, on_test, FOUR_TEMPERATURES, 200, 0)
+    other = summarize(selection, random_measured(2), FOUR_TEMPERATURES, 200, 0)
+    return {"temperatures": FOUR_TEMPERATURES, **summary, "ood": other}
+
+
+# The table
+
+
+def test_the_table_has_a_row_of_numbers_for_each_task_and_for_their_mean(metrics):
+    header, *lines = result_table(metrics).splitlines()
+    assert header.split() == ["mean", "reward", "t=0", "t=0.3", "t=0.7", "t=1", "head", "oracle", "chosen", "t"]
+    for line, (name, row) in zip(lines, [*metrics["tasks"].items(), ("mean", metrics["mean"])], strict=False):
+        numbers = [f"{value:.3f}" for value in [*row["fixed"], row["adaptive"], row["oracle"]]]
+        assert line.split() == [name, *numbers, *([f"{row['chosen_temperature']:.2f}"] if name != "mean" else [])]
+
+
+@pytest.mark.parametrize("name", ["ant", "a_task_with_a_long_name"])
+def test_the_numbers_of_the_table_stand_under_their_headings(metrics, name):
+    header, *lines = result_table(metrics | {"tasks": {name: metrics["tasks"]["ant"]}}).splitlines()
+    ends = [[word.end() for word in re.finditer(r"(chosen )?\S+", line)] for line in (header, *lines[:2])]
+    assert ends[0][2:] == ends[1][1:] == ends[2][1:] + ends[1][-1:]
+
+
+@pytest.mark.parametrize("gap_closed, tail", [(0.625, "; 62% of the gap to the oracle"), (None, "")])
+def test_the_table_says_what_it_comes_to(metrics, gap_closed, tail):
+    mean, ood = metrics["mean"] | {"gap_closed": gap_closed}, metrics["ood"]["mean"]
+    lines = result_table(metrics | {"mean": mean}).splitlines()[-3:]
+    best, gain, new = mean["best_fixed"], mean["gain_over_best_fixed"], ood["gain_over_best_fixed"]
+    low, high, new_low, new_high = (f"{bound:+.3f}" for bound in gain["ci95"] + new["ci95"])
+    assert lines == [
+        f"best constant, chosen on training prompts: t={best['temperature']:g}, mean reward {best['reward']:.3f}",
+        f"head: {mean['adaptive']:.3f}, a gain of {gain['estimate']:+.3f} (95% interval {low} to {high}){tail}",
+        f"new wordings or subjects: best constant {ood['best_fixed']['reward']:.3f}, head {ood['adaptive']:.3f}, "
+        f"a gain of {new['estimate']:+.3f} ({new_low} to {new_high})",
+    ]
+
+
+def test_a_run_without_ood_prompts_has_a_table_without_them(metrics):
+    whole = result_table(metrics)
+    assert result_table({name: part for name, part in metrics.items() if name != "ood"}) == whole[: whole.rindex("\n")]
+
+
+# Examples
+
+
+@pytest.mark.parametrize("n_per_task", [1, 4])
+def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_ends(on_test, n_per_task):
+    blocks = example_responses(on_test, FOUR_TEMPERATURES, n_per_task).strip().split("\n\n")
+    rows = [p for name in ("zebra", "cow", "ant") for p in np.flatnonzero(on_test.names == name)[:n_per_task]]
+    assert len(blocks) == len(rows) == 3 * n_per_task
+    for block, p in zip(blocks, rows, strict=True):
+        prompt, head, low, high = block.splitlines()
+        mean = on_test.adaptive.temperatures[p][on_test.adaptive.decision_mask[p]].mean()
+        assert prompt == f"[{on_test.names[p]}] {on_test.prompts[p]}"
+        assert head == f"  head, t={mean:.2g}, reward {on_test.adaptive_rewards[p]:.2f}: {on_test.adaptive.responses[p]}"
+        for line, t, k in ((low, 0, 0), (high, 1, 3)):
+            text, reward = on_test.fixed.responses[p * 4 + k], on_test.fixed_rewards[p, k]
+            assert line == f"  fixed t={t}, reward {reward:.2f}: {text}"
+
+
+# Coloured words
+
+PIECES, CHOICES = [" The", " fox", " sleeps", "."], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+
+
+@given(st.lists(st.sampled_from(CHOICES), min_size=4, max_size=4))
+def test_plain_words_carry_their_temperature_and_no_escape_code(temperatures):
+    shown = coloured_words(PIECES, temperatures, CHOICES, colour=False)
+    assert "\x1b" not in shown
+    assert re.sub(r"\[.*?\]", "", shown) == "The fox sleeps."
+    assert [float(number) for number in re.findall(r"\[(.*?)\]", shown)] == temperatures
+
+
+@given(st.lists(st.sampled_from(CHOICES), min_size=4, max_size=4))
+def test_coloured_words_are_coloured_like_their_temperature_in_the_legend(temperatures):
+    as_stored = np.float32(temperatures).tolist()  # a rollout's temperatures aren't exactly those of the settings
+    text, legend = coloured_words(PIECES, as_stored, CHOICES, colour=True).split("\n\ntemperature:")
+    painted = r"\x1b\[38;5;(\d+)m(.*?)\x1b\[0m"
+    colour_of = {float(choice): colour for colour, choice in re.findall(painted, legend)}
+    assert list(colour_of) == CHOICES and len(set(colour_of.values())) == len(CHOICES)
+    assert re.findall(painted, text) == [(colour_of[t], piece) for t, piece in zip(temperatures, PIECES, strict=True)]
+    assert re.sub(painted, r"\2", text) == " The fox sleeps."
+
+
+@pytest.mark.parametrize("choices", [[0.7], [0.0, 1.0], [0.1, 0.2, 0.3]])
+def test_colours_run_from_blue_for_the_lowest_temperature_to_orange_for_the_highest(choices):
+    colours = [int(colour) for colour in re.findall(r";5;(\d+)m", coloured_words([" a"], choices[:1], choices, colour=True))]
+    assert colours[0] == colours[1] == BLUE_TO_ORANGE[0]
+    assert len(choices) == 1 or colours[-1] == BLUE_TO_ORANGE[-1]
+    assert [BLUE_TO_ORANGE.index(colour) for colour in colours] == sorted(BLUE_TO_ORANGE.index(colour) for colour in colours)
+
+
+def test_every_piece_needs_a_temperature():
+    for colour in (True, False):
+        with pytest.raises(ValueError):
+            coloured_words(PIECES, [0.0], CHOICES, colour)
+
+
+# Figures
+
+
+@pytest.fixture(scope="module")
+def drawn(metrics, tmp_path_factory):
+    """The folder of the figures, the figures by name, and their descriptions by name."""
+    folder, figures, make = tmp_path_factory.mktemp("figures"), [], plots.figure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report.plots, "figure", lambda *args, **kwargs: figures.append(make(*args, **kwargs)) or figures[-1])
+        paths = draw_figures(metrics, PRETRAIN_LOG, LPO_LOG, folder)
+    names = [path.stem for path in paths if path.suffix == ".png"]
+    said = dict(part.split(".png\n") for part in (folder / "descriptions.txt").read_text().split("\n\n"))
+    return folder, dict(zip(names, [fig for fig, _ in figures], strict=True)), said
+
+
+def test_the_figures_are_png_files_and_each_has_a_description(drawn):
+    folder, figures, said = drawn
+    assert list(figures) == list(said) == ["reward_by_temperature", "win_rate", "chosen_temperatures", "training"]
+    assert {path.name for path in folder.iterdir()} == {*(f"{name}.png" for name in figures), "descriptions.txt"}
+    assert all((folder / f"{name}.png").read_bytes().startswith(PNG) for name in figures)
+    assert [len(text.strip().splitlines()) for text in said.values()] == [3, 1, 3, 4]  # a sentence for each panel
+
+
+def test_the_same_results_give_the_same_bytes(drawn, metrics, tmp_path):
+    for path in draw_figures(metrics, PRETRAIN_LOG, LPO_LOG, tmp_path):
+        assert path.read_bytes() == (drawn[0] / path.name).read_bytes()
+
+
+def test_descriptions_mention_the_numbers(drawn, metrics):
+    said = drawn[2]
+    for task in metrics["tasks"].values():
+        numbers = [max(task["fixed"]), min(task["fixed"]), task["adaptive"], task["chosen_temperature"]]
+        assert all(f"{number:.2f}" in said["reward_by_temperature"] for number in numbers)
+        assert all(f"{100 * share:.0f}%" in said["chosen_temperatures"] for share in task["histogram"] if share >= 0.005)
+    assert all(f"{100 * rate:.1f}%" in said["win_rate"] for rate in metrics["win_rate"].values())
+    for first, last in ((5.25, 2.25), (5.5, 2.5), (0.125, 0.625), (1.5, 0.875), (0.4625, 0.5875), (0.5125, 0.6375)):
+        assert f"from {first:.3g} to {last:.3g}" in said["training"]
+
+
+def test_every_panel_has_a_title_and_named_axes_and_every_figure_of_several_lines_a_legend(drawn):
+    for fig in drawn[1].values():
+        for ax in fig.axes:
+            assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
+    assert drawn[1]["reward_by_temperature"].axes[0].get_legend() and drawn[1]["training"].axes[0].get_legend()
+
+
+def test_rewards_shares_losses_and_entropies_are_drawn_from_zero(drawn):
+    for name, fig in drawn[1].items():
+        for ax in fig.axes:
+            low, high = ax.get_ylim()
+            if "margin" not in ax.get_ylabel() and not (name == "training" and ax.get_ylabel() == "mean reward"):
+                assert low == 0
+            assert high >= max((y for line in ax.lines for y in line.get_ydata() if line.get_linestyle() != ":"), default=0)
+
+
+@pytest.mark.parametrize("rewards, says", [([[1, 0], [0, 1]], "No single temperature"), ([[1, 0], [1, 0]], "One temperature")])
+def test_the_heading_of_the_rewards_agrees_with_them(rewards, says, tmp_path, monkeypatch):
+    figures, make = [], plots.figure
+    monkeypatch.setattr(report.plots, "figure", lambda *args, **kwargs: figures.append(make(*args, **kwargs)) or figures[-1])
+    monkeypatch.setattr(report.Figure, "savefig", lambda *args, **kwargs: None)
+    both = measured([Plain("a"), Plain("b")], [1, 1], rewards)
+    draw_figures({"temperatures": [0.0, 1.0], **summarize(both, both, [0.0, 1.0], 100, 0)}, PRETRAIN_LOG, LPO_LOG, tmp_path)
+    assert figures[0][0].get_suptitle().startswith(says)
+
+
+# One plot at a time
+
+
+@pytest.fixture
+def ax():
+    return plots.figure(1, 1)[1][0, 0]
+
+
+def test_the_curve_of_a_task_shows_its_rewards_and_the_heads_point(ax):
+    said = plots.reward_by_temperature(ax, "math", [0.0, 0.5, 1.0], [0.5, 0.75, 0.25], 0.4, 0.8)
+    fixed, head = ax.lines
+    assert (fixed.get_xdata().tolist(), fixed.get_ydata().tolist()) == ([0, 0.5, 1], [0.5, 0.75, 0.25])
+    assert (list(head.get_xdata()), list(head.get_ydata())) == ([0.4], [0.8])
+    assert "math" in ax.get_title() and "0.5" in ax.get_title()
+    assert re.findall(r"\d\.?\d*", said) == ["0.5", "0.75", "1", "0.25", "0.80", "0.40"]
+
+
+def test_win_rates_are_bars_in_percent_with_their_intervals_and_a_line_at_even(ax):
+    said = plots.win_rates(ax, [0.0, 1.0], [0.75, 0.5], [[0.625, 0.875], [0.375, 0.5625]])
+    assert [bar.get_height() for bar in ax.patches] == [75, 50]
+    spans = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
+    assert spans == [[62.5, 87.5], [37.5, 56.25]]
+    assert any(list(line.get_ydata()) == [50, 50] for line in ax.lines)
+    assert ax.get_ylim() == (0, 100) and "1 of 2" in ax.get_title()
+    assert "75.0%" in said and "50.0%" in said and "1 interval" in said
+
+
+def test_the_histogram_shows_every_share_in_percent_and_says_which_were_chosen(ax):
+    said = plots.choice_histogram(ax, "math", [0.0, 0.5, 1.0], [0.75, 0.25, 0.0], 0.125)
+    assert [bar.get_height() for bar in ax.patches] == [75, 25, 0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "1"]
+    assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= 100
+    assert "75%" in said and "25%" in said and re.search(r"\b0%", said) is None
+
+
+def test_a_curve_draws_each_line_with_its_own_colour_and_style(ax):
+    plots.curve(ax, [1, 2], {"a": [3.0, 4.0], "b": [5.0, 6.0]}, "step", "loss", "Two lines")
+    a, b = ax.lines
+    assert (list(a.get_ydata()), list(b.get_ydata())) == ([3, 4], [5, 6])
+    assert a.get_color() != b.get_color() and a.get_linestyle() != b.get_linestyle()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]

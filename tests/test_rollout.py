@@ -1,0 +1,110 @@
+"""Batched generation equals writing one response at a time, and the Rollout holds what LPO needs."""
+
+import pytest
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
+from minilpo.rollout import MIXED, generate, score
+from minilpo.sampling import choice_logprobs, draw, mixture_probs, token_probs
+from tests.conftest import TEMPERATURES, seeded
+
+PROMPTS = [
+    "Tell me a story of three sentences about a fox in the forest.",
+    "Mia has 7 apples. Then Tom buys 5 more. 3 of them get lost. How many apples are left?",
+    "In a box there are 9 cards. Then half of them break. Then the number doubles. How many cards are there now?",
+]
+
+
+def one_at_a_time(model, tokenizer, head, prompts, n_samples, selection, generator, max_new_tokens):
+    """The plain reference: no batch, no cache, no padding; the same uniform numbers."""
+    uniforms = torch.rand(len(prompts), n_samples, max_new_tokens, 2, generator=generator)
+    texts, ids, hiddens, logprobs = [], [], [], []
+    for p, prompt in enumerate(prompts):
+        for n in range(n_samples):
+            sequence = [*tokenizer.encode(prompt), tokenizer.sep_id]
+            start, chosen, read, per_choice = len(sequence), [], [], []
+            for t in range(max_new_tokens):
+                h = model(torch.tensor([sequence]))[:, -1]
+                if t == 0 or head.level == "token":
+                    read.append(h)
+                    choice_probs = head(h).softmax(-1)
+                    if selection != "mixture":
+                        chosen.append(head.choose(h, selection, uniforms[p, n, t : t + 1, 0]))
+                if selection == "mixture":
+                    probs = mixture_probs(model.logits(h), choice_probs, head.temperature_choices)
+                else:
+                    probs = token_probs(model.logits(h), head.temperature_choices[chosen[-1]])
+                token = draw(probs, uniforms[p, n, t : t + 1, 1])
+                per_choice.append(choice_logprobs(model.logits(h), token, head.temperature_choices))
+                sequence.append(int(token))
+                if sequence[-1] == tokenizer.eos_id:
+                    break
+            texts.append(tokenizer.decode([i for i in sequence[start:] if i != tokenizer.eos_id]))
+            ids.append([int(i) for i in chosen])
+            hiddens.append(torch.cat(read))
+            logprobs.append(torch.cat(per_choice))
+    return texts, ids, hiddens, logprobs
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+@pytest.mark.parametrize("selection", ["greedy", "sample", "mixture"])
+def test_a_batch_of_mixed_temperatures_equals_writing_one_response_at_a_time(model, tokenizer, level, selection):
+    head = AdaptiveDecoder(16, TEMPERATURES, level, n_hidden=8, generator=seeded(1))
+    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
+    head.requires_grad_(False)
+    model.token_embedding.weight[tokenizer.eos_id] += 0.5 * model.norm.weight  # so that rows end at different lengths
+    rollout = generate(
+        model,
+        tokenizer,
+        PROMPTS,
+        head,
+        seeded(3),
+        n_samples=4,
+        selection=selection,
+        max_new_tokens=12,
+        rows_per_batch=8,
+        record_choice_logprobs=True,
+    )
+    texts, ids, hiddens, logprobs = one_at_a_time(model, tokenizer, head, PROMPTS, 4, selection, seeded(3), 12)
+    assert rollout.responses == texts
+    for row in range(12):
+        mask = rollout.decision_mask[row]
+        if selection == "mixture":
+            assert (rollout.temperature_ids[row, mask] == MIXED).all()
+        else:
+            assert rollout.temperature_ids[row, mask].tolist() == ids[row]
+        torch.testing.assert_close(rollout.hidden_states[row, mask], hiddens[row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            rollout.choice_logprobs[row, rollout.response_mask[row]], logprobs[row], atol=1e-3, rtol=1e-3
+        )
+
+
+def test_temperature_zero_is_deterministic_and_equals_argmax_in_a_mixed_batch(model, tokenizer):
+    head = FixedTemperatures([0.0, 1.0])
+    first, second = (generate(model, tokenizer, PROMPTS, head, seeded(s), n_samples=4, max_new_tokens=8) for s in (0, 1))
+    assert first.responses[0::2] == second.responses[0::2] and first.responses[0] == first.responses[2]
+    assert first.responses[1::2] != second.responses[1::2]
+
+
+def test_nothing_counts_behind_the_end_token(model, tokenizer, head):
+    rollout = generate(model, tokenizer, PROMPTS, head, seeded(0), n_samples=8, selection="sample", max_new_tokens=30)
+    for token_ids, mask in zip(rollout.token_ids.tolist(), rollout.response_mask.tolist(), strict=True):
+        length = sum(mask)
+        assert mask == [True] * length + [False] * (len(mask) - length)
+        assert tokenizer.eos_id not in token_ids[: length - 1] and set(token_ids[length:]) <= {tokenizer.pad_id}
+
+
+def test_the_rewards_stand_in_the_row_of_their_prompt(model, tokenizer, head, tasks):
+    class Echo:
+        def reward(self, prompt, response):
+            return float(prompt == PROMPTS[1])
+
+    rollout = generate(model, tokenizer, PROMPTS, head, seeded(0), n_samples=2, max_new_tokens=4)
+    assert score(rollout, [Echo()] * 3).tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+def test_a_prompt_that_fills_the_block_is_refused_with_its_length(model, tokenizer, head):
+    with pytest.raises(ValueError, match="110.*123 tokens"):
+        generate(model, tokenizer, ["the fox" + " the fox" * 60], head, seeded(0))
+    with pytest.raises(ValueError, match="selection"):
+        generate(model, tokenizer, PROMPTS, head, seeded(0), selection="beam")

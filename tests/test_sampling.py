@@ -1,0 +1,63 @@
+"""From logits to tokens: exact probabilities, and frequencies that follow them."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilpo.sampling import choice_logprobs, draw, mixture_probs, token_probs
+from tests.conftest import seeded
+
+
+def test_probabilities_are_the_softmax_of_the_logits_over_the_temperature():
+    logits = torch.randn(4, 9, generator=seeded(0), dtype=torch.float64)
+    temperatures = torch.tensor([0.3, 1.0, 2.0, 0.05], dtype=torch.float64)
+    expected = (logits / temperatures[:, None]).exp()
+    torch.testing.assert_close(token_probs(logits, temperatures), expected / expected.sum(-1, keepdim=True))
+
+
+def test_temperature_zero_puts_all_on_the_largest_logit_also_in_a_mixed_batch_with_huge_logits():
+    logits = torch.tensor([[1e4, -1e4, 9e3], [1.0, 2.0, 0.0], [5.0, 5.0, 0.0]])
+    probs = token_probs(logits, torch.tensor([0.0, 1.0, 0.0]))
+    assert probs[0].tolist() == [1, 0, 0] and probs[2].tolist() == [1, 0, 0]
+    torch.testing.assert_close(probs[1], logits[1].softmax(-1))
+
+
+def test_a_very_low_temperature_approaches_greedy():
+    logits = torch.randn(50, 20, generator=seeded(0))
+    torch.testing.assert_close(
+        token_probs(logits, torch.full((50,), 1e-4)), token_probs(logits, torch.zeros(50)), atol=1e-3, rtol=0
+    )
+
+
+def test_drawn_frequencies_follow_the_probabilities():
+    probs = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05])
+    ids = draw(probs.expand(200_000, 5), torch.rand(200_000, generator=seeded(0)))
+    torch.testing.assert_close(torch.bincount(ids, minlength=5) / 200_000, probs, atol=0.004, rtol=0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda w: sum(w) > 0.01), st.floats(0, 1, exclude_max=True))
+def test_an_index_of_probability_zero_is_never_drawn(weights, uniform):
+    probs = torch.tensor([weights]) / sum(weights)
+    drawn = draw(probs, torch.tensor([uniform]).clamp(max=1 - 2**-24))
+    assert probs[0, drawn] > 0
+
+
+def test_drawing_the_temperature_then_the_token_has_the_frequencies_of_the_mixture():
+    """Eq. 5 and Eq. 6 draw from the same distribution."""
+    logits = torch.tensor([1.0, 0.5, -1.0, 0.0])
+    choices, choice_probs, n = torch.tensor([0.0, 0.4, 2.0]), torch.tensor([0.2, 0.5, 0.3]), 200_000
+    temperature_ids = draw(choice_probs.expand(n, 3), torch.rand(n, generator=seeded(0)))
+    token_ids = draw(token_probs(logits.expand(n, 4), choices[temperature_ids]), torch.rand(n, generator=seeded(1)))
+    expected = mixture_probs(logits, choice_probs, choices)
+    torch.testing.assert_close(expected.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(torch.bincount(token_ids, minlength=4) / n, expected, atol=0.004, rtol=0)
+
+
+def test_choice_logprobs_are_the_logs_of_token_probs_down_to_the_floor():
+    logits = torch.randn(30, 6, generator=seeded(0))
+    token_ids = torch.randint(0, 6, (30,), generator=seeded(1))
+    choices = torch.tensor([0.0, 0.1, 1.0])
+    exact = torch.stack([token_probs(logits, choice.expand(30)) for choice in choices], dim=1)  # (B, K, V)
+    expected = exact.gather(-1, token_ids[:, None, None].expand(30, 3, 1))[..., 0].log().clamp(min=-20)
+    torch.testing.assert_close(choice_logprobs(logits, token_ids, choices), expected, atol=1e-4, rtol=1e-4)
+    assert set(choice_logprobs(logits, token_ids, choices)[:, 0].tolist()) == {0.0, -20.0}
