@@ -11,7 +11,7 @@ The package is read floor by floor; a file imports only from the floors below it
     floor 6   run
     floor 7   cli
 
-The modules are the public API: `from minilpo.losses import lpo_loss`, `from minilpo.tasks import load_tasks`. Importing
+The modules are the public API: `from minilpo.losses import preference_loss`, `from minilpo.tasks import load_tasks`. Importing
 `minilpo` alone imports nothing heavy.
 
 Source of the method: Dhuliawala et al., "Adaptive Decoding via Latent Preference Optimization", arXiv 2411.09661.

@@ -9,6 +9,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from minilpo.files import write_bytes
 
 PAD, SEP, EOS = "<pad>", "<sep>", "<eos>"
+PART = 500  # texts encoded together: the library's encodings take far more memory than the ids
 
 
 class Tokenizer:
@@ -52,7 +53,8 @@ class Tokenizer:
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """`encode` for many texts at once."""
         try:
-            return [encoding.ids for encoding in self._backend.encode_batch_fast(texts)]
+            parts = (texts[start : start + PART] for start in range(0, len(texts), PART))
+            return [encoding.ids for part in parts for encoding in self._backend.encode_batch_fast(part)]
         except Exception:  # the library raises a bare Exception, without the word
             unknown = next(word for text in texts for word in self._unknown_words(text))
             raise ValueError(
