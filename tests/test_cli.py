@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -277,7 +278,8 @@ def test_every_command_explains_itself_with_its_defaults(capsys):
 def interrupt(arguments: list[str], phase: str) -> float:
     """Starts a command, presses Ctrl-C once the phase has begun and returns how many seconds the farewell took."""
     command = [sys.executable, "-m", "minilpo", *arguments]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    heed = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a job in the background would inherit deafness
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, preexec_fn=heed)
     seen = b""
     while phase.encode() not in seen:
         seen += process.stderr.read1(64)
