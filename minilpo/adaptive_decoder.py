@@ -71,13 +71,25 @@ class AdaptiveDecoder(nn.Module):
         raise ValueError(f"selection must be 'greedy' or 'sample' where one temperature is chosen, got {selection!r}")
 
 
-class FixedTemperatures(nn.Module):
-    """No head: row i is written at temperature i modulo K. With one temperature, that is ordinary decoding.
+class ConstantHead(AdaptiveDecoder):
+    """The same head with its input zeroed: it can only learn one distribution for everything. A control.
 
-    With K temperatures and N = K samples a prompt, one rollout tries every temperature on every prompt.
+    >>> head = ConstantHead(8, [0.0, 1.0], n_hidden=4, generator=torch.Generator().manual_seed(0))
+    >>> _ = torch.nn.init.normal_(head.mlp[-1].weight)
+    >>> bool((head(torch.zeros(8)) == head(torch.ones(8))).all())
+    True
+    """
 
-    >>> FixedTemperatures([0.0, 0.7]).choose(torch.ones(4, 8), "greedy", torch.zeros(4))
-    tensor([0, 1, 0, 1])
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Temperature logits, (..., C) to (..., K), the same whatever the hidden states."""
+        return super().forward(torch.zeros_like(hidden_states))
+
+
+class Rule(nn.Module):
+    """No head: a rule made by hand says which temperature each row takes. With N samples a prompt, a rule can differ by sample.
+
+    Args:
+        temperature_choices: K temperatures.
     """
 
     level = "sequence"
@@ -86,6 +98,56 @@ class FixedTemperatures(nn.Module):
         super().__init__()
         self.register_buffer("temperature_choices", torch.tensor(temperature_choices, dtype=torch.float32))  # (K,)
 
-    def choose(self, hidden_states: Tensor, selection: str, uniforms: Tensor) -> Tensor:
-        """(B,) indices 0, 1, ..., K - 1, 0, 1, ...; nothing is read from the arguments but the number of rows."""
-        return torch.arange(len(uniforms), device=hidden_states.device) % len(self.temperature_choices)
+    def choose(self, rows: Tensor, last_token_ids: Tensor) -> Tensor:
+        """Chooses one temperature a row.
+
+        Args:
+            rows: (B,) the rows of the batch: sample n of its prompt p is row p * N + n.
+            last_token_ids: (B,) the token that each row read last; at first, the end mark of the prompt.
+
+        Returns:
+            (B,) indices into `temperature_choices`.
+        """
+        raise NotImplementedError
+
+
+class FixedTemperatures(Rule):
+    """Row i is written at temperature i modulo K. With one temperature, that is ordinary decoding.
+
+    With K temperatures and N = K samples a prompt, one rollout tries every temperature on every prompt.
+
+    >>> FixedTemperatures([0.0, 0.7]).choose(torch.arange(4), torch.zeros(4))
+    tensor([0, 1, 0, 1])
+    """
+
+    def choose(self, rows: Tensor, last_token_ids: Tensor) -> Tensor:
+        """(B,) indices 0, 1, ..., K - 1, 0, 1, ..."""
+        return rows % len(self.temperature_choices)
+
+
+class TwoTemperatures(Rule):
+    """One temperature for the first word of a sentence, another for the rest; row i takes pair i modulo the number of pairs.
+
+    Args:
+        temperature_choices: K temperatures.
+        pairs: (first, rest), as indices into the choices.
+        before_first: (n,) token ids after which a sentence begins: the end mark of the prompt and the full stop.
+
+    >>> rule = TwoTemperatures([0.0, 0.7], [(0, 1), (1, 0)], torch.tensor([3, 9]))
+    >>> rule.choose(torch.tensor([0, 0, 1, 1]), torch.tensor([3, 5, 9, 5]))
+    tensor([0, 1, 1, 0])
+    """
+
+    level = "token"
+
+    def __init__(
+        self, temperature_choices: list[float] | tuple[float, ...], pairs: list[tuple[int, int]], before_first: Tensor
+    ):
+        super().__init__(temperature_choices)
+        self.register_buffer("pairs", torch.tensor(pairs))  # (n_pairs, 2)
+        self.register_buffer("before_first", before_first)
+
+    def choose(self, rows: Tensor, last_token_ids: Tensor) -> Tensor:
+        """(B,) indices: that of the row's pair which belongs to this place in a sentence."""
+        is_first = torch.isin(last_token_ids, self.before_first)
+        return self.pairs[rows % len(self.pairs), (~is_first).long()]

@@ -1,4 +1,4 @@
-"""The command line: `minilpo demo | pretrain | train | evaluate | sample`. Flags are made from the classes in `config`.
+"""The command line. Flags are made from the classes in `config`, so each default exists once.
 
 Heavy imports wait until a command runs, so that --help is quick and Ctrl-C is answered even while PyTorch loads.
 """
@@ -21,7 +21,11 @@ COMMANDS = {
     "train": ("train the temperature head by LPO", ("lpo",)),
     "evaluate": ("measure the head against every fixed temperature", ("evaluation",)),
     "sample": ("write one response and show the temperature of each word", ()),
+    "reproduce": ("the paper's tables and figures in miniature", ("model", "pretrain", "lpo", "evaluation")),
 }
+OUT = {"demo": "runs/demo", "reproduce": "runs/reproduce"}  # the others take --run
+EXPERIMENTS = ("fig3", "fig4", "fig5", "fig6", "fig7", "table1", "table3", "table4", "table5", "controls")
+REPRODUCE = {"pretrain": {"steps": 4250, "demonstrations": 68_000}}  # twice as many tasks need a longer training
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,22 +45,26 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (help, sections) in COMMANDS.items():
         command = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False)
-        if name == "demo":
+        if name in OUT:
             command.add_argument(
                 "--out",
                 type=Path,
-                default=Path("runs/demo"),
+                default=Path(OUT[name]),
                 metavar="DIR",
-                help="the run folder to make or resume (default: %(default)s)",
+                help="the folder (default: %(default)s)",
             )
         else:
             command.add_argument("--run", type=Path, required=True, metavar="DIR", help="the run folder")
         if name == "sample":
             command.add_argument("prompt", help="what to respond to, in words of the tasks")
             command.add_argument("--seed", type=int, default=0, help="seed of the sampling (default: %(default)s)")
+            command.add_argument("--html", type=Path, metavar="FILE", help="also write a page that shows the temperatures")
+        if name == "reproduce":
+            command.add_argument("name", metavar="NAME", choices=["all", *EXPERIMENTS], help=f"all, {', '.join(EXPERIMENTS)}")
+            command.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... (default: %(default)s)")
         for section in sections:
             _add_flags(command, SECTIONS.get(section, RunConfig))
-        if "run" not in sections:
+        if "run" not in sections and name != "reproduce":
             command.add_argument(
                 "--tasks",
                 nargs="+",
@@ -72,15 +80,19 @@ def _add_flags(parser: argparse.ArgumentParser, section: type) -> None:
     for field in dataclasses.fields(section):
         if "help" not in field.metadata:
             continue  # a section within the settings, or a value that isn't set by hand
+        flag, help = "--" + field.name.replace("_", "-"), field.metadata["help"]
         kind, several = types[field.name], typing.get_args(types[field.name])
+        if kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
+            continue
         default = " ".join(map(str, field.default)) if several else field.default
         parser.add_argument(
-            "--" + field.name.replace("_", "-"),
+            flag,
             type=several[0] if several else kind,
             nargs="+" if several else None,
             default=argparse.SUPPRESS,  # so that a resumed run keeps what it was made with
             metavar=(several[0] if several else kind).__name__.upper(),
-            help=f"{field.metadata['help']} (default: {default})",
+            help=f"{help} (default: {default})",
         )
 
 
@@ -95,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     # Threads that wait may not spin for long: on a machine that is also doing other things they'd hold everything up.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     args = make_parser().parse_args(argv)
-    folder = args.out if args.command == "demo" else args.run
+    folder = args.out if args.command in OUT else args.run
     try:
         run_command(args)
         sys.stdout.flush()
@@ -111,6 +123,9 @@ def main(argv: list[str] | None = None) -> int:
 def run_command(args: argparse.Namespace) -> None:
     """Checks all settings first, then does the work."""
     settings = {name: given_settings(args, section) for name, section in SECTIONS.items()}
+    if args.command == "reproduce":
+        run_reproduce(args, {name: REPRODUCE.get(name, {}) | given for name, given in settings.items()})
+        return
     if args.command in ("demo", "pretrain"):
         sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
         config = RunConfig(**given_settings(args, RunConfig), **sections)
@@ -130,7 +145,7 @@ def run_command(args: argparse.Namespace) -> None:
     else:
         run = Run.open(args.run, args.tasks)
         if args.command == "sample":
-            print_sample(run, args.prompt, args.seed)
+            print_sample(run, args.prompt, args.seed, args.html)
             return
         name = {"train": "lpo", "evaluate": "evaluation"}[args.command]
         run.set(**{name: dataclasses.replace(getattr(run.config, name), **settings[name])})
@@ -145,26 +160,46 @@ def run_command(args: argparse.Namespace) -> None:
         print(f"  {path}")
 
 
-def print_sample(run: Any, prompt: str, seed: int) -> None:
+def run_reproduce(args: argparse.Namespace, settings: dict[str, dict[str, Any]]) -> None:
+    """Checks the settings, runs the experiments and prints their tables."""
+    if args.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {args.seeds}; intervals need at least 2")
+    for name in {"loss", "train_lm"} & settings["lpo"].keys():
+        raise ValueError(f"--{name.replace('_', '-')} can't be set here, since each experiment sets its own; use minilpo train")
+    sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
+    from minilpo.experiments.base import text_table
+    from minilpo.experiments.reproduce import experiment, reproduce
+    from minilpo.tasks import TASKS
+
+    config = RunConfig(tasks=tuple(TASKS), **sections)
+    findings = reproduce(EXPERIMENTS if args.name == "all" else [args.name], args.seeds, args.out, config)
+    for name, finding in findings.items():
+        print(text_table(name, experiment(name).PAPER, finding), end="\n\n")
+    print(f"tables, figures and numbers are in {args.out}")
+
+
+def print_sample(run: Any, prompt: str, seed: int, page: Path | None) -> None:
     """Writes one response with the run's head and prints which temperature wrote each word."""
-    from minilpo.report import coloured_words
+    from minilpo import strip
+    from minilpo.files import write_bytes
+    from minilpo.report import strips_of
     from minilpo.rollout import generate
     from minilpo.seeds import torch_generator
 
     prompt = " ".join(prompt.split())
     if not prompt:
         raise ValueError("the prompt must have at least one word, got none")
-    head, tokenizer, choices = run.head(), run.tokenizer(), run.config.temperatures
-    rollout = generate(run.model(), tokenizer, [prompt], head, torch_generator(seed, "sample"))
-    length = len(rollout.response_mask[0].nonzero())
-    token_ids = [i for i in rollout.token_ids[0, :length].tolist() if i != tokenizer.eos_id]
-    temperatures = rollout.temperatures[0].expand(length).tolist()[: len(token_ids)]  # one for all, or one a token
+    head, tokenizer = run.head(), run.tokenizer()
+    rollout = generate(run.model(trained=True), tokenizer, [prompt], head, torch_generator(seed, "sample"))
+    [shown] = strips_of(rollout, tokenizer)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(coloured_words(tokenizer.pieces(token_ids), temperatures, choices, colour).strip())
+    print(strip.terminal(shown) if colour else strip.plain(shown))
+    if page:
+        write_bytes(page, strip.html_page([shown], "Which temperature wrote which word").encode())
     if run.config.level == "sequence":
-        probs = head(rollout.hidden_states[0, 0]).softmax(-1).tolist()
+        probs, choices = head(rollout.hidden_states[0, 0]).softmax(-1).tolist(), run.config.temperatures
         said = ", ".join(f"{choice:g}: {100 * prob:.0f}%" for choice, prob in zip(choices, probs, strict=True))
-        print(f"\nchosen for the whole response: temperature {temperatures[0] if temperatures else 0:g} (the head says {said})")
+        print(f"\nchosen for the whole response: temperature {rollout.temperatures[0, 0]:g} (the head says {said})")
 
 
 def _one_line(error: Exception) -> str:

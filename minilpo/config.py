@@ -4,7 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-FORMAT = 1  # of the run folder; raised when an older folder can no longer be read
+LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal", "nll")
+FORMAT = 2  # of the run folder; raised when an older folder can no longer be read
 
 
 def option(default: Any, help: str, *, minimum: float | None = None, above: float | None = None, choices: tuple = ()) -> Any:
@@ -74,7 +75,23 @@ class LPOConfig:
     prompts: int = option(1024, "training prompts a round, over all tasks", minimum=1)
     samples: int = option(16, "responses a prompt", minimum=2)
     epochs: int = option(8, "passes over the pairs of a round", minimum=1)
+    loss: str = option(
+        "default",
+        "eq9, eq10, eq11 (see losses.py), eq11_marginal (one temperature a response) or nll; default is what measured best "
+        "here: eq10 at sequence level, eq11 at token level",
+        choices=("default", *LOSSES),
+    )
+    reduce: str = option("sum", "scores are added up over the steps of a response, or averaged", choices=("sum", "mean"))
+    reference: str = option("uniform", "what the head is compared with: a uniform one or none", choices=("uniform", "none"))
+    pairs: str = option(
+        "best_worst",
+        "which responses are paired (see preferences.py)",
+        choices=("best_worst", "top_bottom", "all", "constrained"),
+    )
+    pairs_per_prompt: int = option(4, "pairs a prompt of --pairs top_bottom", minimum=1)
     pairs_per_batch: int = option(64, "preference pairs a gradient step", minimum=1)
+    train_lm: bool = option(False, "train the language model too, by the same loss (eq9 only)")
+    lm_learning_rate: float = option(1e-4, "learning rate of the language model with --train-lm", above=0)
     beta: float = option(1.0, "strength of the preference in the loss", above=0)
     head_learning_rate: float = option(1e-3, "learning rate of the head", above=0)
     n_hidden: int = option(128, "width of the head's two hidden layers", minimum=1)
@@ -82,6 +99,19 @@ class LPOConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+        if self.train_lm and self.loss != "eq9":
+            raise ValueError(f"--train-lm must come with --loss eq9, whose score contains the words, got --loss {self.loss}")
+
+    def resolved(self, level: str) -> "LPOConfig":
+        """The same settings with the loss that is the default at this level, if none was asked for.
+
+        >>> LPOConfig().resolved("token").loss
+        'eq11'
+        """
+        loss = {"sequence": "eq10", "token": "eq11"}[level] if self.loss == "default" else self.loss
+        if loss == "eq11_marginal" and level == "token":
+            raise ValueError("--loss eq11_marginal must come with --level sequence, got --level token; there eq11 is exact")
+        return dataclasses.replace(self, loss=loss)
 
 
 @dataclass(frozen=True)
@@ -121,6 +151,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _check(self)
+        object.__setattr__(self, "lpo", self.lpo.resolved(self.level))
         got = " ".join(map(str, self.temperatures))
         if len(self.temperatures) < 2:
             raise ValueError(f"--temperatures must be at least two to choose from, got {got or 'none'}; try 0 1")

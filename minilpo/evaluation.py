@@ -1,12 +1,14 @@
-"""What is measured: every fixed temperature, the head, the best constant, the oracle, win-rates, and intervals."""
+"""What is measured: every fixed temperature, the head, the best constant, the oracle, win-rates, controls, and intervals."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
+from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures, Rule, TwoTemperatures
 from minilpo.config import EvaluationConfig
 from minilpo.model import GPT
 from minilpo.rollout import Rollout, generate, score
@@ -26,6 +28,7 @@ class Measured:
     fixed_rewards: np.ndarray  # (P, K)
     adaptive: Rollout | None = None  # one response a prompt, at the head's most likely temperatures (Eq. 4)
     adaptive_rewards: np.ndarray | None = None  # (P,)
+    random_rewards: np.ndarray | None = None  # (P,) of one response a prompt, at temperatures drawn evenly
 
 
 def evaluate(
@@ -36,6 +39,7 @@ def evaluate(
     config: EvaluationConfig,
     seed: int,
     progress: Callable[[int], None] | None = None,
+    constant_head: AdaptiveDecoder | None = None,
 ) -> tuple[dict[str, Any], Measured]:
     """Measures the head against every fixed temperature.
 
@@ -50,34 +54,79 @@ def evaluate(
         config: how many prompts and resamples.
         seed: of the prompts and the sampling.
         progress: called with the number of responses written, batch by batch.
+        constant_head: the control that saw nothing; with it, "controls" says what the gain over the best constant is made of.
 
     Returns:
         The numbers of `metrics.json` from "temperatures" on, and the test responses behind them.
     """
     temperatures = [round(temperature, 6) for temperature in head.temperature_choices.tolist()]
-    every_temperature = FixedTemperatures(temperatures).to(head.temperature_choices.device)
+    untrained = AdaptiveDecoder(model.config.n_embd, temperatures, head.level, n_hidden=1)  # uniform
+    untrained.to(head.temperature_choices.device)
 
-    def write(split: str, with_head: bool) -> Measured:
-        task_of, prompts = prompts_to_measure(tasks, split, config, seed)
-        names = np.array([task.name for task in task_of])
+    def write(split: str) -> Measured:
         generator = torch_generator(seed, f"evaluation {split}")
-        fixed = generate(
-            model, tokenizer, prompts, every_temperature, generator, n_samples=len(temperatures), progress=progress
-        )
-        fixed_rewards = score(fixed, task_of).double().numpy()
-        if not with_head:
-            return Measured(task_of, prompts, names, fixed, fixed_rewards)
-        adaptive = generate(model, tokenizer, prompts, head, generator, progress=progress)
-        return Measured(
-            task_of, prompts, names, fixed, fixed_rewards, adaptive, score(adaptive, task_of)[:, 0].double().numpy()
-        )
+        measured = measure_fixed(model, tokenizer, tasks, temperatures, split, config, seed, generator, progress)
+        if split == "train":
+            return measured
+        adaptive, rewards = measure_head(model, tokenizer, measured, head, generator, "greedy", progress)
+        _, random_rewards = measure_head(model, tokenizer, measured, untrained, generator, "sample", progress)
+        return replace(measured, adaptive=adaptive, adaptive_rewards=rewards, random_rewards=random_rewards)
 
-    selection = write("train", with_head=False)
-    test = write("test", with_head=True)
+    selection, test = write("train"), write("test")
     metrics = {"temperatures": temperatures, **summarize(selection, test, temperatures, config.resamples, seed)}
+    if constant_head is not None:
+        learned = learned_constant(constant_head)
+        metrics["controls"] = controls(metrics["mean"], test, temperatures, learned, config.resamples, seed)
+    if head.level == "token":
+        starts = sentence_starts(tokenizer).to(head.temperature_choices.device)
+        for task in tasks:
+            rows = torch.from_numpy((test.names == task.name).nonzero()[0])
+            metrics["tasks"][task.name] |= by_place_in_sentence(test.adaptive.rows(rows), starts)
+            if hasattr(task, "constraint"):
+                rule = two_temperatures(model, tokenizer, task, temperatures, selection, test, starts, seed, progress)
+                metrics["tasks"][task.name]["two_temperatures"] = rule
     if any(hasattr(task, "ood_prompt") for task in tasks):
-        metrics["ood"] = summarize(selection, write("ood", with_head=True), temperatures, config.resamples, seed)
+        metrics["ood"] = summarize(selection, write("ood"), temperatures, config.resamples, seed)
     return metrics, test
+
+
+def measure_fixed(
+    model: GPT,
+    tokenizer: Tokenizer,
+    tasks: Sequence[Task],
+    temperatures: Sequence[float],
+    split: str,
+    config: EvaluationConfig,
+    seed: int,
+    generator: torch.Generator,
+    progress: Callable[[int], None] | None = None,
+) -> Measured:
+    """Writes and scores one response at every temperature to every prompt of a split."""
+    task_of, prompts = prompts_to_measure(tasks, split, config, seed)
+    every_temperature = FixedTemperatures(list(temperatures)).to(model.token_embedding.weight.device)
+    rollout = generate(model, tokenizer, prompts, every_temperature, generator, n_samples=len(temperatures), progress=progress)
+    names = np.array([task.name for task in task_of])
+    return Measured(task_of, prompts, names, rollout, score(rollout, task_of).double().numpy())
+
+
+def measure_head(
+    model: GPT,
+    tokenizer: Tokenizer,
+    measured: Measured,
+    head: AdaptiveDecoder | Rule,
+    generator: torch.Generator,
+    selection: str = "greedy",
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Rollout, np.ndarray]:
+    """Writes one response with the head to each of the same prompts. Returns the responses and their rewards, (P,)."""
+    rollout = generate(model, tokenizer, measured.prompts, head, generator, selection=selection, progress=progress)
+    return rollout, score(rollout, measured.task_of)[:, 0].double().numpy()
+
+
+@torch.no_grad()
+def learned_constant(constant_head: AdaptiveDecoder) -> int:
+    """The index of the temperature that a head without input finds most likely."""
+    return int(constant_head(constant_head.mlp[0].weight.new_zeros(constant_head.mlp[0].in_features)).argmax())
 
 
 def prompts_to_measure(tasks: Sequence[Task], split: str, config: EvaluationConfig, seed: int) -> tuple[list[Task], list[str]]:
@@ -88,11 +137,13 @@ def prompts_to_measure(tasks: Sequence[Task], split: str, config: EvaluationConf
     return mixed_prompts(tasks, n_per_task, split, python_rng(seed, f"evaluation prompts {split}"))
 
 
-def responses_to_write(tasks: Sequence[Task], n_choices: int, config: EvaluationConfig) -> int:
+def responses_to_write(tasks: Sequence[Task], n_choices: int, level: str, config: EvaluationConfig) -> int:
     """How many responses `evaluate` writes in all, for a progress bar."""
     n_ood = sum(hasattr(task, "ood_prompt") for task in tasks)
-    per_task = n_choices * config.selection_prompts + (n_choices + 1) * config.test_prompts
-    return len(tasks) * per_task + n_ood * (n_choices + 1) * config.ood_prompts
+    n_grids = sum(hasattr(task, "constraint") for task in tasks) if level == "token" else 0
+    per_task = n_choices * config.selection_prompts + (n_choices + 2) * config.test_prompts
+    per_grid = n_choices**2 * config.selection_prompts + config.test_prompts
+    return len(tasks) * per_task + n_ood * (n_choices + 2) * config.ood_prompts + n_grids * per_grid
 
 
 def summarize(selection: Measured, test: Measured, temperatures: Sequence[float], resamples: int, seed: int) -> dict[str, Any]:
@@ -122,13 +173,12 @@ def summarize(selection: Measured, test: Measured, temperatures: Sequence[float]
             "histogram": shares.tolist(),
         }
 
-    on_selection = mean_over_tasks(selection.fixed_rewards, selection.names)
-    constant = int(on_selection.argmax())  # the lower of equals
+    constant, best_of_task = best_constants(selection)
     oracle_rewards = np.empty(len(names))
     tasks: dict[str, Any] = {}
     for task in dict.fromkeys(test.task_of):
         rows = (names == task.name).nonzero()[0]
-        best = int(selection.fixed_rewards[selection.names == task.name].mean(0).argmax())
+        best = best_of_task[task.name]
         oracle_rewards[rows] = fixed[rows, best]
         tasks[task.name] = describe(rows) | {
             "adaptive_ci95": interval(adaptive[rows], names[rows]),
@@ -157,6 +207,93 @@ def summarize(selection: Measured, test: Measured, temperatures: Sequence[float]
         "win_rate": {temperature: float(mean_over_tasks(points, names)) for temperature, points in wins.items()},
         "win_rate_ci95": {temperature: interval(points) for temperature, points in wins.items()},
     }
+
+
+def best_constants(selection: Measured) -> tuple[int, dict[str, int]]:
+    """The index of the best temperature over all tasks, each counting the same, and of the best for every task."""
+    names, rewards = selection.names, selection.fixed_rewards
+    of_task = {name: int(rewards[names == name].mean(0).argmax()) for name in dict.fromkeys(names.tolist())}
+    return int(mean_over_tasks(rewards, names).argmax()), of_task  # the lower of equals
+
+
+def controls(
+    mean: dict[str, Any], test: Measured, temperatures: Sequence[float], learned: int, resamples: int, seed: int
+) -> dict[str, Any]:
+    """What the gain over the best constant is made of: a better constant, and adapting to the context.
+
+    Args:
+        mean: that part of the numbers of `summarize`.
+        test: all responses.
+        temperatures: K values.
+        learned: the index of the temperature that a head without input has learned.
+        resamples: bootstrap resamples behind an interval.
+        seed: of the bootstrap.
+
+    Returns:
+        The mean rewards of the learned constant and of temperatures drawn at random, task by task and over all, and the two
+        parts of the gain, which add up to it.
+    """
+    names, fixed, adaptive, random = test.names, test.fixed_rewards, test.adaptive_rewards, test.random_rewards
+    best = list(temperatures).index(mean["best_fixed"]["temperature"])
+
+    def difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+        ci95 = bootstrap_interval(a - b, names, resamples, np.random.default_rng(seed))
+        return {"estimate": float(mean_over_tasks(a - b, names)), "ci95": ci95}
+
+    def by_task(rewards: np.ndarray) -> dict[str, Any]:
+        tasks = {name: float(rewards[names == name].mean()) for name in dict.fromkeys(names.tolist())}
+        return {"reward": float(mean_over_tasks(rewards, names)), "tasks": tasks}
+
+    return {
+        "learned_constant": {"temperature": temperatures[learned], **by_task(fixed[:, learned])},
+        "random_head": by_task(random),
+        "gain_over_random_head": difference(adaptive, random),
+        "found_a_better_constant": difference(fixed[:, learned], fixed[:, best]),
+        "adapted_to_the_context": difference(adaptive, fixed[:, learned]),
+    }
+
+
+def sentence_starts(tokenizer: Tokenizer) -> Tensor:
+    """The token ids after which a sentence begins: the prompt's end mark and the full stop."""
+    return torch.tensor([tokenizer.sep_id, *tokenizer.ids_of(["."])])
+
+
+def by_place_in_sentence(rollout: Rollout, starts: Tensor) -> dict[str, float]:
+    """The mean temperature that was chosen for the first word of a sentence, and for all other tokens (token level)."""
+    is_first = torch.ones_like(rollout.response_mask)  # the first token of a response
+    is_first[:, 1:] = torch.isin(rollout.token_ids[:, :-1], starts)
+    made, chosen = rollout.decision_mask, rollout.temperatures
+    places = {"first_word_temperature": chosen[made & is_first], "other_temperature": chosen[made & ~is_first]}
+    return {name: values.mean().item() if len(values) else 0.0 for name, values in places.items()}
+
+
+def two_temperatures(
+    model: GPT,
+    tokenizer: Tokenizer,
+    task: Task,
+    temperatures: list[float],
+    selection: Measured,
+    test: Measured,
+    starts: Tensor,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """The best rule with one temperature for the first word of a sentence and one for the rest, found by trying all pairs.
+
+    The pair is chosen on the selection prompts and scored on the test prompts.
+    """
+    K, generator = len(temperatures), torch_generator(seed, f"two temperatures {task.name}")
+    pairs = [(first, rest) for first in range(K) for rest in range(K)]
+
+    def rewards(measured: Measured, pairs: list[tuple[int, int]]) -> Tensor:
+        prompts = [prompt for prompt, name in zip(measured.prompts, measured.names, strict=True) if name == task.name]
+        rule = TwoTemperatures(temperatures, pairs, starts)
+        rollout = generate(model, tokenizer, prompts, rule, generator, n_samples=len(pairs), progress=progress)
+        return score(rollout, [task] * len(prompts))  # (P, n_pairs)
+
+    first, rest = pairs[int(rewards(selection, pairs).mean(0).argmax())]
+    reward = rewards(test, [(first, rest)]).mean().item()
+    return {"first": temperatures[first], "rest": temperatures[rest], "reward": reward}
 
 
 def mean_over_tasks(values: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -216,6 +353,33 @@ def bootstrap_interval(values: np.ndarray, names: np.ndarray, resamples: int, rn
         counts = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=resamples)  # how often each prompt is drawn
         means += counts @ own / len(own) / len(tasks)
     return [float(bound) for bound in np.percentile(means, [2.5, 97.5])]
+
+
+# The 97.5% quantile of Student's t with 1, 2, ... degrees of freedom.
+T_QUANTILES = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131]
+T_QUANTILES += [2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
+
+
+def seed_interval(values: Sequence[float]) -> list[float] | None:
+    """95% interval of the mean over seeds, by Student's t: what another seed might have given. None for a single seed.
+
+    Args:
+        values: one number a seed.
+
+    Returns:
+        [low, high].
+
+    >>> [round(bound, 3) for bound in seed_interval([0.1, 0.2, 0.3])]
+    [-0.048, 0.448]
+    >>> seed_interval([0.1]) is None
+    True
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    quantile = T_QUANTILES[n - 2] if n - 2 < len(T_QUANTILES) else 1.96 + 2.5 / (n - 1)
+    half = quantile * float(np.std(values, ddof=1)) / n**0.5
+    return [float(np.mean(values)) - half, float(np.mean(values)) + half]
 
 
 def mean_parts(task: Any, test: Measured, rows: np.ndarray) -> dict[str, Any]:

@@ -1,17 +1,28 @@
-"""Latent Preference Optimization: one preference form, and the score of a response that goes into it.
+"""Latent Preference Optimization: one preference form, and the scores of a response that can go into it.
 
 Pure functions, tensors in and out. Nothing here knows about the model, the tasks or where the pairs came from.
+
+    Eq. 10  preference_loss of choice_scores     the temperatures that were drawn, as if they were tokens
+    Eq. 9   preference_loss of joint_scores      the same, and the words too
+    Eq. 11  preference_loss of latent_scores     the temperatures that could have been drawn, summed over
+    NLL     nll_loss of choice_scores            the baseline: imitate the better response, ignore the worse
+
+Two things that the paper leaves open are arguments. `reduce` adds a score up over the steps of a response ("sum", a
+log-probability) or takes the mean ("mean", so that long responses don't weigh more). `uniform_reference` compares the head with
+one that gives every temperature the probability 1 / K, as DPO compares a model with what it was before. With "mean" the
+reference of Eq. 10 cancels; with "sum" it adds beta * (n_c - n_r) * log K to the margin of responses of n_c and n_r steps.
 """
+
+import math
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
 def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float) -> Tensor:
-    """Loss of preferring one response over another: -log sigmoid(beta * (score_c - score_r)).
+    """Loss of preferring one response over another: −log σ(β · (score_c − score_r)).
 
-    With `choice_scores` as the scores it is LPO's default loss, arXiv 2411.09661, Eq. 10. The other variants of LPO have the
-    same form and differ only in the score.
+    The form that all variants of LPO share: arXiv 2411.09661, Eq. 9, 10 and 11. They differ in the score alone.
 
     Args:
         chosen_scores: (B,) scores of the better responses, in nats.
@@ -36,13 +47,41 @@ def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float)
             f"got {tuple(chosen_scores.shape)} and {tuple(rejected_scores.shape)}; pass one score a response"
         )
     if not beta > 0:
-        raise ValueError(f"beta must be above 0, got {beta}")
+        raise ValueError(f"beta must be above 0, got {beta}; 1 is the default of the training")
     margin = chosen_scores - rejected_scores  # (B,)
     return -F.logsigmoid(beta * margin)
 
 
-def choice_scores(temperature_logits: Tensor, temperature_ids: Tensor, decision_mask: Tensor) -> Tensor:
-    """Log-probability of the temperatures that wrote a response: log P(tau) = sum_t log P(tau_t | h_t).
+def nll_loss(chosen_scores: Tensor) -> Tensor:
+    """The paper's baseline, negative log-likelihood: −score_c. What was rejected plays no part.
+
+    Args:
+        chosen_scores: (B,) scores of the better responses, from `choice_scores`, in nats.
+
+    Returns:
+        (B,) losses, not reduced.
+
+    Raises:
+        ValueError: if there is more or less than one score a response.
+
+    >>> import torch
+    >>> nll_loss(torch.tensor([-1.5]))
+    tensor([1.5000])
+    """
+    if chosen_scores.ndim != 1:
+        raise ValueError(f"chosen_scores must have shape (B,), got {tuple(chosen_scores.shape)}; pass one score a response")
+    return -chosen_scores
+
+
+def choice_scores(
+    temperature_logits: Tensor,
+    temperature_ids: Tensor,
+    decision_mask: Tensor,
+    *,
+    reduce: str = "sum",
+    uniform_reference: bool = False,
+) -> Tensor:
+    """Log-probability of the temperatures that wrote a response: log P(τ) = Σ_t log P(τ_t | h_t).
 
     The score of arXiv 2411.09661, Eq. 10 (temperatures as tokens, separate from the words; no reference).
 
@@ -50,12 +89,14 @@ def choice_scores(temperature_logits: Tensor, temperature_ids: Tensor, decision_
         temperature_logits: (B, S, K) what the head says at each of S decisions (S = 1 at sequence level).
         temperature_ids: (B, S) which temperature was drawn.
         decision_mask: (B, S) True where a decision was made.
+        reduce: "sum" or "mean" over the decisions.
+        uniform_reference: subtract the score of a uniform head, −log K a decision.
 
     Returns:
-        (B,) in nats, at most 0.
+        (B,) in nats; at most 0 without the reference.
 
     Raises:
-        ValueError: if the shapes don't fit together.
+        ValueError: if the shapes don't fit together, or for another `reduce`.
 
     A uniform head gives -log K for each decision:
 
@@ -70,4 +111,149 @@ def choice_scores(temperature_logits: Tensor, temperature_ids: Tensor, decision_
         )
     logprobs = temperature_logits.log_softmax(-1)  # (B, S, K)
     drawn = logprobs.gather(-1, temperature_ids[..., None])[..., 0]  # (B, S)
-    return drawn.masked_fill(~decision_mask, 0.0).sum(-1)
+    if uniform_reference:
+        drawn = drawn + math.log(temperature_logits.shape[-1])
+    return _over_steps(drawn, decision_mask, reduce)
+
+
+def joint_scores(
+    token_logprobs: Tensor, ref_token_logprobs: Tensor, response_mask: Tensor, choice_scores: Tensor, *, reduce: str = "sum"
+) -> Tensor:
+    """Words and temperatures as one sequence of tokens: log P(y) − log P_ref(y) + log P(τ).
+
+    The score of arXiv 2411.09661, Eq. 9. It can train the language model too, with a frozen copy of it as the reference. If the
+    language model is frozen, the words' terms cancel and Eq. 9 is Eq. 10.
+
+    Args:
+        token_logprobs: (B, T) log-probabilities of the response's tokens, in nats, at temperature 1 (at the one that wrote them
+            they would have no gradient where it was 0).
+        ref_token_logprobs: (B, T) the same from the frozen copy.
+        response_mask: (B, T) True at the response's tokens.
+        choice_scores: (B,) what `choice_scores` returns.
+        reduce: "sum" or "mean" over the words; give `choice_scores` the same.
+
+    Returns:
+        (B,) in nats.
+
+    Raises:
+        ValueError: if the shapes don't fit together, or for another `reduce`.
+
+    A word that has become twice as likely as it was, and a temperature of probability 1 / 2, make up for each other:
+
+    >>> import torch
+    >>> words, mask = torch.tensor([[0.4]]).log(), torch.tensor([[True]])
+    >>> joint_scores(words, torch.tensor([[0.2]]).log(), mask, torch.tensor([0.5]).log()).abs() < 1e-6
+    tensor([True])
+    """
+    if token_logprobs.shape != response_mask.shape or ref_token_logprobs.shape != response_mask.shape:
+        raise ValueError(
+            f"token_logprobs and ref_token_logprobs must have shape (B, T) = {tuple(response_mask.shape)}, "
+            f"got {tuple(token_logprobs.shape)} and {tuple(ref_token_logprobs.shape)}; pass one number a token of the response"
+        )
+    if choice_scores.shape != response_mask.shape[:1]:
+        raise ValueError(
+            f"choice_scores must have shape (B,) = {tuple(response_mask.shape[:1])}, got {tuple(choice_scores.shape)}; "
+            "pass one score a response"
+        )
+    return _over_steps(token_logprobs - ref_token_logprobs, response_mask, reduce) + choice_scores
+
+
+def latent_scores(
+    temperature_logits: Tensor,
+    choice_logprobs: Tensor,
+    response_mask: Tensor,
+    *,
+    reduce: str = "sum",
+    uniform_reference: bool = True,
+) -> Tensor:
+    """The temperature is never seen, so sum over it: Σ_t [ log Σ_k P(y_t|τ_k) P(τ_k|h_t) − log Σ_k P_ref(y_t|τ_k) P_ref(τ_k) ].
+
+    The score of arXiv 2411.09661, Eq. 11, as printed: a product over tokens of mixtures over temperatures. At token level this
+    is the exact probability of the response. At sequence level it isn't, since there one temperature writes all tokens; the
+    exact one, a mixture of products, is `marginal_scores`. With a frozen language model, P_ref(y_t|τ_k) is P(y_t|τ_k).
+
+    Args:
+        temperature_logits: (B, S, K) with S = T, or S = 1 at sequence level (the same for every token).
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), as the rollout stores them (with its floor at temperature 0).
+        response_mask: (B, T) True at the response's tokens.
+        reduce: "sum" or "mean" over the tokens.
+        uniform_reference: subtract the score of a uniform head, as printed.
+
+    Returns:
+        (B,) in nats.
+
+    Raises:
+        ValueError: if the shapes don't fit together, or for another `reduce`.
+
+    One token that is impossible at the first temperature and has probability 0.5 at the second, seen by a uniform head:
+
+    >>> import torch
+    >>> logprobs = torch.tensor([[[-20.0, -0.6931]]])
+    >>> latent_scores(torch.zeros(1, 1, 2), logprobs, torch.tensor([[True]]), uniform_reference=False).exp()
+    tensor([0.2500])
+    """
+    _check_latent(temperature_logits, choice_logprobs, response_mask)
+    scores = (choice_logprobs + temperature_logits.log_softmax(-1)).logsumexp(-1)  # (B, T)
+    if uniform_reference:
+        scores = scores - (choice_logprobs.logsumexp(-1) - math.log(choice_logprobs.shape[-1]))
+    return _over_steps(scores, response_mask, reduce)
+
+
+def marginal_scores(
+    temperature_logits: Tensor, choice_logprobs: Tensor, response_mask: Tensor, *, uniform_reference: bool = True
+) -> Tensor:
+    """Eq. 11 for one temperature a response, exactly: log Σ_k P(τ_k|h) Π_t P(y_t|τ_k) − log Σ_k P_ref(τ_k) Π_t P_ref(y_t|τ_k).
+
+    A mixture of products. arXiv 2411.09661 prints Eq. 11 as a product of mixtures, which is `latent_scores`.
+
+    Args:
+        temperature_logits: (B, 1, K).
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), as the rollout stores them.
+        response_mask: (B, T) True at the response's tokens.
+        uniform_reference: subtract the score of a uniform head.
+
+    Returns:
+        (B,) in nats.
+
+    Raises:
+        ValueError: if the shapes don't fit together.
+
+    Two tokens, both likely (0.8) at one temperature and both unlikely (0.2) at the other: (0.8² + 0.2²) / 2. The product of
+    mixtures would be 0.5² instead.
+
+    >>> import torch
+    >>> logprobs = torch.tensor([[[0.8, 0.2], [0.8, 0.2]]]).log()
+    >>> marginal_scores(torch.zeros(1, 1, 2), logprobs, torch.tensor([[True, True]]), uniform_reference=False).exp()
+    tensor([0.3400])
+    """
+    _check_latent(temperature_logits, choice_logprobs, response_mask)
+    if temperature_logits.shape[1] != 1:
+        raise ValueError(
+            f"temperature_logits must have shape (B, 1, K), got {tuple(temperature_logits.shape)}; "
+            "marginal_scores is for one temperature a response, latent_scores for one a token"
+        )
+    response_logprobs = choice_logprobs.masked_fill(~response_mask[..., None], 0.0).sum(1)  # (B, K)
+    scores = (response_logprobs + temperature_logits[:, 0].log_softmax(-1)).logsumexp(-1)  # (B,)
+    if uniform_reference:
+        scores = scores - (response_logprobs.logsumexp(-1) - math.log(choice_logprobs.shape[-1]))
+    return scores
+
+
+def _check_latent(temperature_logits: Tensor, choice_logprobs: Tensor, response_mask: Tensor) -> None:
+    B, T, K = choice_logprobs.shape if choice_logprobs.ndim == 3 else (-1, -1, -1)
+    if response_mask.shape != (B, T) or temperature_logits.shape not in ((B, T, K), (B, 1, K)):
+        raise ValueError(
+            "choice_logprobs must have shape (B, T, K), response_mask (B, T) and temperature_logits (B, T, K) or (B, 1, K), "
+            f"got {tuple(choice_logprobs.shape)}, {tuple(response_mask.shape)} and {tuple(temperature_logits.shape)}; "
+            "pass those stored in the Rollout"
+        )
+
+
+def _over_steps(scores: Tensor, mask: Tensor, reduce: str) -> Tensor:
+    """(B, S) scores to (B,): their sum or mean where the mask is True."""
+    total = scores.masked_fill(~mask, 0.0).sum(-1)
+    if reduce == "sum":
+        return total
+    if reduce == "mean":
+        return total / mask.sum(-1).clamp(min=1)
+    raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}")

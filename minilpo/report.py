@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from minilpo import plots
 from minilpo.evaluation import Measured
 from minilpo.files import write_bytes
-
-BLUE_TO_ORANGE = (27, 69, 111, 152, 223, 215, 208)  # of a terminal's 256 colours; told apart with any common colour-blindness
+from minilpo.rollout import Rollout
+from minilpo.strip import Strip
+from minilpo.tokenizer import Tokenizer
 
 
 def result_table(metrics: dict[str, Any]) -> str:
@@ -34,6 +35,15 @@ def result_table(metrics: dict[str, Any]) -> str:
         f"head: {mean['adaptive']:.3f}, a gain of {gain['estimate']:+.3f} (95% interval {gain['ci95'][0]:+.3f} to "
         f"{gain['ci95'][1]:+.3f}){closed}",
     ]
+    if "controls" in metrics:
+        lines += _control_lines(metrics["controls"])
+    for name, task in metrics["tasks"].items():
+        if "two_temperatures" in task:
+            rule = task["two_temperatures"]
+            lines.append(
+                f"{name}: first words at {task['first_word_temperature']:.2f}, the rest at {task['other_temperature']:.2f}; "
+                f"the best rule of two temperatures ({rule['first']:g} and {rule['rest']:g}) gets {rule['reward']:.3f}"
+            )
     if "ood" in metrics:
         ood = metrics["ood"]["mean"]
         gain = ood["gain_over_best_fixed"]
@@ -42,6 +52,20 @@ def result_table(metrics: dict[str, Any]) -> str:
             f"a gain of {gain['estimate']:+.3f} ({gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})"
         )
     return "\n".join(lines)
+
+
+def _control_lines(controls: dict[str, Any]) -> list[str]:
+    def said(difference: dict[str, Any]) -> str:
+        low, high = difference["ci95"]
+        return f"{difference['estimate']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+    constant = controls["learned_constant"]
+    return [
+        f"controls: temperatures at random {controls['random_head']['reward']:.3f}; a head that sees nothing "
+        f"{constant['reward']:.3f}, always at t={constant['temperature']:g}",
+        f"of the gain, {said(controls['found_a_better_constant'])} is a better constant, "
+        f"{said(controls['adapted_to_the_context'])} is adapting to the context",
+    ]
 
 
 def example_responses(test: Measured, temperatures: Sequence[float], n_per_task: int = 4) -> str:
@@ -59,27 +83,18 @@ def example_responses(test: Measured, temperatures: Sequence[float], n_per_task:
     return "\n".join(lines)
 
 
-def coloured_words(pieces: Sequence[str], temperatures: Sequence[float], choices: Sequence[float], colour: bool) -> str:
-    """A text whose every piece shows the temperature it was written with: by colour, or as a number behind it.
-
-    Args:
-        pieces: the tokens' texts, each with its leading space.
-        temperatures: one for each piece.
-        choices: the temperatures that could be chosen, in rising order: the colours run from blue (lowest) to orange.
-        colour: True for a terminal, False for plain text.
-
-    >>> coloured_words([" The", " fox", "."], [0.2, 0.8, 0.8], [0.2, 0.8], colour=False)
-    'The[0.2] fox[0.8].[0.8]'
-    """
-    if not colour:
-        return "".join(f"{piece}[{t:g}]" for piece, t in zip(pieces, temperatures, strict=True)).strip()
-
-    def paint(text: str, temperature: float) -> str:
-        rank = sum(choice < temperature - 1e-6 for choice in choices) / max(1, len(choices) - 1)
-        return f"\x1b[38;5;{BLUE_TO_ORANGE[round(rank * (len(BLUE_TO_ORANGE) - 1))]}m{text}\x1b[0m"
-
-    text = "".join(paint(piece, t) for piece, t in zip(pieces, temperatures, strict=True))
-    return f"{text}\n\ntemperature:" + "".join(paint(f" {choice:g}", choice) for choice in choices)
+def strips_of(rollout: Rollout, tokenizer: Tokenizer) -> list[Strip]:
+    """Every response of a rollout with the temperature of each token, its end token left out."""
+    length_of_all = rollout.token_ids.shape[1]  # a single temperature is that of all tokens
+    strips, choices = [], [round(choice, 6) for choice in rollout.temperature_choices.tolist()]
+    for row in range(len(rollout.responses)):
+        length = int(rollout.response_mask[row].sum())
+        token_ids, chosen = rollout.token_ids[row, :length], rollout.temperature_ids[row].expand(length_of_all)[:length]
+        said = token_ids != tokenizer.eos_id
+        temperatures = [choices[i] for i in chosen[said].tolist()]
+        prompt = rollout.prompts[row // rollout.n_samples]
+        strips.append(Strip(prompt, tokenizer.pieces(token_ids[said].tolist()), temperatures, choices))
+    return strips
 
 
 def draw_figures(

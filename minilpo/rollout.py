@@ -1,12 +1,13 @@
 """Batched generation. What comes out, a `Rollout`, holds all that LPO needs: training the head never runs the transformer."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
+from minilpo.adaptive_decoder import AdaptiveDecoder, Rule
 from minilpo.model import GPT, KVCache
 from minilpo.sampling import choice_logprobs, draw, mixture_probs, token_probs
 from minilpo.tasks import Task
@@ -39,13 +40,48 @@ class Rollout:
         chosen = self.temperature_choices[self.temperature_ids.clamp(min=0)]
         return chosen.masked_fill(self.temperature_ids == MIXED, torch.nan)
 
+    def rows(self, index: Tensor) -> "Rollout":
+        """Some of the responses, as one response each to as many prompts. `index` is (B,), rows of this rollout."""
+        numbers = index.tolist()
+        return replace(
+            self,
+            prompts=[self.prompts[row // self.n_samples] for row in numbers],
+            n_samples=1,
+            responses=[self.responses[row] for row in numbers],
+            **{name: tensor[index] for name, tensor in self._tensors().items()},
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that has a row for each response."""
+        return {
+            name: value for name, value in vars(self).items() if isinstance(value, Tensor) and name != "temperature_choices"
+        }
+
+
+def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
+    """Rollouts of the same head and the same number of samples, one behind the other; shorter ones are padded."""
+    parts = [rollout._tensors() for rollout in rollouts]
+    joined = {}
+    for name in list(parts[0]):
+        tensors = [part.pop(name) for part in parts]
+        T = max(tensor.shape[1] for tensor in tensors)
+        # What stands behind a response is masked out: zeros will do.
+        padded = [F.pad(tensor, (*[0] * 2 * (tensor.ndim - 2), 0, T - tensor.shape[1])) for tensor in tensors]
+        joined[name] = torch.cat(padded)
+    return replace(
+        rollouts[0],
+        prompts=[prompt for rollout in rollouts for prompt in rollout.prompts],
+        responses=[response for rollout in rollouts for response in rollout.responses],
+        **joined,
+    )
+
 
 @torch.no_grad()
 def generate(
     model: GPT,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
-    head: AdaptiveDecoder | FixedTemperatures,
+    head: AdaptiveDecoder | Rule,
     generator: torch.Generator,
     *,
     n_samples: int = 1,
@@ -53,7 +89,7 @@ def generate(
     max_new_tokens: int | None = None,
     rows_per_batch: int = 128,
     record_choice_logprobs: bool = False,
-    progress=None,
+    progress: Callable[[int], None] | None = None,
 ) -> Rollout:
     """Writes `n_samples` responses to each prompt, each row at its own temperature (arXiv 2411.09661, Eq. 2, 5 to 8).
 
@@ -61,7 +97,7 @@ def generate(
         model: the language model.
         tokenizer: the one the model was trained with.
         prompts: P texts.
-        head: chooses the temperatures.
+        head: chooses the temperatures; an AdaptiveDecoder or a `Rule`.
         generator: draws the uniform numbers behind all choices, before the first token: each row has its own, so
             what a row says doesn't depend on the rows it shares a batch with (up to rounding).
         n_samples: N.
@@ -129,7 +165,7 @@ def generate(
 def _generate_batch(
     model: GPT,
     tokenizer: Tokenizer,
-    head: AdaptiveDecoder | FixedTemperatures,
+    head: AdaptiveDecoder | Rule,
     selection: str,
     prompt_ids: Tensor,  # (P, T_prompt), left-padded
     pad_lengths: Tensor,  # (P,)
@@ -155,12 +191,15 @@ def _generate_batch(
         stored["choice_logprobs"] = h.new_zeros(B, T, K)
 
     rows = torch.arange(B, device=h.device)  # the rows still in the batch
+    token_ids = prompt_ids[sample_of, -1]  # (B,) what each row read last
     ended = torch.zeros_like(rows, dtype=torch.bool)
     for t in range(T):
         if t < S:  # a decision: once a response, or at every token
             if selection == "mixture":
                 choice_probs = head(h).softmax(-1)  # (B, K)
                 temperature_ids = torch.full_like(rows, MIXED)
+            elif isinstance(head, Rule):
+                temperature_ids = head.choose(rows, token_ids)  # (B,)
             else:
                 temperature_ids = head.choose(h, selection, uniforms[rows, t, 0])  # (B,)
             stored["hidden_states"][rows, t] = h

@@ -2,7 +2,7 @@
 
 config.json, tokenizer.json          written first: the resolved settings
 model.pt, pretrain_log.json          by `pretrain_step`
-head.pt, lpo_log.json                by `train_step`
+head.pt, lpo_log.json                by `train_step`, with constant_head.pt, a control, and with --train-lm trained_model.pt
 metrics.json, examples.txt, figures/ by `evaluate_step`
 timings.json                         seconds spent, the only file that differs between two runs of the same seed
                                      (`metrics.json` repeats it under "seconds")
@@ -18,16 +18,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import RunConfig
 from minilpo.evaluation import evaluate, prompts_to_measure, responses_to_write
 from minilpo.files import load_tensors, read_json, save_tensors, write_bytes, write_json
+from minilpo.lpo import VALIDATION_SAMPLES, train_lpo
 from minilpo.model import GPT
+from minilpo.pretraining import encode_examples, pretrain
 from minilpo.report import draw_figures, example_responses
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, corpus, load_tasks, mixed_demonstrations
 from minilpo.tokenizer import Tokenizer
-from minilpo.training import VALIDATION_SAMPLES, encode_examples, pretrain, train_lpo
 
 PHASES = ("pretrain", "rollout", "lpo", "evaluate")
 HELD_OUT = 256  # demonstrations of the validation split on which pretraining is measured
@@ -109,7 +110,7 @@ class Run:
         """Changes settings of later steps; results that were made with other ones are removed."""
         config = replace(self.config, **sections)
         if config.lpo != self.config.lpo:
-            self._remove("head.pt", "lpo_log.json", "lpo_state.pt", "metrics.json")
+            self._remove("lpo_log.json", "head.pt", "constant_head.pt", "trained_model.pt", "lpo_state.pt", "metrics.json")
         if config != self.config:
             self.config = config
             write_json(self.path / "config.json", config.to_dict())
@@ -122,22 +123,23 @@ class Run:
         """The language model before training."""
         return GPT(self.config.model, torch_generator(self.config.seed, "model"))
 
-    def model(self) -> GPT:
-        """The pretrained language model."""
+    def model(self, trained: bool = False) -> GPT:
+        """The pretrained language model; `trained`: the one that belongs to the head, which --train-lm has changed."""
         model = self.new_model()
-        _load_weights(model, self._existing("model.pt", "pretrain"))
+        name, step = ("trained_model.pt", "train") if trained and self.config.lpo.train_lm else ("model.pt", "pretrain")
+        _load_weights(model, self._existing(name, step))
         return model.requires_grad_(False)
 
-    def new_head(self) -> AdaptiveDecoder:
-        """The head before training."""
+    def new_head(self, kind: type[AdaptiveDecoder] = AdaptiveDecoder) -> AdaptiveDecoder:
+        """The head before training, or the same as another kind."""
         config = self.config
         generator = torch_generator(config.seed, "head")
-        return AdaptiveDecoder(config.model.n_embd, config.temperatures, config.level, config.lpo.n_hidden, generator)
+        return kind(config.model.n_embd, config.temperatures, config.level, config.lpo.n_hidden, generator)
 
-    def head(self) -> AdaptiveDecoder:
-        """The trained head."""
-        head = self.new_head()
-        _load_weights(head, self._existing("head.pt", "train"))
+    def head(self, kind: type[AdaptiveDecoder] = AdaptiveDecoder) -> AdaptiveDecoder:
+        """The trained head, or the constant one."""
+        head = self.new_head(kind)
+        _load_weights(head, self._existing("constant_head.pt" if kind is ConstantHead else "head.pt", "train"))
         return head.requires_grad_(False)
 
     def has(self, name: str) -> bool:
@@ -201,7 +203,7 @@ def train_step(run: Run) -> None:
     if run.has("head.pt") and run.has("lpo_log.json"):
         return
     config = run.config.lpo
-    model, tokenizer, head = run.model(), run.tokenizer(), run.new_head()
+    model, tokenizer, head, constant_head = run.model(), run.tokenizer(), run.new_head(), run.new_head(ConstantHead)
     path = run.path / "lpo_state.pt"
     state = load_tensors(path) if path.exists() else None
 
@@ -212,8 +214,12 @@ def train_step(run: Run) -> None:
     n_tasks, done = len(run.tasks), len(state["log"]) if state else 0
     a_round = n_tasks * (-(-config.prompts // n_tasks) * config.samples + config.validation_prompts * VALIDATION_SAMPLES)
     with _bar("LPO", config.rounds * a_round, "response", initial=done * a_round) as bar:
-        log = train_lpo(model, tokenizer, run.tasks, head, config, run.config.seed, state=state, save=save, progress=bar.update)
+        options = {"constant_head": constant_head, "state": state, "save": save, "progress": bar.update}
+        log = train_lpo(model, tokenizer, run.tasks, head, config, run.config.seed, **options)
     save_tensors(run.path / "head.pt", head.state_dict())
+    save_tensors(run.path / "constant_head.pt", constant_head.state_dict())
+    if config.train_lm:
+        save_tensors(run.path / "trained_model.pt", model.state_dict())
     write_json(run.path / "lpo_log.json", log)
     path.unlink(missing_ok=True)
 
@@ -222,10 +228,10 @@ def evaluate_step(run: Run) -> dict[str, Any]:
     """Measures the head on test prompts, writes `metrics.json`, the examples and the figures, and returns the metrics."""
     started = perf_counter()
     config = run.config
-    model, tokenizer, head = run.model(), run.tokenizer(), run.head()
-    total = responses_to_write(run.tasks, len(config.temperatures), config.evaluation)
+    model, tokenizer, head, constant_head = run.model(trained=True), run.tokenizer(), run.head(), run.head(ConstantHead)
+    total = responses_to_write(run.tasks, len(config.temperatures), config.level, config.evaluation)
     with _bar("evaluating", total, "response") as bar:
-        measured, test = evaluate(model, tokenizer, run.tasks, head, config.evaluation, config.seed, bar.update)
+        measured, test = evaluate(model, tokenizer, run.tasks, head, config.evaluation, config.seed, bar.update, constant_head)
     logs = read_json(run._existing("pretrain_log.json", "pretrain")), read_json(run._existing("lpo_log.json", "train"))
     draw_figures(measured, *logs, run.path / "figures")
     write_bytes(run.path / "examples.txt", example_responses(test, config.temperatures).encode())

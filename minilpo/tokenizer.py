@@ -69,6 +69,10 @@ class Tokenizer:
         """The text of each token on its own, with its leading space: joined, they are the text with one space in front."""
         return [self._backend.id_to_token(token_id) for token_id in token_ids]
 
+    def ids_of(self, pieces: Iterable[str]) -> list[int]:
+        """The ids of tokens given by their exact text, leading space included; unknown ones are left out."""
+        return [token_id for piece in pieces if (token_id := self._backend.token_to_id(piece)) is not None]
+
     def _unknown_words(self, text: str) -> list[str]:
         pieces = [piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(" " + text)]
         return [piece.strip() or piece for piece in pieces if self._backend.token_to_id(piece) is None]

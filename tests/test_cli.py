@@ -20,7 +20,16 @@ TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
 TINY += "--rounds 2 --prompts 32 --samples 4 --epochs 2 --validation-prompts 2 --test-prompts 8 --selection-prompts 4 "
 TINY += "--ood-prompts 4 --temperatures 0 0.5 1"
 TINY = TINY.split()
-RESULTS = {"config.json", "tokenizer.json", "model.pt", "pretrain_log.json", "head.pt", "lpo_log.json", "metrics.json"}
+RESULTS = {
+    "config.json",
+    "tokenizer.json",
+    "model.pt",
+    "pretrain_log.json",
+    "head.pt",
+    "constant_head.pt",
+    "lpo_log.json",
+    "metrics.json",
+}
 RESULTS |= {"examples.txt", "timings.json", "figures/descriptions.txt"}
 RESULTS |= {f"figures/{name}.png" for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")}
 
@@ -115,6 +124,18 @@ def test_other_settings_for_a_step_make_it_anew_and_the_default_is_what_the_run_
     assert main(["evaluate", "--run", str(run)]) == 0
 
 
+def test_the_language_model_can_be_trained_too_and_the_other_losses_run(run, capsys):
+    assert main(["train", "--run", str(run), "--loss", "eq9", "--train-lm", "--lm-learning-rate", "0.001"]) == 0
+    assert (run / "trained_model.pt").exists() and (run / "trained_model.pt").read_bytes() != (run / "model.pt").read_bytes()
+    assert main(["evaluate", "--run", str(run)]) == 0
+    assert main(["sample", "--run", str(run), "Where does the bee live?"]) == 0
+    for flags in (["--loss", "eq11"], ["--loss", "nll", "--pairs", "all"], ["--loss", "eq10", "--pairs", "top_bottom"]):
+        assert main(["train", "--run", str(run), "--no-train-lm", *flags]) == 0
+        assert not (run / "trained_model.pt").exists()
+    capsys.readouterr()
+    assert "--loss eq9" in fails(capsys, "train", "--run", run, "--train-lm", "--loss", "eq10")
+
+
 def test_token_level_runs_from_nothing_and_shows_a_temperature_for_every_word(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "run"), "--level", "token", *TINY]) == 0
     capsys.readouterr()
@@ -122,6 +143,9 @@ def test_token_level_runs_from_nothing_and_shows_a_temperature_for_every_word(tm
         main(["sample", "--run", str(tmp_path / "run"), "Tell me a story of three sentences about a fox in the forest."]) == 0
     )
     assert re.search(r"\[(0|0\.5|1)\]", capsys.readouterr().out)
+    page = tmp_path / "page.html"
+    assert main(["sample", "--run", str(tmp_path / "run"), "Where does the bee live?", "--html", str(page)]) == 0
+    assert "Where does the bee live?" in page.read_text()
 
 
 def test_sample_prints_plain_text_with_numbers_when_piped(demo, capsys):
@@ -189,7 +213,7 @@ def test_weights_of_another_shape_are_refused(run, capsys):
 
 
 def test_a_run_of_another_version_is_refused(run, capsys):
-    (run / "config.json").write_text((run / "config.json").read_text().replace('"format": 1', '"format": 99'))
+    (run / "config.json").write_text((run / "config.json").read_text().replace('"format": 2', '"format": 99'))
     assert "another version" in fails(capsys, "train", "--run", run)
 
 

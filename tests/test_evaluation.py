@@ -66,6 +66,7 @@ def measured(tasks, counts, fixed_rewards, adaptive_rewards=None, chosen=None, d
         np.array(fixed_rewards),
         rollout(1, texts[P * K :], temperature_ids=chosen, decision_mask=decided, temperature_choices=torch.linspace(0, 1, K)),
         np.zeros(P) if adaptive_rewards is None else np.array(adaptive_rewards),
+        np.array([rng.random() for _ in range(P)]),
     )
 
 
@@ -317,11 +318,12 @@ def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks):
     head = AdaptiveDecoder(8, TEMPERATURES, n_hidden=4, generator=seeded(1)).requires_grad_(False)
     written = []
     metrics, test = evaluate(model, tokenizer, all_tasks, head, CONFIG, 0, written.append)
-    assert sum(written) == responses_to_write(all_tasks, len(TEMPERATURES), CONFIG) == 5 * (3 * 2 + 4 * 3) + 4 * (4 * 1)
+    expected = 9 * (3 * 2 + 5 * 3) + 6 * (5 * 1)  # nine tasks, six of them with prompts out of distribution
+    assert sum(written) == responses_to_write(all_tasks, len(TEMPERATURES), "sequence", CONFIG) == expected
     assert metrics == evaluate(model, tokenizer, all_tasks, head, CONFIG, 0)[0]
-    assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (15, 3)
+    assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (27, 3)
     assert list(metrics["tasks"]) == ["plain_math", *TASKS]
-    assert list(metrics["ood"]["tasks"]) == list(TASKS)
+    assert list(metrics["ood"]["tasks"]) == [name for name, task in TASKS.items() if hasattr(task, "ood_prompt")]
     assert {task["prompts"] for task in metrics["tasks"].values()} == {3}
     assert {task["prompts"] for task in metrics["ood"]["tasks"].values()} == {1}
     assert "ood" not in evaluate(model, tokenizer, all_tasks[:1], head, CONFIG, 0)[0]

@@ -1,4 +1,4 @@
-"""LPO's loss: worked cases, properties, the gradient of paper and pencil, and the optimum that is known in closed form."""
+"""LPO's losses: worked cases, properties, gradients of paper and pencil, and optima that are known in closed form."""
 
 import math
 
@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilpo.losses import choice_scores, preference_loss
+from minilpo.losses import choice_scores, joint_scores, latent_scores, marginal_scores, nll_loss, preference_loss
+from minilpo.sampling import choice_logprobs, token_probs
 from tests.conftest import seeded
 
 score = st.floats(-20, 20)
@@ -105,6 +106,162 @@ def test_the_minimiser_is_the_closed_form_whatever_the_sampling(p, q, beta):
     torch.testing.assert_close(z.detach().softmax(-1), odds / odds.sum(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_minimiser_of_the_baseline_follows_what_was_sampled(seed):
+    """One context, binary reward: the NLL is least where P(tau_k) is proportional to q_k p_k."""
+    p, q = (torch.rand(4, generator=seeded(10 * seed + i), dtype=torch.float64) for i in (1, 2))
+    weights = q * p / (q * p).sum()  # how often each temperature is behind a right response
+    z = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    ids, mask = torch.arange(4)[:, None], torch.ones(4, 1, dtype=torch.bool)
+    optimizer = torch.optim.LBFGS([z], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (weights * nll_loss(choice_scores(z.expand(4, 1, 4), ids, mask))).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    torch.testing.assert_close(z.detach().softmax(-1), weights, atol=1e-4, rtol=1e-4)
+
+
+# What two tokens of two responses need, drawn at random: K = 3 temperatures, T = 4 tokens, masked behind.
+MASK = torch.tensor([[True, True, True, False], [True, True, False, False], [True] * 4])
+
+
+def random_case(seed, steps=4):
+    z = torch.randn(3, steps, 3, generator=seeded(seed), dtype=torch.float64)
+    return z, -5 * torch.rand(3, 4, 3, generator=seeded(seed + 100), dtype=torch.float64)
+
+
+def test_the_gradient_of_the_baseline_is_the_one_derived_by_hand():
+    """grad of -log softmax(z)_c is softmax(z) - e_c."""
+    z = torch.randn(5, 1, 4, generator=seeded(0), dtype=torch.float64, requires_grad=True)
+    ids = torch.tensor([[0], [1], [2], [3], [0]])
+    nll_loss(choice_scores(z, ids, torch.ones(5, 1, dtype=torch.bool))).sum().backward()
+    expected = z.softmax(-1) - torch.nn.functional.one_hot(ids, 4)
+    torch.testing.assert_close(z.grad, expected.detach())
+
+
+def test_the_gradient_of_eq_11_is_posterior_minus_prior():
+    """grad of log sum_k P(y|tau_k) P(tau_k) is P(tau_k|y) - P(tau_k), token by token, and nothing behind the mask."""
+    z, logprobs = random_case(0)
+    z.requires_grad_()
+    latent_scores(z, logprobs, MASK).sum().backward()
+    prior = z.softmax(-1)
+    posterior = prior * logprobs.exp() / (prior * logprobs.exp()).sum(-1, keepdim=True)
+    torch.testing.assert_close(z.grad, ((posterior - prior) * MASK[..., None]).detach())
+
+
+def test_the_gradient_of_the_exact_marginal_is_the_posterior_of_the_whole_response_minus_the_prior():
+    z, logprobs = random_case(1, steps=1)
+    z.requires_grad_()
+    marginal_scores(z, logprobs, MASK).sum().backward()
+    prior, likelihood = z[:, 0].softmax(-1), (logprobs * MASK[..., None]).sum(1).exp()
+    posterior = prior * likelihood / (prior * likelihood).sum(-1, keepdim=True)
+    torch.testing.assert_close(z.grad[:, 0], (posterior - prior).detach())
+
+
+def test_the_gradient_of_eq_9_reaches_words_and_temperatures():
+    """The score is linear in the words' log-probabilities: -beta sigma(-beta margin) for each word of the better response."""
+    words = [torch.randn(3, 4, generator=seeded(s), dtype=torch.float64, requires_grad=True) for s in (1, 2)]
+    refs = [torch.randn(3, 4, generator=seeded(s), dtype=torch.float64) for s in (3, 4)]
+    choices = [torch.randn(3, generator=seeded(s), dtype=torch.float64, requires_grad=True) for s in (5, 6)]
+    chosen, rejected = (joint_scores(w, r, MASK, c) for w, r, c in zip(words, refs, choices, strict=True))
+    preference_loss(chosen, rejected, 0.5).sum().backward()
+    push = (-0.5 * torch.sigmoid(-0.5 * (chosen - rejected))).detach()  # (B,)
+    torch.testing.assert_close(words[0].grad, push[:, None] * MASK)
+    torch.testing.assert_close(words[1].grad, -push[:, None] * MASK)
+    torch.testing.assert_close(choices[0].grad, push)
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.parametrize("reference", [False, True])
+def test_every_score_passes_a_numerical_gradient_check(reduce, reference):
+    options = {"reduce": reduce, "uniform_reference": reference}
+    ids = torch.randint(0, 3, (3, 4), generator=seeded(0))
+    z, logprobs = random_case(2)
+    z.requires_grad_()
+    words = torch.randn(3, 4, generator=seeded(9), dtype=torch.float64, requires_grad=True)
+    ref, check = words.detach().clone(), torch.autograd.gradcheck
+    assert check(lambda z: choice_scores(z, ids, MASK, **options), z)
+    assert check(lambda z: nll_loss(choice_scores(z, ids, MASK, **options)), z)
+    assert check(lambda z: latent_scores(z, logprobs, MASK, **options), z)
+    assert check(lambda z: latent_scores(z[:, :1], logprobs, MASK, **options), z)
+    assert check(lambda z: marginal_scores(z[:, :1], logprobs, MASK, uniform_reference=reference), z)
+    assert check(lambda z, w: joint_scores(w, ref, MASK, choice_scores(z, ids, MASK, **options), reduce=reduce), (z, words))
+
+
+def all_responses(logits, tau_choices):
+    """Every response of two words out of three, and its log-probabilities under each temperature, (9, 2, K)."""
+    ids = torch.cartesian_prod(torch.arange(3), torch.arange(3))  # (9, 2)
+    per_token = [choice_logprobs(logits[t].expand(9, -1), ids[:, t], tau_choices, floor=-200.0) for t in range(2)]
+    return ids, torch.stack(per_token, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_eq_11_is_the_enumeration_over_all_temperatures_on_a_vocabulary_of_three_words(seed):
+    tau_choices = torch.tensor([0.0, 0.5, 1.3], dtype=torch.float64)
+    K, mask = 3, torch.ones(9, 2, dtype=torch.bool)
+    logits, z = (torch.randn(2, 3, generator=seeded(seed + s), dtype=torch.float64) for s in (0, 50))
+    ids, logprobs = all_responses(logits, tau_choices)
+    probs = torch.stack([token_probs(logits, tau.expand(2)) for tau in tau_choices])  # (K, 2, V)
+    prior = z.softmax(-1)  # (2, K) one distribution a token
+    token_level, sequence_level = torch.zeros(2, 9, dtype=torch.float64)
+    for row, (first, second) in enumerate(ids.tolist()):
+        for j in range(K):
+            for k in range(K):
+                token_level[row] += prior[0, j] * probs[j, 0, first] * prior[1, k] * probs[k, 1, second]
+            sequence_level[row] += prior[0, j] * probs[j, 0, first] * probs[j, 1, second]
+    scores = latent_scores(z.expand(9, -1, -1), logprobs, mask, uniform_reference=False)
+    torch.testing.assert_close(scores.exp(), token_level)
+    assert scores.exp().sum().item() == pytest.approx(1)  # a distribution over all responses
+    exact = marginal_scores(z[:1].expand(9, 1, -1), logprobs, mask, uniform_reference=False)
+    torch.testing.assert_close(exact.exp(), sequence_level)
+    assert exact.exp().sum().item() == pytest.approx(1)
+    as_printed = latent_scores(z[:1].expand(9, 1, -1), logprobs, mask, uniform_reference=False)
+    assert (as_printed - exact).abs().max() > 0.01  # at sequence level the two are different things
+
+
+def test_a_uniform_head_scores_zero_against_the_uniform_reference():
+    _, logprobs = random_case(3)
+    zeros, ids = torch.zeros(3, 4, 3, dtype=torch.float64), torch.zeros(3, 4, dtype=torch.long)
+    for scores in (
+        choice_scores(zeros, ids, MASK, uniform_reference=True),
+        latent_scores(zeros, logprobs, MASK),
+        marginal_scores(zeros[:, :1], logprobs, MASK),
+    ):
+        torch.testing.assert_close(scores, torch.zeros(3, dtype=torch.float64))
+
+
+def test_the_reference_of_eq_10_counts_the_difference_in_length_and_the_mean_is_free_of_it():
+    z, ids = torch.randn(3, 4, 3, generator=seeded(0), dtype=torch.float64), torch.zeros(3, 4, dtype=torch.long)
+    n = MASK.sum(1)  # 3, 2 and 4 decisions
+    with_reference, without = (choice_scores(z, ids, MASK, uniform_reference=reference) for reference in (True, False))
+    torch.testing.assert_close(with_reference - without, n.double() * math.log(3))
+    means = [choice_scores(z, ids, MASK, reduce="mean", uniform_reference=reference) for reference in (True, False)]
+    torch.testing.assert_close(means[0] - means[1], torch.full((3,), math.log(3), dtype=torch.float64))
+    torch.testing.assert_close(means[1], without / n)
+
+
+def test_eq_9_with_a_frozen_language_model_is_eq_10():
+    words, choices = torch.randn(3, 4, generator=seeded(0)), torch.randn(3, generator=seeded(1))
+    torch.testing.assert_close(joint_scores(words, words, MASK, choices), choices)
+
+
+def test_what_stands_behind_a_response_has_no_effect_on_any_score():
+    z, logprobs = random_case(4)
+    ids = torch.randint(0, 3, (3, 4), generator=seeded(0))
+    junk = torch.where(MASK[..., None], logprobs, -99 * torch.ones_like(logprobs))
+    other = torch.where(MASK[..., None], z, 7 * torch.arange(3.0, dtype=torch.float64))
+    torch.testing.assert_close(latent_scores(other, junk, MASK), latent_scores(z, logprobs, MASK))
+    torch.testing.assert_close(marginal_scores(z[:, :1], junk, MASK), marginal_scores(z[:, :1], logprobs, MASK))
+    torch.testing.assert_close(
+        joint_scores(junk[..., 0], 2 * logprobs[..., 0], MASK, choice_scores(other, ids, MASK)),
+        joint_scores(logprobs[..., 0], 2 * logprobs[..., 0], MASK, choice_scores(z, ids, MASK)),
+    )
+
+
 def test_shapes_that_do_not_fit_are_refused_before_they_are_broadcast():
     with pytest.raises(ValueError, match=r"\(3,\) and \(1,\)"):
         preference_loss(torch.zeros(3), torch.zeros(1), 1.0)
@@ -112,3 +269,17 @@ def test_shapes_that_do_not_fit_are_refused_before_they_are_broadcast():
         choice_scores(torch.zeros(2, 3, 4), torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="beta"):
         preference_loss(torch.zeros(3), torch.zeros(3), 0.0)
+    logprobs, mask = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+    for scores in (latent_scores, marginal_scores):
+        with pytest.raises(ValueError, match="temperature_logits"):
+            scores(torch.zeros(2, 2, 4), logprobs, mask)
+    with pytest.raises(ValueError, match="one temperature a response"):
+        marginal_scores(torch.zeros(2, 3, 4), logprobs, mask)
+    with pytest.raises(ValueError, match="choice_scores"):
+        joint_scores(torch.zeros(2, 3), torch.zeros(2, 3), mask, torch.zeros(1))
+    with pytest.raises(ValueError, match="one number a token"):
+        joint_scores(torch.zeros(2, 3), torch.zeros(2, 1), mask, torch.zeros(2))
+    with pytest.raises(ValueError, match="'sum' or 'mean'"):
+        latent_scores(torch.zeros(2, 3, 4), logprobs, mask, reduce="max")
+    with pytest.raises(ValueError, match="one score a response"):
+        nll_loss(torch.zeros(2, 3))

@@ -1,6 +1,8 @@
 """What the README says is what there is."""
 
 import re
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from minilpo.cli import COMMANDS, make_parser
@@ -33,6 +35,25 @@ def test_the_file_tree_names_every_file_of_the_package_and_no_other():
 def test_every_task_has_a_row_in_the_table():
     for name in TASKS:
         assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+
+
+def test_the_map_from_the_paper_leads_to_functions_commands_and_tests_that_exist():
+    rows = re.findall(r"^\| .* \| `([\w.]+)` \| `minilpo (.+)` \| `(\w+)` \|$", README, re.MULTILINE)
+    assert len(rows) >= 20
+    for function, command, test in rows:
+        module, found = function.split("."), None
+        for depth in range(1, len(module)):
+            with suppress(ModuleNotFoundError):
+                found = import_module(".".join(["minilpo", *module[:depth]])), module[depth:]
+        thing = found[0]
+        for name in found[1]:
+            thing = getattr(thing, name)
+        assert callable(thing)
+        assert (ROOT / "tests" / f"{test}.py").is_file()
+        words = command.split()
+        flags = {flag for flag in words if flag.startswith("--")}
+        help_text = next(iter(make_parser()._subparsers._group_actions)).choices[words[0]].format_help()
+        assert all(flag in help_text for flag in flags)
 
 
 def test_the_figure_is_there():

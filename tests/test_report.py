@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import torch
 
 from minilpo import plots, report
-from minilpo.evaluation import summarize
-from minilpo.report import BLUE_TO_ORANGE, coloured_words, draw_figures, example_responses, result_table
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.evaluation import controls, mean_over_tasks, summarize
+from minilpo.report import draw_figures, example_responses, result_table, strips_of
+from minilpo.rollout import generate
 from tests.test_evaluation import FOUR_TEMPERATURES, Plain, measured, random_measured
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -75,6 +76,18 @@ def test_a_run_without_ood_prompts_has_a_table_without_them(metrics):
     assert result_table({name: part for name, part in metrics.items() if name != "ood"}) == whole[: whole.rindex("\n")]
 
 
+def test_the_controls_stand_below_the_table_and_their_two_parts_add_up_to_the_gain(metrics, on_test):
+    said = controls(metrics["mean"], on_test, FOUR_TEMPERATURES, 2, 200, 0)
+    parts = [said[name]["estimate"] for name in ("found_a_better_constant", "adapted_to_the_context")]
+    assert sum(parts) == pytest.approx(metrics["mean"]["gain_over_best_fixed"]["estimate"])
+    fixed = mean_over_tasks(on_test.fixed_rewards, on_test.names)
+    assert said["learned_constant"]["reward"] == pytest.approx(fixed[2]) and said["learned_constant"]["temperature"] == 0.7
+    assert said["random_head"]["reward"] == pytest.approx(mean_over_tasks(on_test.random_rewards, on_test.names))
+    lines = result_table(metrics | {"controls": said}).splitlines()[-3:-1]
+    assert f"at random {said['random_head']['reward']:.3f}" in lines[0] and "always at t=0.7" in lines[0]
+    assert all(f"{part:+.3f}" in lines[1] for part in parts)
+
+
 # Examples
 
 
@@ -93,42 +106,21 @@ def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_end
             assert line == f"  fixed t={t}, reward {reward:.2f}: {text}"
 
 
-# Coloured words
-
-PIECES, CHOICES = [" The", " fox", " sleeps", "."], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+# Strips
 
 
-@given(st.lists(st.sampled_from(CHOICES), min_size=4, max_size=4))
-def test_plain_words_carry_their_temperature_and_no_escape_code(temperatures):
-    shown = coloured_words(PIECES, temperatures, CHOICES, colour=False)
-    assert "\x1b" not in shown
-    assert re.sub(r"\[.*?\]", "", shown) == "The fox sleeps."
-    assert [float(number) for number in re.findall(r"\[(.*?)\]", shown)] == temperatures
-
-
-@given(st.lists(st.sampled_from(CHOICES), min_size=4, max_size=4))
-def test_coloured_words_are_coloured_like_their_temperature_in_the_legend(temperatures):
-    as_stored = np.float32(temperatures).tolist()  # a rollout's temperatures aren't exactly those of the settings
-    text, legend = coloured_words(PIECES, as_stored, CHOICES, colour=True).split("\n\ntemperature:")
-    painted = r"\x1b\[38;5;(\d+)m(.*?)\x1b\[0m"
-    colour_of = {float(choice): colour for colour, choice in re.findall(painted, legend)}
-    assert list(colour_of) == CHOICES and len(set(colour_of.values())) == len(CHOICES)
-    assert re.findall(painted, text) == [(colour_of[t], piece) for t, piece in zip(temperatures, PIECES, strict=True)]
-    assert re.sub(painted, r"\2", text) == " The fox sleeps."
-
-
-@pytest.mark.parametrize("choices", [[0.7], [0.0, 1.0], [0.1, 0.2, 0.3]])
-def test_colours_run_from_blue_for_the_lowest_temperature_to_orange_for_the_highest(choices):
-    colours = [int(colour) for colour in re.findall(r";5;(\d+)m", coloured_words([" a"], choices[:1], choices, colour=True))]
-    assert colours[0] == colours[1] == BLUE_TO_ORANGE[0]
-    assert len(choices) == 1 or colours[-1] == BLUE_TO_ORANGE[-1]
-    assert [BLUE_TO_ORANGE.index(colour) for colour in colours] == sorted(BLUE_TO_ORANGE.index(colour) for colour in colours)
-
-
-def test_every_piece_needs_a_temperature():
-    for colour in (True, False):
-        with pytest.raises(ValueError):
-            coloured_words(PIECES, [0.0], CHOICES, colour)
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_a_strip_has_the_words_of_the_response_and_the_temperature_that_wrote_each(model, tokenizer, level):
+    head = AdaptiveDecoder(16, [0.0, 0.2, 1.0], level, n_hidden=8, generator=torch.Generator().manual_seed(1))
+    model.token_embedding.weight[tokenizer.eos_id] += 0.5 * model.norm.weight  # so that some end early
+    prompts = ["Mia has 7 apples.", "Tell me a story of three sentences about a fox in the forest."]
+    generator = torch.Generator().manual_seed(0)
+    rollout = generate(model, tokenizer, prompts, head, generator, n_samples=3, selection="sample", max_new_tokens=9)
+    for row, strip in enumerate(strips_of(rollout, tokenizer)):
+        assert strip.prompt == prompts[row // 3] and "".join(strip.pieces) == " " + rollout.responses[row]
+        chosen = rollout.temperatures[row].tolist() * (9 if level == "sequence" else 1)
+        assert strip.temperatures == pytest.approx(chosen[: len(strip.pieces)])
+        assert set(strip.temperatures) <= set(strip.choices) == {0.0, 0.2, 1.0}
 
 
 # Figures

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
-from minilpo.rollout import MIXED, generate, score
+from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures, TwoTemperatures
+from minilpo.rollout import MIXED, concatenate, generate, score
 from minilpo.sampling import choice_logprobs, draw, mixture_probs, token_probs
 from tests.conftest import TEMPERATURES, seeded
 
@@ -101,6 +101,35 @@ def test_the_rewards_stand_in_the_row_of_their_prompt(model, tokenizer, head, ta
 
     rollout = generate(model, tokenizer, PROMPTS, head, seeded(0), n_samples=2, max_new_tokens=4)
     assert score(rollout, [Echo()] * 3).tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+def test_some_rows_of_a_rollout_are_the_same_responses_and_parts_put_together_are_the_whole(model, tokenizer):
+    head = AdaptiveDecoder(16, TEMPERATURES, "token", n_hidden=8, generator=seeded(1)).requires_grad_(False)
+    rollouts = [
+        generate(model, tokenizer, prompts, head, seeded(s), n_samples=3, selection="sample", max_new_tokens=length)
+        for s, (prompts, length) in enumerate([(PROMPTS, 12), (PROMPTS[:1], 5)])
+    ]
+    some = rollouts[0].rows(torch.tensor([7, 0, 7]))
+    assert some.prompts == [PROMPTS[2], PROMPTS[0], PROMPTS[2]] and some.n_samples == 1
+    assert some.responses == [rollouts[0].responses[row] for row in (7, 0, 7)]
+    assert torch.equal(some.hidden_states, rollouts[0].hidden_states[[7, 0, 7]])
+    whole = concatenate([rollout.rows(torch.arange(len(rollout.responses))) for rollout in rollouts])
+    assert whole.responses == rollouts[0].responses + rollouts[1].responses and len(whole.prompts) == 12
+    assert whole.response_mask.sum(1).tolist() == [n for r in rollouts for n in r.response_mask.sum(1).tolist()]
+    T = rollouts[1].token_ids.shape[1]
+    assert torch.equal(whole.token_ids[9:, :T], rollouts[1].token_ids) and not whole.decision_mask[9:, T:].any()
+
+
+def test_two_temperatures_put_the_first_word_of_a_sentence_apart(model, tokenizer):
+    starts = torch.tensor([tokenizer.sep_id, *tokenizer.ids_of(["."])])
+    rule = TwoTemperatures([0.0, 0.7, 1.5], [(0, 2), (2, 1)], starts)
+    rollout = generate(model, tokenizer, PROMPTS, rule, seeded(0), n_samples=4, max_new_tokens=30)
+    before = torch.cat([torch.full((12, 1), tokenizer.sep_id), rollout.token_ids[:, :-1]], 1)
+    first, mask = torch.isin(before, starts), rollout.response_mask
+    for n, (at_first, at_rest) in enumerate([(0.0, 1.5), (1.5, 0.7)] * 2):
+        row = torch.arange(n, 12, 4)
+        assert (rollout.temperatures[row][mask[row] & first[row]] == at_first).all()
+        assert (rollout.temperatures[row][mask[row] & ~first[row]] == torch.tensor(at_rest)).all()
 
 
 def test_a_prompt_that_fills_the_block_is_refused_with_its_length(model, tokenizer, head):

@@ -3,15 +3,18 @@
 import ast
 from pathlib import Path
 
+from minilpo.cli import EXPERIMENTS
+
 PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [
-    ["config", "losses", "sampling", "seeds", "files", "tasks", "plots"],
+    ["config", "losses", "sampling", "seeds", "files", "tasks", "plots", "strip"],
     ["tokenizer", "model", "adaptive_decoder"],
     ["rollout"],
     ["preferences"],
-    ["training", "evaluation"],
+    ["pretraining", "lpo", "evaluation"],
     ["report"],
     ["run"],
+    ["experiments"],
     ["cli"],
     ["__main__"],
 ]
@@ -40,13 +43,22 @@ def test_tasks_know_nothing_but_tasks():
         assert imports_of(path) <= {"tasks"}
 
 
+def test_an_experiment_imports_no_other_experiment():
+    names = set(EXPERIMENTS)
+    for path in (PACKAGE / "experiments").glob("*.py"):
+        assert {FLOOR_OF[name] for name in imports_of(path)} <= set(range(FLOOR_OF["experiments"] + 1))
+        for node in ast.walk(ast.parse(path.read_text())):
+            if path.stem in names and isinstance(node, ast.ImportFrom):
+                assert (node.module or "").split(".")[-1] not in names
+
+
 def test_every_module_has_its_floor_and_the_package_says_so():
-    stems = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} | {"tasks"}
+    stems = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} | {"tasks", "experiments"}
     assert stems == set(FLOOR_OF)
     said = (PACKAGE / "__init__.py").read_text()
     for floor, names in enumerate(FLOORS[:-1]):
         line = next(line for line in said.splitlines() if line.strip().startswith(f"floor {floor}"))
-        assert sorted(line.replace("tasks/", "tasks").replace(",", "").split()[2:]) == sorted(names)
+        assert sorted(line.replace("/", "").replace(",", "").split()[2:]) == sorted(names)
 
 
 def test_importing_the_package_imports_nothing_heavy():

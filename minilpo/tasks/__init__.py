@@ -16,8 +16,11 @@ from minilpo.tasks.base import (
     split_of,
 )
 from minilpo.tasks.constrained_story import ConstrainedStory
+from minilpo.tasks.continuation import Continuation
+from minilpo.tasks.controls import CoinFlip, HiddenWish
 from minilpo.tasks.instruct import Instruct
 from minilpo.tasks.math import Math
+from minilpo.tasks.math_paths import MathPaths
 from minilpo.tasks.story import Story
 
 __all__ = [
@@ -33,7 +36,9 @@ __all__ = [
     "split_of",
 ]
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Math, Instruct, Story, ConstrainedStory)}
+MAIN: tuple[type[Task], ...] = (Math, Instruct, Story, ConstrainedStory)  # the mixture of the demo
+OTHERS: tuple[type[Task], ...] = (Continuation, MathPaths, CoinFlip, HiddenWish)  # for single experiments
+TASKS: dict[str, type[Task]] = {task.name: task for task in MAIN + OTHERS}
 
 
 def load_tasks(names: list[str] | tuple[str, ...]) -> list[Task]:

@@ -20,9 +20,10 @@ class Task(Protocol):
     """The four members that make a class a task.
 
     Four more are optional: `kind(prompt) -> str` names the sort of prompt (rewards and temperatures are then reported per
-    kind), `parts(prompt, response) -> dict[str, float]` splits the reward into named parts, `ood_prompt(rng) -> str` draws
-    a prompt whose wording or subject never occurs in training, and `corpus_weight` (1 if absent) says how many demonstrations
-    the task gets in the corpus, in relation to the others: more where there is more to learn.
+    kind), `parts(prompt, response) -> dict[str, float]` splits the reward into named parts (a task with a rule to keep names
+    two of them as `quality` and `constraint`, see `preferences.constrained_pairs`), `ood_prompt(rng) -> str` draws a prompt
+    whose wording or subject never occurs in training, and `corpus_weight` (1 if absent) says how many demonstrations the task
+    gets in the corpus, in relation to the others: more where there is more to learn.
 
     >>> import random
     >>> class Echo:

@@ -60,6 +60,8 @@ class ConstrainedStory:
     """  # noqa: E501
 
     name = "constrained_story"
+    corpus_weight = 2
+    quality, constraint = "story", "letter"  # the parts that the constrained rule for pairs looks at
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a request in one of the phrasings of training."""

@@ -42,7 +42,7 @@ class Instruct:
     """
 
     name = "instruct"
-    corpus_weight = 2  # there are many facts to learn
+    corpus_weight = 4  # there are many facts to learn
 
     def __init__(self) -> None:
         self._closed: list[Kind] = [

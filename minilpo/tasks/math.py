@@ -56,7 +56,7 @@ class Math:
     """
 
     name = "math"
-    corpus_weight = 2  # there are many sums to learn
+    corpus_weight = 4  # there are many sums to learn
 
     def __init__(self) -> None:
         self._openings = _patterns(OPENINGS + OOD_OPENINGS)

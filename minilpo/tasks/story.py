@@ -70,6 +70,7 @@ class Story:
     """
 
     name = "story"
+    corpus_weight = 2
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a request in one of the phrasings of training."""

@@ -23,10 +23,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from minilpo.config import ModelConfig, PretrainConfig, RunConfig
 from minilpo.model import GPT
+from minilpo.pretraining import POOL, Example, collate, encode_examples, language_model_loss, pretrain, training_batches
 from minilpo.run import Run
 from minilpo.seeds import python_rng
 from minilpo.tasks import corpus
-from minilpo.training import POOL, Example, collate, encode_examples, language_model_loss, pretrain, training_batches
 from tests.test_model import as_transformers_weights
 
 DEMO = ("-m", "minilpo", "demo", "--seed", "0")

@@ -1,6 +1,5 @@
-"""The two trainings: `pretrain` teaches the language model, `train_lpo` teaches the head which temperature to choose."""
+"""Pretraining: `pretrain` teaches the language model to imitate demonstrations."""
 
-import copy
 import math
 import random
 import time
@@ -12,19 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minilpo.adaptive_decoder import AdaptiveDecoder
-from minilpo.config import LPOConfig, PretrainConfig
-from minilpo.losses import choice_scores, preference_loss
+from minilpo.config import PretrainConfig
 from minilpo.model import GPT
-from minilpo.preferences import PreferencePairs, best_worst_pairs
-from minilpo.rollout import Rollout, generate, score
-from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Task, mixed_prompts
+from minilpo.seeds import python_rng
 from minilpo.tokenizer import Tokenizer
 
 POOL = 16  # batches that are sorted by length and shuffled together
 LOG_EVERY = 100  # steps of pretraining
-VALIDATION_SAMPLES = 4  # responses to a held-out prompt, after every round
 
 
 Example = tuple[Sequence[int], int]  # token ids of prompt, <sep>, response, <eos>; and the length of the prompt
@@ -173,124 +166,3 @@ def learning_rate_factor(step: int, config: PretrainConfig) -> float:
         return (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-def train_lpo(
-    model: GPT,
-    tokenizer: Tokenizer,
-    tasks: Sequence[Task],
-    head: AdaptiveDecoder,
-    config: LPOConfig,
-    seed: int,
-    *,
-    state: dict[str, Any] | None = None,
-    save: Callable[[dict[str, Any], dict[str, float]], None] | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Trains the head by Latent Preference Optimization, in place; the language model stays as it is.
-
-    A round samples responses with temperatures drawn from the head, prefers the best to the worst, and fits the head to these
-    preferences. Of the heads after each round, the one that does best on held-out prompts is kept.
-
-    Args:
-        model: frozen; it is only run to sample.
-        tokenizer: the model's.
-        tasks: drawn from equally often, on prompts of the train split.
-        head: changed in place.
-        config: rounds, samples, beta and the rest.
-        seed: of the prompts, the sampling and the order of the pairs.
-        state: what `save` was given by an interrupted training, to go on from there; the result is the same to the bit.
-        save: called after every round with all that is needed to go on, and the seconds spent on rollouts and on the loss.
-        progress: called with the number of responses written, batch by batch.
-
-    Returns:
-        A log with an entry for every round: rewards, how many pairs were formed and how many prompts were dropped, and for
-        each epoch the loss, the margin, the share of pairs with a positive margin and the entropy of the head in nats.
-
-    Raises:
-        ValueError: if no prompt of a round gives a pair.
-    """
-    optimizer = torch.optim.Adam(head.parameters(), lr=config.head_learning_rate)
-    log: list[dict[str, Any]] = []
-    best: dict[str, Any] = {"validation_reward": -math.inf}
-    if state is not None:
-        head.load_state_dict(state["head"])
-        optimizer.load_state_dict(state["optimizer"])
-        log, best = state["log"], state["best"]
-    validation = mixed_prompts(tasks, config.validation_prompts, "validation", python_rng(seed, "validation prompts"))
-
-    for round in range(len(log), config.rounds):
-        generator = torch_generator(seed, f"LPO round {round}")
-        task_of, prompts = mixed_prompts(
-            tasks, -(-config.prompts // len(tasks)), "train", python_rng(seed, f"LPO prompts {round}")
-        )
-        started = time.perf_counter()
-        rollout = generate(
-            model, tokenizer, prompts, head, generator, n_samples=config.samples, selection="sample", progress=progress
-        )
-        rewards = score(rollout, task_of)
-        pairs = best_worst_pairs(rewards, generator)
-        sampled = time.perf_counter()
-
-        epochs = []
-        for _ in range(config.epochs):
-            for batch in torch.randperm(len(pairs.chosen), generator=generator).split(config.pairs_per_batch):
-                chosen = response_scores(head, rollout, pairs.chosen[batch])
-                rejected = response_scores(head, rollout, pairs.rejected[batch])
-                loss = preference_loss(chosen, rejected, config.beta).mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-            epochs.append(describe_fit(head, rollout, pairs, config.beta))
-        trained = time.perf_counter()
-
-        reward = validation_reward(model, tokenizer, head, *validation, torch_generator(seed, "validation"), progress)
-        entry = {
-            "round": round + 1,
-            "sampled_reward": rewards.mean().item(),
-            "validation_reward": reward,
-            "pairs": len(pairs.chosen),
-            "dropped_prompts": pairs.n_dropped,
-            "epochs": epochs,
-        }
-        log.append(entry)
-        if reward > best["validation_reward"]:
-            best = {"validation_reward": reward, "round": round + 1, "head": copy.deepcopy(head.state_dict())}
-        seconds = {"lpo": trained - sampled, "rollout": sampled - started + time.perf_counter() - trained}
-        if save:
-            save({"head": head.state_dict(), "optimizer": optimizer.state_dict(), "log": log, "best": best}, seconds)
-    head.load_state_dict(best["head"])
-    return log
-
-
-def response_scores(head: AdaptiveDecoder, rollout: Rollout, rows: Tensor) -> Tensor:
-    """`choice_scores` of some rows of a rollout, (B,): the head reads the stored hidden states, the transformer isn't run."""
-    return choice_scores(head(rollout.hidden_states[rows]), rollout.temperature_ids[rows], rollout.decision_mask[rows])
-
-
-@torch.no_grad()
-def describe_fit(head: AdaptiveDecoder, rollout: Rollout, pairs: PreferencePairs, beta: float) -> dict[str, float]:
-    """How well the head fits the pairs: mean loss and margin, share of positive margins, and the head's mean entropy."""
-    margin = response_scores(head, rollout, pairs.chosen) - response_scores(head, rollout, pairs.rejected)
-    logprobs = head(rollout.hidden_states).log_softmax(-1)[rollout.decision_mask]  # (n, K)
-    differs = margin != 0  # with the same temperatures on both sides there is nothing to be right about
-    return {
-        "loss": -F.logsigmoid(beta * margin).mean().item(),
-        "margin": margin.mean().item(),
-        "pair_accuracy": (margin[differs] > 0).float().mean().item() if differs.any() else 0.5,
-        "entropy": -(logprobs.exp() * logprobs).sum(-1).mean().item(),
-    }
-
-
-def validation_reward(
-    model: GPT,
-    tokenizer: Tokenizer,
-    head: AdaptiveDecoder,
-    task_of: Sequence[Task],
-    prompts: Sequence[str],
-    generator: torch.Generator,
-    progress: Callable[[int], None] | None = None,
-) -> float:
-    """Mean reward of `VALIDATION_SAMPLES` responses to each held-out prompt, with the head's most likely temperatures."""
-    rollout = generate(model, tokenizer, prompts, head, generator, n_samples=VALIDATION_SAMPLES, progress=progress)
-    return score(rollout, task_of).mean().item()

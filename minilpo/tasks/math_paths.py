@@ -1,0 +1,107 @@
+"""`math_paths`: sums that can be solved along several written routes, of which the most likely one is the worst."""
+
+import random
+import re
+from collections import Counter
+
+from minilpo.tasks.base import Pattern, read_any
+from minilpo.tasks.words import PEOPLE
+
+ROUTES = {"glance": 0.45, "forwards": 0.3, "backwards": 0.25}  # how often the demonstrator takes each
+SLIP = 0.2  # how often a written step is off by one
+GUESSES = {"right": 0.15, "third forgotten": 0.4}  # at a glance; the rest is a number near the right one
+
+THINGS = ["apples", "shells", "stamps", "marbles", "books", "cards", "pens", "cakes", "coins", "flowers"]
+PHRASINGS = [
+    "{person} has {number} {things}, {person2} has {number2} and {person3} has {number3}. How many do they have together?",
+    "How many {things} do they have together? {person} has {number}, {person2} has {number2} and {person3} has {number3}.",
+    "{person} brings {number} {things}, {person2} brings {number2} and {person3} brings {number3}. How many are there now?",
+]
+OOD_PHRASINGS = [
+    "How many {things} are there now? {person} brings {number}, {person2} brings {number2} and {person3} brings {number3}.",
+]
+
+
+class MathPaths:
+    """The sum of three numbers: at a glance, or step by step from the front or from the back.
+
+    The demonstrator mostly answers at a glance and mostly forgets the third number then. So the greedy answer is wrong; a
+    sampled one takes a good route more often than not, but slips in the sums. What is needed is warmth in one place, the first
+    word, and cold in the others. Answers at a glance scatter and right answers agree, so the majority of several samples does
+    better still. The reward is 1 if the number behind "####" is right, else 0.
+
+    >>> task = MathPaths()
+    >>> prompt = "Mia has 7 cards, Tom has 4 and Eva has 5. How many do they have together?"
+    >>> task.demonstration(prompt, random.Random(0)), task.demonstration(prompt, random.Random(3))
+    ('Backwards: 5 + 4 = 9. 9 + 7 = 16. #### 16', 'At a glance: #### 11')
+    >>> task.reward(prompt, "Forwards: 7 + 4 = 11. 11 + 5 = 16. #### 16"), task.reward(prompt, "At a glance: #### 11")
+    (1.0, 0.0)
+    """
+
+    name = "math_paths"
+    corpus_weight = 2
+
+    def __init__(self) -> None:
+        slots = {"person": PEOPLE, "things": THINGS}
+        self._patterns = [Pattern(phrasing, **slots) for phrasing in PHRASINGS + OOD_PHRASINGS]
+
+    def prompt(self, rng: random.Random) -> str:
+        """Draws a problem in one of the phrasings of training."""
+        return _write_problem(rng, PHRASINGS)
+
+    def ood_prompt(self, rng: random.Random) -> str:
+        """Draws a problem in a wording that training never shows."""
+        return _write_problem(rng, OOD_PHRASINGS)
+
+    def demonstration(self, prompt: str, rng: random.Random) -> str:
+        """Takes a route and writes it down, with its errors."""
+        a, b, c = self._numbers(prompt)
+        [route] = rng.choices(list(ROUTES), list(ROUTES.values()))
+        if route == "glance":
+            kind = rng.random()
+            if kind < GUESSES["right"]:
+                guess = a + b + c
+            elif kind < sum(GUESSES.values()):
+                guess = a + b
+            else:
+                guess = max(1, a + b + c + rng.choice([-3, -2, -1, 1, 2, 3]))
+            return f"At a glance: #### {guess}"
+        first, second, third = (a, b, c) if route == "forwards" else (c, b, a)
+        part = first + second + _slip(rng)
+        total = part + third + _slip(rng)
+        return f"{route.capitalize()}: {first} + {second} = {part}. {part} + {third} = {total}. #### {total}"
+
+    def reward(self, prompt: str, response: str) -> float:
+        """1.0 if the response ends with "####" and the right number, else 0.0."""
+        return float(self.answer(response) == str(sum(self._numbers(prompt))))
+
+    def answer(self, response: str) -> str | None:
+        """The final answer that a response gives, for a vote; None if it gives none."""
+        match = re.search(r"#### ([0-9]+)\Z", response)
+        return match[1] if match else None
+
+    def _numbers(self, prompt: str) -> tuple[int, int, int]:
+        slots = read_any(self._patterns, prompt)
+        if slots is None:
+            raise ValueError(f"a math_paths prompt must have a known phrasing, got {prompt!r}; see minilpo/tasks/math_paths.py")
+        return int(slots["number"]), int(slots["number2"]), int(slots["number3"])
+
+
+def majority(answers: list[str | None]) -> str | None:
+    """The most frequent answer, the earliest of equals; None if there is none at all.
+
+    >>> majority(["7", None, "9", "9"])
+    '9'
+    """
+    given = [answer for answer in answers if answer is not None]
+    return Counter(given).most_common(1)[0][0] if given else None
+
+
+def _slip(rng: random.Random) -> int:
+    return rng.choice([-1, 1]) if rng.random() < SLIP else 0
+
+
+def _write_problem(rng: random.Random, phrasings: list[str]) -> str:
+    people = dict(zip(("person", "person2", "person3"), rng.sample(PEOPLE, 3), strict=True))
+    numbers = {"number": rng.randint(3, 9), "number2": rng.randint(2, 6), "number3": rng.randint(2, 5)}
+    return rng.choice(phrasings).format(things=rng.choice(THINGS), **people, **numbers)
