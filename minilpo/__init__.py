@@ -2,10 +2,10 @@
 
 The package is read floor by floor; a file imports only from the floors below it.
 
-    floor 0   config, losses, sampling, seeds, files, tasks/, plots, strip
+    floor 0   config, losses, sampling, seeds, files, tasks/, plots, strip, statistics
     floor 1   tokenizer, model, adaptive_decoder
     floor 2   rollout
-    floor 3   preferences
+    floor 3   preferences, word_scores
     floor 4   pretraining, lpo, evaluation
     floor 5   report
     floor 6   run

@@ -25,7 +25,10 @@ COMMANDS = {
 }
 OUT = {"demo": "runs/demo", "reproduce": "runs/reproduce"}  # the others take --run
 EXPERIMENTS = ("fig3", "fig4", "fig5", "fig6", "fig7", "table1", "table3", "table4", "table5", "controls")
-REPRODUCE = {"pretrain": {"steps": 4250, "demonstrations": 68_000}}  # twice as many tasks need a longer training
+REPRODUCE = {  # twice as many tasks need a longer training; each experiment has its own losses
+    "pretrain": {"steps": 4250, "demonstrations": 68_000},
+    "lpo": {"loss": None, "train_lm": None, "lm_learning_rate": None},
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,7 +66,8 @@ def make_parser() -> Parser:
             command.add_argument("name", metavar="NAME", choices=["all", *EXPERIMENTS], help=f"all, {', '.join(EXPERIMENTS)}")
             command.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... (default: %(default)s)")
         for section in sections:
-            _add_flags(command, SECTIONS.get(section, RunConfig))
+            own = REPRODUCE.get(section, {}) if name == "reproduce" else {}
+            _add_flags(command, SECTIONS.get(section, RunConfig), own)
         if "run" not in sections and name != "reproduce":
             command.add_argument(
                 "--tasks",
@@ -75,17 +79,19 @@ def make_parser() -> Parser:
     return parser
 
 
-def _add_flags(parser: argparse.ArgumentParser, section: type) -> None:
+def _add_flags(parser: argparse.ArgumentParser, section: type, own: dict[str, Any]) -> None:
+    """A flag for each field of a class of settings; `own` holds this command's defaults, None for a flag it doesn't have."""
     types = typing.get_type_hints(section)
     for field in dataclasses.fields(section):
-        if "help" not in field.metadata:
+        value = own.get(field.name, field.default)
+        if "help" not in field.metadata or value is None:
             continue  # a section within the settings, or a value that isn't set by hand
         flag, help = "--" + field.name.replace("_", "-"), field.metadata["help"]
         kind, several = types[field.name], typing.get_args(types[field.name])
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help)
             continue
-        default = " ".join(map(str, field.default)) if several else field.default
+        default = " ".join(map(str, value)) if several else value
         parser.add_argument(
             flag,
             type=several[0] if several else kind,
@@ -124,7 +130,8 @@ def run_command(args: argparse.Namespace) -> None:
     """Checks all settings first, then does the work."""
     settings = {name: given_settings(args, section) for name, section in SECTIONS.items()}
     if args.command == "reproduce":
-        run_reproduce(args, {name: REPRODUCE.get(name, {}) | given for name, given in settings.items()})
+        settings["pretrain"] = REPRODUCE["pretrain"] | settings["pretrain"]
+        run_reproduce(args, settings)
         return
     if args.command in ("demo", "pretrain"):
         sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
@@ -164,8 +171,6 @@ def run_reproduce(args: argparse.Namespace, settings: dict[str, dict[str, Any]])
     """Checks the settings, runs the experiments and prints their tables."""
     if args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}; intervals need at least 2")
-    for name in {"loss", "train_lm"} & settings["lpo"].keys():
-        raise ValueError(f"--{name.replace('_', '-')} can't be set here, since each experiment sets its own; use minilpo train")
     sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
     from minilpo.experiments.base import text_table
     from minilpo.experiments.reproduce import experiment, reproduce

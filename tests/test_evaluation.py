@@ -9,18 +9,10 @@ import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import EvaluationConfig, ModelConfig
-from minilpo.evaluation import (
-    Measured,
-    bootstrap_interval,
-    evaluate,
-    mean_over_tasks,
-    prompts_to_measure,
-    responses_to_write,
-    summarize,
-    win_points,
-)
+from minilpo.evaluation import Measured, evaluate, prompts_to_measure, responses_to_write, summarize
 from minilpo.model import GPT
 from minilpo.rollout import Rollout
+from minilpo.statistics import bootstrap_interval, mean_over_tasks, win_points
 from minilpo.tasks import TASKS, mixed_demonstrations, split_of
 from minilpo.tokenizer import Tokenizer
 from tests.conftest import TEMPERATURES, seeded

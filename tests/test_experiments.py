@@ -92,6 +92,8 @@ def test_an_interrupted_reproduction_goes_on_to_the_same_bytes(tmp_path, whole, 
 def test_more_seeds_later_are_the_same_as_at_once(tmp_path, whole):
     for seeds in ("1", "2"):
         assert main(["reproduce", "fig7", "--seeds", seeds, "--out", str(tmp_path / "out"), *TINY]) == 0
+        said = json.loads((tmp_path / "out" / "fig7" / "result.json").read_text())["sentence"]
+        assert said.startswith("A single seed") == (seeds == "1")
     assert files_of(tmp_path / "out" / "fig7") == files_of(whole / "fig7")
 
 

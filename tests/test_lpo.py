@@ -8,10 +8,11 @@ import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LOSSES, LPOConfig
-from minilpo.lpo import WordScores, collect_pairs, fit, form_pairs, train_lpo
+from minilpo.lpo import collect_pairs, fit, form_pairs, train_lpo
 from minilpo.preferences import best_worst_pairs
 from minilpo.rollout import Rollout, generate, score
 from minilpo.seeds import python_rng
+from minilpo.word_scores import WordScores
 from tests.conftest import seeded
 
 

@@ -8,9 +8,10 @@ import torch
 
 from minilpo import plots, report
 from minilpo.adaptive_decoder import AdaptiveDecoder
-from minilpo.evaluation import controls, mean_over_tasks, summarize
+from minilpo.evaluation import controls, summarize
 from minilpo.report import draw_figures, example_responses, result_table, strips_of
 from minilpo.rollout import generate
+from minilpo.statistics import mean_over_tasks
 from tests.test_evaluation import FOUR_TEMPERATURES, Plain, measured, random_measured
 
 PNG = b"\x89PNG\r\n\x1a\n"

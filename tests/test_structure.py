@@ -7,10 +7,10 @@ from minilpo.cli import EXPERIMENTS
 
 PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [
-    ["config", "losses", "sampling", "seeds", "files", "tasks", "plots", "strip"],
+    ["config", "losses", "sampling", "seeds", "files", "tasks", "plots", "strip", "statistics"],
     ["tokenizer", "model", "adaptive_decoder"],
     ["rollout"],
-    ["preferences"],
+    ["preferences", "word_scores"],
     ["pretraining", "lpo", "evaluation"],
     ["report"],
     ["run"],

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.figure import Figure
 
-from minilpo.evaluation import seed_interval
+from minilpo.statistics import seed_interval
 
 Numbers = dict[str, Any]  # what `measure` returns: the numbers of one seed
 

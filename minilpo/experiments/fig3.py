@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo import plots
-from minilpo.evaluation import best_constants, learned_constant, mean_over_tasks, win_points
+from minilpo.evaluation import best_constants, learned_constant
 from minilpo.experiments.base import Finding, Numbers, Row, mean_and_half
 from minilpo.experiments.lab import Lab
+from minilpo.statistics import mean_over_tasks, win_points
 
 PAPER = "win-rate of the head against each fixed temperature, mean over tasks, sequence and token level"
 LEVELS = ("sequence", "token")

@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo import plots
-from minilpo.evaluation import best_constants, by_place_in_sentence, sentence_starts, two_temperatures, win_points
+from minilpo.evaluation import best_constants, by_place_in_sentence, sentence_starts, two_temperatures
 from minilpo.experiments.base import Finding, Numbers, Row, mean_and_half
 from minilpo.experiments.lab import Lab
+from minilpo.statistics import win_points
 
 PAPER = "constrained stories, token level: mean temperature at the first token of a sentence and after it; win-rates"
 TASK = "constrained_story"

@@ -21,6 +21,8 @@ from minilpo.experiments.base import Experiment, Finding, Numbers, text_table
 from minilpo.experiments.lab import Lab
 from minilpo.files import read_json, write_bytes, write_json
 
+KEYS = {"experiment", "seed", "numbers"}  # of seed_S.json
+
 
 def experiment(name: str) -> Experiment:
     """The module of an experiment."""
@@ -75,7 +77,7 @@ def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
     if not path.exists():
         return None
     content = read_json(path)
-    if not isinstance(content, dict) or (content.get("experiment"), content.get("seed")) != (name, seed):
+    if not isinstance(content, dict) or content.keys() != KEYS or (content["experiment"], content["seed"]) != (name, seed):
         raise ValueError(f"{path} must hold seed {seed} of {name}, got something else; delete it and run again")
     return content["numbers"]
 
@@ -85,6 +87,8 @@ def write_result(out: Path, name: str, n_seeds: int) -> Finding:
     module = experiment(name)
     seeds = [read_seed(out, name, seed) for seed in range(n_seeds)]
     finding = module.conclude(seeds)
+    if n_seeds == 1:
+        finding = replace(finding, agrees=False, sentence="A single seed says nothing about the direction: run at least two.")
     rows = [
         {"label": row.label, "mean": row.mean, "ci95": row.ci95, "seeds": row.ours, "paper": row.paper} for row in finding.rows
     ]

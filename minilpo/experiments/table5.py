@@ -6,9 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo import plots
-from minilpo.evaluation import best_constants, mean_over_tasks
+from minilpo.evaluation import best_constants
 from minilpo.experiments.base import Finding, Numbers, Row, mean_and_half
 from minilpo.experiments.lab import Lab
+from minilpo.statistics import mean_over_tasks
 
 PAPER = "greedy against sampled choice of the temperature: no significant difference"
 LEVELS, CHOICES = ("sequence", "token"), ("greedy", "sample")
@@ -59,7 +60,7 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
         ax.bar(places + shift, mean, 0.4, yerr=half, color=colour, label=f"{choice}", capsize=3)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks(places, [f"{level} level" for level in LEVELS])
-    ax.set(ylabel="gain over the best constant (mean reward)")
+    ax.set(ylabel="gain over the best constant")
     ax.set_title("How the head's distribution is used")
     ax.legend(frameon=False, fontsize=8, loc="upper left")
     return fig
