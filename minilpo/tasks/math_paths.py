@@ -7,9 +7,9 @@ from collections import Counter
 from minilpo.tasks.base import Pattern, read_any
 from minilpo.tasks.words import PEOPLE
 
-ROUTES = {"glance": 0.45, "forwards": 0.3, "backwards": 0.25}  # how often the demonstrator takes each
-SLIP = 0.2  # how often a written step is off by one
-GUESSES = {"right": 0.15, "third forgotten": 0.4}  # at a glance; the rest is a number near the right one
+ROUTES = {"roughly": 0.48, "forwards": 0.28, "backwards": 0.24}  # how often the demonstrator takes each
+SLIP = 0.3  # how often a written step of the last two is off by one
+ROUNDING = {-1: 0.4, 0: 0.3, 1: 0.3}  # what the first does to each number
 
 THINGS = ["apples", "shells", "stamps", "marbles", "books", "cards", "pens", "cakes", "coins", "flowers"]
 PHRASINGS = [
@@ -23,18 +23,18 @@ OOD_PHRASINGS = [
 
 
 class MathPaths:
-    """The sum of three numbers: at a glance, or step by step from the front or from the back.
+    """The sum of three numbers: roughly, or step by step from the front or from the back.
 
-    The demonstrator mostly answers at a glance and mostly forgets the third number then. So the greedy answer is wrong; a
-    sampled one takes a good route more often than not, but slips in the sums. What is needed is warmth in one place, the first
-    word, and cold in the others. Answers at a glance scatter and right answers agree, so the majority of several samples does
-    better still. The reward is 1 if the number behind "####" is right, else 0.
+    Mostly the demonstrator adds roughly: every number is first made a little smaller or larger, mostly smaller. So the greedy
+    answer is wrong. A sampled one takes a good route as often as not, but slips in its sums. What is needed is warmth in some
+    places, at the choice of route and of the rough numbers, and cold in the sums. Rough answers scatter and right answers
+    agree, so the majority of several samples does better still. The reward is 1 if the number behind "####" is right, else 0.
 
     >>> task = MathPaths()
     >>> prompt = "Mia has 7 cards, Tom has 4 and Eva has 5. How many do they have together?"
     >>> task.demonstration(prompt, random.Random(0)), task.demonstration(prompt, random.Random(3))
-    ('Backwards: 5 + 4 = 9. 9 + 7 = 16. #### 16', 'At a glance: #### 11')
-    >>> task.reward(prompt, "Forwards: 7 + 4 = 11. 11 + 5 = 16. #### 16"), task.reward(prompt, "At a glance: #### 11")
+    ('Backwards: 5 + 4 = 9. 9 + 7 = 16. #### 16', 'Roughly: 7 + 3 + 5. #### 15')
+    >>> task.reward(prompt, "Forwards: 7 + 4 = 11. 11 + 5 = 16. #### 16"), task.reward(prompt, "Roughly: 6 + 3 + 4. #### 13")
     (1.0, 0.0)
     """
 
@@ -57,15 +57,10 @@ class MathPaths:
         """Takes a route and writes it down, with its errors."""
         a, b, c = self._numbers(prompt)
         [route] = rng.choices(list(ROUTES), list(ROUTES.values()))
-        if route == "glance":
-            kind = rng.random()
-            if kind < GUESSES["right"]:
-                guess = a + b + c
-            elif kind < sum(GUESSES.values()):
-                guess = a + b
-            else:
-                guess = max(1, a + b + c + rng.choice([-3, -2, -1, 1, 2, 3]))
-            return f"At a glance: #### {guess}"
+        if route == "roughly":
+            offsets = rng.choices(list(ROUNDING), list(ROUNDING.values()), k=3)
+            a, b, c = a + offsets[0], b + offsets[1], c + offsets[2]
+            return f"Roughly: {a} + {b} + {c}. #### {a + b + c}"
         first, second, third = (a, b, c) if route == "forwards" else (c, b, a)
         part = first + second + _slip(rng)
         total = part + third + _slip(rng)
