@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, FixedTemperatures
 from minilpo.config import EvaluationConfig, ModelConfig
-from minilpo.evaluation import Measured, evaluate, prompts_to_measure, responses_to_write, summarize
+from minilpo.evaluation import (
+    Measured,
+    by_place_in_sentence,
+    evaluate,
+    learned_constant,
+    prompts_to_measure,
+    responses_to_write,
+    sentence_starts,
+    summarize,
+    two_temperatures,
+)
 from minilpo.model import GPT
-from minilpo.rollout import Rollout
+from minilpo.rollout import Rollout, generate
 from minilpo.statistics import bootstrap_interval, mean_over_tasks, win_points
 from minilpo.tasks import TASKS, mixed_demonstrations, split_of
 from minilpo.tokenizer import Tokenizer
@@ -329,3 +339,46 @@ def test_prompts_are_measured_on_their_own_split_and_depend_on_the_seed_alone(al
         assert {split_of(prompt) for prompt in prompts} == {split}
         assert (tasks, prompts) == prompts_to_measure(all_tasks, split, CONFIG, 5)
         assert prompts != prompts_to_measure(all_tasks, split, CONFIG, 6)[1]
+
+
+def test_the_first_token_and_the_one_after_a_full_stop_begin_a_sentence(model, tokenizer, head):
+    starts = sentence_starts(tokenizer)
+    text = "The fox hid a map in the cave. Then the fox ran slowly through the cave."
+    token_ids = torch.tensor([tokenizer.encode(text)] * 2, dtype=torch.int32)
+    first = torch.zeros_like(token_ids, dtype=torch.bool)
+    first[:, [0, text.split().index("Then") + 1]] = True  # the full stop is a token of its own
+    assert tokenizer.pieces(token_ids[0][first[0]].tolist()) == [" The", " Then"]
+    made = torch.ones_like(first)
+    made[1, -3:] = False  # behind the end of the second response
+    whole = rollout(
+        1,
+        [text] * 2,
+        token_ids=token_ids,
+        response_mask=made,
+        decision_mask=made,
+        temperature_ids=torch.where(first, 1, torch.where(made, 2, 3)),
+        temperature_choices=torch.tensor([0.0, 0.25, 0.75, 9.0]),
+    )
+    assert by_place_in_sentence(whole, starts) == {"first_word_temperature": 0.25, "other_temperature": 0.75}
+
+
+def test_the_best_two_temperatures_are_those_of_the_highest_mean_on_the_selection_prompts(model, tokenizer):
+    class Cold(Plain):
+        """Rewards a greedy first word, which is the same each time, and any other rest."""
+
+        def reward(self, prompt, response):
+            return float(response.split()[:1] == greedy) - (response in seen) / 2
+
+    temperatures, prompts, seen = [0.0, 3.0], ["Mia has 7 apples. How many cards are left?"], set()
+    data = Measured([Cold("a")], prompts, np.array(["a"]), rollout(2, []), np.zeros((1, 2)))
+    alone = generate(model, tokenizer, prompts, FixedTemperatures([0.0]), seeded(0))
+    greedy = alone.responses[0].split()[:1]
+    seen.add(alone.responses[0])
+    rule = two_temperatures(model, tokenizer, Cold("a"), temperatures, data, data, sentence_starts(tokenizer), 0)
+    assert rule == {"first": 0.0, "rest": 3.0, "reward": 1.0}
+
+
+def test_the_learned_constant_is_what_a_head_without_input_finds_most_likely():
+    head = ConstantHead(8, FOUR_TEMPERATURES, n_hidden=4, generator=seeded(0))
+    head.mlp[-1].bias.data[2] = 1.0
+    assert learned_constant(head) == 2

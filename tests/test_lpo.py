@@ -189,9 +189,10 @@ def test_joint_training_resumes_to_the_bit_and_keeps_the_model_that_belongs_to_t
     assert not torch.equal(results[0][1][0], model.token_embedding.weight)
 
 
-def test_only_responses_that_are_in_a_pair_are_kept_and_the_pairs_still_point_at_them(model, tokenizer, head):
-    prompts = [Bandit().prompt(python_rng(0, str(i))) for i in range(200)]  # more than are sampled at once
-    prompts = list(dict.fromkeys(prompts))
+def test_only_responses_that_are_in_a_pair_are_kept_and_the_pairs_still_point_at_them(model, tokenizer, head, monkeypatch):
+    monkeypatch.setattr("minilpo.lpo.PROMPTS_AT_ONCE", 7)
+    prompts = list(dict.fromkeys(Bandit().prompt(python_rng(0, str(i))) for i in range(60)))
+    assert len(prompts) > 2 * 7
     config = small(samples=4)
     rollout, pairs, entry = collect_pairs(model, tokenizer, [Bandit()] * len(prompts), prompts, head, config, seeded(0))
     rewards = torch.tensor([Bandit().reward(p, r) for p, r in zip(rollout.prompts, rollout.responses, strict=True)])
