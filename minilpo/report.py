@@ -140,11 +140,8 @@ def draw_figures(
     said += [
         plots.curve(axes[0, 1], count, {"margin": margins}, "LPO epoch", "margin (nats)", "Each round draws new pairs", breaks)
     ]
-    said += [
-        plots.curve(
-            axes[0, 2], count, {"entropy": entropies}, "LPO epoch", "entropy (nats)", "The head makes up its mind", breaks
-        )
-    ]
+    title = f"The head's entropy: {entropies[0]:.2f} to {entropies[-1]:.2f}"
+    said += [plots.curve(axes[0, 2], count, {"entropy": entropies}, "LPO epoch", "entropy (nats)", title, breaks)]
     axes[0, 2].set_ylim(bottom=0)
     title = f"Held-out reward: best {max(rewards['held-out, greedy']):.3f}"
     said += [plots.curve(axes[0, 3], rounds, rewards, "LPO round", "mean reward", title)]
