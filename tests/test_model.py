@@ -6,22 +6,9 @@ import torch
 from minilpo.config import ModelConfig
 from minilpo.model import GPT, KVCache
 from tests.conftest import seeded
+from tests.gpt2_weights import as_transformers_weights
 
 CONFIG = ModelConfig(vocab_size=61, n_layer=3, n_head=4, n_embd=32, block_size=24)
-
-
-def as_transformers_weights(model: GPT) -> dict:
-    """Our weights under the names of transformers' GPT-2, which stores its linear layers transposed."""
-    names = {"token_embedding": "wte", "position_embedding": "wpe", "norm": "ln_f", "norm_1": "ln_1", "norm_2": "ln_2"}
-    names |= {"attention.qkv": "attn.c_attn", "attention.out": "attn.c_proj", "up": "mlp.c_fc", "down": "mlp.c_proj"}
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        *path, kind = name.split(".")
-        block = f"h.{path[1]}." if path[0] == "blocks" else ""
-        part = ".".join(path[2:] if block else path)
-        linear = part in ("attention.qkv", "attention.out", "up", "down") and kind == "weight"
-        weights[f"transformer.{block}{names[part]}.{kind}"] = tensor.T if linear else tensor
-    return weights | {"lm_head.weight": model.token_embedding.weight}
 
 
 def test_transformers_gpt2_with_our_weights_gives_the_same_logits():

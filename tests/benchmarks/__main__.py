@@ -27,7 +27,7 @@ from minilpo.pretraining import POOL, Example, collate, encode_examples, languag
 from minilpo.run import Run
 from minilpo.seeds import python_rng
 from minilpo.tasks import corpus
-from tests.test_model import as_transformers_weights
+from tests.gpt2_weights import as_transformers_weights
 
 DEMO = ("-m", "minilpo", "demo", "--seed", "0")
 DEMO_RATIO, DEMO_MEGABYTES = 2.5, 500  # the targets
