@@ -31,6 +31,9 @@ REPRODUCE = {  # twice as many tasks need a longer training; each experiment has
 }
 
 
+MAX_THREADS = 8  # what these small matrices can be shared among before waiting for each other costs more than it saves
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
@@ -136,6 +139,7 @@ def run_command(args: argparse.Namespace) -> None:
     if args.command in ("demo", "pretrain"):
         sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
         config = RunConfig(**given_settings(args, RunConfig), **sections)
+    limit_threads()
     from minilpo.report import result_table
     from minilpo.run import Run, evaluate_step, pretrain_step, train_step
 
@@ -167,11 +171,20 @@ def run_command(args: argparse.Namespace) -> None:
         print(f"  {path}")
 
 
+def limit_threads() -> None:
+    """At most `MAX_THREADS` threads, unless the user has set OMP_NUM_THREADS."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), MAX_THREADS))
+
+
 def run_reproduce(args: argparse.Namespace, settings: dict[str, dict[str, Any]]) -> None:
     """Checks the settings, runs the experiments and prints their tables."""
     if args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}; intervals need at least 2")
     sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
+    limit_threads()
     from minilpo.experiments.base import text_table
     from minilpo.experiments.reproduce import experiment, reproduce
     from minilpo.tasks import TASKS
@@ -202,7 +215,7 @@ def print_sample(run: Any, prompt: str, seed: int, page: Path | None) -> None:
     if page:
         write_bytes(page, strip.html_page([shown], "Which temperature wrote which word").encode())
     if run.config.level == "sequence":
-        probs, choices = head(rollout.hidden_states[0, 0]).softmax(-1).tolist(), run.config.temperatures
+        probs, choices = head(rollout.hidden_states[0]).softmax(-1).tolist(), run.config.temperatures
         said = ", ".join(f"{choice:g}: {100 * prob:.0f}%" for choice, prob in zip(choices, probs, strict=True))
         print(f"\nchosen for the whole response: temperature {rollout.temperatures[0, 0]:g} (the head says {said})")
 

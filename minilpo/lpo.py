@@ -14,7 +14,7 @@ from minilpo.config import LPOConfig
 from minilpo.losses import choice_scores, latent_scores, marginal_scores, nll_loss, preference_loss
 from minilpo.model import GPT
 from minilpo.preferences import PreferencePairs, all_pairs, best_worst_pairs, constrained_pairs, top_bottom_pairs
-from minilpo.rollout import Rollout, concatenate, generate, score
+from minilpo.rollout import Rollout, concatenate, generate, score, unpack, with_choice_logprobs
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, mixed_prompts
 from minilpo.tokenizer import Tokenizer
@@ -133,7 +133,6 @@ def collect_pairs(
             generator,
             n_samples=config.samples,
             selection="sample",
-            record_choice_logprobs=config.loss in NEEDS_CHOICE_LOGPROBS,
             progress=progress,
         )
         rewards.append(score(rollout, task_of[part]))
@@ -151,6 +150,8 @@ def collect_pairs(
         )
     pairs = PreferencePairs(torch.cat(chosen), torch.cat(rejected), n_dropped)
     rollout = concatenate(kept)
+    if config.loss in NEEDS_CHOICE_LOGPROBS:
+        rollout = with_choice_logprobs(model, tokenizer, rollout)
     name_of = {prompt: task.name for task, prompt in zip(task_of, prompts, strict=True)}
     shares = {name: dict.fromkeys(name_of.values()) for name in ("chosen_share", "rejected_share")}
     for kind, rows in (("chosen_share", pairs.chosen), ("rejected_share", pairs.rejected)):
@@ -225,14 +226,16 @@ def response_scores(head: AdaptiveDecoder, rollout: Rollout, config: LPOConfig, 
     """
     reference = config.reference == "uniform" and config.loss != "nll"  # which compares nothing
     options = {"reduce": config.reduce, "uniform_reference": reference}
+    if words is not None:
+        return words.joint_scores(head, rollout, options)
+    temperature_logits = unpack(head(rollout.hidden_states), rollout.decision_mask)  # (R, S, K)
     if config.loss == "eq11":
-        return latent_scores(head(rollout.hidden_states), rollout.choice_logprobs, rollout.response_mask, **options)
+        return latent_scores(temperature_logits, rollout.choice_logprobs, rollout.response_mask, **options)
     if config.loss == "eq11_marginal":
         del options["reduce"]  # one temperature a response: there are no steps to take the mean of
-        return marginal_scores(head(rollout.hidden_states), rollout.choice_logprobs, rollout.response_mask, **options)
-    if words is None:  # Eq. 9 with a frozen language model is Eq. 10
-        return choice_scores(head(rollout.hidden_states), rollout.temperature_ids, rollout.decision_mask, **options)
-    return words.joint_scores(head, rollout, options)
+        return marginal_scores(temperature_logits, rollout.choice_logprobs, rollout.response_mask, **options)
+    # Eq. 9 with a frozen language model is Eq. 10.
+    return choice_scores(temperature_logits, rollout.temperature_ids, rollout.decision_mask, **options)
 
 
 @torch.no_grad()
@@ -243,7 +246,7 @@ def describe_fit(head: AdaptiveDecoder, rollout: Rollout, pairs: PreferencePairs
     chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]
     margin = chosen - rejected
     losses = nll_loss(chosen) if config.loss == "nll" else preference_loss(chosen, rejected, config.beta)
-    logprobs = head(rollout.hidden_states[rollout.decision_mask]).log_softmax(-1)  # (n, K)
+    logprobs = head(rollout.hidden_states).log_softmax(-1)  # (n, K)
     differs = margin != 0  # with the same temperatures on both sides there is nothing to be right about
     return {
         "loss": losses.mean().item(),

@@ -27,23 +27,45 @@ class KVCache:
     def __init__(self, config: ModelConfig, pad_lengths: Tensor, max_length: int, max_rows: int | None = None):
         rows, channels = max_rows or len(pad_lengths), config.n_embd // config.n_head
         # One block for everything, filled in place: many smaller ones would leave the memory full of holes.
-        self.store = torch.empty(2, config.n_layer, rows, config.n_head, max_length, channels, device=pad_lengths.device)
+        self.store = torch.empty(config.n_layer, 2, rows, config.n_head, max_length, channels, device=pad_lengths.device)
         self.pad_lengths = pad_lengths
+        is_padding = torch.arange(max_length, device=pad_lengths.device) < pad_lengths[:, None]  # (B, max_length)
+        # Finite, so that what padding itself sees, where there is nothing else, isn't NaN.
+        self.padding_mask = -1e9 * is_padding  # (B, max_length)
+        self.is_padded = bool(is_padding.any())
         self.length = 0
 
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores (B, H, T_new, D) behind what is there and returns all keys and values of the layer, (B, H, T, D)."""
-        end = self.length + keys.shape[2]
-        stored = self.store[:, layer, : len(keys), :, :end]  # (2, B, H, T, D)
-        stored[0, :, :, self.length :] = keys
-        stored[1, :, :, self.length :] = values
-        return stored[0], stored[1]
+    def append(self, layer: int, keys_and_values: Tensor) -> Tensor:
+        """Stores (2, B, H, T_new, D) behind what is there and returns all keys and values of the layer, (2, B, H, T_all, D)."""
+        _, B, _, T, _ = keys_and_values.shape
+        stored = self.store[layer, :, :B, :, : self.length + T]
+        stored[:, :, :, self.length :] = keys_and_values
+        return stored
+
+    def positions(self, T: int) -> Tensor:
+        """(B, T) the places of the next T tokens in their texts, which begin behind the padding."""
+        places = torch.arange(self.length, self.length + T, device=self.pad_lengths.device)
+        return (places - self.pad_lengths[:, None]).clamp_(min=0)
+
+    def mask(self, T: int) -> Tensor | None:
+        """(B, 1, T, T_all) to add to the next T tokens' attention scores: 0 where they may look, far below elsewhere.
+
+        None if plain causal attention does the same.
+        """
+        if not self.is_padded and (T == 1 or self.length == 0):
+            return None
+        T_all = self.length + T
+        mask = self.padding_mask[:, None, None, :T_all]
+        if T > 1:
+            ahead = torch.ones(T, T_all, dtype=torch.bool, device=mask.device).triu(self.length + 1)
+            mask = mask.masked_fill(ahead, -math.inf)
+        return mask
 
     def select(self, rows: Tensor) -> None:
         """Keeps only the given rows, in the given order; a row named twice is copied."""
         for stored in self.store.flatten(0, 1)[..., : self.length, :]:  # (max_rows, H, T, D)
             stored[: len(rows)] = stored[rows]
-        self.pad_lengths = self.pad_lengths[rows]
+        self.pad_lengths, self.padding_mask = self.pad_lengths[rows], self.padding_mask[rows]
 
 
 class Attention(nn.Module):
@@ -55,17 +77,18 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.out = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, only: Tensor | None) -> Tensor:
         B, T, C = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4)  # each (B, H, T, D)
-        if cache is not None:
-            k, v = cache.append(layer, k, v)
+        D = C // self.n_head
+        qkv = self.qkv(x).view(B, T, 3, self.n_head, D).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
+        q, kv = qkv[0], qkv[1:]
+        k, v = cache.append(layer, kv) if cache is not None else kv
         if T == 1:  # one new token: two batched matrix products cost less than the general kernel
-            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, 1, T_all)
-            y = (scores + mask).softmax(-1) @ v if mask is not None else scores.softmax(-1) @ v
+            scores = (q * D**-0.5) @ k.transpose(-2, -1)  # (B, H, 1, T_all)
+            y = (scores if mask is None else scores + mask).softmax(-1) @ v
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        return self.out(y.transpose(1, 2).reshape(B, T, C))
+        return self.out(_at(only, y.transpose(1, 2).reshape(B, T, C)))
 
 
 class Block(nn.Module):
@@ -79,8 +102,8 @@ class Block(nn.Module):
         self.up = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.down = nn.Linear(4 * config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None) -> Tensor:
-        x = x + self.attention(self.norm_1(x), layer, cache, mask)
+    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, only: Tensor | None) -> Tensor:
+        x = _at(only, x) + self.attention(self.norm_1(x), layer, cache, mask, only)
         return x + self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
 
 
@@ -109,27 +132,30 @@ class GPT(nn.Module):
                 shrink = math.sqrt(2 * config.n_layer) if name.endswith(("out.weight", "down.weight")) else 1.0
                 nn.init.normal_(parameter, std=config.n_embd**-0.5 / shrink, generator=generator)
 
-    def forward(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, token_ids: Tensor, cache: KVCache | None = None, only: Tensor | None = None) -> Tensor:
         """Hidden states after the final norm, h_t of Eq. 1: what `logits` and the temperature head read.
 
         Args:
             token_ids: (B, T) the tokens to read; with a cache, the tokens behind those it holds.
             cache: keys and values of the tokens before; the new ones are added to it.
+            only: (B, T) True where hidden states are wanted. The other tokens are read for their keys and values alone, which
+                spares them most of the last block.
 
         Returns:
-            (B, T, C). What is computed at padding means nothing.
+            (B, T, C), or with `only` (n, C), row by row. What is computed at padding means nothing.
         """
-        start = cache.length if cache is not None else 0
-        positions = torch.arange(start, start + token_ids.shape[1], device=token_ids.device)  # (T,)
-        mask = None
-        if cache is not None:
-            mask = _mask(positions, cache)
-            positions = (positions - cache.pad_lengths[:, None]).clamp(min=0)  # (B, T)
+        T, mask = token_ids.shape[1], None
+        if cache is None:
+            positions = torch.arange(T, device=token_ids.device)  # (T,)
+        else:
+            positions, mask = cache.positions(T), cache.mask(T)
+        places = only.flatten().nonzero()[:, 0] if only is not None else None  # (n,) in the flattened batch
         x = self.token_embedding(token_ids) + self.position_embedding(positions)
+        last = len(self.blocks) - 1
         for layer, block in enumerate(self.blocks):
-            x = block(x, layer, cache, mask)
+            x = block(x, layer, cache, mask, places if layer == last else None)
         if cache is not None:
-            cache.length += token_ids.shape[1]
+            cache.length += T
         return self.norm(x)
 
     def logits(self, hidden_states: Tensor) -> Tensor:
@@ -137,9 +163,6 @@ class GPT(nn.Module):
         return F.linear(hidden_states, self.token_embedding.weight)
 
 
-def _mask(positions: Tensor, cache: KVCache) -> Tensor:
-    """(B, 1, T, T_all) to be added to attention scores: 0 where a token may look, -inf at padding and at later tokens."""
-    keys = torch.arange(int(positions[-1]) + 1, device=positions.device)  # (T_all,)
-    seen = (keys <= positions[:, None]) & (keys >= cache.pad_lengths[:, None, None])  # (B, T, T_all)
-    seen |= keys == positions[:, None]  # padding looks at itself: an empty row would be NaN
-    return torch.zeros_like(seen, dtype=cache.store.dtype).masked_fill_(~seen, -math.inf)[:, None]
+def _at(places: Tensor | None, x: Tensor) -> Tensor:
+    """(B, T, C) to (n, C) at some places of the flattened batch; None keeps everything as it is."""
+    return x if places is None else x.flatten(0, 1).index_select(0, places)

@@ -70,14 +70,14 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def language_model_loss(model: GPT, token_ids: Tensor, target_mask: Tensor) -> Tensor:
-    """Mean cross-entropy in nats a target token. Logits are computed only where there is a target.
+    """Mean cross-entropy in nats a target token. Hidden states and logits are computed only where there is a target.
 
     Args:
         model: the language model.
         token_ids: (B, T + 1).
         target_mask: (B, T).
     """
-    hidden_states = model(token_ids[:, :-1])[target_mask]  # (n, C)
+    hidden_states = model(token_ids[:, :-1], only=target_mask)  # (n, C)
     return F.cross_entropy(model.logits(hidden_states), token_ids[:, 1:][target_mask])
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, Rule
 from minilpo.model import GPT, KVCache
-from minilpo.sampling import choice_logprobs, draw, mixture_probs, token_probs
+from minilpo.sampling import choice_logprobs, draw, mixture_probs, next_tokens
 from minilpo.tasks import Task
 from minilpo.tokenizer import Tokenizer
 
@@ -28,11 +29,11 @@ class Rollout:
     responses: list[str]  # R texts
     token_ids: Tensor  # (R, T) the response's tokens with its end token, padding behind
     response_mask: Tensor  # (R, T) True at the response's tokens, its end token included
-    hidden_states: Tensor  # (R, S, C) what the head read at each decision
+    hidden_states: Tensor | None  # (n, C) what the head read at the n decisions, packed row by row; None if a rule decided
     temperature_ids: Tensor  # (R, S) what was chosen
-    decision_mask: Tensor  # (R, S) True where a decision was made
+    decision_mask: Tensor  # (R, S) True where a decision was made, n times in all
     temperature_choices: Tensor  # (K,)
-    choice_logprobs: Tensor | None  # (R, T, K) log P(y_t | tau_k), the constants of Eq. 11, where they were asked for
+    choice_logprobs: Tensor | None = None  # (R, T, K) log P(y_t | tau_k), the constants of Eq. 11: see `with_choice_logprobs`
 
     @property
     def temperatures(self) -> Tensor:
@@ -42,32 +43,47 @@ class Rollout:
 
     def rows(self, index: Tensor) -> "Rollout":
         """Some of the responses, as one response each to as many prompts. `index` is (B,), rows of this rollout."""
-        numbers = index.tolist()
-        return replace(
-            self,
-            prompts=[self.prompts[row // self.n_samples] for row in numbers],
-            n_samples=1,
-            responses=[self.responses[row] for row in numbers],
-            **{name: tensor[index] for name, tensor in self._tensors().items()},
-        )
+        prompts = [self.prompts[row // self.n_samples] for row in index.tolist()]
+        return replace(self._ordered(index), prompts=prompts, n_samples=1)
+
+    def _ordered(self, index: Tensor) -> "Rollout":
+        """Some of the rows in any order; the prompts are left to the caller."""
+        changed: dict[str, Any] = {name: tensor[index] for name, tensor in self._tensors().items()}
+        changed["responses"] = [self.responses[row] for row in index.tolist()]
+        if self.hidden_states is not None:
+            place = self.decision_mask.flatten().cumsum(0).view_as(self.decision_mask) - 1  # (R, S) of each decision
+            changed["hidden_states"] = self.hidden_states[place[index][changed["decision_mask"]]]
+        return replace(self, **changed)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that has a row for each response."""
-        return {
-            name: value for name, value in vars(self).items() if isinstance(value, Tensor) and name != "temperature_choices"
-        }
+        other = ("temperature_choices", "hidden_states")
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor) and name not in other}
+
+
+def unpack(values: Tensor, mask: Tensor) -> Tensor:
+    """Values that stand packed, one where a mask is True, in their places: (n, ...) to (R, S, ...), zeros elsewhere.
+
+    >>> unpack(torch.tensor([5, 6, 7]), torch.tensor([[True, False], [True, True]]))
+    tensor([[5, 0],
+            [6, 7]])
+    """
+    places = values.new_zeros(*mask.shape, *values.shape[1:])
+    places[mask] = values
+    return places
 
 
 def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
     """Rollouts of the same head and the same number of samples, one behind the other; shorter ones are padded."""
     parts = [rollout._tensors() for rollout in rollouts]
-    joined = {}
-    for name in list(parts[0]):
-        tensors = [part.pop(name) for part in parts]
-        T = max(tensor.shape[1] for tensor in tensors)
+    joined: dict[str, Tensor | None] = {}
+    for name in parts[0]:
+        T = max(part[name].shape[1] for part in parts)
         # What stands behind a response is masked out: zeros will do.
-        padded = [F.pad(tensor, (*[0] * 2 * (tensor.ndim - 2), 0, T - tensor.shape[1])) for tensor in tensors]
+        padded = [F.pad(part[name], (*[0] * 2 * (part[name].ndim - 2), 0, T - part[name].shape[1])) for part in parts]
         joined[name] = torch.cat(padded)
+    if rollouts[0].hidden_states is not None:
+        joined["hidden_states"] = torch.cat([rollout.hidden_states for rollout in rollouts])
     return replace(
         rollouts[0],
         prompts=[prompt for rollout in rollouts for prompt in rollout.prompts],
@@ -76,7 +92,6 @@ def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
     )
 
 
-@torch.no_grad()
 def generate(
     model: GPT,
     tokenizer: Tokenizer,
@@ -88,7 +103,6 @@ def generate(
     selection: str = "greedy",
     max_new_tokens: int | None = None,
     rows_per_batch: int = 128,
-    record_choice_logprobs: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Rollout:
     """Writes `n_samples` responses to each prompt, each row at its own temperature (arXiv 2411.09661, Eq. 2, 5 to 8).
@@ -104,7 +118,6 @@ def generate(
         selection: how the head's distribution is used: "greedy" (Eq. 4), "sample" (Eq. 5) or "mixture" (Eq. 6).
         max_new_tokens: longest response; by default as long as the model's block allows.
         rows_per_batch: rows generated together: a matter of speed and memory.
-        record_choice_logprobs: store log P(y_t | tau_k) for every token and temperature.
         progress: called with the number of responses finished, batch by batch.
 
     Returns:
@@ -134,96 +147,100 @@ def generate(
     for start in range(0, len(prompts), prompts_per_batch):
         members = by_length[start : start + prompts_per_batch]
         prompt_ids, pad_lengths = _left_pad([encoded[p] for p in members], tokenizer.pad_id, device)
-        batches.append(
-            _generate_batch(
-                model, tokenizer, head, selection, prompt_ids, pad_lengths, uniforms[members], record_choice_logprobs
-            )
-        )
+        written = _write(model, head, selection, tokenizer.eos_id, prompt_ids, pad_lengths, uniforms[members])
+        batches.append(_as_rollout(tokenizer, [prompts[p] for p in members], n_samples, head, *written))
         if progress:
             progress(len(members) * n_samples)
 
     back = torch.tensor(by_length, device=device).argsort()  # to the order of the prompts
     rows = (back[:, None] * n_samples + torch.arange(n_samples, device=device)).flatten()
-    stored = {name: torch.cat([batch.pop(name) for batch in batches])[rows] for name in list(batches[0])}
-    is_end = stored["token_ids"] == tokenizer.eos_id
-    response_mask = is_end.cumsum(1, dtype=torch.int16) - is_end.short() == 0  # nothing behind the first end token
-    T = int(response_mask.sum(1).max())
-    stored["token_ids"] = stored["token_ids"].masked_fill(~response_mask, tokenizer.pad_id)
-    per_token = head.level == "token"
-    return Rollout(
-        prompts=list(prompts),
-        n_samples=n_samples,
-        responses=_texts(tokenizer, stored["token_ids"], response_mask & ~is_end),
-        response_mask=response_mask[:, :T],
-        decision_mask=response_mask[:, :T] if per_token else response_mask[:, :1],
-        temperature_choices=head.temperature_choices,
-        choice_logprobs=stored.pop("choice_logprobs")[:, :T] if record_choice_logprobs else None,
-        **{name: tensor[:, :T] for name, tensor in stored.items()},
-    )
+    return replace(concatenate(batches)._ordered(rows), prompts=list(prompts))
 
 
-def _generate_batch(
+@torch.inference_mode()
+def _write(
     model: GPT,
-    tokenizer: Tokenizer,
     head: AdaptiveDecoder | Rule,
     selection: str,
+    eos_id: int,
     prompt_ids: Tensor,  # (P, T_prompt), left-padded
     pad_lengths: Tensor,  # (P,)
     uniforms: Tensor,  # (P, N, T, 2)
-    record_choice_logprobs: bool,
-) -> dict[str, Tensor]:
-    """Prompts are read once and shared by their N samples; a row that has ended soon leaves the batch."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens of one batch, (B, T), the temperatures chosen, (B, S), and what the head read, (B, S, C).
+
+    Prompts are read once and shared by their N samples; a row that has ended soon leaves the batch. What then stands behind its
+    end in the three tensors means nothing.
+    """
     P, N, T, _ = uniforms.shape
-    B, K = P * N, len(head.temperature_choices)
-    S = T if head.level == "token" else 1
-    uniforms = uniforms.flatten(0, 1)  # (B, T, 2)
+    B, S = P * N, T if head.level == "token" else 1
+    uniforms = uniforms.flatten(0, 1).permute(1, 2, 0).contiguous()  # (T, 2, B)
     cache = KVCache(model.config, pad_lengths, prompt_ids.shape[1] + T, max_rows=B)
+    is_last = torch.zeros_like(prompt_ids, dtype=torch.bool)
+    is_last[:, -1] = True
     sample_of = torch.arange(P, device=prompt_ids.device).repeat_interleave(N)  # (B,)
-    h = model(prompt_ids, cache)[sample_of, -1]  # (B, C)
+    h = model(prompt_ids, cache, only=is_last)[sample_of]  # (B, C)
     cache.select(sample_of)
 
-    stored = {
-        "token_ids": prompt_ids.new_full((B, T), tokenizer.pad_id, dtype=torch.int32),
-        "hidden_states": h.new_zeros(B, S, h.shape[-1]),
-        "temperature_ids": prompt_ids.new_zeros(B, S),
-    }
-    if record_choice_logprobs:
-        stored["choice_logprobs"] = h.new_zeros(B, T, K)
-
+    all_token_ids = prompt_ids.new_zeros(B, T, dtype=torch.int32)
+    all_temperature_ids = prompt_ids.new_full((B, S), MIXED)
+    all_hidden_states = h.new_empty(B, S, h.shape[-1])
     rows = torch.arange(B, device=h.device)  # the rows still in the batch
     token_ids = prompt_ids[sample_of, -1]  # (B,) what each row read last
     ended = torch.zeros_like(rows, dtype=torch.bool)
     for t in range(T):
         if t < S:  # a decision: once a response, or at every token
+            all_hidden_states[rows, t] = h
             if selection == "mixture":
-                choice_probs = head(h).softmax(-1)  # (B, K)
-                temperature_ids = torch.full_like(rows, MIXED)
-            elif isinstance(head, Rule):
-                temperature_ids = head.choose(rows, token_ids)  # (B,)
+                decided = head(h).softmax(-1)  # (B, K)
             else:
-                temperature_ids = head.choose(h, selection, uniforms[rows, t, 0])  # (B,)
-            stored["hidden_states"][rows, t] = h
-            stored["temperature_ids"][rows, t] = temperature_ids
+                is_rule = isinstance(head, Rule)
+                temperature_ids = head.choose(rows, token_ids) if is_rule else head.choose(h, selection, uniforms[t, 0])
+                all_temperature_ids[rows, t] = temperature_ids
+                decided = head.temperature_choices[temperature_ids]  # (B,)
         logits = model.logits(h)  # (B, V)
         if selection == "mixture":
-            probs = mixture_probs(logits, choice_probs, head.temperature_choices)
+            token_ids = draw(mixture_probs(logits, decided, head.temperature_choices), uniforms[t, 1])
         else:
-            probs = token_probs(logits, head.temperature_choices[temperature_ids])
-        token_ids = draw(probs, uniforms[rows, t, 1])  # (B,)
-        stored["token_ids"][rows, t] = token_ids.int()
-        if record_choice_logprobs:
-            stored["choice_logprobs"][rows, t] = choice_logprobs(logits, token_ids, head.temperature_choices)
-        ended |= token_ids == tokenizer.eos_id
-        if ended.all() or t == T - 1:
+            token_ids = next_tokens(logits, decided, uniforms[t, 1])  # (B,)
+        all_token_ids[rows, t] = token_ids.int()
+        ended |= token_ids == eos_id
+        n_ended = int(ended.sum())
+        if n_ended == len(rows) or t == T - 1:
             break
-        if ended.sum() >= 0.25 * len(rows):
+        if n_ended >= 0.25 * len(rows):
             going = (~ended).nonzero()[:, 0]
             cache.select(going)
-            rows, token_ids, temperature_ids, ended = rows[going], token_ids[going], temperature_ids[going], ended[going]
-            if selection == "mixture":
-                choice_probs = choice_probs[going]
+            rows, token_ids, decided, ended = rows[going], token_ids[going], decided[going], ended[going]
+            uniforms = uniforms[..., going]
         h = model(token_ids[:, None], cache)[:, -1]
-    return stored
+    return all_token_ids[:, : t + 1], all_temperature_ids[:, : t + 1], all_hidden_states[:, : t + 1]
+
+
+def _as_rollout(
+    tokenizer: Tokenizer,
+    prompts: list[str],
+    n_samples: int,
+    head: AdaptiveDecoder | Rule,
+    token_ids: Tensor,
+    temperature_ids: Tensor,
+    hidden_states: Tensor,
+) -> Rollout:
+    """What `_write` returns, cleaned of all that stands behind the ends."""
+    is_end = token_ids == tokenizer.eos_id
+    response_mask = is_end.cumsum(1, dtype=torch.int16) - is_end.short() == 0  # nothing behind the first end token
+    decision_mask = response_mask[:, : temperature_ids.shape[1]]
+    return Rollout(
+        prompts=prompts,
+        n_samples=n_samples,
+        responses=_texts(tokenizer, token_ids, response_mask & ~is_end),
+        token_ids=token_ids.masked_fill(~response_mask, tokenizer.pad_id),
+        response_mask=response_mask,
+        hidden_states=None if isinstance(head, Rule) else hidden_states[decision_mask],
+        temperature_ids=temperature_ids.masked_fill(~decision_mask, 0),
+        decision_mask=decision_mask,
+        temperature_choices=head.temperature_choices,
+    )
 
 
 def _left_pad(encoded: list[list[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -236,6 +253,39 @@ def _left_pad(encoded: list[list[int]], pad_id: int, device: torch.device) -> tu
 def _texts(tokenizer: Tokenizer, token_ids: Tensor, mask: Tensor) -> list[str]:
     lengths = mask.sum(1).tolist()
     return [tokenizer.decode(row[:length]) for row, length in zip(token_ids.tolist(), lengths, strict=True)]
+
+
+def read(model: GPT, tokenizer: Tokenizer, rollout: Rollout) -> Tensor:
+    """Reads prompts and responses again, all tokens of a response at once, as training does.
+
+    Returns:
+        (n, C) hidden states in front of each of the n tokens of all responses, packed row by row like `response_mask`.
+    """
+    T, mask, pad_id = int(rollout.response_mask.sum(1).max()), rollout.response_mask, tokenizer.pad_id
+    prompts = [[*token_ids, tokenizer.sep_id] for token_ids in tokenizer.encode_batch(rollout.prompts)]
+    token_ids = rollout.token_ids.new_full((len(mask), max(map(len, prompts)) + T), pad_id, dtype=torch.long)
+    wanted = torch.zeros_like(token_ids, dtype=torch.bool)
+    for row, prompt in enumerate(prompt for prompt in prompts for _ in range(rollout.n_samples)):
+        n = len(prompt)
+        token_ids[row, :n] = torch.tensor(prompt)
+        token_ids[row, n : n + T] = rollout.token_ids[row, :T]
+        wanted[row, n - 1 : n - 1 + T] = mask[row, :T]  # the token before is read
+    T_all = min(token_ids.shape[1], model.config.block_size)  # only padding stands behind
+    return model(token_ids[:, :T_all], only=wanted[:, :T_all])
+
+
+@torch.no_grad()
+def with_choice_logprobs(model: GPT, tokenizer: Tokenizer, rollout: Rollout) -> Rollout:
+    """The same rollout with log P(y_t | tau_k) of every token under every temperature: computed once, constant from then on."""
+    mask, choices = rollout.response_mask, rollout.temperature_choices
+    if torch.equal(rollout.decision_mask, mask):  # the head has read them all
+        hidden_states = rollout.hidden_states
+    else:
+        parts = torch.arange(len(mask), device=mask.device).split(128)
+        hidden_states = torch.cat([read(model, tokenizer, rollout.rows(part)) for part in parts])
+    pairs = zip(hidden_states.split(2048), rollout.token_ids[mask].long().split(2048), strict=True)
+    logprobs = [choice_logprobs(model.logits(h), token_ids, choices) for h, token_ids in pairs]  # (2048, K) each
+    return replace(rollout, choice_logprobs=unpack(torch.cat(logprobs), mask))
 
 
 def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:

@@ -29,6 +29,27 @@ def token_probs(logits: Tensor, temperatures: Tensor) -> Tensor:
     return probs.where(~greedy[..., None], probs.new_zeros(()).expand_as(probs).scatter(-1, mode, 1.0))
 
 
+def next_tokens(logits: Tensor, temperatures: Tensor, uniforms: Tensor) -> Tensor:
+    """Draws the next token of each row at the row's own temperature: `draw` of `token_probs`, without a one-hot row for greedy.
+
+    Args:
+        logits: (B, V).
+        temperatures: (B,), each 0 or above.
+        uniforms: (B,) in [0, 1); rows at temperature 0 don't use theirs.
+
+    Returns:
+        (B,) token ids.
+
+    >>> import torch
+    >>> next_tokens(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([0.0, 1.0]), torch.tensor([0.1, 0.1]))
+    tensor([1, 0])
+    """
+    greedy = temperatures == 0
+    probs = (logits / temperatures.masked_fill(greedy, 1.0)[:, None]).softmax(-1)  # (B, V)
+    token_ids = draw(probs, uniforms)
+    return token_ids.where(~greedy, logits.argmax(-1)) if greedy.any() else token_ids
+
+
 def mixture_probs(logits: Tensor, choice_probs: Tensor, temperature_choices: Tensor) -> Tensor:
     """Probabilities of the next token when the temperature is drawn anew: sum_k P(tau_k|h) softmax(W h / tau_k), Eq. 6.
 

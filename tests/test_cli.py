@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from minilpo.cli import COMMANDS, main
+from minilpo.cli import COMMANDS, limit_threads, main
 
 TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
 TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
@@ -314,7 +314,8 @@ def interrupt(arguments: list[str], phase: str) -> float:
     rest = (seen + process.communicate(timeout=60)[1]).decode()
     delay = time.monotonic() - started
     lines = [line for line in re.split(r"[\n\r]", rest) if line and "%|" not in line]
-    assert process.returncode == 130 and len(lines) == 1 and "goes on from there" in lines[0], rest
+    # A shell shows 130 for both: Python ends by the signal itself if it came while a library ran code from a string.
+    assert process.returncode in (130, -signal.SIGINT) and len(lines) == 1 and "goes on from there" in lines[0], rest
     return delay
 
 
@@ -325,3 +326,13 @@ def test_ctrl_c_in_any_phase_ends_at_once_and_the_run_goes_on_to_the_same_bytes(
     assert max(delays) < 5  # a second on an idle machine, but this one may be busy
     assert main(broken) == 0 == main(whole)
     assert files_of(tmp_path / "broken") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("cores", "own_setting", "expected"), [(64, None, 8), (2, None, 2), (64, "64", 64)])
+def test_a_machine_with_many_cores_is_not_used_up_unless_the_user_says_so(monkeypatch, cores, own_setting, expected):
+    threads = [cores]
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads[0])
+    monkeypatch.setattr("torch.set_num_threads", lambda n: threads.__setitem__(0, n))
+    monkeypatch.delenv("OMP_NUM_THREADS") if own_setting is None else monkeypatch.setenv("OMP_NUM_THREADS", own_setting)
+    limit_threads()
+    assert threads == [expected]

@@ -10,7 +10,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LOSSES, LPOConfig
 from minilpo.lpo import collect_pairs, fit, form_pairs, train_lpo
 from minilpo.preferences import best_worst_pairs
-from minilpo.rollout import Rollout, generate, score
+from minilpo.rollout import Rollout, generate, score, unpack
 from minilpo.seeds import python_rng
 from minilpo.word_scores import WordScores
 from tests.conftest import seeded
@@ -98,11 +98,10 @@ def simulated(p, q, n_prompts, n_samples, seed):
         responses=[""] * rows,
         token_ids=torch.zeros(rows, 1, dtype=torch.int32),
         response_mask=ones,
-        hidden_states=states[of_prompt].repeat_interleave(n_samples, 0)[:, None],
+        hidden_states=states[of_prompt].repeat_interleave(n_samples, 0),
         temperature_ids=ids.flatten()[:, None],
         decision_mask=ones,
         temperature_choices=torch.linspace(0, 1, K),
-        choice_logprobs=None,
     )
     return states, rollout, best_worst_pairs(rewards, seeded(seed + 3))
 
@@ -145,7 +144,8 @@ def responses(model, tokenizer, head):
 
 def test_reading_responses_again_gives_the_log_probabilities_and_states_of_one_at_a_time(model, tokenizer, responses):
     rollout, _ = responses
-    hidden_states, logprobs = WordScores(model, tokenizer, "sum").read(model, rollout.rows(torch.arange(12)))
+    packed, logprobs = WordScores(model, tokenizer, "sum").read(model, rollout)
+    hidden_states = unpack(packed, rollout.response_mask)
     for row in range(12):
         prompt = [*tokenizer.encode(rollout.prompts[row // 6]), tokenizer.sep_id]
         n = int(rollout.response_mask[row].sum())
@@ -154,7 +154,7 @@ def test_reading_responses_again_gives_the_log_probabilities_and_states_of_one_a
         expected = model.logits(h).log_softmax(-1).gather(-1, ids[0, len(prompt) :, None])[:, 0]
         torch.testing.assert_close(logprobs[row, :n], expected, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(hidden_states[row, :n], h, atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(rollout.hidden_states[row, 0], h[0], atol=1e-4, rtol=1e-4)  # what the rollout stored
+        torch.testing.assert_close(rollout.hidden_states[row], h[0], atol=1e-4, rtol=1e-4)  # what the rollout stored
 
 
 def test_joint_training_makes_the_words_of_better_responses_likelier_than_a_frozen_copy_finds_them(model, tokenizer, responses):

@@ -40,6 +40,18 @@ def test_later_tokens_never_change_earlier_hidden_states():
     assert not torch.allclose(before[:, 7:], after[:, 7:])
 
 
+def test_hidden_states_wanted_at_some_places_only_are_those_of_reading_everything_and_so_are_their_gradients():
+    wanted = torch.rand(3, 10, generator=seeded(2)) < 0.4
+    token_ids = torch.randint(0, CONFIG.vocab_size, (3, 10), generator=seeded(1))
+    models = [GPT(CONFIG, seeded(0)) for _ in range(2)]
+    results = [models[0](token_ids)[wanted], models[1](token_ids, only=wanted)]
+    torch.testing.assert_close(*results)
+    for result in results:
+        (result**2).sum().backward()
+    for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("n_first", [1, 4, 11])
 def test_reading_token_by_token_with_the_cache_equals_reading_at_once_whatever_the_padding(n_first):
     model = GPT(CONFIG, seeded(0))

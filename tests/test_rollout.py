@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures, TwoTemperatures
-from minilpo.rollout import MIXED, concatenate, generate, score
+from minilpo.rollout import MIXED, concatenate, generate, score, unpack, with_choice_logprobs
 from minilpo.sampling import choice_logprobs, draw, mixture_probs, token_probs
 from tests.conftest import TEMPERATURES, seeded
 
@@ -63,8 +63,9 @@ def test_a_batch_of_mixed_temperatures_equals_writing_one_response_at_a_time(mod
         selection=selection,
         max_new_tokens=12,
         rows_per_batch=8,
-        record_choice_logprobs=True,
     )
+    rollout = with_choice_logprobs(model, tokenizer, rollout)
+    hidden_states = unpack(rollout.hidden_states, rollout.decision_mask)
     texts, ids, hiddens, logprobs = one_at_a_time(model, tokenizer, head, PROMPTS, 4, selection, seeded(3), 12)
     assert rollout.responses == texts
     for row in range(12):
@@ -73,7 +74,7 @@ def test_a_batch_of_mixed_temperatures_equals_writing_one_response_at_a_time(mod
             assert (rollout.temperature_ids[row, mask] == MIXED).all()
         else:
             assert rollout.temperature_ids[row, mask].tolist() == ids[row]
-        torch.testing.assert_close(rollout.hidden_states[row, mask], hiddens[row], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(hidden_states[row, mask], hiddens[row], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(
             rollout.choice_logprobs[row, rollout.response_mask[row]], logprobs[row], atol=1e-3, rtol=1e-3
         )
@@ -112,7 +113,9 @@ def test_some_rows_of_a_rollout_are_the_same_responses_and_parts_put_together_ar
     some = rollouts[0].rows(torch.tensor([7, 0, 7]))
     assert some.prompts == [PROMPTS[2], PROMPTS[0], PROMPTS[2]] and some.n_samples == 1
     assert some.responses == [rollouts[0].responses[row] for row in (7, 0, 7)]
-    assert torch.equal(some.hidden_states, rollouts[0].hidden_states[[7, 0, 7]])
+    mask = rollouts[0].decision_mask
+    states = unpack(rollouts[0].hidden_states, mask)
+    assert torch.equal(some.hidden_states, torch.cat([states[row, mask[row]] for row in (7, 0, 7)]))
     whole = concatenate([rollout.rows(torch.arange(len(rollout.responses))) for rollout in rollouts])
     assert whole.responses == rollouts[0].responses + rollouts[1].responses and len(whole.prompts) == 12
     assert whole.response_mask.sum(1).tolist() == [n for r in rollouts for n in r.response_mask.sum(1).tolist()]

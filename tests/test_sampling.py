@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilpo.sampling import choice_logprobs, draw, mixture_probs, token_probs
+from minilpo.sampling import choice_logprobs, draw, mixture_probs, next_tokens, token_probs
 from tests.conftest import seeded
 
 
@@ -33,6 +33,15 @@ def test_drawn_frequencies_follow_the_probabilities():
     probs = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05])
     ids = draw(probs.expand(200_000, 5), torch.rand(200_000, generator=seeded(0)))
     torch.testing.assert_close(torch.bincount(ids, minlength=5) / 200_000, probs, atol=0.004, rtol=0)
+
+
+def test_the_fast_draw_of_the_next_token_equals_the_draw_from_its_probabilities():
+    logits, uniforms = torch.randn(600, 30, generator=seeded(0)), torch.rand(600, generator=seeded(1))
+    logits[::7, 20] = logits[::7, 3] = 9.0  # equals: greedy takes the first
+    for choices in ([0.0, 0.4, 1.0], [0.0], [0.7]):
+        temperatures = torch.tensor(choices)[torch.arange(600) % len(choices)]
+        expected = draw(token_probs(logits, temperatures), uniforms)
+        assert torch.equal(next_tokens(logits, temperatures, uniforms), expected)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda w: sum(w) > 0.01), st.floats(0, 1, exclude_max=True))

@@ -27,7 +27,7 @@ def measure(lab: Lab) -> Numbers:
         numbers[loss] = {
             "greedy": float(greedy.mean()),
             "sampled": float(sampled.mean()),
-            "probabilities": head.head(rollout.hidden_states[:, 0]).softmax(-1).mean(0).tolist(),
+            "probabilities": head.head(rollout.hidden_states).softmax(-1).mean(0).tolist(),
             "chosen_share": head.log[0]["chosen_share"][TASK],
         }
     return numbers

@@ -1,0 +1,142 @@
+"""How each phase grows: one setting at a time over a wide range, the others at the demo's values."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from matplotlib.figure import Figure
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
+from minilpo.config import LPOConfig, PretrainConfig
+from minilpo.lpo import collect_pairs, fit
+from minilpo.model import GPT
+from minilpo.preferences import PreferencePairs
+from minilpo.pretraining import pretrain
+from minilpo.rollout import _write
+from minilpo.run import Run
+from minilpo.seeds import python_rng, torch_generator
+from minilpo.tasks import mixed_prompts
+from minilpo.tokenizer import Tokenizer
+from tests.benchmarks.measure import exponent, print_row, seconds_of
+
+Point = Callable[[], object]  # the work at one size
+PROMPTS = (32, 100, 320, 1000, 3200)  # at 4 samples
+SAMPLES = (4, 12, 40, 120, 400)  # at 32 prompts
+PAIRS = (64, 200, 640, 2000, 6400)
+LENGTHS = (16, 32, 64, 128, 256)  # tokens of a text, or new tokens
+WIDTHS = (32, 64, 128, 256)
+LAYERS = (1, 2, 4, 8)
+
+
+def measure_scaling(model: GPT, tokenizer: Tokenizer, run: Run, repeats: int) -> dict[str, tuple[tuple[int, ...], list[float]]]:
+    """Median seconds at each size, by "phase, setting": with the largest size last, the sizes take turns."""
+    works = sampling_works(model, tokenizer, run) | lpo_works(model, tokenizer, run) | shape_works(model)
+    seconds = {name: {size: [] for size in points} for name, points in works.items()}
+    for turn in range(repeats + 1):
+        for name, points in works.items():
+            for size, work in points.items():
+                took = seconds_of(work)
+                if turn:  # the first warms up
+                    seconds[name][size].append(took)
+    return {name: (tuple(sizes), [median(sizes[size]) for size in sizes]) for name, sizes in seconds.items()}
+
+
+def sampling_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict[int, Point]]:
+    """A round's first half: sampling, scoring and pairing."""
+    head = AdaptiveDecoder(model.config.n_embd, run.config.temperatures, n_hidden=8)
+    tasks, prompts = mixed_prompts(run.tasks, max(PROMPTS) // len(run.tasks), "train", python_rng(0, "scaling"))
+
+    def collect(n_prompts: int, n_samples: int) -> None:
+        config = LPOConfig(samples=n_samples).resolved("sequence")
+        collect_pairs(model, tokenizer, tasks[:n_prompts], prompts[:n_prompts], head, config, torch_generator(0, "scaling"))
+
+    return {
+        "rollout, prompts": {n: lambda n=n: collect(n, 4) for n in PROMPTS},
+        "rollout, samples": {n: lambda n=n: collect(32, n) for n in SAMPLES},
+    }
+
+
+def lpo_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict[int, Point]]:
+    """An epoch on stored pairs, the same few pairs over and over."""
+    config = replace(LPOConfig().resolved("sequence"), epochs=1)
+    head = AdaptiveDecoder(model.config.n_embd, run.config.temperatures)
+    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
+    tasks, prompts = mixed_prompts(run.tasks, 16, "train", python_rng(0, "scaling"))
+    rollout, pairs, _ = collect_pairs(model, tokenizer, tasks, prompts, head, config, torch_generator(0, "scaling"))
+
+    def epoch(n: int) -> None:
+        some = torch.arange(n) % len(pairs.chosen)
+        fit(
+            head,
+            optimizer,
+            rollout,
+            PreferencePairs(pairs.chosen[some], pairs.rejected[some], 0),
+            config,
+            torch_generator(0, "x"),
+        )
+
+    return {"LPO epoch, pairs": {n: lambda n=n: epoch(n) for n in PAIRS}}
+
+
+def shape_works(model: GPT) -> dict[str, dict[int, Point]]:
+    """Pretraining steps and sampling with untrained models of other shapes, on random texts of one length."""
+    vocab_size = model.config.vocab_size
+    at_one = FixedTemperatures([1.0])
+
+    def new(**shape: int) -> GPT:
+        return GPT(replace(model.config, **shape), torch_generator(0, "scaling"))
+
+    def steps(changed: GPT, length: int = 45) -> None:
+        rows = torch.randint(3, vocab_size, (64, length + 1), generator=torch_generator(0, "texts")).tolist()
+        pretrain(changed, [(row, length // 2) for row in rows], [(rows[0], 1)], 0, PretrainConfig(steps=4), seed=0)
+
+    def sample(changed: GPT, length: int = 43) -> None:
+        prompts = torch.randint(3, vocab_size, (128, 8), generator=torch_generator(0, "texts"))
+        uniforms = torch.rand(128, 1, length, 2, generator=torch_generator(0, "numbers"))
+        _write(changed, at_one, "greedy", -1, prompts, torch.zeros(128, dtype=torch.long), uniforms)
+
+    longer = [new(block_size=max(LENGTHS) + 8) for _ in range(2)]
+    works: dict[str, dict[int, Point]] = {
+        "pretraining, length": {n: lambda n=n: steps(longer[0], n) for n in LENGTHS},
+        "rollout, length": {n: lambda n=n: sample(longer[1], n) for n in LENGTHS},
+    }
+    for setting, field, sizes in (("width", "n_embd", WIDTHS), ("layers", "n_layer", LAYERS)):
+        for phase, work in (("pretraining", steps), ("rollout", sample)):
+            models = {size: new(**{field: size}) for size in sizes}
+            works[f"{phase}, {setting}"] = {size: lambda work=work, m=m: work(m) for size, m in models.items()}
+    return works
+
+
+def print_scaling(curves: dict[str, tuple[tuple[int, ...], list[float]]], repeats: int) -> None:
+    """The exponent of each curve, with its first and last point."""
+    print(f"\nhow each phase grows: medians of {repeats}; an exponent of 1 is linear\n")
+    print_row("", "from", "to", "exp.")
+    for name, (sizes, seconds) in curves.items():
+        target = "target: 1.0 +- 0.1" if name in ("rollout, prompts", "rollout, samples") else ""
+        ends = [f"{size:,}: {1000 * s:,.0f} ms" for size, s in ((sizes[0], seconds[0]), (sizes[-1], seconds[-1]))]
+        print_row(name, ends[0], f"{ends[1]:>18}", f"{exponent(sizes, seconds):.2f}", target)
+
+
+def draw_scaling(curves: dict[str, tuple[tuple[int, ...], list[float]]], path: Path) -> None:
+    """A log-log figure, one panel a setting; a grey line shows linear growth."""
+    settings = list(dict.fromkeys(name.split(", ")[1] for name in curves))
+    colours = {"pretraining": "tab:blue", "rollout": "tab:orange", "LPO epoch": "tab:green"}
+    said = {"rollout": "sampling", "pretraining": "pretraining"}
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    for axes, setting in zip(figure.subplots(2, 3).flat, settings, strict=True):
+        for name, (sizes, seconds) in curves.items():
+            phase, of = name.split(", ")
+            if of != setting:
+                continue
+            label = f"{said.get(phase, phase)}: {exponent(sizes, seconds):.2f}"
+            axes.loglog(sizes, seconds, "o-", color=colours[phase], label=label)
+            axes.loglog(sizes, [seconds[-1] * size / sizes[-1] for size in sizes], color="0.75", zorder=0, linewidth=1)
+        axes.set_xlabel(setting)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
+        axes.legend(title="exponent", frameon=False)
+    figure.supylabel("seconds")
+    figure.suptitle("How each phase grows (grey: linear)")
+    figure.savefig(path, dpi=120)
