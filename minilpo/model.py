@@ -81,8 +81,9 @@ class Attention(nn.Module):
         B, T, C = x.shape
         D = C // self.n_head
         qkv = self.qkv(x).view(B, T, 3, self.n_head, D).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
-        q, kv = qkv[0], qkv[1:]
-        k, v = cache.append(layer, kv) if cache is not None else kv
+        q, k, v = qkv
+        if cache is not None:
+            k, v = cache.append(layer, qkv[1:])
         if T == 1:  # one new token: two batched matrix products cost less than the general kernel
             scores = (q * D**-0.5) @ k.transpose(-2, -1)  # (B, H, 1, T_all)
             y = (scores if mask is None else scores + mask).softmax(-1) @ v

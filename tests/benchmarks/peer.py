@@ -54,7 +54,7 @@ def transformers_sample(
     pad_id: int,
     eos_id: int | None,
 ) -> Tensor:
-    """The new tokens of `generate` at temperature 1 over the whole vocabulary, with its cache; an `eos_id` of None never ends."""
+    """What `generate` writes at temperature 1, over the whole vocabulary and with its cache; endlessly without an `eos_id`."""
     T = max(map(len, prompts))
     token_ids = torch.tensor([[pad_id] * (T - len(prompt)) + list(prompt) for prompt in prompts])
     return model.generate(

@@ -1,11 +1,12 @@
 """minilpo against transformers, and what LPO saves by storing what the head read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import median
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
 from minilpo.config import LPOConfig, ModelConfig, PretrainConfig
@@ -18,7 +19,7 @@ from minilpo.run import Run
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts
 from minilpo.tokenizer import Tokenizer
-from tests.benchmarks.measure import Timed, print_row, print_timed, seconds_of, side_by_side
+from tests.benchmarks.measure import Timed, print_row, print_timed, side_by_side
 from tests.benchmarks.peer import transformers_loss, transformers_model, transformers_pretrain, transformers_sample
 
 ROWS_AT_ONCE = 128  # the default of `generate`
@@ -107,7 +108,7 @@ def print_sampling(model: GPT, tokenizer: Tokenizer, run: Run, repeats: int, pea
         share = [sampling_flops(model, n_tokens) / median(seconds) / peak for seconds in (timed.ours, timed.theirs)]
         print_row("  share of the matrix-product peak", f"{share[0]:.1%}", f"{share[1]:.1%}")
         if n_rows == 256:
-            print_bounds(model, median(timed.ours))
+            print_bounds(partial(write_without_end, model, at_one, prompts))
 
     _, prompts = mixed_prompts(run.tasks, 64, "test", python_rng(0, "benchmark"))
     encoded = [[*token_ids, tokenizer.sep_id] for token_ids in tokenizer.encode_batch(prompts)]
@@ -128,31 +129,15 @@ def print_sampling(model: GPT, tokenizer: Tokenizer, run: Run, repeats: int, pea
     print_timed("sampling, 16 responses a prompt", timed, "tokens/s", *rates, "target: 4 or more")
 
 
-@torch.inference_mode()
-def print_bounds(model: GPT, seconds: float) -> None:
-    """What sampling 256 rows can't go below: its matrix products alone, and its attention over stored keys and values alone."""
-    config = model.config
-    linears = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    inputs = {n: torch.rand(ROWS_AT_ONCE, n) for n in {layer.in_features for layer in linears}}
-    D, longest = config.n_embd // config.n_head, PROMPT_TOKENS + NEW_TOKENS
-    store = torch.rand(config.n_layer, 2, ROWS_AT_ONCE, config.n_head, longest, D)
-    q = torch.rand(ROWS_AT_ONCE, config.n_head, 1, D)
-
-    def products() -> None:
-        for _ in range(2 * NEW_TOKENS):
-            for layer in linears:
-                F.linear(inputs[layer.in_features], layer.weight, layer.bias)
-            model.logits(inputs[config.n_embd])
-
-    def attention() -> None:
-        for _ in range(2):
-            for t in range(PROMPT_TOKENS, longest):
-                for k, v in store[..., : t + 1, :]:
-                    (q @ k.transpose(-2, -1)).softmax(-1) @ v
-
-    for name, work in {"products with weights": products, "attention to stored keys and values": attention}.items():
-        alone = median(seconds_of(work) for _ in range(5))
-        print_row(f"  {name} alone", f"{alone / seconds:.0%}", note="of our time: what bounds it")
+def print_bounds(work: Callable[[], object]) -> None:
+    """What sampling spends its time on, by kind of operation: what no rearrangement of the rest could go below."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        work()
+    spent = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    kinds = {"products with weights": ("aten::addmm", "aten::mm"), "attention's products": ("aten::bmm",)}
+    for kind, names in kinds.items():
+        share = sum(spent[name] for name in names) / sum(spent.values())
+        print_row(f"  {kind}, share of our time", f"{share:.0%}", note="what bounds it" if "weights" in kind else "")
 
 
 def print_head(model: GPT, temperatures: Sequence[float], repeats: int) -> None:
