@@ -52,14 +52,16 @@ def test_hidden_states_wanted_at_some_places_only_are_those_of_reading_everythin
         torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pad_lengths", [(8, 5, 0), (0, 0, 0)])
 @pytest.mark.parametrize("n_first", [1, 4, 11])
-def test_reading_token_by_token_with_the_cache_equals_reading_at_once_whatever_the_padding(n_first):
+def test_reading_token_by_token_with_the_cache_equals_reading_at_once_whatever_the_padding(n_first, pad_lengths):
     model = GPT(CONFIG, seeded(0))
-    rows = [torch.randint(0, CONFIG.vocab_size, (n,), generator=seeded(n)) for n in (12, 15, 20)]
-    pad_lengths = torch.tensor([8, 5, 0])
+    rows = [torch.randint(0, CONFIG.vocab_size, (20 - n,), generator=seeded(n)) for n in pad_lengths]
+    pad_lengths = torch.tensor(pad_lengths)
     padded = torch.stack([torch.cat([torch.zeros(20 - len(row), dtype=torch.long), row]) for row in rows])
     cache = KVCache(CONFIG, pad_lengths, 20)
-    parts = [model(padded[:, :n_first], cache)] + [model(padded[:, t : t + 1], cache) for t in range(n_first, 20)]
+    parts = [model(padded[:, :n_first], cache)] + [model(padded[:, n_first : n_first + 3], cache)]
+    parts += [model(padded[:, t : t + 1], cache) for t in range(n_first + 3, 20)]
     together = torch.cat(parts, dim=1)
     for row, padding, hidden in zip(rows, pad_lengths, together, strict=True):
         torch.testing.assert_close(hidden[padding:], model(row[None])[0], atol=1e-5, rtol=1e-4)

@@ -12,9 +12,9 @@ against transformers' GPT-2 with our weights, and against the machine's own peak
 
 import argparse
 import tempfile
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import median
 
 import torch
 
@@ -27,6 +27,7 @@ from minilpo.tasks import corpus
 from minilpo.tokenizer import Tokenizer
 from tests.benchmarks.commands import print_demo, print_memory
 from tests.benchmarks.measure import matmul_peak, print_row
+from tests.benchmarks.peer import transformers_step_seconds
 from tests.benchmarks.scaling import draw_scaling, measure_scaling, print_scaling
 from tests.benchmarks.speed import print_head, print_lpo, print_pretraining, print_sampling
 
@@ -63,7 +64,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, matrix-product peak {peak / 1e9:.0f} GFLOP/s in fp32")
     print(f"medians of {args.repeats} turns; ratio: how many times as fast as the peer\n")
     print_row("", "minilpo", "transformers", "ratio")
-    timed = print_pretraining(model, tokenizer.pad_id, blocks, args.steps, peak)
+    print_pretraining(model, tokenizer.pad_id, blocks, args.steps, peak)
 
     # For the rest a model that ends its responses as a trained one does: a fifth of the demo's training is enough.
     pretrain(model, examples, examples[:1], tokenizer.pad_id, PretrainConfig(steps=600), seed=0)
@@ -74,8 +75,8 @@ def main() -> None:
     print_lpo(model, tokenizer, run, args.repeats)
     if args.demo:
         with tempfile.TemporaryDirectory() as folder:
-            needed = run.config.pretrain.steps * median(timed.theirs) / args.steps
-            print_demo(Path(folder) / "demo", needed, run.config.pretrain.steps)
+            peer_step = partial(transformers_step_seconds, model, tokenizer.pad_id, blocks, args.steps)
+            print_demo(Path(folder) / "demo", peer_step, run.config.pretrain.steps)
             print_memory(Path(folder) / "demo")
     curves = measure_scaling(model, tokenizer, run, 5)
     print_scaling(curves, 5)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from minilpo.config import PretrainConfig
 from minilpo.model import GPT
 from minilpo.pretraining import Example, training_batches
 from minilpo.seeds import python_rng
+from tests.benchmarks.measure import seconds_of
 from tests.gpt2_weights import as_transformers_weights
 
 
@@ -43,6 +45,12 @@ def transformers_pretrain(model: GPT2LMHeadModel, examples: Sequence[Example], p
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+
+
+def transformers_step_seconds(model: GPT, pad_id: int, blocks: Sequence[Sequence[Example]], steps: int) -> list[float]:
+    """Seconds a pretraining step, block by block; the first block only warms up."""
+    other, config = transformers_model(model), PretrainConfig(steps=steps)
+    return [seconds_of(partial(transformers_pretrain, other, block, pad_id, config)) / steps for block in blocks][1:]
 
 
 @torch.no_grad()

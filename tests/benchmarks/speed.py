@@ -19,7 +19,7 @@ from minilpo.run import Run
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts
 from minilpo.tokenizer import Tokenizer
-from tests.benchmarks.measure import Timed, print_row, print_timed, side_by_side
+from tests.benchmarks.measure import print_row, print_timed, side_by_side
 from tests.benchmarks.peer import transformers_loss, transformers_model, transformers_pretrain, transformers_sample
 
 ROWS_AT_ONCE = 128  # the default of `generate`
@@ -53,7 +53,7 @@ def sampling_flops(model: GPT, n_tokens: int) -> float:
     return 2 * n_tokens * (sum(block_parameters(model)) + model.config.vocab_size * model.config.n_embd)
 
 
-def print_pretraining(model: GPT, pad_id: int, blocks: list[list[Example]], steps: int, peak: float) -> Timed:
+def print_pretraining(model: GPT, pad_id: int, blocks: list[list[Example]], steps: int, peak: float) -> None:
     """Pretraining on blocks of the demo's demonstrations, one block a turn; the first only warms up."""
     config = PretrainConfig(steps=steps)
     rows = {}
@@ -78,7 +78,6 @@ def print_pretraining(model: GPT, pad_id: int, blocks: list[list[Example]], step
     print_row("  share of the matrix-product peak", f"{share[0]:.1%}", f"{share[1]:.1%}", note="target: 45% or more")
     faster = rows["its fused GELU"]
     print_row("  transformers with its fused GELU", ratio=f"{faster.ratio:.2f}", note="not its default for GPT-2; same results")
-    return timed
 
 
 def write_without_end(model: GPT, head: torch.nn.Module, prompts: Tensor, selection: str = "greedy") -> None:
