@@ -31,7 +31,7 @@ REPRODUCE = {  # twice as many tasks need a longer training; each experiment has
 }
 
 
-MAX_THREADS = 8  # what these small matrices can be shared among before waiting for each other costs more than it saves
+MAX_THREADS = 8  # a guess beyond two cores: among many threads, small matrices cost more waiting than they save
 
 
 class Parser(argparse.ArgumentParser):

@@ -174,7 +174,7 @@ def latent_scores(
 
     Args:
         temperature_logits: (B, S, K) with S = T, or S = 1 at sequence level (the same for every token).
-        choice_logprobs: (B, T, K) log P(y_t | τ_k), as the rollout stores them (with its floor at temperature 0).
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.with_choice_logprobs` (with its floor at temperature 0).
         response_mask: (B, T) True at the response's tokens.
         reduce: "sum" or "mean" over the tokens.
         uniform_reference: subtract the score of a uniform head, as printed.
@@ -208,7 +208,7 @@ def marginal_scores(
 
     Args:
         temperature_logits: (B, 1, K).
-        choice_logprobs: (B, T, K) log P(y_t | τ_k), as the rollout stores them.
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.with_choice_logprobs`.
         response_mask: (B, T) True at the response's tokens.
         uniform_reference: subtract the score of a uniform head.
 

@@ -228,6 +228,8 @@ def response_scores(head: AdaptiveDecoder, rollout: Rollout, config: LPOConfig, 
     options = {"reduce": config.reduce, "uniform_reference": reference}
     if words is not None:
         return words.joint_scores(head, rollout, options)
+    if config.loss in NEEDS_CHOICE_LOGPROBS and rollout.choice_logprobs is None:
+        raise ValueError(f"loss {config.loss} must have a rollout with choice_logprobs, got none; call `with_choice_logprobs`")
     temperature_logits = unpack(head(rollout.hidden_states), rollout.decision_mask)  # (R, S, K)
     if config.loss == "eq11":
         return latent_scores(temperature_logits, rollout.choice_logprobs, rollout.response_mask, **options)
@@ -243,17 +245,23 @@ def describe_fit(head: AdaptiveDecoder, rollout: Rollout, pairs: PreferencePairs
     """How well the head fits the pairs: mean loss and margin, share of positive margins, and the head's mean entropy."""
     parts = torch.arange(len(rollout.responses)).split(256)
     scores = torch.cat([response_scores(head, rollout.rows(rows), config) for rows in parts])  # (R,)
+    entropies = [entropy(head(part)) for part in rollout.hidden_states.split(8192)]
     chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]
     margin = chosen - rejected
     losses = nll_loss(chosen) if config.loss == "nll" else preference_loss(chosen, rejected, config.beta)
-    logprobs = head(rollout.hidden_states).log_softmax(-1)  # (n, K)
     differs = margin != 0  # with the same temperatures on both sides there is nothing to be right about
     return {
         "loss": losses.mean().item(),
         "margin": margin.mean().item(),
         "pair_accuracy": (margin[differs] > 0).float().mean().item() if differs.any() else 0.5,
-        "entropy": -(logprobs.exp() * logprobs).sum(-1).mean().item(),
+        "entropy": torch.cat(entropies).mean().item(),
     }
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """In nats: (..., K) logits to (...)."""
+    logprobs = logits.log_softmax(-1)
+    return -(logprobs.exp() * logprobs).sum(-1)
 
 
 def validation_reward(

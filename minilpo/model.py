@@ -3,6 +3,7 @@
 The letters used for shapes, here and in every other file:
     B batch (rows)         T time (tokens)       C channels (n_embd)     H attention heads     D channels a head (C / H)
     V vocabulary           K temperature choices P prompts               N samples a prompt    R rows of a rollout (P * N)
+    S decisions a response n so many of them, packed
 """
 
 import math
@@ -77,7 +78,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)
         self.out = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, only: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, places: Tensor | None) -> Tensor:
+        """(B, T, C) to the same, or to (n, C) at n places of the flattened batch."""
         B, T, C = x.shape
         D = C // self.n_head
         qkv = self.qkv(x).view(B, T, 3, self.n_head, D).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
@@ -89,7 +91,7 @@ class Attention(nn.Module):
             y = (scores if mask is None else scores + mask).softmax(-1) @ v
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
-        return self.out(_at(only, y.transpose(1, 2).reshape(B, T, C)))
+        return self.out(_at(places, y.transpose(1, 2).reshape(B, T, C)))
 
 
 class Block(nn.Module):
@@ -103,8 +105,9 @@ class Block(nn.Module):
         self.up = nn.Linear(config.n_embd, 4 * config.n_embd)
         self.down = nn.Linear(4 * config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, only: Tensor | None) -> Tensor:
-        x = _at(only, x) + self.attention(self.norm_1(x), layer, cache, mask, only)
+    def forward(self, x: Tensor, layer: int, cache: KVCache | None, mask: Tensor | None, places: Tensor | None) -> Tensor:
+        """(B, T, C) to the same, or to (n, C) at n places of the flattened batch."""
+        x = _at(places, x) + self.attention(self.norm_1(x), layer, cache, mask, places)
         return x + self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
 
 

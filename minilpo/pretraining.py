@@ -70,7 +70,7 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def language_model_loss(model: GPT, token_ids: Tensor, target_mask: Tensor) -> Tensor:
-    """Mean cross-entropy in nats a target token. Hidden states and logits are computed only where there is a target.
+    """Mean cross-entropy in nats a target token. Final hidden states and logits are computed only where there is a target.
 
     Args:
         model: the language model.

@@ -1,7 +1,8 @@
-"""Batched generation. What comes out, a `Rollout`, holds all that LPO needs: training the head never runs the transformer."""
+"""Batched generation. What comes out, a `Rollout`, holds what the head read: training the head needn't run the transformer."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from minilpo.sampling import choice_logprobs, draw, mixture_probs, next_tokens
 from minilpo.tasks import Task
 from minilpo.tokenizer import Tokenizer
 
+READ_AT_ONCE = 128  # responses that `with_choice_logprobs` reads again together
+TOKENS_AT_ONCE = 2048  # whose logits it holds together
 MIXED = -1  # the temperature id of a token drawn from the mixture: no single temperature wrote it
 
 
@@ -46,19 +49,32 @@ class Rollout:
         prompts = [self.prompts[row // self.n_samples] for row in index.tolist()]
         return replace(self._ordered(index), prompts=prompts, n_samples=1)
 
+    @property
+    def decided_tokens(self) -> Tensor:
+        """(R, T) True at the tokens in front of which a decision was made: `decision_mask` as wide as `response_mask`."""
+        return F.pad(self.decision_mask, (0, self.response_mask.shape[1] - self.decision_mask.shape[1]))
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        """(R,) where the hidden states of each row begin."""
+        lengths = self.decision_mask.sum(1)
+        return lengths.cumsum(0) - lengths
+
     def _ordered(self, index: Tensor) -> "Rollout":
-        """Some of the rows in any order; the prompts are left to the caller."""
+        """Some of the rows in any order; `prompts` and `n_samples` are left to the caller."""
         changed: dict[str, Any] = {name: tensor[index] for name, tensor in self._tensors().items()}
         changed["responses"] = [self.responses[row] for row in index.tolist()]
         if self.hidden_states is not None:
-            place = self.decision_mask.flatten().cumsum(0).view_as(self.decision_mask) - 1  # (R, S) of each decision
-            changed["hidden_states"] = self.hidden_states[place[index][changed["decision_mask"]]]
+            steps = torch.arange(self.decision_mask.shape[1], device=index.device)
+            places = self._starts[index, None] + steps  # (B, S)
+            changed["hidden_states"] = self.hidden_states[places[changed["decision_mask"]]]
         return replace(self, **changed)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that has a row for each response."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         other = ("temperature_choices", "hidden_states")
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor) and name not in other}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor) and name not in other}
 
 
 def unpack(values: Tensor, mask: Tensor) -> Tensor:
@@ -167,10 +183,11 @@ def _write(
     pad_lengths: Tensor,  # (P,)
     uniforms: Tensor,  # (P, N, T, 2)
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The tokens of one batch, (B, T), the temperatures chosen, (B, S), and what the head read, (B, S, C).
+    """The tokens of one batch, (B, t), the temperatures chosen, (B, S), and what the head read, (B, S, C).
 
-    Prompts are read once and shared by their N samples; a row that has ended soon leaves the batch. What then stands behind its
-    end in the three tensors means nothing.
+    t <= T is the longest response; S = t at token level and 1 at sequence level. Prompts are read once and shared by their N
+    samples; a row that has ended soon leaves the batch. What then stands behind its end in the three tensors means nothing, and
+    neither do the hidden states if a rule decides.
     """
     P, N, T, _ = uniforms.shape
     B, S = P * N, T if head.level == "token" else 1
@@ -187,17 +204,18 @@ def _write(
     all_hidden_states = h.new_empty(B, S, h.shape[-1])
     rows = torch.arange(B, device=h.device)  # the rows still in the batch
     token_ids = prompt_ids[sample_of, -1]  # (B,) what each row read last
+    is_rule = isinstance(head, Rule)
     ended = torch.zeros_like(rows, dtype=torch.bool)
     for t in range(T):
         if t < S:  # a decision: once a response, or at every token
-            all_hidden_states[rows, t] = h
+            if not is_rule:
+                all_hidden_states[rows, t] = h
             if selection == "mixture":
-                decided = head(h).softmax(-1)  # (B, K)
+                decided = head(h).softmax(-1)  # (B, K) probabilities
             else:
-                is_rule = isinstance(head, Rule)
                 temperature_ids = head.choose(rows, token_ids) if is_rule else head.choose(h, selection, uniforms[t, 0])
                 all_temperature_ids[rows, t] = temperature_ids
-                decided = head.temperature_choices[temperature_ids]  # (B,)
+                decided = head.temperature_choices[temperature_ids]  # (B,) temperatures
         logits = model.logits(h)  # (B, V)
         if selection == "mixture":
             token_ids = draw(mixture_probs(logits, decided, head.temperature_choices), uniforms[t, 1])
@@ -222,11 +240,11 @@ def _as_rollout(
     prompts: list[str],
     n_samples: int,
     head: AdaptiveDecoder | Rule,
-    token_ids: Tensor,
-    temperature_ids: Tensor,
-    hidden_states: Tensor,
+    token_ids: Tensor,  # (B, t)
+    temperature_ids: Tensor,  # (B, S)
+    hidden_states: Tensor,  # (B, S, C)
 ) -> Rollout:
-    """What `_write` returns, cleaned of all that stands behind the ends."""
+    """What `_write` returns, cleaned of all that stands behind the ends: copies, which gradients may go through."""
     is_end = token_ids == tokenizer.eos_id
     response_mask = is_end.cumsum(1, dtype=torch.int16) - is_end.short() == 0  # nothing behind the first end token
     decision_mask = response_mask[:, : temperature_ids.shape[1]]
@@ -276,15 +294,21 @@ def read(model: GPT, tokenizer: Tokenizer, rollout: Rollout) -> Tensor:
 
 @torch.no_grad()
 def with_choice_logprobs(model: GPT, tokenizer: Tokenizer, rollout: Rollout) -> Rollout:
-    """The same rollout with log P(y_t | tau_k) of every token under every temperature: computed once, constant from then on."""
+    """The same rollout with log P(y_t | tau_k) of every token under every temperature: computed once, constant from then on.
+
+    Where the head has read every token, its stored hidden states are used; else the responses are read again. Rounding differs
+    from that of sampling, so where the two most likely tokens are equal up to rounding, temperature 0 may prefer the other one.
+    """
     mask, choices = rollout.response_mask, rollout.temperature_choices
-    if torch.equal(rollout.decision_mask, mask):  # the head has read them all
-        hidden_states = rollout.hidden_states
+    if rollout.hidden_states is not None and torch.equal(rollout.decision_mask, mask):
+        parts = rollout.hidden_states.split(TOKENS_AT_ONCE)
     else:
-        parts = torch.arange(len(mask), device=mask.device).split(128)
-        hidden_states = torch.cat([read(model, tokenizer, rollout.rows(part)) for part in parts])
-    pairs = zip(hidden_states.split(2048), rollout.token_ids[mask].long().split(2048), strict=True)
-    logprobs = [choice_logprobs(model.logits(h), token_ids, choices) for h, token_ids in pairs]  # (2048, K) each
+        rows = torch.arange(len(mask), device=mask.device).split(READ_AT_ONCE)
+        parts = (part for some in rows for part in read(model, tokenizer, rollout.rows(some)).split(TOKENS_AT_ONCE))
+    token_ids, logprobs = rollout.token_ids[mask].long(), []
+    for part in parts:  # (up to TOKENS_AT_ONCE, C)
+        start = sum(map(len, logprobs))
+        logprobs.append(choice_logprobs(model.logits(part), token_ids[start : start + len(part)], choices))
     return replace(rollout, choice_logprobs=unpack(torch.cat(logprobs), mask))
 
 

@@ -3,7 +3,6 @@
 import copy
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
@@ -28,16 +27,14 @@ class WordScores:
 
     def joint_scores(self, head: AdaptiveDecoder, rollout: Rollout, options: dict[str, Any]) -> Tensor:
         """(R,) `joint_scores` of a rollout, with gradients for the head and for the language model."""
-        hidden_states, logprobs = self.read(self.model, rollout)
-        ref_logprobs = self.read(self.reference, rollout)[1]
-        decided = torch.zeros_like(rollout.response_mask)
-        decided[:, : rollout.decision_mask.shape[1]] = rollout.decision_mask
-        temperature_logits = head(hidden_states[decided[rollout.response_mask]])  # (n decisions, K)
+        hidden_states, logprobs = self.read_words(self.model, rollout)
+        ref_logprobs = self.read_words(self.reference, rollout)[1]
+        temperature_logits = head(hidden_states[rollout.decided_tokens[rollout.response_mask]])  # (n decisions, K)
         temperature_logits = unpack(temperature_logits, rollout.decision_mask)
         choices = choice_scores(temperature_logits, rollout.temperature_ids, rollout.decision_mask, **options)
         return joint_scores(logprobs, ref_logprobs, rollout.response_mask, choices, reduce=self.reduce)
 
-    def read(self, model: GPT, rollout: Rollout) -> tuple[Tensor, Tensor]:
+    def read_words(self, model: GPT, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Hidden states in front of each of n response tokens, (n, C), and the tokens' log-probabilities, (R, T)."""
         hidden_states = read(model, self.tokenizer, rollout)
         token_ids = rollout.token_ids[rollout.response_mask].long()

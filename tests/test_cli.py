@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from minilpo.cli import COMMANDS, limit_threads, main
+from minilpo.cli import COMMANDS, main
 
 TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
 TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
@@ -329,10 +329,14 @@ def test_ctrl_c_in_any_phase_ends_at_once_and_the_run_goes_on_to_the_same_bytes(
 
 
 @pytest.mark.parametrize(("cores", "own_setting", "expected"), [(64, None, 8), (2, None, 2), (64, "64", 64)])
-def test_a_machine_with_many_cores_is_not_used_up_unless_the_user_says_so(monkeypatch, cores, own_setting, expected):
+@pytest.mark.parametrize("command", [["evaluate", "--run", "no"], ["reproduce", "fig3", "--out", "/proc/no"]])
+def test_a_machine_with_many_cores_is_not_used_up_unless_the_user_says_so(
+    monkeypatch, tmp_path, cores, own_setting, expected, command
+):
     threads = [cores]
     monkeypatch.setattr("torch.get_num_threads", lambda: threads[0])
     monkeypatch.setattr("torch.set_num_threads", lambda n: threads.__setitem__(0, n))
     monkeypatch.delenv("OMP_NUM_THREADS") if own_setting is None else monkeypatch.setenv("OMP_NUM_THREADS", own_setting)
-    limit_threads()
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2  # there is nothing to do, but it was about to
     assert threads == [expected]

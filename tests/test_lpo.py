@@ -8,7 +8,7 @@ import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LOSSES, LPOConfig
-from minilpo.lpo import collect_pairs, fit, form_pairs, train_lpo
+from minilpo.lpo import collect_pairs, fit, form_pairs, response_scores, train_lpo
 from minilpo.preferences import best_worst_pairs
 from minilpo.rollout import Rollout, generate, score, unpack
 from minilpo.seeds import python_rng
@@ -144,7 +144,7 @@ def responses(model, tokenizer, head):
 
 def test_reading_responses_again_gives_the_log_probabilities_and_states_of_one_at_a_time(model, tokenizer, responses):
     rollout, _ = responses
-    packed, logprobs = WordScores(model, tokenizer, "sum").read(model, rollout)
+    packed, logprobs = WordScores(model, tokenizer, "sum").read_words(model, rollout)
     hidden_states = unpack(packed, rollout.response_mask)
     for row in range(12):
         prompt = [*tokenizer.encode(rollout.prompts[row // 6]), tokenizer.sep_id]
@@ -166,7 +166,7 @@ def test_joint_training_makes_the_words_of_better_responses_likelier_than_a_froz
     config = small(loss="eq9", train_lm=True)
     fit(head, torch.optim.Adam([*head.parameters(), *model.parameters()], lr=1e-3), rollout, pairs, config, seeded(0), words)
     gain = [
-        words.read(model, rollout.rows(rows))[1] - words.read(before, rollout.rows(rows))[1]
+        words.read_words(model, rollout.rows(rows))[1] - words.read_words(before, rollout.rows(rows))[1]
         for rows in (pairs.chosen, pairs.rejected)
     ]
     masks = [rollout.response_mask[rows] for rows in (pairs.chosen, pairs.rejected)]
@@ -227,3 +227,9 @@ def test_the_constant_head_learns_from_the_first_round_and_says_the_same_to_ever
     other = AdaptiveDecoder(16, [0.0, 1.5], n_hidden=16, generator=seeded(0))
     train_lpo(model, tokenizer, [Bandit()], other, small(rounds=1), seed=0)
     assert all(torch.equal(a, b) for a, b in zip(head.parameters(), other.parameters(), strict=True))  # it changes nothing
+
+
+def test_eq_11_without_its_constants_is_an_error_that_names_who_computes_them(model, tokenizer, responses):
+    rollout, _ = responses
+    with pytest.raises(ValueError, match="with_choice_logprobs"):
+        response_scores(AdaptiveDecoder(16, [0.0, 0.5, 1.0], n_hidden=8), rollout, small(loss="eq11"))

@@ -135,6 +135,30 @@ def test_two_temperatures_put_the_first_word_of_a_sentence_apart(model, tokenize
         assert (rollout.temperatures[row][mask[row] & ~first[row]] == torch.tensor(at_rest)).all()
 
 
+def test_log_probabilities_under_every_temperature_do_not_depend_on_how_they_are_split_up(model, tokenizer, head, monkeypatch):
+    """Neither where responses are read again nor where a rule decided and nothing was stored."""
+    rules = [FixedTemperatures([0.0, 0.5, 1.0]), TwoTemperatures([0.0, 0.5, 1.0], [(0, 2)], torch.tensor([1]))]
+    for decides in (head, *rules):
+        rollout = generate(model, tokenizer, PROMPTS, decides, seeded(0), n_samples=4, max_new_tokens=12)
+        whole = with_choice_logprobs(model, tokenizer, rollout).choice_logprobs
+        monkeypatch.setattr("minilpo.rollout.READ_AT_ONCE", 5)
+        monkeypatch.setattr("minilpo.rollout.TOKENS_AT_ONCE", 7)
+        in_parts = with_choice_logprobs(model, tokenizer, rollout).choice_logprobs
+        monkeypatch.undo()
+        torch.testing.assert_close(in_parts, whole, atol=1e-3, rtol=1e-3)
+        for row in range(12):
+            n = int(rollout.response_mask[row].sum())
+            ids = [*tokenizer.encode(PROMPTS[row // 4]), tokenizer.sep_id, *rollout.token_ids[row, :n].tolist()]
+            logits = model.logits(model(torch.tensor([ids]))[0, -1 - n : -1])
+            expected = choice_logprobs(logits, rollout.token_ids[row, :n].long(), rollout.temperature_choices)
+            torch.testing.assert_close(whole[row, :n], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_gradients_may_go_through_everything_that_a_rollout_holds(model, tokenizer, head):
+    rollout = generate(model, tokenizer, PROMPTS, head, seeded(0), max_new_tokens=5)
+    assert not any(value.is_inference() for value in vars(rollout).values() if isinstance(value, torch.Tensor))
+
+
 def test_a_prompt_that_fills_the_block_is_refused_with_its_length(model, tokenizer, head):
     with pytest.raises(ValueError, match="110.*123 tokens"):
         generate(model, tokenizer, ["the fox" + " the fox" * 60], head, seeded(0))

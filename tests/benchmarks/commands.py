@@ -19,7 +19,7 @@ def print_demo(folder: Path, peer_step: Callable[[], list[float]], steps: int) -
     needed = steps * median(before + peer_step())
     phases = json.loads((folder / "timings.json").read_text())
     note = f"target: at most {DEMO_RATIO}; transformers: {steps:,} pretraining steps alone"
-    print_row("whole demo, s", f"{seconds:.0f}", f"{needed:.0f}", f"{seconds / needed:.2f}", note)
+    print_row("whole demo, s (ours / theirs)", f"{seconds:.0f}", f"{needed:.0f}", f"{seconds / needed:.2f}", note)
     said = ", ".join(f"{name} {spent:.1f} s" for name, spent in phases.items())
     print_row("  its phases", note=f"{said}, start and the rest {seconds - sum(phases.values()):.1f} s")
     print_row("  peak memory, MB", f"{megabytes:.0f}", note=f"target: under {DEMO_MEGABYTES}")

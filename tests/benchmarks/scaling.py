@@ -1,4 +1,4 @@
-"""How each phase grows: one setting at a time over a wide range, the others at the demo's values."""
+"""How each phase grows, one setting at a time over a wide range. A rollout is sampled, scored and paired."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ LAYERS = (1, 2, 4, 8)
 
 
 def measure_scaling(model: GPT, tokenizer: Tokenizer, run: Run, repeats: int) -> dict[str, tuple[tuple[int, ...], list[float]]]:
-    """Median seconds at each size, by "phase, setting": with the largest size last, the sizes take turns."""
+    """Median seconds at each size, by "phase, setting". Each turn goes through all sizes."""
     works = sampling_works(model, tokenizer, run) | lpo_works(model, tokenizer, run) | shape_works(model)
     seconds = {name: {size: [] for size in points} for name, points in works.items()}
     for turn in range(repeats + 1):
@@ -45,8 +45,11 @@ def measure_scaling(model: GPT, tokenizer: Tokenizer, run: Run, repeats: int) ->
 
 def sampling_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict[int, Point]]:
     """A round's first half: sampling, scoring and pairing."""
-    head = AdaptiveDecoder(model.config.n_embd, run.config.temperatures, n_hidden=8)
+    head = AdaptiveDecoder(model.config.n_embd, run.config.temperatures)
     tasks, prompts = mixed_prompts(run.tasks, max(PROMPTS) // len(run.tasks), "train", python_rng(0, "scaling"))
+    # They come task by task: shuffled, any number of the first is a mixture.
+    order = torch.randperm(len(prompts), generator=torch_generator(0, "scaling")).tolist()
+    tasks, prompts = [tasks[i] for i in order], [prompts[i] for i in order]
 
     def collect(n_prompts: int, n_samples: int) -> None:
         config = LPOConfig(samples=n_samples).resolved("sequence")
@@ -59,23 +62,19 @@ def sampling_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict
 
 
 def lpo_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict[int, Point]]:
-    """An epoch on stored pairs, the same few pairs over and over."""
+    """An epoch on stored pairs: copies of a few, stored as often as they are used."""
     config = replace(LPOConfig().resolved("sequence"), epochs=1)
     head = AdaptiveDecoder(model.config.n_embd, run.config.temperatures)
     optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
     tasks, prompts = mixed_prompts(run.tasks, 16, "train", python_rng(0, "scaling"))
     rollout, pairs, _ = collect_pairs(model, tokenizer, tasks, prompts, head, config, torch_generator(0, "scaling"))
 
+    some = {n: torch.arange(n) % len(pairs.chosen) for n in PAIRS}
+    stored = {n: rollout.rows(torch.cat([pairs.chosen[i], pairs.rejected[i]])) for n, i in some.items()}
+    pairs_of = {n: PreferencePairs(torch.arange(n), torch.arange(n, 2 * n), 0) for n in PAIRS}
+
     def epoch(n: int) -> None:
-        some = torch.arange(n) % len(pairs.chosen)
-        fit(
-            head,
-            optimizer,
-            rollout,
-            PreferencePairs(pairs.chosen[some], pairs.rejected[some], 0),
-            config,
-            torch_generator(0, "x"),
-        )
+        fit(head, optimizer, stored[n], pairs_of[n], config, torch_generator(0, "order"))
 
     return {"LPO epoch, pairs": {n: lambda n=n: epoch(n) for n in PAIRS}}
 
@@ -123,7 +122,7 @@ def draw_scaling(curves: dict[str, tuple[tuple[int, ...], list[float]]], path: P
     """A log-log figure, one panel a setting; a grey line shows linear growth."""
     settings = dict.fromkeys(name.split(", ")[1] for name in curves)
     colours = {"pretraining": "tab:blue", "rollout": "tab:orange", "LPO epoch": "tab:green"}
-    said = {"rollout": "sampling", "pretraining": "pretraining"}
+    said = {"rollout": "rollout"}
     figure = Figure(figsize=(10, 6.2), layout="constrained")
     for axes, setting in zip(figure.subplots(2, 3).flat, settings, strict=True):
         own = {name: curve for name, curve in curves.items() if name.split(", ")[1] == setting}
