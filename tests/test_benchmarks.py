@@ -44,7 +44,7 @@ def test_the_loss_that_is_timed_is_the_same_on_both_sides_on_a_padded_batch(mode
     batch = collate(encode_examples(tokenizer, pairs[:4]), tokenizer.pad_id)
     assert (batch[0] == tokenizer.pad_id).any()
     for settings in ({}, FASTER_PEER):
-        theirs = transformers_loss(transformers_model(model, **settings), *batch, tokenizer.pad_id)
+        theirs = transformers_loss(transformers_model(model, **settings), *batch)
         torch.testing.assert_close(language_model_loss(model, *batch), theirs)
 
 
