@@ -4,8 +4,6 @@ Heavy imports wait until a command runs, so that --help is quick and Ctrl-C is a
 """
 
 import argparse
-import contextlib
-import ctypes
 import dataclasses
 import os
 import sys
@@ -141,7 +139,7 @@ def run_command(args: argparse.Namespace) -> None:
     if args.command in ("demo", "pretrain"):
         sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
         config = RunConfig(**given_settings(args, RunConfig), **sections)
-    limit_resources()
+    limit_threads()
     from minilpo.report import result_table
     from minilpo.run import Run, evaluate_step, pretrain_step, train_step
 
@@ -173,16 +171,12 @@ def run_command(args: argparse.Namespace) -> None:
         print(f"  {path}")
 
 
-def limit_resources() -> None:
-    """At most `MAX_THREADS` threads, unless the user has set OMP_NUM_THREADS; and freed memory isn't hoarded."""
+def limit_threads() -> None:
+    """At most `MAX_THREADS` threads, unless the user has set OMP_NUM_THREADS."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), MAX_THREADS))
-    # Linux's malloc keeps ever larger freed blocks for later, and the holes between them add up round by round. With this
-    # (M_MMAP_THRESHOLD is -3) it hands blocks from 16 MB on back at once. Other systems don't have it.
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(-3, 2**24)
 
 
 def run_reproduce(args: argparse.Namespace, settings: dict[str, dict[str, Any]]) -> None:
@@ -190,7 +184,7 @@ def run_reproduce(args: argparse.Namespace, settings: dict[str, dict[str, Any]])
     if args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {args.seeds}; intervals need at least 2")
     sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
-    limit_resources()
+    limit_threads()
     from minilpo.experiments.base import text_table
     from minilpo.experiments.reproduce import experiment, reproduce
     from minilpo.tasks import TASKS

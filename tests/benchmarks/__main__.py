@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from minilpo.cli import limit_resources
+from minilpo.cli import limit_threads
 from minilpo.config import PretrainConfig, RunConfig
 from minilpo.pretraining import POOL, Example, encode_examples, pretrain
 from minilpo.run import Run
@@ -53,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.repeats < 5 or args.steps < 1:
         parser.error("--repeats must be at least 5 and --steps at least 1")
-    limit_resources()
+    limit_threads()
 
     size = args.steps * PretrainConfig().batch_size
     run, tokenizer, examples = demonstrations((args.repeats + 1) * size)
