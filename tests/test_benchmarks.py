@@ -49,7 +49,7 @@ def test_the_loss_that_is_timed_is_the_same_on_both_sides_on_a_padded_batch(mode
 
 
 def test_the_operations_counted_are_six_a_weight_and_token_in_training_and_two_in_sampling(model):
-    """Of one block with C = 16: keys and values at all tokens, all else at targets alone."""
+    """In the last block, keys and values count at all tokens, all else at targets alone."""
     C, V, n, p = 16, model.config.vocab_size, 40, 30
     L = model.config.n_layer
     assert sampling_flops(model, n) == 2 * n * (12 * C**2 * L + V * C)

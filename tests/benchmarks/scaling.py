@@ -122,13 +122,12 @@ def draw_scaling(curves: dict[str, tuple[tuple[int, ...], list[float]]], path: P
     """A log-log figure, one panel a setting; a grey line shows linear growth."""
     settings = dict.fromkeys(name.split(", ")[1] for name in curves)
     colours = {"pretraining": "tab:blue", "rollout": "tab:orange", "LPO epoch": "tab:green"}
-    said = {"rollout": "rollout"}
     figure = Figure(figsize=(10, 6.2), layout="constrained")
     for axes, setting in zip(figure.subplots(2, 3).flat, settings, strict=True):
         own = {name: curve for name, curve in curves.items() if name.split(", ")[1] == setting}
         for name, (sizes, seconds) in own.items():
             phase = name.split(", ")[0]
-            label = f"{said.get(phase, phase)}: {exponent(sizes, seconds):.2f}"
+            label = f"{phase}: {exponent(sizes, seconds):.2f}"
             axes.loglog(sizes, seconds, "o-", color=colours[phase], label=label)
             axes.loglog(sizes, [seconds[-1] * size / sizes[-1] for size in sizes], color="0.75", zorder=0, linewidth=1)
         axes.set_xlabel(setting)
