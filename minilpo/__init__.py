@@ -2,15 +2,16 @@
 
 The package is read floor by floor; a file imports only from the floors below it.
 
-    floor 0   config, losses, sampling, seeds, files, tasks/, plots, strip, statistics
-    floor 1   tokenizer, model, adaptive_decoder
-    floor 2   rollout
-    floor 3   preferences, word_scores
-    floor 4   pretraining, lpo, evaluation
-    floor 5   report
-    floor 6   run
-    floor 7   experiments/
-    floor 8   cli
+    floor 0   text, config, losses, sampling, seeds, threads, plots, statistics
+    floor 1   files, tasks/, strip, progress
+    floor 2   tokenizer, model, adaptive_decoder
+    floor 3   rollout
+    floor 4   preferences, word_scores
+    floor 5   pretraining, lpo, evaluation
+    floor 6   report
+    floor 7   run
+    floor 8   experiments/
+    floor 9   cli
 
 The modules are the public API: `from minilpo.losses import preference_loss`, `from minilpo.tasks import load_tasks`. Importing
 `minilpo` alone imports nothing heavy.

@@ -46,8 +46,8 @@ class AdaptiveDecoder(nn.Module):
         self.mlp = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Temperature logits: (..., C) to (..., K)."""
-        return self.mlp(hidden_states)
+        """Temperature logits: (..., C) to (..., K), in the head's own precision, whatever the language model's is."""
+        return self.mlp(hidden_states.to(self.mlp[0].weight.dtype))
 
     def choose(self, hidden_states: Tensor, selection: str, uniforms: Tensor) -> Tensor:
         """Chooses one temperature a row.

@@ -1,16 +1,31 @@
 """Every setting of a run, with its default, its meaning and its limits. The command line is made from these classes."""
 
 import dataclasses
+import math
+import typing
 from dataclasses import dataclass
 from typing import Any
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal", "nll")
-FORMAT = 2  # of the run folder; raised when an older folder can no longer be read
+FORMAT = 3  # of the run folder; raised when an older folder can no longer be read
+LARGEST_MODEL = 100_000_000  # parameters: a gigabyte and a half with the optimizer's numbers, and days on a laptop
+CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
+MAX_THREADS = 1024
+HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
 
 
-def option(default: Any, help: str, *, minimum: float | None = None, above: float | None = None, choices: tuple = ()) -> Any:
+def option(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    choices: tuple = (),
+) -> Any:
     """A field with a help text and limits, which `_check` enforces."""
-    return dataclasses.field(default=default, metadata={"help": help, "minimum": minimum, "above": above, "choices": choices})
+    limits = {"minimum": minimum, "above": above, "maximum": maximum, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
 def _check(config: Any) -> None:
@@ -18,10 +33,14 @@ def _check(config: Any) -> None:
     for field in dataclasses.fields(config):
         value, limits = getattr(config, field.name), field.metadata
         flag = "--" + field.name.replace("_", "-")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{flag} must be a finite number, got {value}")
         if limits.get("minimum") is not None and not value >= limits["minimum"]:
             raise ValueError(f"{flag} must be at least {limits['minimum']}, got {value}")
         if limits.get("above") is not None and not value > limits["above"]:
             raise ValueError(f"{flag} must be above {limits['above']}, got {value}")
+        if limits.get("maximum") is not None and not value <= limits["maximum"]:
+            raise ValueError(f"{flag} must be at most {limits['maximum']:,}, got {value}")
         if limits.get("choices") and value not in limits["choices"]:
             raise ValueError(f"{flag} must be one of {', '.join(limits['choices'])}, got {value!r}")
 
@@ -37,31 +56,45 @@ class ModelConfig:
     ValueError: --n-embd must be a multiple of --n-head, got 100 and 3; try 99
     """
 
-    vocab_size: int = 0  # known once the tokenizer is trained
-    n_layer: int = option(2, "transformer blocks", minimum=1)
-    n_head: int = option(4, "attention heads a block", minimum=1)
-    n_embd: int = option(128, "width of the hidden states", minimum=1)
-    block_size: int = option(112, "longest text in tokens, prompt and response together", minimum=8)
+    vocab_size: int = dataclasses.field(default=0, metadata={"minimum": 0})  # known once the tokenizer is trained
+    n_layer: int = option(2, "transformer blocks", minimum=1, maximum=48)
+    n_head: int = option(4, "attention heads a block", minimum=1, maximum=64)
+    n_embd: int = option(128, "width of the hidden states", minimum=1, maximum=4096)
+    block_size: int = option(112, "longest text in tokens, prompt and response together", minimum=8, maximum=1024)
 
     def __post_init__(self) -> None:
         _check(self)
         if self.n_embd % self.n_head:
             remedy = self.n_embd // self.n_head * self.n_head or self.n_head
             raise ValueError(f"--n-embd must be a multiple of --n-head, got {self.n_embd} and {self.n_head}; try {remedy}")
+        if self.n_parameters > LARGEST_MODEL:
+            raise ValueError(
+                f"--n-layer and --n-embd must make a model of at most {LARGEST_MODEL:,} parameters, "
+                f"got {self.n_parameters:,}; try --n-layer 2 --n-embd 128"
+            )
+
+    @property
+    def n_parameters(self) -> int:
+        """Roughly how many numbers the transformer learns: those of its matrices.
+
+        >>> ModelConfig(vocab_size=300).n_parameters
+        445952
+        """
+        return 12 * self.n_layer * self.n_embd**2 + (self.vocab_size + self.block_size) * self.n_embd
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """How the language model learns from demonstrations."""
 
-    steps: int = option(3000, "pretraining steps", minimum=1)
-    batch_size: int = option(32, "demonstrations a step", minimum=1)
+    steps: int = option(3000, "pretraining steps", minimum=1, maximum=10_000_000)
+    batch_size: int = option(32, "demonstrations a step", minimum=1, maximum=4096)
     demonstrations: int = option(
-        48_000, "demonstrations in the corpus; more steps than they last for read them again", minimum=1
+        48_000, "demonstrations in the corpus; more steps than they last for read them again", minimum=1, maximum=2_000_000
     )
-    learning_rate: float = option(3e-3, "peak learning rate of the language model", above=0)
-    warmup_steps: int = option(100, "steps until the peak learning rate", minimum=0)
-    weight_decay: float = option(0.01, "AdamW's weight decay", minimum=0)
+    learning_rate: float = option(3e-3, "peak learning rate of the language model", above=0, maximum=1)
+    warmup_steps: int = option(100, "steps until the peak learning rate", minimum=0, maximum=10_000_000)
+    weight_decay: float = option(0.01, "AdamW's weight decay", minimum=0, maximum=10)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -71,10 +104,10 @@ class PretrainConfig:
 class LPOConfig:
     """How the head learns from preferences. None of these values is given in the paper, except the 16 samples."""
 
-    rounds: int = option(3, "rounds of sampling and training", minimum=1)
-    prompts: int = option(1024, "training prompts a round, over all tasks", minimum=1)
-    samples: int = option(16, "responses a prompt", minimum=2)
-    epochs: int = option(8, "passes over the pairs of a round", minimum=1)
+    rounds: int = option(3, "rounds of sampling and training", minimum=1, maximum=1000)
+    prompts: int = option(1024, "training prompts a round, over all tasks", minimum=1, maximum=1_000_000)
+    samples: int = option(16, "responses a prompt", minimum=2, maximum=256)
+    epochs: int = option(8, "passes over the pairs of a round", minimum=1, maximum=10_000)
     loss: str = option(
         "default",
         "eq9, eq10, eq11 (see losses.py), eq11_marginal (one temperature a response) or nll; default is what measured best "
@@ -88,14 +121,16 @@ class LPOConfig:
         "which responses are paired (see preferences.py)",
         choices=("best_worst", "top_bottom", "all", "constrained"),
     )
-    pairs_per_prompt: int = option(4, "pairs a prompt of --pairs top_bottom", minimum=1)
-    pairs_per_batch: int = option(64, "preference pairs a gradient step", minimum=1)
+    pairs_per_prompt: int = option(4, "pairs a prompt of --pairs top_bottom", minimum=1, maximum=128)
+    pairs_per_batch: int = option(64, "preference pairs a gradient step", minimum=1, maximum=65_536)
     train_lm: bool = option(False, "train the language model too, by the same loss (eq9 only)")
-    lm_learning_rate: float = option(1e-4, "learning rate of the language model with --train-lm", above=0)
-    beta: float = option(1.0, "strength of the preference in the loss", above=0)
-    head_learning_rate: float = option(1e-3, "learning rate of the head", above=0)
-    n_hidden: int = option(128, "width of the head's two hidden layers", minimum=1)
-    validation_prompts: int = option(128, "held-out prompts a task on which the best head is chosen", minimum=1)
+    lm_learning_rate: float = option(1e-4, "learning rate of the language model with --train-lm", above=0, maximum=1)
+    beta: float = option(1.0, "strength of the preference in the loss", above=0, maximum=1000)
+    head_learning_rate: float = option(1e-3, "learning rate of the head", above=0, maximum=10)
+    n_hidden: int = option(128, "width of the head's two hidden layers", minimum=1, maximum=8192)
+    validation_prompts: int = option(
+        128, "held-out prompts a task on which the best head is chosen", minimum=1, maximum=100_000
+    )
 
     def __post_init__(self) -> None:
         _check(self)
@@ -118,12 +153,12 @@ class LPOConfig:
 class EvaluationConfig:
     """How much is measured."""
 
-    test_prompts: int = option(512, "test prompts a task", minimum=2)
+    test_prompts: int = option(512, "test prompts a task", minimum=2, maximum=100_000)
     selection_prompts: int = option(
-        256, "training prompts a task on which the best constant temperatures are chosen", minimum=1
+        256, "training prompts a task on which the best constant temperatures are chosen", minimum=1, maximum=100_000
     )
-    ood_prompts: int = option(128, "out-of-distribution prompts a task", minimum=1)
-    resamples: int = option(2000, "bootstrap resamples behind an interval", minimum=100)
+    ood_prompts: int = option(128, "out-of-distribution prompts a task", minimum=1, maximum=100_000)
+    resamples: int = option(2000, "bootstrap resamples behind an interval", minimum=100, maximum=100_000)
 
     def __post_init__(self) -> None:
         _check(self)
@@ -138,7 +173,7 @@ class RunConfig:
     ValueError: --temperatures must be different and in rising order, got 0.5 0.2; try 0.2 0.5
     """
 
-    seed: int = option(0, "where all randomness starts", minimum=0)
+    seed: int = option(0, "where all randomness starts", minimum=0, maximum=2**63 - 1)
     level: str = option("sequence", "one temperature a response or one a token", choices=("sequence", "token"))
     tasks: tuple[str, ...] = option(
         ("math", "instruct", "story", "constrained_story"), "names of tasks, or .py files that define one"
@@ -148,6 +183,9 @@ class RunConfig:
     pretrain: PretrainConfig = PretrainConfig()
     lpo: LPOConfig = LPOConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    # How many compute: measured when the run is made, and kept, because the last digits of every number depend on it.
+    threads: int = dataclasses.field(default=0, metadata={"minimum": 0, "maximum": MAX_THREADS})
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 of tokenizer.json and of own task files
 
     def __post_init__(self) -> None:
         _check(self)
@@ -155,30 +193,78 @@ class RunConfig:
         got = " ".join(map(str, self.temperatures))
         if len(self.temperatures) < 2:
             raise ValueError(f"--temperatures must be at least two to choose from, got {got or 'none'}; try 0 1")
-        if any(not 0 <= temperature < float("inf") for temperature in self.temperatures):
-            raise ValueError(f"--temperatures must be 0 or above and finite, got {got}; 0 means greedy")
+        if len(self.temperatures) > 100:
+            raise ValueError(f"--temperatures must be at most 100 to choose from, got {len(self.temperatures)}; try 0 0.5 1")
+        if any(not 0 <= temperature <= HOTTEST_TEMPERATURE for temperature in self.temperatures):
+            raise ValueError(f"--temperatures must be 0 or above (0 is greedy) and at most {HOTTEST_TEMPERATURE:g}, got {got}")
         if any(low >= high for low, high in zip(self.temperatures, self.temperatures[1:], strict=False)):
             remedy = " ".join(map(str, sorted(set(self.temperatures))))
             raise ValueError(f"--temperatures must be different and in rising order, got {got}; try {remedy}")
+        if any(high - low < CLOSEST_TEMPERATURES for low, high in zip(self.temperatures, self.temperatures[1:], strict=False)):
+            raise ValueError(f"--temperatures must be at least {CLOSEST_TEMPERATURES} apart, got {got}")
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
-        return {"format": FORMAT, **dataclasses.asdict(self)}
+        return {"format": FORMAT, **as_json(self)}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "RunConfig":
-        """Reads `to_dict` back; raises ValueError for settings of another version."""
+    def from_dict(cls, content: Any) -> "RunConfig":
+        """Reads `to_dict` back.
+
+        Raises:
+            ValueError: for settings of another version, of a wrong type, or beyond their limits.
+        """
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             got = content.get("format", "none") if isinstance(content, dict) else "none"
             raise ValueError(
-                f"config.json must have format {FORMAT}, got {got}: another version of minilpo wrote it; make a new run folder"
+                f"the settings must have format {FORMAT}, got {got!r}: another version of minilpo wrote them; "
+                "make a new run folder"
             )
-        sections = {"model": ModelConfig, "pretrain": PretrainConfig, "lpo": LPOConfig, "evaluation": EvaluationConfig}
-        try:
-            values = {name: value for name, value in content.items() if name != "format"}
-            values |= {name: section(**values[name]) for name, section in sections.items()}
-            return cls(**values | {"tasks": tuple(values["tasks"]), "temperatures": tuple(values["temperatures"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"config.json must hold the settings of this version, but {error}; make a new run folder"
-            ) from None
+        return _from_json(cls, {name: value for name, value in content.items() if name != "format"}, "")
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """Settings as they come back from a JSON file: lists for tuples, dictionaries for sections.
+
+    >>> as_json(RunConfig())["temperatures"]
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(part) for name, part in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def _from_json(section: type, content: Any, name: str) -> Any:
+    """Makes a class of settings from a dictionary, field by field, each of the type that the class declares."""
+    fields = dataclasses.fields(section)
+    expected, got = {field.name for field in fields}, set(content) if isinstance(content, dict) else set()
+    if expected != got:
+        first = next(iter(sorted(expected ^ got)))
+        what = "missing" if first in expected else "unknown"
+        raise ValueError(f"the settings{name} must be those of this version, but {first!r} is {what}; make a new run folder")
+    types, values = typing.get_type_hints(section), {}
+    for field in fields:
+        value, kind, parts = content[field.name], types[field.name], typing.get_args(types[field.name])
+        if dataclasses.is_dataclass(kind):
+            values[field.name] = _from_json(kind, value, f" of {field.name!r}")
+        elif typing.get_origin(kind) is tuple and isinstance(value, list) and all(_is(part, parts[0]) for part in value):
+            values[field.name] = tuple(value)
+        elif typing.get_origin(kind) is dict and isinstance(value, dict) and all(_is(v, parts[1]) for v in value.values()):
+            values[field.name] = value
+        elif _is(value, kind):
+            values[field.name] = value
+        else:
+            said = getattr(kind, "__name__", None) if not parts else f"list of {parts[0].__name__}"
+            raise ValueError(f"the setting {field.name!r} must be of type {said}, got {value!r}")
+    return section(**values)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value from a JSON file may stand where the settings declare a type: whole numbers for numbers, never a bool."""
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(kind, type) and isinstance(value, kind)

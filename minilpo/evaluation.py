@@ -14,7 +14,7 @@ from minilpo.model import GPT
 from minilpo.rollout import Rollout, generate, score
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.statistics import bootstrap_interval, mean_over_tasks, win_points
-from minilpo.tasks import Task, kind_of, mixed_prompts
+from minilpo.tasks import Task, kind_of, mixed_prompts, parts_of
 from minilpo.tokenizer import Tokenizer
 
 
@@ -300,12 +300,13 @@ def two_temperatures(
 def mean_parts(task: Any, test: Measured, rows: np.ndarray) -> dict[str, Any]:
     """The mean of each part of the reward, at every fixed temperature and with the head."""
     K = test.fixed.n_samples
-    fixed = [[task.parts(test.prompts[row], test.fixed.responses[row * K + k]) for k in range(K)] for row in rows]
-    adaptive = [task.parts(test.prompts[row], test.adaptive.responses[row]) for row in rows]
+    names = [*parts_of(task, test.prompts[rows[0]], test.adaptive.responses[rows[0]])]
+    adaptive = [parts_of(task, test.prompts[row], test.adaptive.responses[row], names) for row in rows]
+    fixed = [[parts_of(task, test.prompts[row], test.fixed.responses[row * K + k], names) for k in range(K)] for row in rows]
     return {
         part: {
             "fixed": [float(np.mean([of_row[k][part] for of_row in fixed])) for k in range(K)],
             "adaptive": float(np.mean([of_row[part] for of_row in adaptive])),
         }
-        for part in adaptive[0]
+        for part in names
     }

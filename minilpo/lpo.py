@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from minilpo.model import GPT
 from minilpo.preferences import PreferencePairs, all_pairs, best_worst_pairs, constrained_pairs, top_bottom_pairs
 from minilpo.rollout import Rollout, concatenate, generate, score, unpack, with_choice_logprobs
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Task, mixed_prompts
+from minilpo.tasks import Task, mixed_prompts, parts_of
 from minilpo.tokenizer import Tokenizer
 from minilpo.word_scores import WordScores
 
@@ -63,7 +63,7 @@ def train_lpo(
         margin and the entropy of the head in nats.
 
     Raises:
-        ValueError: if no prompt of a round gives a pair.
+        ValueError: if no prompt of a round gives a pair, or the training diverges (see `fit`).
     """
     words = WordScores(model, tokenizer, config.reduce) if config.train_lm else None
     trained = {"head": head, **({"model": model.requires_grad_(True)} if config.train_lm else {})}
@@ -75,7 +75,7 @@ def train_lpo(
             module.load_state_dict(state[name])
         if constant_head is not None:
             constant_head.load_state_dict(state["constant_head"])
-        optimizer.load_state_dict(state["optimizer"])
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]})
         log, best = state["log"], state["best"]
     validation = mixed_prompts(tasks, config.validation_prompts, "validation", python_rng(seed, "validation prompts"))
 
@@ -95,7 +95,7 @@ def train_lpo(
         if reward > best["validation_reward"]:
             best = {"validation_reward": reward, "round": round + 1, **state}
         if save:
-            state |= {"optimizer": optimizer.state_dict(), "log": log, "best": best}
+            state |= {"optimizer": optimizer.state_dict()["state"], "log": log, "best": best}
             state |= {"constant_head": constant_head.state_dict()} if constant_head is not None else {}
             save(state, {"lpo": fitted - sampled, "rollout": sampled - started + time.perf_counter() - fitted})
     for name, module in trained.items():
@@ -144,6 +144,7 @@ def collect_pairs(
             rejected.append(n_kept + row[len(pairs.chosen) :])
         n_kept, n_dropped = n_kept + len(used), n_dropped + pairs.n_dropped
     if not kept:
+        _check_language_model(rollout.hidden_states, *model.parameters())  # a broken one writes the same to everybody
         raise ValueError(
             f"at least one of {len(prompts)} prompts must have responses of different reward, got none; "
             "draw more --samples or --prompts, allow --temperatures further apart, or check that the task's reward can vary"
@@ -182,7 +183,7 @@ def form_pairs(
     for p, task in enumerate(task_of):
         if hasattr(task, "constraint"):
             for n in range(rollout.n_samples):
-                parts = task.parts(rollout.prompts[p], rollout.responses[p * rollout.n_samples + n])
+                parts = parts_of(task, rollout.prompts[p], rollout.responses[p * rollout.n_samples + n])
                 quality[p, n], constraint[p, n] = parts[task.quality], parts[task.constraint]
     return constrained_pairs(quality, constraint, generator)
 
@@ -204,18 +205,40 @@ def fit(
     generator: torch.Generator,
     words: WordScores | None = None,
 ) -> list[dict[str, float]]:
-    """The LPO step, over and over: `config.epochs` passes over the pairs, in random order. Returns a log of the epochs."""
+    """The LPO step, over and over: `config.epochs` passes over the pairs, in random order.
+
+    Args:
+        head: changed in place.
+        optimizer: of the head, and with `words` of the language model too.
+        rollout: the responses that are in a pair.
+        pairs: rows of it.
+        config: the loss, the number of epochs and the rest.
+        generator: draws the order of the pairs.
+        words: trains the language model too, by Eq. 9.
+
+    Returns:
+        A log of the epochs, see `describe_fit`.
+
+    Raises:
+        ValueError: as soon as a loss isn't finite, or a weight after an epoch; it names the flags to change.
+    """
     epochs = []
-    for _ in range(config.epochs):
+    for epoch in range(config.epochs):
         for batch in torch.randperm(len(pairs.chosen), generator=generator).split(config.pairs_per_batch):
             chosen = response_scores(head, rollout.rows(pairs.chosen[batch]), config, words)
             rejected = response_scores(head, rollout.rows(pairs.rejected[batch]), config, words)
             nll = config.loss == "nll"
             losses = nll_loss(chosen) if nll else preference_loss(chosen, rejected, config.beta)  # (B,)
+            loss = losses.mean()
+            if not math.isfinite(loss.item()):
+                raise _diverged("loss", epoch, rollout, config)
             optimizer.zero_grad()
-            losses.mean().backward()
+            loss.backward()
             optimizer.step()
-        epochs.append(describe_fit(head, rollout, pairs, config))
+        epochs.append(describe_fit(head, rollout, pairs, config, words))
+        weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if not all(map(math.isfinite, epochs[-1].values())) or not _all_finite(weights):
+            raise _diverged("loss or weights", epoch, rollout, config)
     return epochs
 
 
@@ -224,10 +247,9 @@ def response_scores(head: AdaptiveDecoder, rollout: Rollout, config: LPOConfig, 
 
     The head reads the stored hidden states: the transformer isn't run, unless it is trained too (`words`).
     """
-    reference = config.reference == "uniform" and config.loss != "nll"  # which compares nothing
-    options = {"reduce": config.reduce, "uniform_reference": reference}
+    options = _score_options(config)
     if words is not None:
-        return words.joint_scores(head, rollout, options)
+        return words.joint_scores(head, rollout, options)[0]
     if config.loss in NEEDS_CHOICE_LOGPROBS and rollout.choice_logprobs is None:
         raise ValueError(f"loss {config.loss} must have a rollout with choice_logprobs, got none; call `with_choice_logprobs`")
     temperature_logits = unpack(head(rollout.hidden_states), rollout.decision_mask)  # (R, S, K)
@@ -240,12 +262,27 @@ def response_scores(head: AdaptiveDecoder, rollout: Rollout, config: LPOConfig, 
     return choice_scores(temperature_logits, rollout.temperature_ids, rollout.decision_mask, **options)
 
 
+def _score_options(config: LPOConfig) -> dict[str, Any]:
+    reference = config.reference == "uniform" and config.loss != "nll"  # which compares nothing
+    return {"reduce": config.reduce, "uniform_reference": reference}
+
+
 @torch.no_grad()
-def describe_fit(head: AdaptiveDecoder, rollout: Rollout, pairs: PreferencePairs, config: LPOConfig) -> dict[str, float]:
-    """How well the head fits the pairs: mean loss and margin, share of positive margins, and the head's mean entropy."""
+def describe_fit(
+    head: AdaptiveDecoder, rollout: Rollout, pairs: PreferencePairs, config: LPOConfig, words: WordScores | None = None
+) -> dict[str, float]:
+    """How well the head fits the pairs: mean loss and margin, share of positive margins, and the head's mean entropy.
+
+    With `words`, the language model is trained too: the loss is the joint one of Eq. 9, and the head reads the model as it is.
+    """
     parts = torch.arange(len(rollout.responses)).split(256)
-    scores = torch.cat([response_scores(head, rollout.rows(rows), config) for rows in parts])  # (R,)
-    entropies = [entropy(head(part)) for part in rollout.hidden_states.split(8192)]
+    if words is None:
+        scores = [response_scores(head, rollout.rows(rows), config) for rows in parts]
+        entropies = [entropy(head(part)) for part in rollout.hidden_states.split(8192)]
+    else:
+        read = [words.joint_scores(head, rollout.rows(rows), _score_options(config)) for rows in parts]
+        scores, entropies = [scores for scores, _ in read], [entropy(temperature_logits) for _, temperature_logits in read]
+    scores = torch.cat(scores)  # (R,)
     chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]
     margin = chosen - rejected
     losses = nll_loss(chosen) if config.loss == "nll" else preference_loss(chosen, rejected, config.beta)
@@ -281,3 +318,26 @@ def validation_reward(
 def _optimizer(trained: dict[str, nn.Module], config: LPOConfig) -> torch.optim.Optimizer:
     rates = {"head": config.head_learning_rate, "model": config.lm_learning_rate}
     return torch.optim.Adam([{"params": list(module.parameters()), "lr": rates[name]} for name, module in trained.items()])
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def _check_language_model(*tensors: Tensor) -> None:
+    """More samples or a lower --head-learning-rate won't help if the language model itself is broken: says so."""
+    if not _all_finite(tensors):
+        raise ValueError(
+            "the language model's weights and hidden states must be finite, got NaN or infinity; "
+            "pretrain another one in a new run, with a lower --learning-rate if it was this training that diverged"
+        )
+
+
+def _diverged(what: str, epoch: int, rollout: Rollout, config: LPOConfig) -> ValueError:
+    """The error of a training that has left the finite numbers: when, and which flags to lower."""
+    _check_language_model(rollout.hidden_states)
+    flags = ["head_learning_rate"] + ["lm_learning_rate"] * config.train_lm + ["beta"] * (config.loss != "nll")
+    lower = " or ".join(f"--{flag.replace('_', '-')} (now {getattr(config, flag):g})" for flag in flags)
+    return ValueError(
+        f"the {what} must stay finite, got NaN or infinity in epoch {epoch + 1} of {config.epochs} of LPO; lower {lower}"
+    )

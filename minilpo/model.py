@@ -23,16 +23,24 @@ class KVCache:
         pad_lengths: (B,) how many padding tokens stand left of each row's first token.
         max_length: room for this many tokens.
         max_rows: room for this many rows, if `select` is going to copy some; by default B.
+        dtype: the model's.
     """
 
-    def __init__(self, config: ModelConfig, pad_lengths: Tensor, max_length: int, max_rows: int | None = None):
-        rows, channels = max_rows or len(pad_lengths), config.n_embd // config.n_head
+    def __init__(
+        self,
+        config: ModelConfig,
+        pad_lengths: Tensor,
+        max_length: int,
+        max_rows: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ):
+        rows, channels, device = max_rows or len(pad_lengths), config.n_embd // config.n_head, pad_lengths.device
         # One block for everything, filled in place: many smaller ones would leave the memory full of holes.
-        self.store = torch.empty(config.n_layer, 2, rows, config.n_head, max_length, channels, device=pad_lengths.device)
+        self.store = torch.empty(config.n_layer, 2, rows, config.n_head, max_length, channels, dtype=dtype, device=device)
         self.pad_lengths = pad_lengths
-        is_padding = torch.arange(max_length, device=pad_lengths.device) < pad_lengths[:, None]  # (B, max_length)
-        # Finite, so that what padding itself sees, where there is nothing else, isn't NaN.
-        self.padding_mask = -1e9 * is_padding  # (B, max_length)
+        is_padding = torch.arange(max_length, device=device) < pad_lengths[:, None]  # (B, max_length)
+        # Finite, so that what padding itself sees, where there is nothing else, isn't NaN. Half precision ends at 65504.
+        self.padding_mask = is_padding.to(dtype) * max(-1e9, torch.finfo(dtype).min / 2)  # (B, max_length)
         self.is_padded = bool(is_padding.any())
         self.length = 0
 

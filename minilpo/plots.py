@@ -4,12 +4,19 @@ Colours are Okabe and Ito's, which people with any common colour-blindness can t
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
+
+
+def own_style() -> AbstractContextManager[None]:
+    """While it lasts, figures look the same, whatever the user's own settings for matplotlib are."""
+    return matplotlib.style.context("default")
 
 
 def figure(n_rows: int, n_columns: int, width: float = 3.3, height: float = 2.9) -> tuple[Figure, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from minilpo.config import PretrainConfig
 from minilpo.model import GPT
@@ -108,15 +108,17 @@ def pretrain(
 
     Returns:
         A log: step, training loss and held-out loss in nats a token, every `LOG_EVERY` steps.
+
+    Raises:
+        ValueError: as soon as a loss isn't finite; it names the step, and the flags to change.
     """
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    matrices, vectors = parameter_groups(model)
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
     first, log, losses, started = 0, [], [], time.perf_counter()
     if state is not None:
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]})
         first, log = state["step"], state["log"]
     batches = training_batches(examples, config.batch_size, pad_id, python_rng(seed, "order of the demonstrations"))
     for step, (token_ids, target_mask) in zip(range(config.steps), batches, strict=False):
@@ -129,18 +131,35 @@ def pretrain(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
+        losses.append(_finite(loss.item(), step, config))
         if (step + 1) % LOG_EVERY == 0 or step + 1 == config.steps:
-            measured = held_out_loss(model, held_out, config.batch_size, pad_id)
+            measured = _finite(held_out_loss(model, held_out, config.batch_size, pad_id), step, config)
             log.append({"step": step + 1, "loss": sum(losses) / len(losses), "held_out_loss": measured})
             losses = []
             if save:
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1, "log": log}
+                moments = optimizer.state_dict()["state"]  # its settings are those of `config`
+                state = {"model": model.state_dict(), "optimizer": moments, "step": step + 1, "log": log}
                 save(state, {"pretrain": time.perf_counter() - started})
                 started = time.perf_counter()
         if progress:
             progress(1)
     return log
+
+
+def _finite(loss: float, step: int, config: PretrainConfig) -> float:
+    """The loss, unless it shows that the training has left the finite numbers: then every later step would be in vain."""
+    if math.isfinite(loss):
+        return loss
+    raise ValueError(
+        f"the loss must stay finite, got {loss} at step {step + 1} of {config.steps}; start a new run with a lower "
+        f"--learning-rate (now {config.learning_rate:g}) or --weight-decay (now {config.weight_decay:g})"
+    )
+
+
+def parameter_groups(model: GPT) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The matrices, which weight decay keeps small, and the biases and scales, which it leaves alone."""
+    parameters = list(model.parameters())
+    return [p for p in parameters if p.ndim == 2], [p for p in parameters if p.ndim < 2]
 
 
 @torch.no_grad()

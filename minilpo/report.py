@@ -12,7 +12,10 @@ from minilpo.evaluation import Measured
 from minilpo.files import write_bytes
 from minilpo.rollout import Rollout
 from minilpo.strip import Strip
+from minilpo.text import printable
 from minilpo.tokenizer import Tokenizer
+
+FIGURES = ("reward_by_temperature.png", "win_rate.png", "chosen_temperatures.png", "training.png", "descriptions.txt")
 
 
 def result_table(metrics: dict[str, Any]) -> str:
@@ -44,6 +47,7 @@ def result_table(metrics: dict[str, Any]) -> str:
                 f"{name}: first words at {task['first_word_temperature']:.2f}, the rest at {task['other_temperature']:.2f}; "
                 f"the best rule of two temperatures ({rule['first']:g} and {rule['rest']:g}) gets {rule['reward']:.3f}"
             )
+    lines += _collapse_lines(metrics)
     if "ood" in metrics:
         ood = metrics["ood"]["mean"]
         gain = ood["gain_over_best_fixed"]
@@ -52,6 +56,18 @@ def result_table(metrics: dict[str, Any]) -> str:
             f"a gain of {gain['estimate']:+.3f} ({gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})"
         )
     return "\n".join(lines)
+
+
+def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
+    """A word about a head that has become a constant: then there is nothing adaptive to be seen."""
+    histograms = [task["histogram"] for task in metrics["tasks"].values()]
+    for k, temperature in enumerate(metrics["temperatures"]):
+        if all(shares[k] == 1 for shares in histograms):
+            return [
+                f"the head chose t={temperature:g} every single time: it collapsed to one temperature; "
+                "if that isn't what the tasks want, lower --head-learning-rate or --beta, or raise --prompts"
+            ]
+    return []
 
 
 def _control_lines(controls: dict[str, Any]) -> list[str]:
@@ -80,7 +96,7 @@ def example_responses(test: Measured, temperatures: Sequence[float], n_per_task:
                 response = test.fixed.responses[p * K + k]
                 lines += [f"  fixed t={temperatures[k]:g}, reward {test.fixed_rewards[p, k]:.2f}: {response}"]
             lines.append("")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def strips_of(rollout: Rollout, tokenizer: Tokenizer) -> list[Strip]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from minilpo.adaptive_decoder import AdaptiveDecoder, Rule
 from minilpo.model import GPT, KVCache
 from minilpo.sampling import choice_logprobs, draw, mixture_probs, next_tokens
-from minilpo.tasks import Task
+from minilpo.tasks import Task, judge
 from minilpo.tokenizer import Tokenizer
 
 READ_AT_ONCE = 128  # responses that `with_choice_logprobs` reads again together
@@ -132,7 +132,7 @@ def generate(
             what a row says doesn't depend on the rows it shares a batch with (up to rounding).
         n_samples: N.
         selection: how the head's distribution is used: "greedy" (Eq. 4), "sample" (Eq. 5) or "mixture" (Eq. 6).
-        max_new_tokens: longest response; by default as long as the model's block allows.
+        max_new_tokens: longest response, at least 1; by default as long as the model's block allows.
         rows_per_batch: rows generated together: a matter of speed and memory.
         progress: called with the number of responses finished, batch by batch.
 
@@ -140,10 +140,15 @@ def generate(
         A `Rollout` of P * N responses.
 
     Raises:
-        ValueError: if a prompt has an unknown word, or is too long for the model.
+        ValueError: if there is no prompt, one has an unknown word or is too long for the model, or nothing may be written.
     """
     if selection not in ("greedy", "sample", "mixture"):
         raise ValueError(f"selection must be 'greedy', 'sample' or 'mixture', got {selection!r}")
+    if not len(prompts):
+        raise ValueError("prompts must hold at least one text, got none; pass a list like ['Tell me a story about a fox.']")
+    for name, value in (("n_samples", n_samples), ("max_new_tokens", max_new_tokens)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}; leave it out for the default")
     encoded = [[*token_ids, tokenizer.sep_id] for token_ids in tokenizer.encode_batch(list(prompts))]
     longest = max(map(len, encoded))
     room = model.config.block_size - longest
@@ -152,7 +157,7 @@ def generate(
             f"a prompt must leave room for a response in the model's {model.config.block_size} tokens, "
             f"got one of {longest} tokens with its end mark; shorten it"
         )
-    max_new_tokens = min(room, max_new_tokens or room)
+    max_new_tokens = room if max_new_tokens is None else min(room, max_new_tokens)
     device = model.token_embedding.weight.device
     # Two numbers a row and step: the first for the temperature, the second for the token.
     uniforms = torch.rand(len(prompts), n_samples, max_new_tokens, 2, generator=generator).to(device)
@@ -192,7 +197,8 @@ def _write(
     P, N, T, _ = uniforms.shape
     B, S = P * N, T if head.level == "token" else 1
     uniforms = uniforms.flatten(0, 1).permute(1, 2, 0).contiguous()  # (T, 2, B)
-    cache = KVCache(model.config, pad_lengths, prompt_ids.shape[1] + T, max_rows=B)
+    dtype = model.token_embedding.weight.dtype
+    cache = KVCache(model.config, pad_lengths, prompt_ids.shape[1] + T, max_rows=B, dtype=dtype)
     is_last = torch.zeros_like(prompt_ids, dtype=torch.bool)
     is_last[:, -1] = True
     sample_of = torch.arange(P, device=prompt_ids.device).repeat_interleave(N)  # (B,)
@@ -313,9 +319,13 @@ def with_choice_logprobs(model: GPT, tokenizer: Tokenizer, rollout: Rollout) -> 
 
 
 def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
-    """Rewards of a rollout's responses, (P, N) in [0, 1]; `tasks` names the task of each of the P prompts."""
+    """Rewards of a rollout's responses, (P, N) in [0, 1]; `tasks` names the task of each of the P prompts.
+
+    Raises:
+        ValueError: if a reward isn't a number in [0, 1]; names task, prompt, response and value, see `judge`.
+    """
     rewards = [
-        tasks[row // rollout.n_samples].reward(rollout.prompts[row // rollout.n_samples], response)
+        judge(tasks[row // rollout.n_samples], rollout.prompts[row // rollout.n_samples], response)
         for row, response in enumerate(rollout.responses)
     ]
     return torch.tensor(rewards).view(len(rollout.prompts), rollout.n_samples)

@@ -101,12 +101,12 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
         uniforms: (B,) in [0, 1), from `torch.rand` with an explicit generator.
 
     Returns:
-        (B,) indices. An index of probability 0 is never drawn.
+        (B,) indices. An index of probability 0 is never drawn. The sums are as precise as the more precise of the two.
 
     >>> import torch
     >>> draw(torch.tensor([[0.2, 0.0, 0.8]] * 3), torch.tensor([0.1, 0.2, 0.9]))
     tensor([0, 2, 2])
     """
-    cumulative = probs.cumsum(-1)
+    cumulative = probs.cumsum(-1, dtype=torch.promote_types(probs.dtype, uniforms.dtype))
     thresholds = (uniforms * cumulative[:, -1])[:, None]  # rounding may leave the last entry a little off 1
     return torch.searchsorted(cumulative, thresholds, right=True)[:, 0].clamp_(max=probs.shape[-1] - 1)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from minilpo.text import printable
+
 BLUE_TO_ORANGE = (27, 69, 111, 152, 223, 215, 208)  # of a terminal's 256 colours
 COLD, NEUTRAL, WARM = (118, 178, 231), (247, 247, 247), (245, 166, 92)  # backgrounds on which black text is easy to read
 COLUMNS = 78  # characters a line, where lines are broken by hand
@@ -61,7 +63,7 @@ def background(temperature: float, choices: Sequence[float]) -> str:
 
 def plain(strip: Strip) -> str:
     """The text with each temperature as a number behind its piece."""
-    return "".join(f"{piece}[{t:g}]" for piece, t in zip(strip.pieces, strip.temperatures, strict=True)).strip()
+    return "".join(f"{printable(piece)}[{t:g}]" for piece, t in zip(strip.pieces, strip.temperatures, strict=True)).strip()
 
 
 def terminal(strip: Strip) -> str:
@@ -69,7 +71,7 @@ def terminal(strip: Strip) -> str:
 
     def paint(text: str, temperature: float) -> str:
         colour = BLUE_TO_ORANGE[round(warmth(temperature, strip.choices) * (len(BLUE_TO_ORANGE) - 1))]
-        return f"\x1b[38;5;{colour}m{text}\x1b[0m"
+        return f"\x1b[38;5;{colour}m{printable(text)}\x1b[0m"
 
     text = "".join(paint(piece, t) for piece, t in zip(strip.pieces, strip.temperatures, strict=True))
     return f"{text.strip()}\n\ntemperature:" + "".join(paint(f" {choice:g}", choice) for choice in strip.choices)

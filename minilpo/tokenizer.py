@@ -77,9 +77,13 @@ class Tokenizer:
         pieces = [piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(" " + text)]
         return [piece.strip() or piece for piece in pieces if self._backend.token_to_id(piece) is None]
 
+    def to_bytes(self) -> bytes:
+        """What `save` writes: the same for the same tokens."""
+        return self._backend.to_str(pretty=True).encode()
+
     def save(self, path: Path) -> None:
         """Writes the tokenizer as JSON."""
-        write_bytes(path, self._backend.to_str(pretty=True).encode())
+        write_bytes(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":

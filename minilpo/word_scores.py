@@ -25,14 +25,19 @@ class WordScores:
         self.model, self.tokenizer, self.reduce = model, tokenizer, reduce
         self.reference = copy.deepcopy(model).requires_grad_(False)
 
-    def joint_scores(self, head: AdaptiveDecoder, rollout: Rollout, options: dict[str, Any]) -> Tensor:
-        """(R,) `joint_scores` of a rollout, with gradients for the head and for the language model."""
+    def joint_scores(self, head: AdaptiveDecoder, rollout: Rollout, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """`joint_scores` of a rollout, (R,), and what the head says at its n decisions, (n, K).
+
+        Both with gradients for the head and for the language model, which is read as it is now: the hidden states that the
+        rollout holds are those of the model that wrote it.
+        """
         hidden_states, logprobs = self.read_words(self.model, rollout)
         ref_logprobs = self.read_words(self.reference, rollout)[1]
-        temperature_logits = head(hidden_states[rollout.decided_tokens[rollout.response_mask]])  # (n decisions, K)
-        temperature_logits = unpack(temperature_logits, rollout.decision_mask)
-        choices = choice_scores(temperature_logits, rollout.temperature_ids, rollout.decision_mask, **options)
-        return joint_scores(logprobs, ref_logprobs, rollout.response_mask, choices, reduce=self.reduce)
+        temperature_logits = head(hidden_states[rollout.decided_tokens[rollout.response_mask]])  # (n, K)
+        unpacked = unpack(temperature_logits, rollout.decision_mask)  # (R, S, K)
+        choices = choice_scores(unpacked, rollout.temperature_ids, rollout.decision_mask, **options)
+        scores = joint_scores(logprobs, ref_logprobs, rollout.response_mask, choices, reduce=self.reduce)
+        return scores, temperature_logits
 
     def read_words(self, model: GPT, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Hidden states in front of each of n response tokens, (n, C), and the tokens' log-probabilities, (R, T)."""

@@ -14,8 +14,20 @@ from minilpo.tokenizer import Tokenizer
 
 TEMPERATURES = (0.0, 0.5, 1.0)
 
-os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start: these models are too small to share among threads
-torch.set_num_threads(1)
+# These models are too small to share among threads. The tests have to pass with more all the same.
+os.environ["OMP_NUM_THREADS"] = os.environ.get("MINILPO_TEST_THREADS", "1")  # for the processes that tests start
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow: run with pytest --slow"))
 
 
 def seeded(seed: int) -> torch.Generator:

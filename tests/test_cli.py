@@ -14,47 +14,7 @@ from pathlib import Path
 import pytest
 
 from minilpo.cli import COMMANDS, main
-
-TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
-TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
-TINY += "--rounds 2 --prompts 32 --samples 4 --epochs 2 --validation-prompts 2 --test-prompts 8 --selection-prompts 4 "
-TINY += "--ood-prompts 4 --temperatures 0 0.5 1"
-TINY = TINY.split()
-RESULTS = {
-    "config.json",
-    "tokenizer.json",
-    "model.pt",
-    "pretrain_log.json",
-    "head.pt",
-    "constant_head.pt",
-    "lpo_log.json",
-    "metrics.json",
-}
-RESULTS |= {"examples.txt", "timings.json", "figures/descriptions.txt"}
-RESULTS |= {f"figures/{name}.png" for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")}
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Every file's bytes, without what is a time."""
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "timings.json"}
-    if "metrics.json" in files:
-        metrics = json.loads(files["metrics.json"])
-        del metrics["seconds"]
-        files["metrics.json"] = json.dumps(metrics).encode()
-    return files
-
-
-def fails(capsys, *arguments) -> str:
-    """Runs a command that must fail with status 2 and one line on stderr; returns the line."""
-    try:
-        status = main([str(argument) for argument in arguments])
-    except SystemExit as stop:  # argparse
-        status = stop.code
-    out, err = capsys.readouterr()
-    lines = [line for line in re.split(r"[\n\r]", err) if line and "%|" not in line]  # progress bars aside
-    assert status == 2 and out == "", (status, out)
-    assert len(lines) == 1 and lines[0].startswith("minilpo"), lines
-    return lines[0]
+from tests.outside import RESULTS, TINY, fails, files_of
 
 
 @pytest.fixture(scope="module")
@@ -207,16 +167,6 @@ def test_a_file_cut_short_is_named(run, capsys, name):
     assert name in fails(capsys, "evaluate", "--run", run)
 
 
-def test_weights_of_another_shape_are_refused(run, capsys):
-    (run / "config.json").write_text((run / "config.json").read_text().replace('"n_embd": 32', '"n_embd": 64'))
-    assert "model.pt" in fails(capsys, "evaluate", "--run", run)
-
-
-def test_a_run_of_another_version_is_refused(run, capsys):
-    (run / "config.json").write_text((run / "config.json").read_text().replace('"format": 2', '"format": 99'))
-    assert "another version" in fails(capsys, "train", "--run", run)
-
-
 def test_a_folder_with_another_run_or_other_things_is_left_alone(run, tmp_path, capsys):
     before = files_of(run)
     assert "--seed 0, not 1" in fails(capsys, "demo", "--out", run, *TINY, "--seed", "1")
@@ -326,17 +276,3 @@ def test_ctrl_c_in_any_phase_ends_at_once_and_the_run_goes_on_to_the_same_bytes(
     assert max(delays) < 5  # a second on an idle machine, but this one may be busy
     assert main(broken) == 0 == main(whole)
     assert files_of(tmp_path / "broken") == files_of(tmp_path / "whole")
-
-
-@pytest.mark.parametrize(("cores", "own_setting", "expected"), [(64, None, 8), (2, None, 2), (64, "64", 64)])
-@pytest.mark.parametrize("command", [["evaluate", "--run", "no"], ["reproduce", "fig3", "--out", "/proc/no"]])
-def test_a_machine_with_many_cores_is_not_used_up_unless_the_user_says_so(
-    monkeypatch, tmp_path, cores, own_setting, expected, command
-):
-    threads = [cores]
-    monkeypatch.setattr("torch.get_num_threads", lambda: threads[0])
-    monkeypatch.setattr("torch.set_num_threads", lambda n: threads.__setitem__(0, n))
-    monkeypatch.delenv("OMP_NUM_THREADS") if own_setting is None else monkeypatch.setenv("OMP_NUM_THREADS", own_setting)
-    monkeypatch.chdir(tmp_path)
-    assert main(command) == 2  # there is nothing to do, but it was about to
-    assert threads == [expected]

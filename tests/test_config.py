@@ -23,14 +23,14 @@ SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
         (lambda: RunConfig(temperatures=(0.5, 0.2)), "rising order.*try 0.2 0.5"),
         (lambda: RunConfig(temperatures=(0.2, 0.2)), "different"),
         (lambda: RunConfig(temperatures=(0.0, float("nan"))), "--temperatures"),
-        (lambda: RunConfig(temperatures=(0.0, float("inf"))), "finite"),
+        (lambda: RunConfig(temperatures=(0.0, float("inf"))), "at most 100"),
         (lambda: RunConfig(temperatures=(1.0,)), "at least two"),
         (lambda: LPOConfig(loss="dpo"), "--loss must be one of default, eq9"),
         (lambda: LPOConfig(train_lm=True), "--train-lm must come with --loss eq9"),
         (lambda: RunConfig(level="token", lpo=LPOConfig(loss="eq11_marginal")), "--loss eq11_marginal must come with"),
         (lambda: RunConfig.from_dict({"format": 999}), "another version"),
         (lambda: RunConfig.from_dict([]), "another version"),
-        (lambda: RunConfig.from_dict({"format": FORMAT, "seed": 0}), "settings of this version"),
+        (lambda: RunConfig.from_dict({"format": FORMAT, "seed": 0}), "those of this version"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_with_the_name_of_its_flag(make, said):

@@ -312,16 +312,23 @@ def all_tasks():
     return [WithoutOod(), *(task() for task in TASKS.values())]
 
 
-def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks):
+@pytest.fixture(scope="module")
+def tokenizer_of_all(all_tasks):
     pairs = mixed_demonstrations(all_tasks, 5000, "train", random.Random(0))
-    tokenizer = Tokenizer.train(text for pair in pairs for text in pair)
+    return Tokenizer.train(text for pair in pairs for text in pair)
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks, tokenizer_of_all, level):
+    tokenizer = tokenizer_of_all
     config = ModelConfig(vocab_size=tokenizer.vocab_size, n_layer=1, n_head=1, n_embd=8, block_size=64)
     model = GPT(config, seeded(0)).requires_grad_(False)
-    head = AdaptiveDecoder(8, TEMPERATURES, n_hidden=4, generator=seeded(1)).requires_grad_(False)
+    head = AdaptiveDecoder(8, TEMPERATURES, level, n_hidden=4, generator=seeded(1)).requires_grad_(False)
     written = []
     metrics, test = evaluate(model, tokenizer, all_tasks, head, CONFIG, 0, written.append)
     expected = 9 * (3 * 2 + 5 * 3) + 6 * (5 * 1)  # nine tasks, six of them with prompts out of distribution
-    assert sum(written) == responses_to_write(all_tasks, len(TEMPERATURES), "sequence", CONFIG) == expected
+    expected += (9 * 2 + 3) * (level == "token")  # nine rules for the constrained task, and the best of them
+    assert sum(written) == responses_to_write(all_tasks, len(TEMPERATURES), level, CONFIG) == expected
     assert metrics == evaluate(model, tokenizer, all_tasks, head, CONFIG, 0)[0]
     assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (27, 3)
     assert list(metrics["tasks"]) == ["plain_math", *TASKS]
@@ -329,6 +336,14 @@ def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks):
     assert {task["prompts"] for task in metrics["tasks"].values()} == {3}
     assert {task["prompts"] for task in metrics["ood"]["tasks"].values()} == {1}
     assert "ood" not in evaluate(model, tokenizer, all_tasks[:1], head, CONFIG, 0)[0]
+    told = {name for name, task in metrics["tasks"].items() if "two_temperatures" in task}
+    assert told == ({"constrained_story"} if level == "token" else set())
+    for row, task in enumerate(metrics["tasks"].values()):
+        if level == "token":
+            own, starts = test.adaptive.rows(torch.arange(3 * row, 3 * row + 3)), sentence_starts(tokenizer)
+            assert by_place_in_sentence(own, starts).items() <= task.items()
+        else:
+            assert not {"first_word_temperature", "other_temperature"} & task.keys()
     for k, temperature in enumerate(TEMPERATURES):  # response k was written at temperature k
         assert set(test.fixed.temperatures[k::3].flatten().tolist()) == {temperature}
 
@@ -362,6 +377,84 @@ def test_the_first_token_and_the_one_after_a_full_stop_begin_a_sentence(model, t
     assert by_place_in_sentence(whole, starts) == {"first_word_temperature": 0.25, "other_temperature": 0.75}
 
 
+OTHERS = ["pens", "cakes", "stamps", "coins"]
+
+
+class Wordy(Plain):
+    """Easy prompts in plenty; the reward is whether the response is the greedy one, or the opposite where `warm` says so."""
+
+    def __init__(self, greedy, warm=lambda prompt: False):
+        super().__init__("wordy")
+        self.greedy, self.warm = greedy, warm
+
+    def prompt(self, rng):
+        return (
+            f"Mia has {rng.randint(3, 15)} {rng.choice(['apples', 'shells', 'cards'])}. How many {rng.choice(OTHERS)} are left?"
+        )
+
+    def ood_prompt(self, rng):
+        return f"Tom has {rng.randint(3, 15)} cakes. How many {rng.choice(OTHERS)} are left?"
+
+    def reward(self, prompt, response):
+        return float((response == self.greedy[prompt]) != self.warm(prompt))
+
+
+class Greedy(dict):
+    """The greedy response to each prompt, in double precision: rounding draws no other word."""
+
+    def __init__(self, model, tokenizer):
+        self.model, self.tokenizer = model.double(), tokenizer
+
+    def __missing__(self, prompt):
+        rollout = generate(self.model, self.tokenizer, [prompt], FixedTemperatures([0.0]), seeded(0))
+        return self.setdefault(prompt, rollout.responses[0])
+
+
+@pytest.fixture
+def greedy(model, tokenizer):
+    return Greedy(model, tokenizer)
+
+
+HOT = [0.0, 3.0]  # the second never writes a greedy response
+
+
+def test_the_random_control_draws_its_temperatures_evenly(greedy, head):
+    """Where only the greedy response is rewarded, a control that were greedy itself would always or never be."""
+    head = AdaptiveDecoder(16, HOT, n_hidden=8, generator=seeded(1)).double()
+    head.mlp[-1].bias.data[1] = 5.0
+    config = EvaluationConfig(test_prompts=16, selection_prompts=2, ood_prompts=1, resamples=100)
+    constant = ConstantHead(16, HOT, n_hidden=8, generator=seeded(1))
+    metrics, test = evaluate(greedy.model, greedy.tokenizer, [Wordy(greedy)], head, config, 0, constant_head=constant)
+    assert metrics["mean"]["fixed"] == [1.0, 0.0] and metrics["mean"]["adaptive"] == 0.0
+    assert 0.2 < metrics["controls"]["random_head"]["reward"] < 0.8
+
+
+def test_the_constants_are_those_of_the_training_prompts_on_test_prompts_and_out_of_distribution(greedy):
+    """On training prompts cold is right, on all others warm: the best constant and the oracle must not know."""
+    task = Wordy(greedy, warm=lambda prompt: prompt.startswith("Tom") or split_of(prompt) == "test")
+    head = AdaptiveDecoder(16, HOT, n_hidden=8, generator=seeded(1)).double()
+    config = EvaluationConfig(test_prompts=3, selection_prompts=3, ood_prompts=3, resamples=100)
+    metrics, _ = evaluate(greedy.model, greedy.tokenizer, [task], head, config, 0)
+    for measured_on in (metrics, metrics["ood"]):
+        assert measured_on["mean"]["fixed"] == [0.0, 1.0]
+        assert measured_on["mean"]["best_fixed"] == {"temperature": 0.0, "reward": 0.0}
+        assert measured_on["tasks"]["wordy"]["oracle_temperature"] == measured_on["mean"]["oracle"] == 0.0
+
+
+def test_the_two_temperatures_are_chosen_on_selection_prompts_and_scored_on_test_prompts(greedy):
+    """On the selection prompt only greedy is right, on the test prompt anything else."""
+    prompts = {"selection": "Mia has 7 apples. How many pens are left?", "test": "Mia has 3 cards. How many pens are left?"}
+    task = Wordy(greedy, warm=lambda prompt: prompt == prompts["test"])
+    selection, test = (
+        Measured([task], [prompt], np.array([task.name]), rollout(2, []), np.zeros((1, 2))) for prompt in prompts.values()
+    )
+    starts = sentence_starts(greedy.tokenizer)
+    rule = two_temperatures(greedy.model, greedy.tokenizer, task, HOT, selection, test, starts, 0)
+    assert rule == {"first": 0.0, "rest": 0.0, "reward": 0.0}
+    rule = two_temperatures(greedy.model, greedy.tokenizer, task, HOT, test, selection, starts, 0)
+    assert 3.0 in (rule["first"], rule["rest"]) and rule["reward"] == 0.0
+
+
 def test_the_best_two_temperatures_are_those_of_the_highest_mean_on_the_selection_prompts(model, tokenizer):
     class Cold(Plain):
         """Rewards a greedy first word, which is the same each time, and any other rest."""
@@ -369,6 +462,7 @@ def test_the_best_two_temperatures_are_those_of_the_highest_mean_on_the_selectio
         def reward(self, prompt, response):
             return float(response.split()[:1] == greedy) - (response in seen) / 2
 
+    model = model.double()  # so that rounding draws no other word
     temperatures, prompts, seen = [0.0, 3.0], ["Mia has 7 apples. How many cards are left?"], set()
     data = Measured([Cold("a")], prompts, np.array(["a"]), rollout(2, []), np.zeros((1, 2)))
     alone = generate(model, tokenizer, prompts, FixedTemperatures([0.0]), seeded(0))

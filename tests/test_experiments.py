@@ -6,13 +6,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from minilpo.cli import EXPERIMENTS, main
 from minilpo.experiments import controls, fig3, fig4, fig5, fig6, fig7, table1, table3, table4, table5
 from minilpo.experiments.base import Row, mean_and_half, text_table
 from minilpo.experiments.lab import MIXTURE
 from minilpo.experiments.reproduce import experiment
-from tests.test_cli import fails, files_of
+from minilpo.files import load_tensors, save_tensors, write_sealed_json
+from tests.outside import fails, files_of
 
 TINY = "--steps 500 --batch-size 16 --learning-rate 0.006 --demonstrations 8000 --warmup-steps 5 --n-layer 1 --n-embd 32 "
 TINY += "--n-head 2 --rounds 1 --prompts 128 --samples 8 --epochs 2 --validation-prompts 2 --test-prompts 8 "
@@ -102,7 +104,7 @@ def test_more_seeds_later_are_the_same_as_at_once(tmp_path, whole):
     [
         (["fig99"], "fig99"),
         ([], "NAME"),
-        (["fig3", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["fig3", "--seeds", "0"], "--seeds must be from 1 to 1,000, got 0"),
         (["fig3", "--seeds", "few"], "--seeds"),
         (["fig3", "--steps", "0"], "--steps must be at least 1"),
         (["fig3", "--loss", "nll"], "--loss"),
@@ -125,6 +127,50 @@ def test_a_folder_with_other_results_is_left_alone(out, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     assert "empty" in fails(capsys, "reproduce", "fig3", "--out", tmp_path / "mine", *TINY)
+
+
+def test_nothing_damaged_in_a_reproduction_is_believed(out, whole, capsys):
+    command = ["reproduce", "table4", "--seeds", "2", "--out", out, *TINY]
+    (out / "table4" / "seed_0.json").unlink()  # so that heads and language model are needed again
+    cache = next((out / "cache").glob("seed_0_*"))
+    heads = {path: path.read_bytes() for path in cache.glob("head_*.pt")}
+    settings, numbers = out / "reproduce.json", out / "table4" / "seed_1.json"
+    for paths in ([settings], [numbers], heads):
+        for path in paths:
+            data = path.read_bytes()
+            path.write_bytes(data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :])
+        said = fails(capsys, *command)
+        assert any(path.name in said for path in paths)
+        for path in paths:
+            path.write_bytes(heads.get(path) or (whole / path.relative_to(out)).read_bytes())
+    for spoil in (lambda state: state["head"]["mlp.0.bias"].fill_(torch.nan), lambda state: state.pop("log")):
+        for path in heads:
+            state = load_tensors(path)
+            spoil(state)
+            save_tensors(path, state)
+        assert "head_" in fails(capsys, *command)
+        for path, data in heads.items():
+            path.write_bytes(data)
+    for strange in ({}, {"rows": 3}):
+        write_sealed_json(numbers, {"experiment": "table4", "seed": 1, "numbers": strange})
+        assert "table4" in fails(capsys, *command)
+    shutil.copy(whole / "table4" / "seed_1.json", numbers)
+    (cache / "language_model" / "model.pt").write_bytes(b"damaged")  # it can be made again, to the bit
+    assert main([str(word) for word in command]) == 0
+    assert results_of(out) == results_of(whole)
+
+
+def test_a_second_reproduction_in_the_same_folder_is_told_so(out, monkeypatch, capsys):
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    (out / "fig7" / "seed_1.json").unlink()
+    command = ["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]
+
+    def measure(lab, real=fig7.measure):
+        assert main(command) == 2 and "at work" in capsys.readouterr().err
+        return real(lab)
+
+    monkeypatch.setattr(fig7, "measure", measure)
+    assert main(command) == 0
 
 
 def test_every_experiment_has_the_names_of_one():

@@ -244,6 +244,13 @@ def test_the_reference_of_eq_10_counts_the_difference_in_length_and_the_mean_is_
     torch.testing.assert_close(means[1], without / n)
 
 
+def test_the_mean_of_one_step_is_its_score_and_that_of_no_step_is_0():
+    z, ids = torch.randn(2, 3, 4, generator=seeded(0)), torch.zeros(2, 3, dtype=torch.long)
+    mask = torch.tensor([[True, False, False], [False, False, False]])
+    mean, total = (choice_scores(z, ids, mask, reduce=reduce) for reduce in ("mean", "sum"))
+    assert mean.tolist() == total.tolist() and mean[0] < 0 == mean[1]
+
+
 def test_eq_9_with_a_frozen_language_model_is_eq_10():
     words, choices = torch.randn(3, 4, generator=seeded(0)), torch.randn(3, generator=seeded(1))
     torch.testing.assert_close(joint_scores(words, words, MASK, choices), choices)
@@ -262,17 +269,33 @@ def test_what_stands_behind_a_response_has_no_effect_on_any_score():
     )
 
 
+def test_without_the_reference_a_score_is_the_log_probability_of_the_response_and_of_nothing_behind_it():
+    z, logprobs = random_case(5)
+    probs, likelihood = z.softmax(-1), logprobs.exp()
+    for row, n in enumerate(MASK.sum(1).tolist()):
+        per_token = (probs[row, :n] * likelihood[row, :n]).sum(-1).prod()
+        as_one = (probs[row, 0] * likelihood[row, :n].prod(0)).sum()
+        latent = latent_scores(z, logprobs, MASK, uniform_reference=False)[row]
+        exact = marginal_scores(z[:, :1], logprobs, MASK, uniform_reference=False)[row]
+        torch.testing.assert_close(torch.stack([latent, exact]).exp(), torch.stack([per_token, as_one]))
+
+
 def test_shapes_that_do_not_fit_are_refused_before_they_are_broadcast():
     with pytest.raises(ValueError, match=r"\(3,\) and \(1,\)"):
         preference_loss(torch.zeros(3), torch.zeros(1), 1.0)
     with pytest.raises(ValueError, match="temperature_ids"):
         choice_scores(torch.zeros(2, 3, 4), torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="decision_mask"):
+        choice_scores(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="beta"):
         preference_loss(torch.zeros(3), torch.zeros(3), 0.0)
     logprobs, mask = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
     for scores in (latent_scores, marginal_scores):
         with pytest.raises(ValueError, match="temperature_logits"):
             scores(torch.zeros(2, 2, 4), logprobs, mask)
+    for flat in (torch.zeros(2, 4), torch.zeros(2, 3, 4, 1)):
+        with pytest.raises(ValueError, match="choice_logprobs must have shape"):
+            latent_scores(torch.zeros(2, 3, 4), flat, mask)
     with pytest.raises(ValueError, match="one temperature a response"):
         marginal_scores(torch.zeros(2, 3, 4), logprobs, mask)
     with pytest.raises(ValueError, match="choice_scores"):

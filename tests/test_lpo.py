@@ -8,10 +8,11 @@ import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LOSSES, LPOConfig
-from minilpo.lpo import collect_pairs, fit, form_pairs, response_scores, train_lpo
-from minilpo.preferences import best_worst_pairs
+from minilpo.lpo import collect_pairs, entropy, fit, form_pairs, response_scores, train_lpo
+from minilpo.preferences import PreferencePairs, all_pairs, best_worst_pairs, constrained_pairs, top_bottom_pairs
 from minilpo.rollout import Rollout, generate, score, unpack
 from minilpo.seeds import python_rng
+from minilpo.tasks import split_of
 from minilpo.word_scores import WordScores
 from tests.conftest import seeded
 
@@ -38,12 +39,11 @@ def small(level="sequence", **settings):
     return LPOConfig(**{**defaults, "validation_prompts": 4, **settings}).resolved(level)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("level", ["sequence", "token"])
+@pytest.mark.parametrize(
+    "level, loss", [("sequence", loss) for loss in LOSSES] + [("token", loss) for loss in LOSSES if loss != "eq11_marginal"]
+)  # eq11_marginal is for one temperature a response
 def test_every_loss_finds_the_temperature_that_pays_and_leaves_the_language_model_alone(model, tokenizer, level, loss):
     """Reward = share of different words. A greedy response repeats itself, so the warm temperature must win."""
-    if (level, loss) == ("token", "eq11_marginal"):
-        return  # it is for one temperature a response
     before = copy.deepcopy(model.state_dict())
     head = AdaptiveDecoder(16, [0.0, 1.5], level, n_hidden=16, generator=seeded(0))
     log = train_lpo(model, tokenizer, [Bandit()], head, small(level, loss=loss), seed=0)
@@ -71,6 +71,40 @@ def test_lpo_resumes_to_the_bit_and_keeps_the_head_that_is_best_on_held_out_prom
     best = max(entry["validation_reward"] for entry in logs[0])
     assert states[-1]["best"]["validation_reward"] == best
     assert all(torch.equal(heads[0].state_dict()[name], tensor) for name, tensor in states[-1]["best"]["head"].items())
+
+
+def test_prompts_of_a_round_are_new_ones_for_training_and_always_the_same_held_out_ones_for_validation(model, tokenizer):
+    asked, rounds, splits = [], [], ("train", "validation", "test")
+
+    class Recording(Bandit):
+        def reward(self, prompt, response):
+            asked.append(prompt)
+            return super().reward(prompt, response)
+
+    def save(state, seconds):
+        rounds.append({split: {prompt for prompt in asked if split_of(prompt) == split} for split in splits})
+        asked.clear()
+
+    head = AdaptiveDecoder(16, [0.0, 1.5], n_hidden=16, generator=seeded(0))
+    train_lpo(model, tokenizer, [Recording()], head, small(rounds=3, samples=4, epochs=1), seed=0, save=save)
+    trained_on, validated_on, never_seen = ([seen[split] for seen in rounds] for split in splits)
+    assert [len(prompts) for prompts in trained_on] == [16] * 3 and [len(prompts) for prompts in validated_on] == [4] * 3
+    assert all(trained_on[a] != trained_on[b] for a, b in [(0, 1), (0, 2), (1, 2)])
+    assert validated_on[0] == validated_on[1] == validated_on[2]
+    assert not any(never_seen)
+
+
+def test_of_rounds_that_are_equally_good_on_held_out_prompts_the_first_is_kept(model, tokenizer):
+    class EqualOnValidation(Bandit):
+        def reward(self, prompt, response):
+            return 0.5 if split_of(prompt) == "validation" else super().reward(prompt, response)
+
+    head, after = AdaptiveDecoder(16, [0.0, 1.5], n_hidden=16, generator=seeded(0)), []
+    save = lambda state, _: after.append(copy.deepcopy(state["head"]))  # noqa: E731
+    log = train_lpo(model, tokenizer, [EqualOnValidation()], head, small(rounds=3, epochs=2), seed=0, save=save)
+    assert [entry["validation_reward"] for entry in log] == [0.5] * 3
+    kept = [all(torch.equal(head.state_dict()[name], tensor) for name, tensor in state.items()) for state in after]
+    assert kept == [True, False, False]
 
 
 def test_a_reward_that_never_varies_is_an_error_that_says_what_to_change(model, tokenizer):
@@ -103,7 +137,9 @@ def simulated(p, q, n_prompts, n_samples, seed):
         decision_mask=ones,
         temperature_choices=torch.linspace(0, 1, K),
     )
-    return states, rollout, best_worst_pairs(rewards, seeded(seed + 3))
+    pairs = best_worst_pairs(rewards, seeded(seed + 3))
+    used, row = torch.cat([pairs.chosen, pairs.rejected]).unique(return_inverse=True)
+    return states, rollout.rows(used), PreferencePairs(*row.chunk(2), pairs.n_dropped)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -219,6 +255,20 @@ def test_the_constrained_rule_looks_at_the_parts_that_the_task_names(responses):
     assert len(pairs.chosen) + pairs.n_dropped == 2
 
 
+def test_pairs_are_formed_by_the_rule_that_is_named_and_without_a_constraint_the_constrained_rule_looks_at_rewards(responses):
+    rollout, rewards = responses
+    expected = {
+        "best_worst": best_worst_pairs(rewards, seeded(0)),
+        "top_bottom": top_bottom_pairs(rewards, 2, seeded(0)),
+        "all": all_pairs(rewards),
+        "constrained": constrained_pairs(rewards, rewards, seeded(0)),
+    }
+    for rule, pairs in expected.items():
+        formed = form_pairs(rollout, rewards, [Bandit()] * 2, small(pairs=rule, pairs_per_prompt=2), seeded(0))
+        assert torch.equal(formed.chosen, pairs.chosen) and torch.equal(formed.rejected, pairs.rejected)
+        assert (rewards.flatten()[formed.chosen] > rewards.flatten()[formed.rejected]).all() and len(formed.chosen) >= 2
+
+
 def test_the_constant_head_learns_from_the_first_round_and_says_the_same_to_everything(model, tokenizer):
     head, constant = (kind(16, [0.0, 1.5], n_hidden=16, generator=seeded(0)) for kind in (AdaptiveDecoder, ConstantHead))
     train_lpo(model, tokenizer, [Bandit()], head, small(rounds=1), seed=0, constant_head=constant)
@@ -227,6 +277,116 @@ def test_the_constant_head_learns_from_the_first_round_and_says_the_same_to_ever
     other = AdaptiveDecoder(16, [0.0, 1.5], n_hidden=16, generator=seeded(0))
     train_lpo(model, tokenizer, [Bandit()], other, small(rounds=1), seed=0)
     assert all(torch.equal(a, b) for a, b in zip(head.parameters(), other.parameters(), strict=True))  # it changes nothing
+
+
+def test_the_constant_head_is_fitted_in_the_first_round_only_and_comes_back_when_training_resumes(model, tokenizer):
+    def trained(rounds, state=None, save=None):
+        head, constant = (kind(16, [0.0, 1.5], n_hidden=16, generator=seeded(0)) for kind in (AdaptiveDecoder, ConstantHead))
+        options = {"constant_head": constant, "state": state, "save": save}
+        train_lpo(model, tokenizer, [Bandit()], head, small(rounds=rounds, epochs=2), seed=0, **options)
+        return constant.state_dict()
+
+    states = []
+    one = trained(1, save=lambda state, _: states.append(copy.deepcopy(state)))
+    for other in (trained(3), trained(3, state=states[0])):
+        assert all(torch.equal(one[name], tensor) for name, tensor in other.items())
+
+
+def test_pairs_with_the_same_temperature_on_both_sides_count_neither_for_nor_against_the_accuracy():
+    head = AdaptiveDecoder(16, [0.0, 0.5, 1.0], n_hidden=8, generator=seeded(0))
+    head.mlp[-1].bias.data = torch.tensor([0.0, 1.0, 2.0])  # the third temperature is the likeliest
+    _, rollout, _ = simulated(torch.full((1, 3), 0.5), torch.full((1, 3), 1 / 3), 4, 16, 0)
+    row = [rollout.temperature_ids[:, 0].tolist().index(k) for k in range(3)]  # a response at each temperature
+    config, standing_still = small(epochs=1), torch.optim.SGD(head.parameters(), lr=0.0)
+    for sides, expected in [
+        ([(2, 0), (2, 1), (0, 1), (0, 0), (1, 1), (2, 2), (2, 2)], 2 / 3),
+        ([(0, 2), (1, 1)], 0.0),
+        ([(1, 1), (2, 2)], 0.5),  # nothing to be right about
+    ]:
+        chosen, rejected = (torch.tensor([row[k] for k in side]) for side in zip(*sides, strict=True))
+        [epoch] = fit(head, standing_still, rollout, PreferencePairs(chosen, rejected, 0), config, seeded(0))
+        assert epoch["pair_accuracy"] == pytest.approx(expected)
+
+
+def test_the_log_of_joint_training_describes_the_joint_loss_of_the_model_as_it_has_become(model, tokenizer, responses):
+    """Eq. 9, counted again one response at a time; the states that were stored before would give Eq. 10."""
+    rollout, rewards = responses
+    pairs, before = best_worst_pairs(rewards, seeded(0)), copy.deepcopy(model)
+    head, config = AdaptiveDecoder(16, [0.0, 0.5, 1.0], n_hidden=8, generator=seeded(0)), small(loss="eq9", train_lm=True)
+    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
+    words = WordScores(model.requires_grad_(True), tokenizer, "sum")
+    optimizer = torch.optim.Adam([*head.parameters(), *model.parameters()], lr=3e-3)
+    log = fit(head, optimizer, rollout, pairs, config, seeded(0), words)
+    scores, entropies = [], []
+    for row in range(12):
+        prompt = [*tokenizer.encode(rollout.prompts[row // 6]), tokenizer.sep_id]
+        written = rollout.token_ids[row, rollout.response_mask[row]].long()
+        ids = torch.tensor([[*prompt, *written.tolist()]])
+        now, then = (lm.logits(lm(ids)[0, len(prompt) - 1 : -1]).log_softmax(-1) for lm in (model, before))
+        log_choices = head(model(ids)[0, len(prompt) - 1]).log_softmax(-1)
+        gain = (now - then).gather(-1, written[:, None]).sum()
+        scores.append(gain + log_choices[rollout.temperature_ids[row, 0]] + torch.tensor(3.0).log())
+        entropies.append(-(log_choices.exp() * log_choices).sum())
+    margin = torch.stack([scores[a] - scores[b] for a, b in zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True)])
+    assert margin.abs().min() > 0.1  # far from rounding
+    entropy_before = entropy(head(rollout.hidden_states)).mean().item()  # of the head on what the rollout stored
+    assert abs(torch.stack(entropies).mean().item() - entropy_before) > 0.01
+    expected = {
+        "loss": -torch.nn.functional.logsigmoid(margin).mean(),
+        "margin": margin.mean(),
+        "pair_accuracy": (margin > 0).float().mean(),
+        "entropy": torch.stack(entropies).mean(),
+    }
+    assert log[-1] == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-3)
+    assert len(log) == config.epochs and log[-1]["loss"] < log[0]["loss"]
+
+
+# Numbers that aren't finite
+
+
+def test_a_fit_that_diverges_ends_at_once_and_names_the_flags_that_may_have_caused_it(model, tokenizer, responses):
+    rollout, rewards = responses
+    pairs, config = best_worst_pairs(rewards, seeded(0)), small(loss="eq9", beta=2.5, pairs_per_batch=1)
+
+    def message(config, what, words=None, unused=(), rate=torch.inf, pairs=pairs):
+        head = AdaptiveDecoder(16, [0.0, 0.5, 1.0], n_hidden=8, generator=seeded(0))
+        parameters = [*head.parameters(), *(model.parameters() if words else []), *unused]
+        with pytest.raises(ValueError, match=f"^the {what} must stay finite, got NaN or infinity in epoch 1 of ") as error:
+            fit(head, torch.optim.SGD(parameters, lr=rate), rollout, pairs, config, seeded(0), words)
+        return str(error.value)
+
+    said = message(config, "loss")  # of the second pair
+    assert said.endswith("in epoch 1 of 20 of LPO; lower --head-learning-rate (now 0.01) or --beta (now 2.5)")
+    assert message(replace(config, loss="nll"), "loss").endswith("lower --head-learning-rate (now 0.01)")  # it has no beta
+    one_step = replace(config, pairs_per_batch=100, epochs=1)  # no loss comes after it, but the head would be kept
+    message(one_step, "loss or weights")
+    message(one_step, "loss or weights", unused=[torch.nn.Parameter(torch.tensor(torch.inf))], rate=0.0)
+    a, b = 0, (rollout.temperature_ids[:6, 0] != rollout.temperature_ids[0, 0]).nonzero()[0].item()
+    two_against_one = PreferencePairs(torch.tensor([a, a, b]), torch.tensor([b, b, a]), 0)
+    message(replace(one_step, beta=1e3), "loss or weights", rate=1e34, pairs=two_against_one)  # an infinite loss
+    words = WordScores(model.requires_grad_(True), tokenizer, "sum")
+    said = message(replace(config, train_lm=True), "loss", words)
+    assert said.endswith("--head-learning-rate (now 0.01) or --lm-learning-rate (now 0.0001) or --beta (now 2.5)")
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+@pytest.mark.parametrize("broken", ["token_embedding.weight", "norm.weight", "blocks.0.up.bias"])
+def test_a_language_model_that_is_not_finite_is_named_as_the_cause_and_more_samples_are_not_advised(
+    model, tokenizer, level, broken
+):
+    dict(model.named_parameters())[broken].fill_(torch.nan)
+    head = AdaptiveDecoder(16, [0.0, 1.5], level, n_hidden=16, generator=seeded(0))
+    with pytest.raises(ValueError, match="the language model's weights and hidden states must be finite") as error:
+        train_lpo(model, tokenizer, [Bandit()], head, small(level), seed=0)
+    assert "--samples" not in str(error.value) and "--head-learning-rate" not in str(error.value)
+
+
+def test_hidden_states_that_are_not_finite_are_not_blamed_on_the_head(responses):
+    rollout, rewards = responses
+    rollout = replace(rollout, hidden_states=rollout.hidden_states.clone().fill_(torch.inf))
+    head = AdaptiveDecoder(16, [0.0, 0.5, 1.0], n_hidden=8, generator=seeded(0))
+    with pytest.raises(ValueError, match="the language model's weights and hidden states must be finite"):
+        fit(head, torch.optim.Adam(head.parameters()), rollout, best_worst_pairs(rewards, seeded(0)), small(), seeded(0))
 
 
 def test_eq_11_without_its_constants_is_an_error_that_names_who_computes_them(model, tokenizer, responses):

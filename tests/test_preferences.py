@@ -34,6 +34,27 @@ def test_ties_are_broken_evenly():
     torch.testing.assert_close(rejected, torch.tensor([0, 0, 1, 1, 0]) / 2, atol=0.03, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        best_worst_pairs,
+        lambda rewards, generator: top_bottom_pairs(rewards, 2, generator),
+        lambda rewards, generator: constrained_pairs(rewards, torch.rand(200, 6, generator=seeded(3)), generator, among=2),
+    ],
+    ids=["best_worst", "top_bottom", "constrained"],
+)
+def test_the_generator_alone_breaks_the_ties(form):
+    rewards = torch.randint(0, 2, (200, 6), generator=seeded(0)).float()
+
+    def formed(seed, other_seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(other_seed)
+            pairs = form(rewards, seeded(seed))
+        return pairs.chosen.tolist(), pairs.rejected.tolist()
+
+    assert formed(1, other_seed=1) == formed(1, other_seed=2) != formed(2, other_seed=2)
+
+
 def test_top_and_bottom_pair_the_best_with_the_worst_and_inwards():
     rewards = torch.rand(50, 7, generator=seeded(0))
     pairs = top_bottom_pairs(rewards, 3, seeded(1))

@@ -63,3 +63,22 @@ def test_pretraining_lowers_the_held_out_loss_and_resumes_to_the_bit(tokenizer, 
     again = pretrain(resumed, examples, examples[:64], tokenizer.pad_id, config, 0, state=states[1])
     assert again == log
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_pretraining_that_diverges_ends_at_the_step_and_names_the_flags(tokenizer, examples):
+    """A rate and a decay that are both allowed, but whose product makes every weight grow: nothing broken is saved."""
+    config, saved, steps = PretrainConfig(steps=300, batch_size=4, learning_rate=1, weight_decay=10), [], []
+    options = {"save": lambda state, _: saved.append(copy.deepcopy(state)), "progress": steps.append}
+    with pytest.raises(ValueError, match="^the loss must stay finite, got (nan|inf) at step") as error:
+        pretrain(new_model(tokenizer), examples, examples[:8], tokenizer.pad_id, config, 0, **options)
+    assert f"at step {len(steps) + 1} of 300" in str(error.value)
+    assert str(error.value).endswith("a lower --learning-rate (now 1) or --weight-decay (now 10)")
+    assert all(tensor.isfinite().all() for state in saved for tensor in state["model"].values())
+
+
+def test_a_model_that_breaks_in_the_last_step_is_not_kept_either(tokenizer, examples):
+    config, saved = PretrainConfig(steps=1, batch_size=4, learning_rate=1e-3, warmup_steps=0), []
+    object.__setattr__(config, "learning_rate", 1e38)  # more than the flag allows, so that one step is enough
+    with pytest.raises(ValueError, match="at step 1 of 1"):
+        pretrain(new_model(tokenizer), examples, examples[:8], tokenizer.pad_id, config, 0, save=lambda *_: saved.append(1))
+    assert not saved

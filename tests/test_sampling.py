@@ -51,6 +51,20 @@ def test_an_index_of_probability_zero_is_never_drawn(weights, uniform):
     assert probs[0, drawn] > 0
 
 
+def test_rows_whose_sum_is_a_little_off_1_are_drawn_from_as_if_it_were_1():
+    for total in (0.9, 1.1):
+        probs = total * torch.tensor([[0.5, 0.3, 0.2]]).expand(4, 3)
+        assert draw(probs, torch.tensor([0.48, 0.52, 0.78, 0.82])).tolist() == [0, 1, 1, 2]
+
+
+def test_a_draw_is_as_precise_as_the_more_precise_of_probabilities_and_uniform_numbers():
+    """A thousand equal probabilities, added up in half precision, would leave most of them out."""
+    uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    probs = torch.full((1000, 1000), 2.0**-10)
+    for a, b in [(torch.bfloat16, torch.float32), (torch.float32, torch.float64), (torch.float64, torch.float32)]:
+        assert torch.equal(draw(probs.to(a), uniforms.to(b)), torch.arange(1000))
+
+
 def test_drawing_the_temperature_then_the_token_has_the_frequencies_of_the_mixture():
     """Eq. 5 and Eq. 6 draw from the same distribution."""
     logits = torch.tensor([1.0, 0.5, -1.0, 0.0])

@@ -18,13 +18,14 @@ from torch import Tensor
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LPOConfig, RunConfig
 from minilpo.evaluation import Measured, measure_fixed, measure_head
-from minilpo.files import load_tensors, save_tensors
+from minilpo.files import load_tensors, misfit, save_tensors, tidy
 from minilpo.lpo import train_lpo
 from minilpo.model import GPT
 from minilpo.rollout import Rollout
-from minilpo.run import Run, pretrain_step
+from minilpo.run import Run, lpo_log_form, pretrain_step
 from minilpo.seeds import torch_generator
 from minilpo.tasks import MAIN, TASKS, Task
+from minilpo.threads import Threads
 from minilpo.tokenizer import Tokenizer
 
 MIXTURE = tuple(task.name for task in MAIN)
@@ -46,10 +47,11 @@ class Lab:
     Args:
         folder: where language models and heads are kept.
         config: the settings that all experiments start from; its seed is that of the lab, its tasks are the corpus.
+        threads: how many compute, for the progress bars to judge the speed by.
     """
 
-    def __init__(self, folder: Path, config: RunConfig):
-        self.config, self.seed = config, config.seed
+    def __init__(self, folder: Path, config: RunConfig, threads: Threads | None = None):
+        self.config, self.seed, self.threads = config, config.seed, threads
         settings = {"tasks": config.tasks, "model": asdict(config.model), "pretrain": asdict(config.pretrain)}
         self.folder = folder / f"seed_{config.seed}_{key_of(settings)}"
         self._made: dict[str, Any] = {}
@@ -59,7 +61,9 @@ class Lab:
     def run(self) -> Run:
         """The run folder of the language model, which is trained when it is first asked for."""
         if self._run is None:
+            tidy(self.folder, self.folder / "language_model")  # of what a killed process has left
             run = Run.create(self.folder / "language_model", self.config, compare=("model", "pretrain"))
+            run.threads = self.threads
             pretrain_step(run)
             self._run = run
         return self._run
@@ -107,7 +111,12 @@ class Lab:
         )
         path = self.folder / f"head_{key}.pt"
         if path.exists():
-            state = load_tensors(path)
+            state, log = load_tensors(path), lpo_log_form(self.tasks(tasks), len(temperatures), lpo)
+            wrong = misfit(state, {"head": head.state_dict(), "constant": constant.state_dict(), "log": log})
+            if not wrong and not torch.equal(state["head"]["temperature_choices"], head.temperature_choices):
+                wrong = "it chooses among other temperatures"
+            if wrong:
+                raise ValueError(f"{path} must hold a head of these settings, but {wrong}; delete it and repeat the command")
             head.load_state_dict(state["head"])
             constant.load_state_dict(state["constant"])
             log = state["log"]

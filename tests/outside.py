@@ -1,0 +1,54 @@
+"""Commands run from outside, as a user would: small settings, what a folder holds, what a refusal looks like."""
+
+import json
+import re
+from pathlib import Path
+
+from minilpo.cli import main
+
+TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
+TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
+TINY += "--rounds 2 --prompts 32 --samples 4 --epochs 2 --validation-prompts 2 --test-prompts 8 --selection-prompts 4 "
+TINY += "--ood-prompts 4 --temperatures 0 0.5 1"
+TINY = TINY.split()
+RESULTS = {
+    "config.json",
+    "tokenizer.json",
+    "model.pt",
+    "pretrain_log.json",
+    "head.pt",
+    "constant_head.pt",
+    "lpo_log.json",
+    "metrics.json",
+}
+RESULTS |= {"examples.txt", "timings.json", "figures/descriptions.txt"}
+RESULTS |= {f"figures/{name}.png" for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file's bytes, without what is a time."""
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "timings.json"}
+    if "metrics.json" in files:
+        metrics = json.loads(files["metrics.json"])
+        del metrics["seconds"]
+        files["metrics.json"] = json.dumps(metrics).encode()
+    return files
+
+
+def fails(capsys, *arguments) -> str:
+    """Runs a command that must fail with status 2 and one line on stderr; returns the line."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse
+        status = stop.code
+    out, err = capsys.readouterr()
+    lines = [line for line in re.split(r"[\n\r]", err) if line and not re.search(r"%\||\[\d\d:\d\d,", line)]  # progress bars aside
+    assert status == 2 and out == "", (status, out)
+    assert len(lines) == 1 and lines[0].startswith("minilpo"), lines
+    return lines[0]
+
+
+def run_of(folder: Path, *more: str) -> Path:
+    """A finished run with small settings, in a folder of that name."""
+    assert main(["demo", "--out", str(folder), *TINY, *more]) == 0
+    return folder
