@@ -2,9 +2,9 @@
 
 The package is read floor by floor; a file imports only from the floors below it.
 
-    floor 0   text, config, losses, sampling, seeds, threads, plots, statistics
-    floor 1   files, tasks/, strip, progress
-    floor 2   tokenizer, model, adaptive_decoder
+    floor 0   text, config, losses, sampling, seeds, plots, statistics
+    floor 1   files, tasks/, strip, threads
+    floor 2   tokenizer, model, adaptive_decoder, progress
     floor 3   rollout
     floor 4   preferences, word_scores
     floor 5   pretraining, lpo, evaluation

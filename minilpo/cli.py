@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         0 on success, 2 on bad input (one line on stderr), 130 after Ctrl-C, 143 if it was told to end (SIGTERM).
     """
     # Threads that wait may not spin for long: on a machine that is also doing other things they'd hold everything up.
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name that matplotlib doesn't know does no harm
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

@@ -10,7 +10,7 @@ LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal", "nll")
 FORMAT = 3  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: a gigabyte and a half with the optimizer's numbers, and days on a laptop
 CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
-MAX_THREADS = 1024
+MAX_THREADS = 64  # with thousands, the operating system ends the process
 HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
 
 

@@ -277,12 +277,12 @@ def describe_fit(
     """
     parts = torch.arange(len(rollout.responses)).split(256)
     if words is None:
-        scores = [response_scores(head, rollout.rows(rows), config) for rows in parts]
+        scores = torch.cat([response_scores(head, rollout.rows(rows), config) for rows in parts])  # (R,)
         entropies = [entropy(head(part)) for part in rollout.hidden_states.split(8192)]
     else:
         read = [words.joint_scores(head, rollout.rows(rows), _score_options(config)) for rows in parts]
-        scores, entropies = [scores for scores, _ in read], [entropy(temperature_logits) for _, temperature_logits in read]
-    scores = torch.cat(scores)  # (R,)
+        scores = torch.cat([scores for scores, _ in read])
+        entropies = [entropy(temperature_logits) for _, temperature_logits in read]
     chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]
     margin = chosen - rejected
     losses = nll_loss(chosen) if config.loss == "nll" else preference_loss(chosen, rejected, config.beta)

@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from minilpo.threads import Threads, in_words, measure
 
-EVERY = 5.0  # seconds between two looks at the machine; a look takes about 0.01
-SLOW = 3.0  # times slower than at the start: worth a word
-HELPS = 1.5  # times faster with one thread: worth a new start
+EVERY = 5.0  # seconds between two looks at the machine
+LOOK = 0.03  # seconds that a look takes, a little more if a piece of work is slow
+SLOW = 2.0  # times slower than at the start: worth a word
+HELPS = 1.3  # times faster with one thread: worth a new start
 
 
 class _StandardError:
@@ -70,14 +71,14 @@ class Watch:
             return None
         if self.normal is None:
             # One thread can't be held up by another: what it needs is normal even if the run's own number is slow already.
-            self.normal = min(self.measure(sorted({1, self.n}), 0.02).values())
-        now = self.measure([self.n], 0.01)[self.n]
+            self.normal = min(self.measure(sorted({1, self.n}), 2 * LOOK).values())
+        now = self.measure([self.n], LOOK)[self.n]
         self.slow_looks = self.slow_looks + 1 if now > SLOW * self.normal else 0
         self.next_look = self.clock() + EVERY
         if self.slow_looks < 2:
             return None
         self.has_spoken = True
-        seconds = self.measure([1, self.n], 0.05) if self.n > 1 else {1: now}
+        seconds = self.measure([1, self.n], 2 * LOOK) if self.n > 1 else {1: now}
         factor = seconds[self.n] / seconds[1]
         if factor >= HELPS:
             return (
@@ -85,8 +86,8 @@ class Watch:
                 f"{factor:.1f} times slower than 1; close it, or stop with Ctrl-C and repeat the command with --threads 1"
             )
         return (
-            f"minilpo: everything takes {now / self.normal:.1f} times as long as at the start: "
-            "another program keeps the processor busy; close it"
+            f"minilpo: everything takes {now / self.normal:.1f} times as long as at the start, "
+            "probably because another program keeps the processor busy; close it"
         )
 
 

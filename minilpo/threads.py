@@ -1,7 +1,7 @@
 """How many threads PyTorch computes with: what a short measurement finds best, on a machine that may be doing other things.
 
-Threads wait for each other at the end of every operation, and ours are short: if another program holds up one of two threads, the
-other one waits too, thousands of times a second. Then one thread alone is several times faster. Only a measurement can tell.
+Threads wait for each other at the end of every operation, and ours are short: if another program holds up one of two threads,
+the other one waits too, thousands of times a second. Then one thread alone is much faster. Only a measurement can tell.
 """
 
 import os
@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
 
-MAX_THREADS = 8  # chosen without being asked: among many threads, small matrices cost more waiting than they save
-LARGEST = 64  # that may be asked for: with thousands, the operating system ends the process
-MARGIN = 1.2  # more threads must be this many times faster than fewer: they lose much more when another program starts
+from minilpo.config import MAX_THREADS
+
+CANDIDATES = (1, 2, 4, 8)  # among more threads, small matrices cost more waiting than they save
+MARGIN = 1.3  # more threads must be this many times faster than fewer: they lose much more when another program starts
 GIVE_UP = 2.0  # times slower than the fastest: not worth measuring further
 
 
@@ -56,16 +57,16 @@ def pick(asked: int | None = None, stored: int | None = None) -> Threads:
         seconds = measure(candidates())
         n = choose(seconds)
         threads = Threads(n, explain(n, seconds), seconds)
-    if not 1 <= threads.n <= LARGEST:
-        raise ValueError(f"--threads must be between 1 and {LARGEST}, got {threads.n}; without it the fastest is measured")
+    if not 1 <= threads.n <= MAX_THREADS:
+        raise ValueError(f"--threads must be between 1 and {MAX_THREADS}, got {threads.n}; without it the fastest is measured")
     torch.set_num_threads(threads.n)
     return threads
 
 
 def candidates() -> list[int]:
-    """The numbers of threads worth measuring here: 1, 2, 4, 8 up to the cores that this process may use."""
+    """The numbers of threads worth measuring here: `CANDIDATES` up to the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return [n for n in (1, 2, 4, 8) if n <= min(max(cores, 1), MAX_THREADS)]
+    return [n for n in CANDIDATES if n <= cores]
 
 
 def measure(
@@ -136,8 +137,8 @@ def explain(n: int, seconds: dict[int, float]) -> str:
         return f"{in_words(n)}: {seconds[1] / seconds[n]:.1f} times as fast as 1 just now (--threads overrules this)"
     rival = min((other for other in seconds if other > 1), key=lambda other: seconds[other])
     ratio = seconds[1] / seconds[rival]
-    compared = f"{ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
-    return f"1 thread: {rival} were only {compared} just now (--threads overrules this)"
+    compared = f"only {ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
+    return f"1 thread: {rival} were {compared} just now (--threads overrules this)"
 
 
 def in_words(n: int) -> str:

@@ -39,7 +39,7 @@ PARTS = {
     "losses": Part("losses.py", ("test_losses.py",)),
     "sampling": Part("sampling.py", ("test_sampling.py",)),
     "preferences": Part("preferences.py", ("test_preferences.py",)),
-    "rollout": Part("rollout.py", ("test_rollout.py",)),
+    "rollout": Part("rollout.py", ("test_rollout_claims.py", "test_rollout.py")),
     "lpo": Part("lpo.py", ("test_lpo_claims.py", "test_lpo.py")),
     "evaluation": Part("evaluation.py", ("test_evaluation_claims.py", "test_evaluation.py")),
     "statistics": Part("statistics.py", ("test_statistics.py",)),

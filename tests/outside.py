@@ -11,6 +11,7 @@ TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
 TINY += "--rounds 2 --prompts 32 --samples 4 --epochs 2 --validation-prompts 2 --test-prompts 8 --selection-prompts 4 "
 TINY += "--ood-prompts 4 --temperatures 0 0.5 1"
 TINY = TINY.split()
+BAR = re.compile(r"%\||\[\d\d:\d\d,")  # a progress bar
 RESULTS = {
     "config.json",
     "tokenizer.json",
@@ -42,7 +43,7 @@ def fails(capsys, *arguments) -> str:
     except SystemExit as stop:  # argparse
         status = stop.code
     out, err = capsys.readouterr()
-    lines = [line for line in re.split(r"[\n\r]", err) if line and not re.search(r"%\||\[\d\d:\d\d,", line)]  # progress bars aside
+    lines = [line for line in re.split(r"[\n\r]", err) if line and not BAR.search(line)]
     assert status == 2 and out == "", (status, out)
     assert len(lines) == 1 and lines[0].startswith("minilpo"), lines
     return lines[0]

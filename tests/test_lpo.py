@@ -170,11 +170,13 @@ def test_with_a_frozen_language_model_eq_9_gives_the_head_of_eq_10(model, tokeni
     assert all(torch.equal(a, b) for a, b in zip(heads[0].parameters(), heads[1].parameters(), strict=True))
 
 
+TWO_PROMPTS = ["Mia has 7 apples. How many pens are left?", "Tell me a story of three sentences about a fox in the forest."]
+
+
 @pytest.fixture
 def responses(model, tokenizer, head):
     """A rollout of two prompts of unlike length, and its rewards."""
-    prompts = ["Mia has 7 apples. How many pens are left?", "Tell me a story of three sentences about a fox in the forest."]
-    rollout = generate(model, tokenizer, prompts, head, seeded(0), n_samples=6, selection="sample", max_new_tokens=20)
+    rollout = generate(model, tokenizer, TWO_PROMPTS, head, seeded(0), n_samples=6, selection="sample", max_new_tokens=20)
     return rollout, score(rollout, [Bandit(), Bandit()])
 
 
@@ -308,12 +310,15 @@ def test_pairs_with_the_same_temperature_on_both_sides_count_neither_for_nor_aga
         assert epoch["pair_accuracy"] == pytest.approx(expected)
 
 
-def test_the_log_of_joint_training_describes_the_joint_loss_of_the_model_as_it_has_become(model, tokenizer, responses):
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_the_log_of_joint_training_describes_the_joint_loss_of_the_model_as_it_has_become(model, tokenizer, level):
     """Eq. 9, counted again one response at a time; the states that were stored before would give Eq. 10."""
-    rollout, rewards = responses
-    pairs, before = best_worst_pairs(rewards, seeded(0)), copy.deepcopy(model)
-    head, config = AdaptiveDecoder(16, [0.0, 0.5, 1.0], n_hidden=8, generator=seeded(0)), small(loss="eq9", train_lm=True)
+    head = AdaptiveDecoder(16, [0.0, 0.5, 1.0], level, n_hidden=8, generator=seeded(0))
     torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
+    options = {"n_samples": 6, "selection": "sample", "max_new_tokens": 20}
+    rollout = generate(model, tokenizer, TWO_PROMPTS, head, seeded(0), **options)
+    pairs, before = best_worst_pairs(score(rollout, [Bandit()] * 2), seeded(0)), copy.deepcopy(model)
+    config = small(level, loss="eq9", train_lm=True)
     words = WordScores(model.requires_grad_(True), tokenizer, "sum")
     optimizer = torch.optim.Adam([*head.parameters(), *model.parameters()], lr=3e-3)
     log = fit(head, optimizer, rollout, pairs, config, seeded(0), words)
@@ -323,19 +328,22 @@ def test_the_log_of_joint_training_describes_the_joint_loss_of_the_model_as_it_h
         written = rollout.token_ids[row, rollout.response_mask[row]].long()
         ids = torch.tensor([[*prompt, *written.tolist()]])
         now, then = (lm.logits(lm(ids)[0, len(prompt) - 1 : -1]).log_softmax(-1) for lm in (model, before))
-        log_choices = head(model(ids)[0, len(prompt) - 1]).log_softmax(-1)
-        gain = (now - then).gather(-1, written[:, None]).sum()
-        scores.append(gain + log_choices[rollout.temperature_ids[row, 0]] + torch.tensor(3.0).log())
-        entropies.append(-(log_choices.exp() * log_choices).sum())
+        chosen = rollout.temperature_ids[row, rollout.decision_mask[row]]  # one, or one a token
+        log_choices = head(model(ids)[0, len(prompt) - 1 :][: len(chosen)]).log_softmax(-1)
+        of_words = (now - then).gather(-1, written[:, None]).sum()
+        of_choices = (log_choices.gather(-1, chosen[:, None]) + torch.tensor(3.0).log()).sum()
+        scores.append(of_words + of_choices)
+        entropies.append(-(log_choices.exp() * log_choices).sum(-1))
+    entropies = torch.cat(entropies)
     margin = torch.stack([scores[a] - scores[b] for a, b in zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True)])
     assert margin.abs().min() > 0.1  # far from rounding
     entropy_before = entropy(head(rollout.hidden_states)).mean().item()  # of the head on what the rollout stored
-    assert abs(torch.stack(entropies).mean().item() - entropy_before) > 0.01
+    assert abs(entropies.mean().item() - entropy_before) > 0.01
     expected = {
         "loss": -torch.nn.functional.logsigmoid(margin).mean(),
         "margin": margin.mean(),
         "pair_accuracy": (margin > 0).float().mean(),
-        "entropy": torch.stack(entropies).mean(),
+        "entropy": entropies.mean(),
     }
     assert log[-1] == pytest.approx({name: value.item() for name, value in expected.items()}, rel=1e-3)
     assert len(log) == config.epochs and log[-1]["loss"] < log[0]["loss"]

@@ -341,10 +341,15 @@ def test_a_bad_task_is_refused_in_one_line_before_anything_is_written(write, tmp
 def impatient(monkeypatch):
     monkeypatch.setattr("minilpo.tasks.base.LIMIT", 0.5)
     monkeypatch.setattr("minilpo.tasks.base.AGAIN", 0.01)
-    rescue = threading.Timer(60, _thread.interrupt_main)  # so that a limit that doesn't work fails the test and ends
-    rescue.start()
+    done = threading.Event()
+
+    def rescue():  # if the limit doesn't work, this test shall fail, and not hang
+        while not done.wait(20):
+            _thread.interrupt_main()
+
+    threading.Thread(target=rescue, daemon=True).start()
     yield
-    rescue.cancel()
+    done.set()
 
 
 SWALLOWS = [

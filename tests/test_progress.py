@@ -75,7 +75,7 @@ def test_two_slow_looks_count_only_in_a_row(machine):
 
 def test_a_little_slower_is_not_worth_a_word(machine):
     watch = machine.watch()
-    machine.seconds = {1: 0.010, 2: 0.017}
+    machine.seconds = {1: 0.010, 2: 0.011}
     assert machine.advice(watch, 20) == []
 
 

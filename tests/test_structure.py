@@ -7,9 +7,9 @@ from minilpo.cli import EXPERIMENTS
 
 PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [
-    ["text", "config", "losses", "sampling", "seeds", "threads", "plots", "statistics"],
-    ["files", "tasks", "strip", "progress"],
-    ["tokenizer", "model", "adaptive_decoder"],
+    ["text", "config", "losses", "sampling", "seeds", "plots", "statistics"],
+    ["files", "tasks", "strip", "threads"],
+    ["tokenizer", "model", "adaptive_decoder", "progress"],
     ["rollout"],
     ["preferences", "word_scores"],
     ["pretraining", "lpo", "evaluation"],

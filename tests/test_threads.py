@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from minilpo import threads
-from minilpo.threads import LARGEST, candidates, choose, explain, measure, pick
+from minilpo.config import MAX_THREADS
+from minilpo.threads import candidates, choose, explain, measure, pick
 
 
 class Machine:
@@ -162,10 +163,10 @@ def test_an_empty_variable_is_none(monkeypatch, free):
     assert pick().n == 1
 
 
-@pytest.mark.parametrize("wrong", [0, -1, LARGEST + 1, 10**9])
+@pytest.mark.parametrize("wrong", [0, -1, MAX_THREADS + 1, 10**9])
 def test_a_number_that_is_none_is_refused_and_changes_nothing(wrong):
     for given in ({"asked": wrong}, {"stored": wrong}):
-        with pytest.raises(ValueError, match=rf"--threads must be between 1 and {LARGEST}, got {wrong}"):
+        with pytest.raises(ValueError, match=rf"--threads must be between 1 and {MAX_THREADS}, got {wrong}"):
             pick(**given)
     assert torch.get_num_threads() == 1
 
