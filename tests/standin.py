@@ -66,7 +66,15 @@ class Model(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.token_embedding, self.config = nn.Embedding(2, 16), SimpleNamespace(n_embd=16)
+        self.token_embedding, self.config = nn.Embedding(10, 16), SimpleNamespace(n_embd=16)
+
+    def logits(self, hidden_states):
+        return hidden_states @ self.token_embedding.weight.T
+
+
+def read(model, tokenizer, rollout):
+    """Takes the place of `rollout.read`: what `Model` makes of each token."""
+    return model.token_embedding(rollout.token_ids[rollout.response_mask].long())
 
 
 class Words:

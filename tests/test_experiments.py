@@ -74,6 +74,7 @@ def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypa
     assert results_of(out) == results_of(whole)
 
 
+@pytest.mark.slow
 def test_an_interrupted_reproduction_goes_on_to_the_same_bytes(tmp_path, whole, monkeypatch, capsys):
     arguments = ["reproduce", "all", "--seeds", "2", "--out", str(tmp_path / "out"), *TINY]
     for module, seed in ((table1, 0), (controls, 1)):

@@ -85,7 +85,6 @@ def snapshots_of(folder: Path, into: Path) -> list[Path]:
 @pytest.mark.slow
 def test_killed_at_any_stage_of_any_write_a_run_goes_on_to_the_same_bytes_and_leaves_nothing_over(whole, tmp_path):
     snapshots = snapshots_of(tmp_path / "run", tmp_path / "snapshots")
-    print(len(snapshots))
     assert len(snapshots) > 60
     for snapshot in snapshots:
         held = sorted(str(path.relative_to(snapshot)) for path in snapshot.rglob("*"))
@@ -266,9 +265,11 @@ def start():
     """Starts a command; what still runs in the end is killed."""
     started = []
 
-    def start(arguments):
+    def start(arguments, before="", announce=False):
         heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a background job inherits deafness
-        command = [sys.executable, "-m", "minilpo", *arguments]
+        code = f"{before}\nimport minilpo.__main__ as m, os\nm.signal.signal(2, m._leave)\n"
+        code += f"{'os.write(1, bytes(1))' if announce else ''}\nm.main()"
+        command = [sys.executable, "-c", code, *arguments]
         started.append(subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=heed))
         return started[-1]
 
@@ -311,17 +312,23 @@ def test_ctrl_c_twice_at_once_and_sigterm_end_with_one_line(tmp_path, start):
 @needs_fork
 def test_ctrl_c_while_everything_is_still_being_imported_is_one_line(tmp_path, start):
     """From the moment on that the first line of our code has run: Python itself needs some 20 milliseconds before."""
-    for delay in (0.0, 0.02, 0.1, 0.3):
-        read, write = os.pipe()
-        code = f"import minilpo.__main__ as m, os; m.signal.signal(2, m._leave); os.write({write}, b'x'); m.main()"
-        arguments = ["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"]
-        heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, pass_fds=[write], preexec_fn=heed
-        )
-        os.read(read, 1)
+    for delay in (0.0, 0.02, 0.1, 0.3, 0.6):
+        process = start(["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"], announce=True)
+        process.stdout.read(1)
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         code, lines = farewell(process)
         assert code in (130, -signal.SIGINT) and len(lines) == 1 and "interrupted" in lines[0], lines
-        os.close(read), os.close(write)
+
+
+@needs_fork
+def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf(tmp_path, start):
+    deaf = "import minilpo.run as run, time\n"
+    deaf += "def swallow(*_):\n try:\n  print('x', flush=True); time.sleep(60)\n except BaseException: pass\n"
+    deaf += "real = run.Run.create\n"
+    deaf += "run.Run.create = lambda *a, **k: (swallow(), real(*a, **k))[1]\n"
+    process = start(["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"], before=deaf)
+    process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    code, lines = farewell(process)
+    assert code in (130, -signal.SIGINT) and len(lines) == 1 and "interrupted" in lines[0], lines

@@ -1,0 +1,115 @@
+"""A task of one's own: a user's file is run, the class in it found, and the task tried before anything is trained."""
+
+import inspect
+import random
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minilpo.tasks.base import Task, draw_demonstrations
+from minilpo.tasks.calling import (
+    FROM_FILE,
+    ask,
+    judge,
+    kind_of,
+    limited,
+    parts_of,
+    read_member,
+    refusal,
+    shown,
+    weight_of,
+    what_happened,
+)
+from minilpo.text import one_line
+
+MEMBERS = ("name", "prompt", "demonstration", "reward")
+TRIES = 4  # demonstrations on which a task is tried
+LONG = 100  # words of what a language model may write that doesn't find an end
+
+
+def load_file(path: Path) -> Task:
+    """Runs a user's file, makes the one class in it that has the members of a `Task`, and tries the task out."""
+    content, file = _content_of(path), f"the task file {shown(str(path), 120)}"
+    try:
+        made = limited(_run_file, path, content)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises, SystemExit too
+        raise ValueError(f"{file} must run, but it {what_happened(error)}; mend it and try again") from error
+    if isinstance(made, str):
+        raise ValueError(f"{file} must define one class with {', '.join(MEMBERS[:-1])} and {MEMBERS[-1]}, got {made}")
+    try:
+        try_out(made)
+    except ValueError as error:
+        raise ValueError(f"{file} can't be used: {error}") from error
+    return made
+
+
+def _run_file(path: Path, content: bytes) -> Any:
+    """The task that a file defines, or a text that says how many it has and what those that are none lack."""
+    module = ModuleType(f"{FROM_FILE}{path.stem}")
+    module.__file__ = str(path.absolute())
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    # Not by importlib, which runs what it has compiled before if the time and the size of the file are the same.
+    exec(compile(content, str(path), "exec"), vars(module))
+
+    classes = dict.fromkeys(c for _, c in inspect.getmembers(module, inspect.isclass) if c.__module__ == module.__name__)
+    lacks = {c: [member for member in MEMBERS if not hasattr(c, member)] for c in classes}
+    whole = [c for c in classes if not lacks[c]] or [c for c in classes if lacks[c] == ["name"]]
+    if len(whole) == 1:
+        task = whole[0]()
+        if hasattr(task, "name"):  # which __init__ may have given it
+            return task
+    found = [c for c in whole if not lacks[c]]
+    said = [c.__name__ for c in found] or [f"{c.__name__} has no {' and no '.join(lacks[c])}" for c in classes]
+    return f"{len(found)}{': ' if said else ''}{one_line('; '.join(said), 160)}"
+
+
+def _content_of(path: Path) -> bytes:
+    try:
+        if path.is_file():
+            return path.read_bytes()
+        why = "which is no file" if path.exists() else "which isn't there"
+    except (OSError, ValueError) as error:  # a ValueError for a null character
+        why = f"which can't be read ({getattr(error, 'strerror', None) or error})"
+    raise ValueError(f"--tasks must name existing files, got {shown(str(path), 120)}, {why}")
+
+
+def try_out(task: Any) -> None:
+    """Calls every member of a task a few times, so that what is wrong with it shows before anything is trained.
+
+    Rewards and parts are asked for the demonstrations and for such texts as a language model writes that hasn't learned much.
+    The rng is its own: nothing else that is drawn depends on it.
+
+    Raises:
+        ValueError: if a member isn't as `calling.REQUIRED` says, or the same rng gives other texts the second time.
+    """
+    name = read_member(task, "name", None)
+    if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,39}", name):
+        raise refusal(task, "name", (), name)
+    weight_of(task)
+    absent = object()
+    has = [member for member in ("ood_prompt", "parts", "constraint") if read_member(task, member, absent) is not absent]
+
+    def draw() -> list[tuple[str, str]]:
+        rng = random.Random(0)
+        pairs = draw_demonstrations(task, TRIES, "train", rng)
+        return pairs + [(ask(task, "ood_prompt", rng), "") for _ in range(TRIES) if "ood_prompt" in has]
+
+    names = None
+    for pair, same in zip(draw(), draw(), strict=True):
+        if pair != same:
+            raise ValueError(
+                f"task {name!r}: prompt and demonstration must return the same texts for the same rng, got {shown(pair)} "
+                f"and then {shown(same)}; draw with the rng that is passed, and keep no count of the calls"
+            )
+        prompt, demonstration = pair
+        kind_of(task, prompt)
+        words = demonstration.split() or prompt.split()
+        backwards, endless = " ".join(words[::-1]), " ".join((words * LONG)[:LONG])
+        for response in (demonstration, "", words[0], backwards, endless, "<eos> ? 0 -1.5 ####"):
+            judge(task, prompt, response)
+            if "parts" in has or "constraint" in has:
+                names = [*parts_of(task, prompt, response, names)]
