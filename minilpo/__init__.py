@@ -2,7 +2,7 @@
 
 The package is read floor by floor; a file imports only from the floors below it.
 
-    floor 0   text, config, losses, sampling, seeds, plots, statistics
+    floor 0   text, signals, config, losses, sampling, seeds, plots, statistics
     floor 1   files, tasks/, strip, threads
     floor 2   tokenizer, model, adaptive_decoder, progress
     floor 3   rollout

@@ -7,19 +7,15 @@ import argparse
 import contextlib
 import dataclasses
 import errno
-import math
 import os
-import signal
 import sys
-import threading
-import time
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from minilpo import __version__
 from minilpo.config import MAX_THREADS, EvaluationConfig, LPOConfig, ModelConfig, PretrainConfig, RunConfig
+from minilpo.signals import Terminated, answering_signals
 from minilpo.text import one_line, printable
 
 SECTIONS = {"model": ModelConfig, "pretrain": PretrainConfig, "lpo": LPOConfig, "evaluation": EvaluationConfig}
@@ -151,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name that matplotlib doesn't know does no harm
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    with _answering_signals():
+    with answering_signals():
         try:
             run_command(make_parser().parse_args(argv))
             sys.stdout.flush()
@@ -168,49 +164,6 @@ def main(argv: list[str] | None = None) -> int:
             ended = isinstance(stop, Terminated)
             _complain(f"{'told to end' if ended else 'interrupted'}; {_kept(argv)}", "\r")  # over the terminal's ^C
             return 143 if ended else 130
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: somebody wants this process to end."""
-
-
-@contextlib.contextmanager
-def _answering_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the work once; what is pressed again within a second, while the work ends, changes nothing.
-
-    An exception that is raised at a bad moment gets lost: some libraries swallow it while they are imported. If the work goes
-    on for another second of computing, it is raised again.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    last = -math.inf
-    wanted: type[KeyboardInterrupt] = KeyboardInterrupt
-    can_repeat = hasattr(signal, "setitimer")
-
-    def stop(signal_number: int, frame: object) -> None:
-        nonlocal last, wanted
-        now, before = time.monotonic(), last
-        last = now
-        if now - before > 1:
-            wanted = Terminated if signal_number == signal.SIGTERM else KeyboardInterrupt
-            if can_repeat:
-                signal.setitimer(signal.ITIMER_VIRTUAL, 1.0, 1.0)
-            raise wanted
-
-    def again(signal_number: int, frame: object) -> None:
-        raise wanted
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    if can_repeat:
-        before[signal.SIGVTALRM] = signal.signal(signal.SIGVTALRM, again)
-    try:
-        yield
-    finally:
-        if can_repeat:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _kept(argv: list[str] | None) -> str:

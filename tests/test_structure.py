@@ -7,7 +7,7 @@ from minilpo.cli import EXPERIMENTS
 
 PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [
-    ["text", "config", "losses", "sampling", "seeds", "plots", "statistics"],
+    ["text", "signals", "config", "losses", "sampling", "seeds", "plots", "statistics"],
     ["files", "tasks", "strip", "threads"],
     ["tokenizer", "model", "adaptive_decoder", "progress"],
     ["rollout"],
