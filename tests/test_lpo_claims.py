@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LPOConfig
 from minilpo.losses import choice_scores, latent_scores, marginal_scores
 from minilpo.lpo import (
@@ -76,13 +76,13 @@ class Rated:
 
 
 class Ruled:
-    """A task with a rule: response r has quality (7 r mod 10) / 10 and keeps the rule to (3 r mod 10) / 10."""
+    """A task with a rule: response r to prompt p has taste (7 r + p) mod 10 tenths and keeps the rule to 3 r mod 10 tenths."""
 
     name, quality, constraint = "ruled", "taste", "rule"
 
     def parts(self, prompt, response):
-        r = int(response.split()[1])
-        return {"rule": 3 * r % 10 / 10, "other": 1.0, "taste": 7 * r % 10 / 10}
+        p, r = int(prompt.split()[1]), int(response.split()[1])
+        return {"rule": 3 * r % 10 / 10, "other": 1.0, "taste": (7 * r + p) % 10 / 10}
 
 
 def same_pairs(a, b):
@@ -90,21 +90,20 @@ def same_pairs(a, b):
 
 
 def test_the_configuration_names_the_rule_that_forms_the_pairs():
-    rollout, tasks = rollout_of(n_samples=6), [Rated()] * 4
-    rewards = torch.randint(0, 4, (4, 6), generator=seeded(0)) / 4
+    rollout, rewards = rollout_of(n_samples=6), torch.randint(0, 4, (4, 6), generator=seeded(0)) / 4
 
-    def formed(**settings):
-        return form_pairs(rollout, rewards, tasks, config_of(**settings), seeded(5))
+    def formed(task, **settings):
+        return form_pairs(rollout, rewards, [task] * 4, config_of(**settings), seeded(5))
 
     expected = {
         "best_worst": best_worst_pairs(rewards, seeded(5)),
         "top_bottom": top_bottom_pairs(rewards, 2, seeded(5)),
         "all": all_pairs(rewards),
-        "constrained": constrained_pairs(rewards, rewards, seeded(5)),
     }
-    for rule, pairs in expected.items():
-        assert same_pairs(formed(pairs=rule, pairs_per_prompt=2), pairs)
-    assert len({len(pairs.chosen) for pairs in expected.values()}) >= 3
+    for rule, pairs in expected.items():  # whatever parts the task has
+        assert same_pairs(formed(Ruled(), pairs=rule, pairs_per_prompt=2), pairs)
+    assert same_pairs(formed(Rated(), pairs="constrained"), constrained_pairs(rewards, rewards, seeded(5)))
+    assert len({len(pairs.chosen) for pairs in expected.values()}) == 3
 
 
 def test_the_constrained_rule_has_the_parts_of_tasks_with_a_rule_and_the_reward_of_the_others():
@@ -113,7 +112,7 @@ def test_the_constrained_rule_has_the_parts_of_tasks_with_a_rule_and_the_reward_
     quality, constraint = rewards.clone(), rewards.clone()
     for p in (1, 3):
         for n in range(6):
-            parts = Ruled().parts("", f"response {6 * p + n}")
+            parts = Ruled().parts(f"prompt {p}", f"response {6 * p + n}")
             quality[p, n], constraint[p, n] = parts["taste"], parts["rule"]
     tasks = [Rated(), Ruled(), Rated(), Ruled()]
     before = rewards.clone()
@@ -308,6 +307,28 @@ def test_joint_training_changes_head_and_model_at_their_own_rates_and_resumes_wi
     assert torch.equal(results[0][1][0], best["head"]["mlp.0.weight"])
 
 
+def test_the_constant_control_is_fitted_to_the_first_round_after_the_head_and_comes_back_when_training_resumes(writer):
+    config, states = config_of(rounds=3, prompts=10, samples=4, validation_prompts=2, loss="eq10", epochs=2), []
+
+    def trained(rounds, state=None):
+        head, constant = head_of(), ConstantHead(16, CHOICES, "token", n_hidden=8, generator=seeded(0))
+        save = lambda state, _: states.append(copy.deepcopy(state))  # noqa: E731
+        options = {"constant_head": constant, "state": state, "save": save}
+        train_lpo(Model(), Words(), TASKS, head, replace(config, rounds=rounds), 0, **options)
+        return constant.state_dict()
+
+    head, by_hand = head_of(), ConstantHead(16, CHOICES, "token", n_hidden=8, generator=seeded(0))
+    drawn, generator = mixed_prompts(TASKS, 5, "train", python_rng(0, "LPO prompts 0")), torch_generator(0, "LPO round 0")
+    rollout, pairs, _ = collect_pairs(Model(), Words(), *drawn, head, config, generator)
+    for fitted in (head, by_hand):
+        fit(fitted, _optimizer({"head": fitted}, config), rollout, pairs, config, generator)
+    three = trained(3)
+    resumed = trained(3, state=states[0])
+    assert set(states[0]) == {"head", "optimizer", "log", "best", "constant_head"}
+    for constant in (trained(1), three, resumed, states[0]["constant_head"], states[2]["constant_head"]):
+        assert all(torch.equal(tensor, constant[name]) for name, tensor in by_hand.state_dict().items())
+
+
 def test_the_optimizer_is_adam_with_a_rate_for_the_head_and_another_for_the_language_model():
     head, model = head_of(), Model()
     optimizer = _optimizer({"head": head, "model": model}, config_of(head_learning_rate=0.03, lm_learning_rate=0.002))
@@ -329,13 +350,14 @@ def test_one_round_teaches_the_head_what_each_task_wants(writer, level):
 
 
 def test_what_is_collected_are_the_pairs_of_all_prompts_and_the_shares_of_each_task(writer):
-    head, config = head_of(), config_of(samples=5, loss="eq10")
+    head, config = head_of("sequence"), config_of("sequence", samples=3, loss="eq10")
     task_of, prompts = mixed_prompts(TASKS, 7, "train", python_rng(0, "prompts"))
     written = []
     rollout, pairs, entry = collect_pairs(Model(), Words(), task_of, prompts, head, config, seeded(0), written.append)
-    assert written == [20, 20, 20, 10] and rollout.n_samples == 1
+    assert written == [12, 12, 12, 6] and rollout.n_samples == 1
     texts = [text for part in writer.texts for text in part]
-    rewards = torch.tensor(rewards_of(TASKS, prompts, texts)).view(14, 5)
+    rewards = torch.tensor(rewards_of(TASKS, prompts, texts)).view(14, 3)
+    assert 2 <= (rewards.amax(1) == rewards.amin(1)).sum() <= 10  # prompts that give no pair
     for a, b in zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True):
         assert rollout.prompts[a] == rollout.prompts[b]
         own = rewards[prompts.index(rollout.prompts[a])]
@@ -372,6 +394,47 @@ def test_the_validation_reward_is_the_mean_over_all_responses_to_all_prompts(wri
     reward = validation_reward("model", "tokenizer", head, task_of, prompts, seeded(5), written.append)
     assert writer.calls == [("model", "tokenizer", prompts, 5, VALIDATION_SAMPLES, "greedy")] and written == [24]
     assert reward == pytest.approx(sum(rewards_of(TASKS, prompts, writer.texts[0])) / 24)
+
+
+class Strict(Warmth):
+    """With a rule that is about the task of the prompt."""
+
+    quality, constraint = "taste", "rule"
+
+    def parts(self, prompt, response):
+        assert prompt.startswith(self.name)
+        return {"taste": 0.5, "rule": self.reward(prompt, response)}
+
+
+def test_what_is_collected_by_the_constrained_rule_looks_at_the_parts_of_its_own_responses(writer):
+    tasks = [Strict("hot", True), Strict("icecold", False)]
+    task_of, prompts = mixed_prompts(tasks, 7, "train", python_rng(0, "prompts"))
+    config = config_of(samples=5, loss="eq10", pairs="constrained")
+    rollout, pairs, _ = collect_pairs(Model(), Words(), task_of, prompts, head_of(), config, seeded(0))
+    of_name, kept = {task.name: task for task in tasks}, []
+    for row, prompt in enumerate(rollout.prompts):
+        kept.append(of_name[prompt.split()[0]].parts(prompt, rollout.responses[row])["rule"])
+    assert len(pairs.chosen) > 7 and all(kept[a] > kept[b] for a, b in zip(pairs.chosen, pairs.rejected, strict=True))
+
+
+def test_a_round_takes_the_time_of_writing_and_judging_apart_from_that_of_fitting(writer, monkeypatch):
+    ticks, told = iter([1.0, 4.0, 9.0, 16.0]), []  # the start, after writing, after fitting, after the held-out prompts
+    monkeypatch.setattr("minilpo.lpo.time.perf_counter", lambda: next(ticks))
+    config = config_of(rounds=1, prompts=4, samples=4, validation_prompts=2, loss="eq10", epochs=1)
+    train_lpo(Model(), Words(), TASKS, head_of(), config, 0, save=lambda state, seconds: told.append(seconds))
+    assert told == [{"lpo": 9 - 4, "rollout": 4 - 1 + 16 - 9}]
+
+
+@pytest.mark.parametrize("broken", ["weights", "hidden states"])
+def test_a_round_without_a_pair_is_put_down_to_a_language_model_that_is_not_finite(writer, monkeypatch, broken):
+    head, model = AdaptiveDecoder(16, [0.5], n_hidden=4, generator=seeded(0)), Model()
+    if broken == "weights":
+        model.token_embedding.weight.data[3, 4] = torch.nan
+    else:
+        monkeypatch.setattr("tests.standin.torch.randn", lambda n, generator: torch.full((n,), torch.inf))
+    task_of, prompts = mixed_prompts(TASKS, 3, "train", python_rng(0, "prompts"))
+    with pytest.raises(ValueError, match="the language model's weights and hidden states must be finite"):
+        collect_pairs(model, Words(), task_of, prompts, head, config_of(samples=4), seeded(0))
 
 
 def test_a_round_without_a_pair_says_how_many_prompts_there_were_and_what_to_change(writer):
