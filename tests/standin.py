@@ -29,14 +29,15 @@ class Warmth:
 class Writer:
     """Takes the place of `generate`: each response is its temperatures, drawn from a head that sees nothing but the task.
 
-    A response is a word, a full stop and a word. What was asked for is in `calls`, what was written in `texts`.
+    A response is a word, a full stop and a word. What was asked for is in `calls` and `heads`, what was written in `texts`.
     """
 
     def __init__(self):
-        self.calls, self.texts = [], []
+        self.calls, self.heads, self.texts = [], [], []
 
     def __call__(self, model, tokenizer, prompts, head, generator, *, n_samples=1, selection="greedy", progress=None):
         self.calls.append((model, tokenizer, list(prompts), generator.initial_seed(), n_samples, selection))
+        self.heads.append(head)
         R, S = len(prompts) * n_samples, 1 if head.level == "sequence" else 3
         states = torch.stack([torch.randn(16, generator=torch.Generator().manual_seed(len(p.split()[0]))) for p in prompts])
         states = states.repeat_interleave(n_samples * S, 0)

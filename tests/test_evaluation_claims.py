@@ -1,20 +1,39 @@
 """What `evaluate` measures, on which prompts and with whom: by stand-ins that write temperatures in place of words."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import EvaluationConfig
-from minilpo.evaluation import evaluate, prompts_to_measure, responses_to_write, summarize
+from minilpo.evaluation import (
+    by_place_in_sentence,
+    evaluate,
+    mean_parts,
+    measure_fixed,
+    measure_head,
+    prompts_to_measure,
+    responses_to_write,
+    summarize,
+)
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.statistics import bootstrap_interval
 from minilpo.tasks import mixed_prompts
 from tests.conftest import seeded
-from tests.standin import CHOICES, Model, Warmth, Words, Writer, rewards_of
+from tests.standin import CHOICES, STOP, Model, Warmth, Words, Writer, rewards_of
 
 CONFIG = EvaluationConfig(test_prompts=5, selection_prompts=4, ood_prompts=3, resamples=100)
 SEED, K = 3, len(CHOICES)
+
+
+class Uneven(Warmth):
+    """Some of its prompts are worth more than others."""
+
+    def reward(self, prompt, response):
+        return super().reward(prompt, response) * (1 + int(prompt.split()[-1]) % 5) / 5
 
 
 class WithOod(Warmth):
@@ -42,7 +61,7 @@ class Ruled(Warmth):
         return parts["start"] * parts["cold"]
 
 
-TASKS = [Warmth("hot", True), WithOod("lukewarm", True), Ruled("icecold", False)]
+TASKS = [Uneven("hot", True), WithOod("lukewarm", True), Ruled("icecold", False)]
 
 
 @pytest.fixture
@@ -53,7 +72,7 @@ def writer(monkeypatch):
 
 def head_of(level, likeliest=None):
     head = AdaptiveDecoder(16, CHOICES, level, n_hidden=8, generator=seeded(0))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(4))
+    torch.nn.init.normal_(head.mlp[-1].weight, std=3, generator=seeded(21))  # another temperature for each task
     if likeliest is not None:
         head.mlp[-1].bias.data[likeliest] = 100.0
     return head
@@ -78,6 +97,11 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_on_the
         expected[4:4] = [(own["train"], seed, K**2, "greedy"), (own["test"], seed, 1, "greedy")]
     assert [call[2:] for call in writer.calls] == expected
     assert all(call[:2] == (model, tokenizer) for call in writer.calls)
+    assert {type(head).__name__: head.level for head in writer.heads} == {
+        "FixedTemperatures": "sequence",
+        "AdaptiveDecoder": level,  # the one in training, and the uniform one it is compared with
+        **({"TwoTemperatures": "token"} if level == "token" else {}),
+    }
     assert sum(written) == sum(len(texts) for texts in writer.texts) == responses_to_write(TASKS, K, level, CONFIG)
 
     rewards = [np.array(rewards_of(TASKS, call[2], texts)) for call, texts in zip(writer.calls, writer.texts, strict=True)]
@@ -99,6 +123,8 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_on_the
     assert metrics["tasks"]["icecold"]["parts"]["cold"]["fixed"] == pytest.approx([1, 0.5, 0])
     assert "controls" not in metrics and "parts" not in metrics["tasks"]["hot"]
     assert metrics == evaluate(model, tokenizer, TASKS, head, CONFIG, SEED)[0]
+    for interval in (metrics["mean"]["gain_over_best_fixed"]["ci95"], metrics["tasks"]["hot"]["adaptive_ci95"]):
+        assert interval[0] < interval[1]
 
 
 def test_without_prompts_out_of_distribution_there_is_nothing_to_say_of_them(writer):
@@ -116,9 +142,46 @@ def test_at_token_level_the_places_in_a_sentence_are_told_apart_and_the_best_rul
         assert told["first_word_temperature"] == pytest.approx(chosen[:, [0, 2]].mean())  # after the prompt and the full stop
         assert told["other_temperature"] == pytest.approx(chosen[:, 1].mean())
         assert ("two_temperatures" in told) == (task.name == "icecold")
+    assert len({task["other_temperature"] for task in metrics["tasks"].values()}) > 1  # the head tells the tasks apart
     assert metrics["tasks"]["icecold"]["two_temperatures"] == {"first": 1.0, "rest": 0.0, "reward": 1.0}
     on_sequences, _ = evaluate(Model(), Words(), TASKS, head_of("sequence"), CONFIG, SEED)
     assert not any({"first_word_temperature", "two_temperatures"} & set(task) for task in on_sequences["tasks"].values())
+
+
+def test_where_no_token_is_in_the_middle_of_a_sentence_its_temperature_is_0():
+    words = Writer()(Model(), Words(), ["hot 1"], head_of("token", likeliest=2), seeded(0))
+    cut = {name: getattr(words, name)[:, :1] for name in ("token_ids", "response_mask", "temperature_ids", "decision_mask")}
+    places = by_place_in_sentence(replace(words, **cut), torch.tensor([STOP]))
+    assert places == {"first_word_temperature": 1.0, "other_temperature": 0.0}
+
+
+def test_a_head_is_measured_at_its_likeliest_temperatures_unless_told_otherwise(writer):
+    generator = seeded(0)
+    measured = measure_fixed(Model(), Words(), TASKS, CHOICES, "test", CONFIG, SEED, generator)
+    rollout, rewards = measure_head(Model(), Words(), measured, head_of("sequence"), generator)
+    assert writer.calls[-1][2:] == (measured.prompts, 0, 1, "greedy") and rollout.responses == writer.texts[-1]
+    np.testing.assert_allclose(rewards, rewards_of(TASKS, measured.prompts, writer.texts[-1]), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", ["neither", "fixed", "adaptive"])
+def test_parts_are_means_over_prompts_and_a_response_that_has_others_is_refused(bad):
+    class Changing(Ruled):
+        def parts(self, prompt, response):
+            parts = super().parts(prompt, response)
+            return {**parts, "more": 1.0} if response == "1 1 0" else parts
+
+    fixed = ["1 0 1", "0 0 0", "1 0 0", "1 1 0" if bad == "fixed" else "1 1 1"]  # two to each of two prompts
+    adaptive = ["1 0 0", "1 1 0" if bad == "adaptive" else "0 1 0"]
+    responses = [SimpleNamespace(n_samples=n, responses=texts) for n, texts in [(2, fixed), (1, adaptive)]]
+    test = SimpleNamespace(prompts=["icecold 1", "icecold 2"], fixed=responses[0], adaptive=responses[1])
+    if bad != "neither":
+        with pytest.raises(ValueError, match="parts"):
+            mean_parts(Changing("icecold", False), test, np.array([0, 1]))
+        return
+    parts = {"start": {"fixed": [0.75, 0.5], "adaptive": 0.25}, "cold": {"fixed": [1.0, 0.5], "adaptive": 0.5}}
+    assert mean_parts(Changing("icecold", False), test, np.array([0, 1])) == parts
+    alone = mean_parts(Changing("icecold", False), test, np.array([0]))
+    assert alone == {"start": {"fixed": [1.0, 0.0], "adaptive": 0.5}, "cold": {"fixed": [1.0, 1.0], "adaptive": 1.0}}
 
 
 def test_temperatures_are_told_as_they_were_given_and_not_as_they_were_stored(writer):
