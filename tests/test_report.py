@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pytest
 import torch
 
@@ -43,12 +42,75 @@ def metrics(on_test):
 # The table
 
 
-def test_the_table_has_a_row_of_numbers_for_each_task_and_for_their_mean(metrics):
-    header, *lines = result_table(metrics).splitlines()
-    assert header.split() == ["mean", "reward", "t=0", "t=0.3", "t=0.7", "t=1", "head", "oracle", "chosen", "t"]
-    for line, (name, row) in zip(lines, [*metrics["tasks"].items(), ("mean", metrics["mean"])], strict=False):
-        numbers = [f"{value:.3f}" for value in [*row["fixed"], row["adaptive"], row["oracle"]]]
-        assert line.split() == [name, *numbers, *([f"{row['chosen_temperature']:.2f}"] if name != "mean" else [])]
+def gain(estimate, low, high):
+    return {"estimate": estimate, "ci95": [low, high]}
+
+
+BY_HAND = {  # numbers that are easy to find again
+    "temperatures": [0.0, 0.5, 1.0],
+    "tasks": {
+        "ant": {
+            "fixed": [0.1, 0.2, 0.3],
+            "adaptive": 0.4,
+            "oracle": 0.5,
+            "chosen_temperature": 0.6,
+            "histogram": [0.4, 0, 0.6],
+        },
+        "elephant": {
+            **{
+                "fixed": [0.11, 0.22, 0.33],
+                "adaptive": 0.44,
+                "oracle": 0.55,
+                "chosen_temperature": 1.0,
+                "histogram": [0, 0, 1],
+            },
+            **{"first_word_temperature": 0.12, "other_temperature": 0.87},
+            "two_temperatures": {"first": 0.0, "rest": 1.0, "reward": 0.468},
+        },
+    },
+    "mean": {
+        **{"fixed": [0.105, 0.21, 0.315], "adaptive": 0.42, "oracle": 0.525, "gap_closed": 0.25},
+        **{"best_fixed": {"temperature": 0.5, "reward": 0.385}, "gain_over_best_fixed": gain(0.035, -0.0125, 0.08251)},
+    },
+    "controls": {
+        **{"random_head": {"reward": 0.1234}, "learned_constant": {"temperature": 1.0, "reward": 0.5678}},
+        **{"found_a_better_constant": gain(-0.1, -0.2, 0.0), "adapted_to_the_context": gain(0.135, 0.1, 0.2)},
+    },
+    "ood": {
+        "mean": {"best_fixed": {"reward": 0.7}, "adaptive": 0.6, "gain_over_best_fixed": gain(-0.1, -0.15, -0.05)},
+    },
+}
+TABLE = """\
+mean reward      t=0  t=0.5    t=1    head  oracle  chosen t
+ant            0.100  0.200  0.300   0.400   0.500      0.60
+elephant       0.110  0.220  0.330   0.440   0.550      1.00
+mean           0.105  0.210  0.315   0.420   0.525
+
+best constant, chosen on training prompts: t=0.5, mean reward 0.385
+head: 0.420, a gain of +0.035 (95% interval -0.013 to +0.083); 25% of the gap to the oracle
+controls: temperatures at random 0.123; a head that sees nothing 0.568, always at t=1
+of the gain, -0.100 (-0.200 to +0.000) is a better constant, +0.135 (+0.100 to +0.200) is adapting to the context
+elephant: first words at 0.12, the rest at 0.87; the best rule of two temperatures (0 and 1) gets 0.468
+new wordings or subjects: best constant 0.700, head 0.600, a gain of -0.100 (-0.150 to -0.050)"""
+
+
+def test_the_table_says_what_was_measured_and_what_it_comes_to():
+    assert result_table(BY_HAND) == TABLE
+
+
+def test_the_table_leaves_out_what_there_is_not():
+    plain = {name: part for name, part in BY_HAND.items() if name not in ("controls", "ood")}
+    plain["tasks"] = {"ant": BY_HAND["tasks"]["ant"]}
+    said = result_table(plain | {"mean": BY_HAND["mean"] | {"gap_closed": None}})
+    assert not re.search("controls|new wordings|elephant|of the gap|collapsed", said) and "a gain of +0.035" in said
+
+
+def test_a_head_that_collapsed_to_one_temperature_is_said():
+    always = {name: {**task, "histogram": [0, 1, 0]} for name, task in BY_HAND["tasks"].items()}
+    [line] = [line for line in result_table(BY_HAND | {"tasks": always}).splitlines() if "collapsed" in line]
+    assert "t=0.5" in line and "--head-learning-rate" in line
+    mixed = {**always, "ant": {**always["ant"], "histogram": [0.01, 0.99, 0]}}
+    assert "collapsed" not in result_table(BY_HAND | {"tasks": mixed})
 
 
 @pytest.mark.parametrize("name", ["ant", "a_task_with_a_long_name"])
@@ -56,25 +118,6 @@ def test_the_numbers_of_the_table_stand_under_their_headings(metrics, name):
     header, *lines = result_table(metrics | {"tasks": {name: metrics["tasks"]["ant"]}}).splitlines()
     ends = [[word.end() for word in re.finditer(r"(chosen )?\S+", line)] for line in (header, *lines[:2])]
     assert ends[0][2:] == ends[1][1:] == ends[2][1:] + ends[1][-1:]
-
-
-@pytest.mark.parametrize("gap_closed, tail", [(0.625, "; 62% of the gap to the oracle"), (None, "")])
-def test_the_table_says_what_it_comes_to(metrics, gap_closed, tail):
-    mean, ood = metrics["mean"] | {"gap_closed": gap_closed}, metrics["ood"]["mean"]
-    lines = result_table(metrics | {"mean": mean}).splitlines()[-3:]
-    best, gain, new = mean["best_fixed"], mean["gain_over_best_fixed"], ood["gain_over_best_fixed"]
-    low, high, new_low, new_high = (f"{bound:+.3f}" for bound in gain["ci95"] + new["ci95"])
-    assert lines == [
-        f"best constant, chosen on training prompts: t={best['temperature']:g}, mean reward {best['reward']:.3f}",
-        f"head: {mean['adaptive']:.3f}, a gain of {gain['estimate']:+.3f} (95% interval {low} to {high}){tail}",
-        f"new wordings or subjects: best constant {ood['best_fixed']['reward']:.3f}, head {ood['adaptive']:.3f}, "
-        f"a gain of {new['estimate']:+.3f} ({new_low} to {new_high})",
-    ]
-
-
-def test_a_run_without_ood_prompts_has_a_table_without_them(metrics):
-    whole = result_table(metrics)
-    assert result_table({name: part for name, part in metrics.items() if name != "ood"}) == whole[: whole.rindex("\n")]
 
 
 def test_the_controls_stand_below_the_table_and_their_two_parts_add_up_to_the_gain(metrics, on_test):
@@ -92,19 +135,26 @@ def test_the_controls_stand_below_the_table_and_their_two_parts_add_up_to_the_ga
 # Examples
 
 
-@pytest.mark.parametrize("n_per_task", [1, 4])
-def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_ends(on_test, n_per_task):
-    blocks = example_responses(on_test, FOUR_TEMPERATURES, n_per_task).strip().split("\n\n")
-    rows = [p for name in ("zebra", "cow", "ant") for p in np.flatnonzero(on_test.names == name)[:n_per_task]]
-    assert len(blocks) == len(rows) == 3 * n_per_task
-    for block, p in zip(blocks, rows, strict=True):
-        prompt, head, low, high = block.splitlines()
-        mean = on_test.adaptive.temperatures[p][on_test.adaptive.decision_mask[p]].mean()
-        assert prompt == f"[{on_test.names[p]}] {on_test.prompts[p]}"
-        assert head == f"  head, t={mean:.2g}, reward {on_test.adaptive_rewards[p]:.2f}: {on_test.adaptive.responses[p]}"
-        for line, t, k in ((low, 0, 0), (high, 1, 3)):
-            text, reward = on_test.fixed.responses[p * 4 + k], on_test.fixed_rewards[p, k]
-            assert line == f"  fixed t={t}, reward {reward:.2f}: {text}"
+def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_ends():
+    rewards, heads = [[0.125, 0.5, 0.25], [1, 0, 0.75], [0, 0, 0]], [0.625, 0.375, 1]
+    test = measured(
+        [Plain("cow"), Plain("ant")],
+        [2, 1],
+        rewards,
+        heads,
+        [[0, 2], [1, 0], [2, 2]],
+        [[True, True], [True, False], [True, True]],
+    )
+    test.fixed.responses[:] = [f"fixed {i}" for i in range(9)]
+    test.adaptive.responses[:] = ["one", "two", "three"]
+    test.prompts[:] = ["Moo?", "Two\x1b[2J", "Three"]
+    assert example_responses(test, [0.0, 0.5, 1.0], 2).strip().split("\n\n") == [
+        "[cow] Moo?\n  head, t=0.5, reward 0.62: one\n  fixed t=0, reward 0.12: fixed 0\n  fixed t=1, reward 0.25: fixed 2",
+        "[cow] Two\\x1b[2J\n"
+        "  head, t=0.5, reward 0.38: two\n  fixed t=0, reward 1.00: fixed 3\n  fixed t=1, reward 0.75: fixed 5",
+        "[ant] Three\n  head, t=1, reward 1.00: three\n  fixed t=0, reward 0.00: fixed 6\n  fixed t=1, reward 0.00: fixed 8",
+    ]
+    assert example_responses(test, [0.0, 0.5, 1.0], 1).count("[cow]") == 1
 
 
 # Strips
