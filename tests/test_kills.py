@@ -282,7 +282,7 @@ def start():
 def farewell(process) -> tuple[int, list[str]]:
     """The status, and what was said apart from progress bars."""
     text = process.communicate(timeout=60)[1].decode()
-    lines = [line for line in re.split(r"[\n\r]", text) if line and "%|" not in line and "computing with" not in line]
+    lines = [line for line in re.split(r"[\n\r]", text) if line and not re.search(r"%\||/s\]|computing with", line)]
     return process.returncode, lines
 
 
