@@ -36,15 +36,14 @@ class Uneven(Warmth):
         return super().reward(prompt, response) * (1 + int(prompt.split()[-1]) % 5) / 5
 
 
-class WithOod(Warmth):
+class WithOod(Uneven):
     """Out of distribution cold is good where warm was, and the other way round."""
 
     def ood_prompt(self, rng):
         return f"{self.name} new {rng.randrange(1000)}"
 
     def reward(self, prompt, response):
-        reward = super().reward(prompt, response)
-        return 1 - reward if " new " in prompt else reward
+        return Uneven(self.name, self.warm != (" new " in prompt)).reward(prompt, response)
 
 
 class Ruled(Warmth):
@@ -123,7 +122,7 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_on_the
     assert metrics["tasks"]["icecold"]["parts"]["cold"]["fixed"] == pytest.approx([1, 0.5, 0])
     assert "controls" not in metrics and "parts" not in metrics["tasks"]["hot"]
     assert metrics == evaluate(model, tokenizer, TASKS, head, CONFIG, SEED)[0]
-    for interval in (metrics["mean"]["gain_over_best_fixed"]["ci95"], metrics["tasks"]["hot"]["adaptive_ci95"]):
+    for interval in (metrics["mean"]["gain_over_best_fixed"]["ci95"], metrics["ood"]["tasks"]["lukewarm"]["adaptive_ci95"]):
         assert interval[0] < interval[1]
 
 
