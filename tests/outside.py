@@ -4,7 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from minilpo.cli import main
+from minilpo.files import write_bytes
 
 TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
 TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
@@ -53,3 +56,16 @@ def run_of(folder: Path, *more: str) -> Path:
     """A finished run with small settings, in a folder of that name."""
     assert main(["demo", "--out", str(folder), *TINY, *more]) == 0
     return folder
+
+
+def interrupt_after(name: str, arguments: list[str]) -> None:
+    """Runs a command that is interrupted right after it has written a file of that name."""
+
+    def write(path, data):
+        write_bytes(path, data)
+        if path.name == name:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minilpo.files.write_bytes", write)
+        assert main(arguments) == 130

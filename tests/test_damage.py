@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from minilpo.cli import main
-from minilpo.files import digest_of, load_tensors, read_sealed_json, save_tensors, write_bytes, write_sealed_json
+from minilpo.files import digest_of, load_tensors, read_sealed_json, save_tensors, write_sealed_json
 from minilpo.run import STEPS, Run
-from tests.outside import TINY, fails, files_of, run_of
+from tests.outside import BAR, TINY, fails, files_of, interrupt_after, run_of
 
 SETTINGS = "--tasks coin_flip hidden_wish --steps 60 --demonstrations 1500 --rounds 2 --prompts 16 --n-hidden 4".split()
 PROMPT = "Mia flips a coin at noon in the cave. Heads or tails?"
@@ -33,19 +33,6 @@ READ_BY = {  # every file that a run reads, and a command that reads it
     "lpo_state.pt": ["train"],
     "pretrain_state.pt": ["pretrain"],
 }
-
-
-def interrupt_after(name: str, arguments: list[str]) -> None:
-    """Runs a command that is interrupted once it has written a file of that name."""
-
-    def write(path, data):
-        write_bytes(path, data)
-        if path.name == name:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilpo.files.write_bytes", write)
-        assert main(arguments) == 130
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +71,7 @@ def attempt(folder: Path, command: list[str]) -> tuple[int, str]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([name, "--run", str(folder), *more])
-    lines = [line for line in re.split(r"[\n\r]", err.getvalue()) if line and "%|" not in line]
+    lines = [line for line in re.split(r"[\n\r]", err.getvalue()) if line and not BAR.search(line)]
     return status, "\n".join(lines)
 
 

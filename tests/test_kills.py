@@ -17,7 +17,7 @@ import pytest
 
 from minilpo.cli import main
 from minilpo.files import write_bytes
-from tests.outside import TINY, fails, files_of
+from tests.outside import TINY, fails, files_of, interrupt_after
 
 BRIEF = "--tasks coin_flip hidden_wish --steps 80 --demonstrations 1500 --rounds 2 --prompts 16 --n-hidden 4".split()
 SETTINGS = [*TINY, *BRIEF]
@@ -165,24 +165,11 @@ def test_a_refused_flag_changes_nothing(run, capsys, command):
     assert main(["evaluate", "--run", str(run)]) == 0 and files_of(run) == before
 
 
-def interrupted(arguments: list[str], after: str) -> None:
-    """Runs a command that is interrupted right after it has written a file of that name."""
-
-    def write(path, data):
-        write_bytes(path, data)
-        if path.name == after:
-            raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilpo.files.write_bytes", write)
-        assert main(arguments) == 130
-
-
 def test_an_interrupted_second_training_keeps_the_first_head_until_it_is_done(run, tmp_path, capsys):
     before, train = files_of(run), ["train", "--run", str(run)]
     undisturbed = Path(shutil.copytree(run, tmp_path / "undisturbed"))
     assert main(["train", "--run", str(undisturbed), "--beta", "0.5"]) == 0
-    interrupted([*train, "--beta", "0.5"], "lpo_state.pt")
+    interrupt_after("lpo_state.pt", [*train, "--beta", "0.5"])
     state = {"lpo_state.pt": (run / "lpo_state.pt").read_bytes()}
     assert files_of(run) == {**before, **state}
     assert main(["evaluate", "--run", str(run)]) == 0 and files_of(run) == {**before, **state}  # of the first head
@@ -197,7 +184,7 @@ def test_an_interrupted_second_training_keeps_the_first_head_until_it_is_done(ru
 def test_half_done_training_with_other_settings_is_begun_anew(run, tmp_path):
     for folder, first in ((run, True), (Path(shutil.copytree(run, tmp_path / "plain")), False)):
         if first:
-            interrupted(["train", "--run", str(folder), "--beta", "0.5"], "lpo_state.pt")
+            interrupt_after("lpo_state.pt", ["train", "--run", str(folder), "--beta", "0.5"])
         assert main(["train", "--run", str(folder), "--beta", "0.25"]) == 0
     assert files_of(run) == files_of(tmp_path / "plain")
 
