@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -32,6 +33,7 @@ from minilpo.tasks import (
     weight_of,
 )
 from minilpo.tasks.base import PATIENCE
+from minilpo.tasks.calling import TimeIsUp, limited
 from tests.conftest import seeded
 
 ARGUMENTS = {"prompt": "rng", "ood_prompt": "rng", "demonstration": "prompt, rng", "kind": "prompt"}
@@ -707,6 +709,16 @@ def test_somebody_elses_alarm_is_left_as_it_was(write):
         assert 4000 < left <= 5000 and interval == 70
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no alarm")
+def test_the_alarm_stops_the_users_code_and_never_what_switches_it_off():
+    seen = []
+    limited(lambda: seen.append((signal.getsignal(signal.SIGALRM), sys._getframe(1))))
+    [(ring, caller)] = seen
+    assert ring(signal.SIGALRM, caller) is None
+    with pytest.raises(TimeIsUp):
+        ring(signal.SIGALRM, sys._getframe())
 
 
 def test_in_another_thread_a_task_works_without_a_limit(write):

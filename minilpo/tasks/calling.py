@@ -12,6 +12,7 @@ import traceback
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from minilpo.text import one_line
@@ -150,10 +151,9 @@ def limited(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         return function(*arguments)
-    running = True
 
-    def ring(*_: Any) -> None:
-        if running:
+    def ring(signal_number: int, frame: FrameType | None) -> None:
+        if frame is None or frame.f_code is not limited.__code__:  # between the call and the end of the alarm it would stay on
             raise TimeIsUp
 
     handler = signal.signal(signal.SIGALRM, ring)
@@ -161,7 +161,6 @@ def limited(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
     finally:
-        running = False  # first: the alarm may ring until it is off
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
         if timer[0]:  # somebody else's alarm
