@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -40,10 +40,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     partial = path.parent / f".{path.name}.partial"
     try:
-        partial.unlink(missing_ok=True)
-        # O_EXCL: whoever put a link there in the meantime doesn't get it followed. The umask decides on permissions.
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(handle, "wb") as file:
+        with _new_file(partial) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -56,6 +53,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             error.filename = str(path)  # the file that was wanted, not the partial one
         raise
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """A new file in the place of an old one of that name. A link that stands there, or is put there meanwhile, isn't followed."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)  # less what the umask says
+    return os.fdopen(handle, "wb")
 
 
 def tidy(*folders: Path) -> None:
@@ -125,7 +129,7 @@ def _try_to_write(folder: Path, n_bytes: int) -> None:
     """Takes room on the disk for a moment, to learn now and not later that there is none."""
     trial = folder / ".trial.partial"
     try:
-        with open(trial, "wb") as file:
+        with _new_file(trial) as file:
             if n_bytes and hasattr(os, "posix_fallocate"):
                 try:
                     os.posix_fallocate(file.fileno(), 0, n_bytes)

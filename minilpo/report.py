@@ -64,8 +64,7 @@ def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
     for k, temperature in enumerate(metrics["temperatures"]):
         if all(shares[k] == 1 for shares in histograms):
             return [
-                f"the head chose t={temperature:g} every single time: it collapsed to one temperature; "
-                "if that isn't what the tasks want, lower --head-learning-rate or --beta, or raise --prompts"
+                f"the head chose t={temperature:g} every single time: it collapsed to one temperature and adapts to nothing"
             ]
     return []
 

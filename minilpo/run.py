@@ -349,6 +349,15 @@ class Run:
         model = digest_of(self.path / "model.pt") if "lpo" in sections else ""
         return hashlib.sha256(repr((_flat(self.config, sections), self.config.digests, model)).encode()).hexdigest()
 
+    def keep(self, **changed: Any) -> None:
+        """Changes settings of the run, and notes how many threads compute: the last digits of all results depend on it."""
+        config = replace(self.config, **changed)
+        if self.threads:
+            config = replace(config, threads=self.threads.n)
+        if config != self.config:
+            self.config = config
+            write_config(self.path / "config.json", config)
+
     def bar(self, what: str, total: int, unit: str, initial: int = 0) -> Bar:
         """A progress bar that knows how fast this machine was."""
         return Bar(what, total, unit, initial, self._watch)
@@ -465,13 +474,10 @@ def _step_of(name: str) -> str:
 
 
 def use_threads(run: Run, asked: int | None = None) -> None:
-    """Decides how many threads compute, and keeps the number with the run: the last digits of its results depend on it."""
+    """Decides how many threads compute. The steps keep the number with the run, once they know that they can begin."""
     run.threads = pick(asked, run.config.threads or None)
     if run.threads.seconds:
         say(f"minilpo: computing with {run.threads.why}")
-    if run.config.threads != run.threads.n:
-        run.config = replace(run.config, threads=run.threads.n)
-        write_config(run.path / "config.json", run.config)
 
 
 def pretrain_step(run: Run) -> None:
@@ -488,6 +494,7 @@ def pretrain_step(run: Run) -> None:
     settings = run.key_of_settings(*STEPS["pretrain"].settings)
     state = run._load_state("pretrain_state.pt", settings, pretrain_form(model))
     examples, held_out = run.examples(tokenizer)
+    run.keep()
     run.add_seconds(pretrain=perf_counter() - started)
 
     def save(state: dict[str, Any], seconds: dict[str, float]) -> None:
@@ -525,6 +532,7 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
             run._remove("lpo_state.pt")  # of this very training; half-done work with other settings stays
         return
     new.check(tokenizer, new.prompts(["lpo"]))
+    run.keep()
 
     def save(state: dict[str, Any], seconds: dict[str, float]) -> None:
         save_tensors(path, {**state, "settings": settings, "lpo": json.dumps(as_json(config))})
@@ -542,9 +550,7 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
     run._remove(*{"trained_model.pt"} - set(trained))
     for name, module in trained.items():
         save_tensors(run.path / name, module.state_dict())
-    if new.config != run.config:
-        run.config = new.config
-        write_config(run.path / "config.json", run.config)
+    run.keep(lpo=config)
     run._finish("train", log, ["model.pt", *trained])
 
 
@@ -577,6 +583,7 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     new.check(tokenizer, new.prompts(["evaluation"]))
     model, head, constant_head = run.model(trained=True), run.head(), run.head(ConstantHead)
     spent = run.seconds()
+    run.keep()
     total = responses_to_write(run.tasks, len(config.temperatures), config.level, config.evaluation)
     with run.bar("evaluating", total, "response") as bar:
         measured, test = evaluate(model, tokenizer, run.tasks, head, config.evaluation, config.seed, bar.update, constant_head)
@@ -585,9 +592,7 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     with plots.own_style():
         draw_figures(measured, *logs, run.path / "figures")
     write_bytes(run.path / "examples.txt", example_responses(test, config.temperatures).encode())
-    if config != run.config:
-        run.config = config
-        write_config(run.path / "config.json", config)
+    run.keep(evaluation=config.evaluation)
     run.add_seconds(evaluate=perf_counter() - started - spent["evaluate"])  # this evaluation replaces the last
     seconds = run.seconds()
     seconds["total"] = sum(seconds.values())

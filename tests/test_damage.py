@@ -392,6 +392,27 @@ def test_a_page_never_replaces_what_is_not_a_file_nor_the_runs_own_files(run, tm
     assert link.is_symlink() and "<html" in target.read_text()
 
 
+def test_links_in_a_strangers_run_folder_are_not_written_through(run, tmp_path):
+    (run / "lpo_state.pt").unlink()
+    names = [
+        ".trial.partial",
+        ".config.json.partial",
+        ".metrics.json.partial",
+        ".examples.txt.partial",
+        ".timings.json.partial",
+    ]
+    names += ["metrics.json", "examples.txt", "timings.json"]
+    for name in names:
+        mine = tmp_path / f"mine {name}"
+        mine.write_bytes((run / name).read_bytes() if name == "timings.json" else b"mine")
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(mine)
+    before = files_of(tmp_path)
+    assert main(["evaluate", "--run", str(run), "--test-prompts", "6"]) == 0
+    after = files_of(tmp_path)
+    assert all(after[name] == data for name, data in before.items() if name.startswith("mine "))
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of this kind are POSIX's")
 def test_a_page_gets_the_permissions_that_the_umask_gives_or_that_the_old_one_had(run, tmp_path):
     old, new = tmp_path / "old.html", tmp_path / "new.html"

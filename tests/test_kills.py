@@ -155,6 +155,8 @@ def run(whole, tmp_path):
         "pretrain --seed 1",
         "train --threads 0",
         "evaluate --threads 5000",
+        "train --prompts 20000 --threads 2",
+        "evaluate --test-prompts 20000 --threads 2",
     ],
 )
 def test_a_refused_flag_changes_nothing(run, capsys, command):

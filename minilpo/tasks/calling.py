@@ -152,14 +152,19 @@ def limited(function: Callable[..., Any], *arguments: Any) -> Any:
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         return function(*arguments)
 
+    def call() -> Any:
+        return function(*arguments)
+
     def ring(signal_number: int, frame: FrameType | None) -> None:
-        if frame is None or frame.f_code is not limited.__code__:  # between the call and the end of the alarm it would stay on
+        while frame is not None and frame.f_code is not call.__code__:
+            frame = frame.f_back
+        if frame is not None:  # not while the alarm is being switched off, or it would stay on
             raise TimeIsUp
 
     handler = signal.signal(signal.SIGALRM, ring)
     timer = signal.setitimer(signal.ITIMER_REAL, LIMIT, AGAIN)
     try:
-        return function(*arguments)
+        return call()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
