@@ -1,4 +1,4 @@
-"""`minilpo` and `python -m minilpo`. Ctrl-C is answered from the first moment on, before anything heavy is imported."""
+"""`minilpo` and `python -m minilpo`. Ctrl-C is answered at once, before any heavy import."""
 
 import os
 import signal
@@ -10,7 +10,8 @@ def main() -> NoReturn:
     """Runs the command line and ends the process with its status."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _leave)
-    for handle in (0, 1, 2):  # a closed one would be taken by the next file that is opened, and then be written to
+    # The next file that is opened would take the place of a closed stream, and be written to.
+    for handle in (0, 1, 2):
         try:
             os.fstat(handle)
         except OSError:
@@ -21,8 +22,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, OSError, ValueError):  # closed: `run` has said what there was to say
-            pass
+        except (AttributeError, OSError, ValueError):
+            pass  # closed: `run` has said what there was to say
     os._exit(status)  # at once: a late Ctrl-C would find nobody to answer it
 
 

@@ -1,34 +1,43 @@
-"""The AdaptiveDecoder: a small head that reads the last hidden state and chooses the temperature."""
+"""The AdaptiveDecoder: a small head that reads the last hidden state and says what to choose.
+
+Here it only gives a distribution over K choices, and `Decisions` hold what was chosen. What the
+choices are, temperatures or something else, is said in `decoding/choices.py`; how one is taken from
+the distribution, in `decoding/policies.py`.
+"""
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from minilpo.sampling import draw
-
 
 class AdaptiveDecoder(nn.Module):
-    """P(tau_k | h) = softmax(MLP(h))_k over K fixed temperatures: arXiv 2411.09661, Eq. 3.
+    """P(tau_k | h) = softmax(MLP(h))_k over K choices: arXiv 2411.09661, Eq. 3.
 
-    The MLP has three layers with SiLU between them. The last one starts at zero, so an untrained head is exactly uniform.
+    The MLP has three layers with SiLU between them. The last one starts at zero, so an untrained
+    head is exactly uniform.
 
     Args:
         n_embd: C, the width of the hidden states.
-        temperature_choices: K temperatures.
-        level: "sequence" (the head is read once, at the last prompt token, Eq. 8) or "token" (at every step, Eq. 7).
+        n_choices: K.
+        level: "sequence" (the head is read once, at the last prompt token, Eq. 8) or "token"
+            (before every token, Eq. 7).
         n_hidden: width of the two hidden layers.
         generator: draws the initial weights.
 
-    >>> head = AdaptiveDecoder(8, [0.0, 0.5, 1.0], generator=torch.Generator().manual_seed(0))
+    Raises:
+        ValueError: for another level.
+
+    >>> head = AdaptiveDecoder(8, 3, generator=torch.Generator().manual_seed(0))
     >>> head(torch.ones(2, 8)).softmax(-1)[0]
     tensor([0.3333, 0.3333, 0.3333], grad_fn=<SelectBackward0>)
-    >>> head.choose(torch.ones(2, 8), "sample", torch.tensor([0.1, 0.9]))
-    tensor([0, 2])
     """
 
     def __init__(
         self,
         n_embd: int,
-        temperature_choices: list[float] | tuple[float, ...],
+        n_choices: int,
         level: str = "sequence",
         n_hidden: int = 128,
         generator: torch.Generator | None = None,
@@ -36,9 +45,15 @@ class AdaptiveDecoder(nn.Module):
         super().__init__()
         if level not in ("sequence", "token"):
             raise ValueError(f"level must be 'sequence' or 'token', got {level!r}")
-        self.level = level
-        self.register_buffer("temperature_choices", torch.tensor(temperature_choices, dtype=torch.float32))  # (K,)
-        layers = [nn.Linear(n_embd, n_hidden), nn.Linear(n_hidden, n_hidden), nn.Linear(n_hidden, len(temperature_choices))]
+        self.level, self.n_choices = level, n_choices
+        self.n_embd = n_embd  # C, the width of the hidden states that it reads
+        layers = [
+            nn.Linear(n_embd, n_hidden),
+            nn.Linear(n_hidden, n_hidden),
+            nn.Linear(n_hidden, n_choices),
+        ]
+        # Each layer keeps the size of what it is given; the last one begins at zero: no choice is
+        # preferred before anything was learned.
         for layer in layers:
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)
@@ -46,108 +61,80 @@ class AdaptiveDecoder(nn.Module):
         self.mlp = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Temperature logits: (..., C) to (..., K), in the head's own precision, whatever the language model's is."""
-        return self.mlp(hidden_states.to(self.mlp[0].weight.dtype))
-
-    def choose(self, hidden_states: Tensor, selection: str, uniforms: Tensor) -> Tensor:
-        """Chooses one temperature a row.
-
-        Args:
-            hidden_states: (B, C).
-            selection: "greedy" takes the most likely choice (Eq. 4), "sample" draws from the head (Eq. 5).
-            uniforms: (B,) in [0, 1); only "sample" uses them.
-
-        Returns:
-            (B,) indices into `temperature_choices`.
-
-        Raises:
-            ValueError: for another selection. The mixture (Eq. 6) chooses no temperature: `rollout` draws its tokens.
-        """
-        temperature_logits = self(hidden_states)
-        if selection == "greedy":
-            return temperature_logits.argmax(-1)
-        if selection == "sample":
-            return draw(temperature_logits.softmax(-1), uniforms)
-        raise ValueError(f"selection must be 'greedy' or 'sample' where one temperature is chosen, got {selection!r}")
+        """Choice logits, (..., C) to (..., K), in the head's own precision."""
+        return self.mlp(hidden_states.to(next(self.parameters()).dtype))
 
 
 class ConstantHead(AdaptiveDecoder):
-    """The same head with its input zeroed: it can only learn one distribution for everything. A control.
+    """The same head with its input zeroed, a control: it learns one distribution for everything.
 
-    >>> head = ConstantHead(8, [0.0, 1.0], n_hidden=4, generator=torch.Generator().manual_seed(0))
+    >>> head = ConstantHead(8, 2, n_hidden=4, generator=torch.Generator().manual_seed(0))
     >>> _ = torch.nn.init.normal_(head.mlp[-1].weight)
     >>> bool((head(torch.zeros(8)) == head(torch.ones(8))).all())
     True
     """
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Temperature logits, (..., C) to (..., K), the same whatever the hidden states."""
+        """Choice logits, (..., C) to (..., K), the same whatever the hidden states."""
         return super().forward(torch.zeros_like(hidden_states))
 
 
-class Rule(nn.Module):
-    """No head: a rule made by hand says which temperature each row takes. With N samples a prompt, a rule can differ by sample.
+@dataclass(frozen=True)
+class Decisions:
+    """What was read and chosen in R rows: all that LPO learns from. No text, no tokens.
 
-    Args:
-        temperature_choices: K temperatures.
+    A decision is one choice: S = 1 per row at sequence level, S = T, one per token, at token level.
+    What was read is packed, one entry per decision, row by row, so that short rows cost little.
+
+    >>> decisions = Decisions(
+    ...     features=torch.tensor([[0.1], [0.2], [0.3]]),
+    ...     choice_ids=torch.tensor([[1, 0], [2, 2]]),
+    ...     mask=torch.tensor([[True, False], [True, True]]),
+    ... )
+    >>> decisions.rows(torch.tensor([1])).features.flatten()
+    tensor([0.2000, 0.3000])
     """
 
-    level = "sequence"
+    features: (
+        Tensor  # (n, C) what was read at the n decisions; C = 0 if a rule made by hand decided
+    )
+    choice_ids: Tensor  # (R, S) what was chosen
+    mask: Tensor  # (R, S) True where a decision was made, n times in all
 
-    def __init__(self, temperature_choices: list[float] | tuple[float, ...]):
-        super().__init__()
-        self.register_buffer("temperature_choices", torch.tensor(temperature_choices, dtype=torch.float32))  # (K,)
+    def rows(self, index: Tensor) -> "Decisions":
+        """Some of the rows, (B,), in any order; a row named twice is copied."""
+        changed = {name: getattr(self, name)[index] for name in _by_row(self)}
+        # The features are packed: those of row r begin where all rows before it end.
+        steps = torch.arange(self.mask.shape[1], device=index.device)
+        places = self._starts[index, None] + steps  # (B, S)
+        return replace(self, features=self.features[places[changed["mask"]]], **changed)
 
-    def choose(self, rows: Tensor, last_token_ids: Tensor) -> Tensor:
-        """Chooses one temperature a row.
-
-        Args:
-            rows: (B,) the rows of the batch: sample n of its prompt p is row p * N + n.
-            last_token_ids: (B,) the token that each row read last; at first, the end mark of the prompt.
-
-        Returns:
-            (B,) indices into `temperature_choices`.
-        """
-        raise NotImplementedError
+    @cached_property
+    def _starts(self) -> Tensor:
+        """(R,) where the features of each row begin."""
+        lengths = self.mask.sum(1)
+        return lengths.cumsum(0) - lengths
 
 
-class FixedTemperatures(Rule):
-    """Row i is written at temperature i modulo K. With one temperature, that is ordinary decoding.
+@dataclass(frozen=True)
+class MarginalDecisions(Decisions):
+    """Decisions, and how likely every choice would have made each token: for Eq. 11."""
 
-    With K temperatures and N = K samples a prompt, one rollout tries every temperature on every prompt.
+    choice_logprobs: Tensor  # (R, T, K) log P(y_t | tau_k), constants
+    token_mask: Tensor  # (R, T) True at the response's tokens
 
-    >>> FixedTemperatures([0.0, 0.7]).choose(torch.arange(4), torch.zeros(4))
-    tensor([0, 1, 0, 1])
+
+def _by_row(decisions: Decisions) -> list[str]:
+    return [field.name for field in fields(decisions) if field.name != "features"]
+
+
+def unpack(values: Tensor, mask: Tensor) -> Tensor:
+    """Packed values to where the mask is True: (n, ...) to (R, S, ...), zeros elsewhere.
+
+    >>> unpack(torch.tensor([5, 6, 7]), torch.tensor([[True, False], [True, True]]))
+    tensor([[5, 0],
+            [6, 7]])
     """
-
-    def choose(self, rows: Tensor, last_token_ids: Tensor) -> Tensor:
-        """(B,) indices 0, 1, ..., K - 1, 0, 1, ..."""
-        return rows % len(self.temperature_choices)
-
-
-class TwoTemperatures(Rule):
-    """One temperature for the first word of a sentence, another for the rest; row i takes pair i modulo the number of pairs.
-
-    Args:
-        temperature_choices: K temperatures.
-        pairs: (first, rest), as indices into the choices.
-        before_first: (n,) token ids after which a sentence begins: the end mark of the prompt and the full stop.
-
-    >>> rule = TwoTemperatures([0.0, 0.7], [(0, 1), (1, 0)], torch.tensor([3, 9]))
-    >>> rule.choose(torch.tensor([0, 0, 1, 1]), torch.tensor([3, 5, 9, 5]))
-    tensor([0, 1, 1, 0])
-    """
-
-    level = "token"
-
-    def __init__(
-        self, temperature_choices: list[float] | tuple[float, ...], pairs: list[tuple[int, int]], before_first: Tensor
-    ):
-        super().__init__(temperature_choices)
-        self.register_buffer("pairs", torch.tensor(pairs))  # (n_pairs, 2)
-        self.register_buffer("before_first", before_first)
-
-    def choose(self, rows: Tensor, last_token_ids: Tensor) -> Tensor:
-        """(B,) indices: that of the row's pair which belongs to this place in a sentence."""
-        is_first = torch.isin(last_token_ids, self.before_first)
-        return self.pairs[rows % len(self.pairs), (~is_first).long()]
+    places = values.new_zeros(*mask.shape, *values.shape[1:])
+    places[mask] = values
+    return places

@@ -1,14 +1,16 @@
-"""Every setting of a run, with its default, its meaning and its limits. The command line is made from these classes."""
+"""Every setting of a run: default, meaning and limits. `flags` makes the command line of these."""
 
 import dataclasses
+import itertools
 import math
 import typing
 from dataclasses import dataclass
 from typing import Any
 
-LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal", "nll")
-FORMAT = 3  # of the run folder; raised when an older folder can no longer be read
-LARGEST_MODEL = 100_000_000  # parameters: a gigabyte and a half with the optimizer's numbers, and days on a laptop
+LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
+PAIRS = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
+FORMAT = 4  # of the run folder; raised when an older folder can no longer be read
+LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
 MAX_THREADS = 64  # with thousands, the operating system ends the process
 HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
@@ -16,7 +18,7 @@ HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long befor
 
 def option(
     default: Any,
-    help: str,
+    meaning: str,
     *,
     minimum: float | None = None,
     above: float | None = None,
@@ -25,7 +27,7 @@ def option(
 ) -> Any:
     """A field with a help text and limits, which `_check` enforces."""
     limits = {"minimum": minimum, "above": above, "maximum": maximum, "choices": choices}
-    return dataclasses.field(default=default, metadata={"help": help, **limits})
+    return dataclasses.field(default=default, metadata={"help": meaning, **limits})
 
 
 def _check(config: Any) -> None:
@@ -56,21 +58,27 @@ class ModelConfig:
     ValueError: --n-embd must be a multiple of --n-head, got 100 and 3; try 99
     """
 
-    vocab_size: int = dataclasses.field(default=0, metadata={"minimum": 0})  # known once the tokenizer is trained
+    # Known once the tokenizer is trained.
+    vocab_size: int = dataclasses.field(default=0, metadata={"minimum": 0})
     n_layer: int = option(2, "transformer blocks", minimum=1, maximum=48)
-    n_head: int = option(4, "attention heads a block", minimum=1, maximum=64)
+    n_head: int = option(4, "attention heads per block", minimum=1, maximum=64)
     n_embd: int = option(128, "width of the hidden states", minimum=1, maximum=4096)
-    block_size: int = option(112, "longest text in tokens, prompt and response together", minimum=8, maximum=1024)
+    block_size: int = option(
+        112, "longest text in tokens, prompt and response together", minimum=8, maximum=1024
+    )
 
     def __post_init__(self) -> None:
         _check(self)
         if self.n_embd % self.n_head:
             remedy = self.n_embd // self.n_head * self.n_head or self.n_head
-            raise ValueError(f"--n-embd must be a multiple of --n-head, got {self.n_embd} and {self.n_head}; try {remedy}")
+            raise ValueError(
+                f"--n-embd must be a multiple of --n-head, got {self.n_embd} and {self.n_head}; "
+                f"try {remedy}"
+            )
         if self.n_parameters > LARGEST_MODEL:
             raise ValueError(
-                f"--n-layer and --n-embd must make a model of at most {LARGEST_MODEL:,} parameters, "
-                f"got {self.n_parameters:,}; try --n-layer 2 --n-embd 128"
+                f"--n-layer and --n-embd must make a model of at most {LARGEST_MODEL:,} "
+                f"parameters, got {self.n_parameters:,}; try --n-layer 2 --n-embd 128"
             )
 
     @property
@@ -80,7 +88,8 @@ class ModelConfig:
         >>> ModelConfig(vocab_size=300).n_parameters
         445952
         """
-        return 12 * self.n_layer * self.n_embd**2 + (self.vocab_size + self.block_size) * self.n_embd
+        embeddings = (self.vocab_size + self.block_size) * self.n_embd
+        return 12 * self.n_layer * self.n_embd**2 + embeddings
 
 
 @dataclass(frozen=True)
@@ -88,12 +97,19 @@ class PretrainConfig:
     """How the language model learns from demonstrations."""
 
     steps: int = option(3000, "pretraining steps", minimum=1, maximum=10_000_000)
-    batch_size: int = option(32, "demonstrations a step", minimum=1, maximum=4096)
+    batch_size: int = option(32, "demonstrations per step", minimum=1, maximum=4096)
     demonstrations: int = option(
-        48_000, "demonstrations in the corpus; more steps than they last for read them again", minimum=1, maximum=2_000_000
+        48_000,
+        "demonstrations in the corpus; more steps than they last for read them again",
+        minimum=1,
+        maximum=2_000_000,
     )
-    learning_rate: float = option(3e-3, "peak learning rate of the language model", above=0, maximum=1)
-    warmup_steps: int = option(100, "steps until the peak learning rate", minimum=0, maximum=10_000_000)
+    learning_rate: float = option(
+        3e-3, "peak learning rate of the language model", above=0, maximum=1
+    )
+    warmup_steps: int = option(
+        100, "steps until the peak learning rate", minimum=0, maximum=10_000_000
+    )
     weight_decay: float = option(0.01, "AdamW's weight decay", minimum=0, maximum=10)
 
     def __post_init__(self) -> None:
@@ -102,40 +118,63 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class LPOConfig:
-    """How the head learns from preferences. None of these values is given in the paper, except the 16 samples."""
+    """How the head learns from preferences. Of these values the paper gives only the 16 samples."""
 
     rounds: int = option(3, "rounds of sampling and training", minimum=1, maximum=1000)
-    prompts: int = option(1024, "training prompts a round, over all tasks", minimum=1, maximum=1_000_000)
-    samples: int = option(16, "responses a prompt", minimum=2, maximum=256)
+    prompts: int = option(
+        1024, "training prompts per round, over all tasks", minimum=1, maximum=1_000_000
+    )
+    samples: int = option(16, "responses per prompt", minimum=2, maximum=256)
     epochs: int = option(8, "passes over the pairs of a round", minimum=1, maximum=10_000)
     loss: str = option(
         "default",
-        "eq9, eq10, eq11 (see losses.py), eq11_marginal (one temperature a response) or nll; default is what measured best "
-        "here: eq10 at sequence level, eq11 at token level",
+        "what is compared of two responses: eq9, eq10, eq11 or eq11_marginal (see losses.py); "
+        "default is what measured best here: eq10 at sequence level, eq11 at token level",
         choices=("default", *LOSSES),
     )
-    reduce: str = option("sum", "scores are added up over the steps of a response, or averaged", choices=("sum", "mean"))
-    reference: str = option("uniform", "what the head is compared with: a uniform one or none", choices=("uniform", "none"))
+    reduce: str = option(
+        "sum",
+        "scores are added up over the steps of a response, or averaged",
+        choices=("sum", "mean"),
+    )
+    reference: str = option(
+        "uniform",
+        "what the head is compared with: a uniform one or none",
+        choices=("uniform", "none"),
+    )
     pairs: str = option(
         "best_worst",
-        "which responses are paired (see preferences.py)",
-        choices=("best_worst", "top_bottom", "all", "constrained"),
+        "which responses are compared, and how (see preferences.py); "
+        "nll, the paper's baseline, imitates the best and compares nothing",
+        choices=PAIRS,
     )
-    pairs_per_prompt: int = option(4, "pairs a prompt of --pairs top_bottom", minimum=1, maximum=128)
-    pairs_per_batch: int = option(64, "preference pairs a gradient step", minimum=1, maximum=65_536)
+    pairs_per_prompt: int = option(
+        4, "pairs per prompt of --pairs top_bottom", minimum=1, maximum=128
+    )
+    pairs_per_batch: int = option(
+        64, "preference pairs per gradient step", minimum=1, maximum=65_536
+    )
     train_lm: bool = option(False, "train the language model too, by the same loss (eq9 only)")
-    lm_learning_rate: float = option(1e-4, "learning rate of the language model with --train-lm", above=0, maximum=1)
+    lm_learning_rate: float = option(
+        1e-4, "learning rate of the language model with --train-lm", above=0, maximum=1
+    )
     beta: float = option(1.0, "strength of the preference in the loss", above=0, maximum=1000)
     head_learning_rate: float = option(1e-3, "learning rate of the head", above=0, maximum=10)
     n_hidden: int = option(128, "width of the head's two hidden layers", minimum=1, maximum=8192)
     validation_prompts: int = option(
-        128, "held-out prompts a task on which the best head is chosen", minimum=1, maximum=100_000
+        128,
+        "held-out prompts per task on which the best head is chosen",
+        minimum=1,
+        maximum=100_000,
     )
 
     def __post_init__(self) -> None:
         _check(self)
         if self.train_lm and self.loss != "eq9":
-            raise ValueError(f"--train-lm must come with --loss eq9, whose score contains the words, got --loss {self.loss}")
+            raise ValueError(
+                "--train-lm must come with --loss eq9, whose score contains the words, "
+                f"got --loss {self.loss}"
+            )
 
     def resolved(self, level: str) -> "LPOConfig":
         """The same settings with the loss that is the default at this level, if none was asked for.
@@ -145,20 +184,35 @@ class LPOConfig:
         """
         loss = {"sequence": "eq10", "token": "eq11"}[level] if self.loss == "default" else self.loss
         if loss == "eq11_marginal" and level == "token":
-            raise ValueError("--loss eq11_marginal must come with --level sequence, got --level token; there eq11 is exact")
+            raise ValueError(
+                "--loss eq11_marginal must come with --level sequence, got --level token; "
+                "there eq11 is exact"
+            )
         return dataclasses.replace(self, loss=loss)
+
+    @property
+    def uniform_reference(self) -> bool:
+        """Whether the head is compared with a uniform one, which the baseline of `pairs` is not."""
+        return self.reference == "uniform" and self.pairs != "nll"
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
     """How much is measured."""
 
-    test_prompts: int = option(512, "test prompts a task", minimum=2, maximum=100_000)
+    test_prompts: int = option(512, "test prompts per task", minimum=2, maximum=100_000)
     selection_prompts: int = option(
-        256, "training prompts a task on which the best constant temperatures are chosen", minimum=1, maximum=100_000
+        256,
+        "training prompts per task on which the best constant temperatures are chosen",
+        minimum=1,
+        maximum=100_000,
     )
-    ood_prompts: int = option(128, "out-of-distribution prompts a task", minimum=1, maximum=100_000)
-    resamples: int = option(2000, "bootstrap resamples behind an interval", minimum=100, maximum=100_000)
+    ood_prompts: int = option(
+        128, "out-of-distribution prompts per task", minimum=1, maximum=100_000
+    )
+    resamples: int = option(
+        2000, "bootstrap resamples behind an interval", minimum=100, maximum=100_000
+    )
 
     def __post_init__(self) -> None:
         _check(self)
@@ -174,34 +228,54 @@ class RunConfig:
     """
 
     seed: int = option(0, "where all randomness starts", minimum=0, maximum=2**63 - 1)
-    level: str = option("sequence", "one temperature a response or one a token", choices=("sequence", "token"))
-    tasks: tuple[str, ...] = option(
-        ("math", "instruct", "story", "constrained_story"), "names of tasks, or .py files that define one"
+    level: str = option(
+        "sequence", "one temperature per response or one per token", choices=("sequence", "token")
     )
-    temperatures: tuple[float, ...] = option((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "the temperatures to choose from, in rising order")
+    tasks: tuple[str, ...] = option(
+        ("math", "instruct", "story", "constrained_story"),
+        "names of tasks, or .py files that define one",
+    )
+    temperatures: tuple[float, ...] = option(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "the temperatures to choose from, in rising order"
+    )
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     lpo: LPOConfig = LPOConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    # How many compute: measured when the run is made, and kept, because the last digits of every number depend on it.
+    # How many compute: measured when the run is made, and kept, because the last digits of every
+    # number depend on it.
     threads: int = dataclasses.field(default=0, metadata={"minimum": 0, "maximum": MAX_THREADS})
-    digests: dict[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 of tokenizer.json and of own task files
+    # SHA-256 of tokenizer.json and of own task files.
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(self)
         object.__setattr__(self, "lpo", self.lpo.resolved(self.level))
         got = " ".join(map(str, self.temperatures))
         if len(self.temperatures) < 2:
-            raise ValueError(f"--temperatures must be at least two to choose from, got {got or 'none'}; try 0 1")
+            raise ValueError(
+                f"--temperatures must be at least two to choose from, got {got or 'none'}; try 0 1"
+            )
         if len(self.temperatures) > 100:
-            raise ValueError(f"--temperatures must be at most 100 to choose from, got {len(self.temperatures)}; try 0 0.5 1")
+            raise ValueError(
+                "--temperatures must be at most 100 to choose from, "
+                f"got {len(self.temperatures)}; try 0 0.5 1"
+            )
         if any(not 0 <= temperature <= HOTTEST_TEMPERATURE for temperature in self.temperatures):
-            raise ValueError(f"--temperatures must be 0 or above (0 is greedy) and at most {HOTTEST_TEMPERATURE:g}, got {got}")
-        if any(low >= high for low, high in zip(self.temperatures, self.temperatures[1:], strict=False)):
+            raise ValueError(
+                "--temperatures must be 0 or above (0 is greedy) "
+                f"and at most {HOTTEST_TEMPERATURE:g}, got {got}"
+            )
+        neighbours = list(itertools.pairwise(self.temperatures))
+        if any(low >= high for low, high in neighbours):
             remedy = " ".join(map(str, sorted(set(self.temperatures))))
-            raise ValueError(f"--temperatures must be different and in rising order, got {got}; try {remedy}")
-        if any(high - low < CLOSEST_TEMPERATURES for low, high in zip(self.temperatures, self.temperatures[1:], strict=False)):
-            raise ValueError(f"--temperatures must be at least {CLOSEST_TEMPERATURES} apart, got {got}")
+            raise ValueError(
+                f"--temperatures must be different and in rising order, got {got}; try {remedy}"
+            )
+        if any(high - low < CLOSEST_TEMPERATURES for low, high in neighbours):
+            raise ValueError(
+                f"--temperatures must be at least {CLOSEST_TEMPERATURES} apart, got {got}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
@@ -217,10 +291,11 @@ class RunConfig:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             got = content.get("format", "none") if isinstance(content, dict) else "none"
             raise ValueError(
-                f"the settings must have format {FORMAT}, got {got!r}: another version of minilpo wrote them; "
-                "make a new run folder"
+                f"the settings must have format {FORMAT}, got {got!r}: "
+                "another version of minilpo wrote them; make a new run folder"
             )
-        return _from_json(cls, {name: value for name, value in content.items() if name != "format"}, "")
+        settings = {name: value for name, value in content.items() if name != "format"}
+        return _from_json(cls, settings, "")
 
 
 def as_json(config: Any) -> dict[str, Any]:
@@ -239,32 +314,39 @@ def as_json(config: Any) -> dict[str, Any]:
 
 
 def _from_json(section: type, content: Any, name: str) -> Any:
-    """Makes a class of settings from a dictionary, field by field, each of the type that the class declares."""
+    """Makes a class of settings from a dictionary, each field of the type that it declares."""
     fields = dataclasses.fields(section)
-    expected, got = {field.name for field in fields}, set(content) if isinstance(content, dict) else set()
+    expected = {field.name for field in fields}
+    got = set(content) if isinstance(content, dict) else set()
     if expected != got:
         first = next(iter(sorted(expected ^ got)))
         what = "missing" if first in expected else "unknown"
-        raise ValueError(f"the settings{name} must be those of this version, but {first!r} is {what}; make a new run folder")
-    types, values = typing.get_type_hints(section), {}
+        raise ValueError(
+            f"the settings{name} must be those of this version, but {first!r} is {what}; "
+            "make a new run folder"
+        )
+    types = typing.get_type_hints(section)
+    values = {}
     for field in fields:
-        value, kind, parts = content[field.name], types[field.name], typing.get_args(types[field.name])
-        if dataclasses.is_dataclass(kind):
+        value, kind = content[field.name], types[field.name]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             values[field.name] = _from_json(kind, value, f" of {field.name!r}")
-        elif typing.get_origin(kind) is tuple and isinstance(value, list) and all(_is(part, parts[0]) for part in value):
-            values[field.name] = tuple(value)
-        elif typing.get_origin(kind) is dict and isinstance(value, dict) and all(_is(v, parts[1]) for v in value.values()):
-            values[field.name] = value
         elif _is(value, kind):
-            values[field.name] = value
+            values[field.name] = tuple(value) if isinstance(value, list) else value
         else:
-            said = getattr(kind, "__name__", None) if not parts else f"list of {parts[0].__name__}"
-            raise ValueError(f"the setting {field.name!r} must be of type {said}, got {value!r}")
+            parts = typing.get_args(kind)
+            words = f"list of {parts[0].__name__}" if parts else getattr(kind, "__name__", None)
+            raise ValueError(f"the setting {field.name!r} must be of type {words}, got {value!r}")
     return section(**values)
 
 
 def _is(value: Any, kind: Any) -> bool:
-    """Whether a value from a JSON file may stand where the settings declare a type: whole numbers for numbers, never a bool."""
+    """Whether a value from JSON may stand for a type: whole numbers for numbers, never a bool."""
+    parts = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_is(part, parts[0]) for part in value)
+    if typing.get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_is(part, parts[1]) for part in value.values())
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return isinstance(kind, type) and isinstance(value, kind)

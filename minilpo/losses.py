@@ -1,28 +1,37 @@
-"""Latent Preference Optimization: one preference form, and the scores of a response that can go into it.
+"""The losses of LPO: one preference form, and the scores of a response that can go into it.
 
-Pure functions, tensors in and out. Nothing here knows about the model, the tasks or where the pairs came from.
+Pure functions, tensors in and out. Nothing here knows about the model, the tasks or where the pairs
+came from.
 
-    Eq. 10  preference_loss of choice_scores     the temperatures that were drawn, as if they were tokens
-    Eq. 9   preference_loss of joint_scores      the same, and the words too
-    Eq. 11  preference_loss of latent_scores     the temperatures that could have been drawn, summed over
-    NLL     nll_loss of choice_scores            the baseline: imitate the better response, ignore the worse
+    Eq. 10  preference_loss of choice_scores   the choices that were drawn, as if they were tokens
+    Eq. 9   preference_loss of joint_scores    the same, and the words too
+    Eq. 11  preference_loss of latent_scores   the choices that could have been drawn, summed over
+    NLL     nll_loss of choice_scores          the baseline: imitate the better, ignore the worse
 
-Two things that the paper leaves open are arguments. `reduce` adds a score up over the steps of a response ("sum", a
-log-probability) or takes the mean ("mean", so that long responses don't weigh more). `uniform_reference` compares the head with
-one that gives every temperature the probability 1 / K, as DPO compares a model with what it was before. With "mean" the
-reference of Eq. 10 cancels; with "sum" it adds beta * (n_c - n_r) * log K to the margin of responses of n_c and n_r steps.
+The paper's choices are temperatures; nothing here depends on that. `SCORES` has the scores by name.
+
+Two things that the paper leaves open are arguments. `reduce` adds a score up over the steps of a
+response ("sum", a log-probability) or takes the mean ("mean", so that long responses don't weigh
+more). `uniform_reference` compares the head with one that gives every temperature the probability 1
+/ K, as DPO compares a model with what it was before. With "mean" the reference of Eq. 10 cancels;
+with "sum" it adds beta * (n_c - n_r) * log K to the margin of responses of n_c and n_r steps.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from minilpo.config import LPOConfig
 
 
 def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float) -> Tensor:
     """Loss of preferring one response over another: −log σ(β · (score_c − score_r)).
 
-    The form that all variants of LPO share: arXiv 2411.09661, Eq. 9, 10 and 11. They differ in the score alone.
+    The form that all variants of LPO share: arXiv 2411.09661, Eq. 9, 10 and 11. They differ in the
+    score alone.
 
     Args:
         chosen_scores: (B,) scores of the better responses, in nats.
@@ -44,11 +53,13 @@ def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float)
     if chosen_scores.shape != rejected_scores.shape or chosen_scores.ndim != 1:
         raise ValueError(
             "chosen_scores and rejected_scores must both have shape (B,), "
-            f"got {tuple(chosen_scores.shape)} and {tuple(rejected_scores.shape)}; pass one score a response"
+            f"got {tuple(chosen_scores.shape)} and {tuple(rejected_scores.shape)}; "
+            "pass one score per response"
         )
     if not beta > 0:
         raise ValueError(f"beta must be above 0, got {beta}; 1 is the default of the training")
     margin = chosen_scores - rejected_scores  # (B,)
+    # logsigmoid, not log(sigmoid): far from 0 the latter would be log(0).
     return -F.logsigmoid(beta * margin)
 
 
@@ -62,20 +73,23 @@ def nll_loss(chosen_scores: Tensor) -> Tensor:
         (B,) losses, not reduced.
 
     Raises:
-        ValueError: if there is more or less than one score a response.
+        ValueError: if there is more or less than one score per response.
 
     >>> import torch
     >>> nll_loss(torch.tensor([-1.5]))
     tensor([1.5000])
     """
     if chosen_scores.ndim != 1:
-        raise ValueError(f"chosen_scores must have shape (B,), got {tuple(chosen_scores.shape)}; pass one score a response")
+        raise ValueError(
+            f"chosen_scores must have shape (B,), got {tuple(chosen_scores.shape)}; "
+            "pass one score per response"
+        )
     return -chosen_scores
 
 
 def choice_scores(
-    temperature_logits: Tensor,
-    temperature_ids: Tensor,
+    choice_logits: Tensor,
+    choice_ids: Tensor,
     decision_mask: Tensor,
     *,
     reduce: str = "sum",
@@ -83,14 +97,16 @@ def choice_scores(
 ) -> Tensor:
     """Log-probability of the temperatures that wrote a response: log P(τ) = Σ_t log P(τ_t | h_t).
 
-    The score of arXiv 2411.09661, Eq. 10 (temperatures as tokens, separate from the words; no reference).
+    The score of arXiv 2411.09661, Eq. 10 (temperatures as tokens, separate from the words; no
+    reference).
 
     Args:
-        temperature_logits: (B, S, K) what the head says at each of S decisions (S = 1 at sequence level).
-        temperature_ids: (B, S) which temperature was drawn.
+        choice_logits: (B, S, K) what the head says at each of S decisions (S = 1 at sequence
+            level).
+        choice_ids: (B, S) which temperature was drawn.
         decision_mask: (B, S) True where a decision was made.
         reduce: "sum" or "mean" over the decisions.
-        uniform_reference: subtract the score of a uniform head, −log K a decision.
+        uniform_reference: subtract the score of a uniform head, −log K per decision.
 
     Returns:
         (B,) in nats; at most 0 without the reference.
@@ -101,32 +117,41 @@ def choice_scores(
     A uniform head gives -log K for each decision:
 
     >>> import torch
-    >>> choice_scores(torch.zeros(1, 3, 2), torch.tensor([[0, 1, 1]]), torch.tensor([[True, True, False]]))
+    >>> choice_ids, mask = torch.tensor([[0, 1, 1]]), torch.tensor([[True, True, False]])
+    >>> choice_scores(torch.zeros(1, 3, 2), choice_ids, mask)
     tensor([-1.3863])
     """
-    if temperature_ids.shape != temperature_logits.shape[:-1] or decision_mask.shape != temperature_ids.shape:
+    if choice_ids.shape != choice_logits.shape[:-1] or decision_mask.shape != choice_ids.shape:
         raise ValueError(
-            f"temperature_ids and decision_mask must have shape (B, S) = {tuple(temperature_logits.shape[:-1])}, "
-            f"got {tuple(temperature_ids.shape)} and {tuple(decision_mask.shape)}; pass those stored in the Rollout"
+            "choice_ids and decision_mask must have shape (B, S) = "
+            f"{tuple(choice_logits.shape[:-1])}, got {tuple(choice_ids.shape)} and "
+            f"{tuple(decision_mask.shape)}; pass those stored in the Decisions"
         )
-    logprobs = temperature_logits.log_softmax(-1)  # (B, S, K)
-    drawn = logprobs.gather(-1, temperature_ids[..., None])[..., 0]  # (B, S)
+    # Of all that could be chosen, only what was drawn counts; the softmax sees to the others.
+    logprobs = choice_logits.log_softmax(-1)  # (B, S, K)
+    drawn = logprobs.gather(-1, choice_ids[..., None])[..., 0]  # (B, S)
     if uniform_reference:
-        drawn = drawn + math.log(temperature_logits.shape[-1])
+        drawn = drawn + math.log(choice_logits.shape[-1])
     return _over_steps(drawn, decision_mask, reduce)
 
 
 def joint_scores(
-    token_logprobs: Tensor, ref_token_logprobs: Tensor, response_mask: Tensor, choice_scores: Tensor, *, reduce: str = "sum"
+    token_logprobs: Tensor,
+    ref_token_logprobs: Tensor,
+    response_mask: Tensor,
+    choice_scores: Tensor,
+    *,
+    reduce: str = "sum",
 ) -> Tensor:
     """Words and temperatures as one sequence of tokens: log P(y) − log P_ref(y) + log P(τ).
 
-    The score of arXiv 2411.09661, Eq. 9. It can train the language model too, with a frozen copy of it as the reference. If the
-    language model is frozen, the words' terms cancel and Eq. 9 is Eq. 10.
+    The score of arXiv 2411.09661, Eq. 9. It can train the language model too, with a frozen copy of
+    it as the reference. If the language model is frozen, the words' terms cancel and Eq. 9 is Eq.
+    10.
 
     Args:
-        token_logprobs: (B, T) log-probabilities of the response's tokens, in nats, at temperature 1 (at the one that wrote them
-            they would have no gradient where it was 0).
+        token_logprobs: (B, T) log-probabilities of the response's tokens, in nats, at temperature 1
+            (at the one that wrote them they would have no gradient where it was 0).
         ref_token_logprobs: (B, T) the same from the frozen copy.
         response_mask: (B, T) True at the response's tokens.
         choice_scores: (B,) what `choice_scores` returns.
@@ -138,43 +163,53 @@ def joint_scores(
     Raises:
         ValueError: if the shapes don't fit together, or for another `reduce`.
 
-    A word that has become twice as likely as it was, and a temperature of probability 1 / 2, make up for each other:
+    A word that has become twice as likely as it was, and a temperature of probability 1 / 2, make
+    up for each other:
 
     >>> import torch
     >>> words, mask = torch.tensor([[0.4]]).log(), torch.tensor([[True]])
-    >>> joint_scores(words, torch.tensor([[0.2]]).log(), mask, torch.tensor([0.5]).log()).abs() < 1e-6
+    >>> ref_words, choice = torch.tensor([[0.2]]).log(), torch.tensor([0.5]).log()
+    >>> joint_scores(words, ref_words, mask, choice).abs() < 1e-6
     tensor([True])
     """
-    if token_logprobs.shape != response_mask.shape or ref_token_logprobs.shape != response_mask.shape:
+    if (
+        token_logprobs.shape != response_mask.shape
+        or ref_token_logprobs.shape != response_mask.shape
+    ):
         raise ValueError(
-            f"token_logprobs and ref_token_logprobs must have shape (B, T) = {tuple(response_mask.shape)}, "
-            f"got {tuple(token_logprobs.shape)} and {tuple(ref_token_logprobs.shape)}; pass one number a token of the response"
+            "token_logprobs and ref_token_logprobs must have shape "
+            f"(B, T) = {tuple(response_mask.shape)}, got {tuple(token_logprobs.shape)} and "
+            f"{tuple(ref_token_logprobs.shape)}; pass one number per token of the response"
         )
     if choice_scores.shape != response_mask.shape[:1]:
         raise ValueError(
-            f"choice_scores must have shape (B,) = {tuple(response_mask.shape[:1])}, got {tuple(choice_scores.shape)}; "
-            "pass one score a response"
+            f"choice_scores must have shape (B,) = {tuple(response_mask.shape[:1])}, "
+            f"got {tuple(choice_scores.shape)}; pass one score per response"
         )
     return _over_steps(token_logprobs - ref_token_logprobs, response_mask, reduce) + choice_scores
 
 
 def latent_scores(
-    temperature_logits: Tensor,
+    choice_logits: Tensor,
     choice_logprobs: Tensor,
     response_mask: Tensor,
     *,
     reduce: str = "sum",
     uniform_reference: bool = True,
 ) -> Tensor:
-    """The temperature is never seen, so sum over it: Σ_t [ log Σ_k P(y_t|τ_k) P(τ_k|h_t) − log Σ_k P_ref(y_t|τ_k) P_ref(τ_k) ].
+    """The temperature is never seen, so sum over it.
 
-    The score of arXiv 2411.09661, Eq. 11, as printed: a product over tokens of mixtures over temperatures. At token level this
-    is the exact probability of the response. At sequence level it isn't, since there one temperature writes all tokens; the
-    exact one, a mixture of products, is `marginal_scores`. With a frozen language model, P_ref(y_t|τ_k) is P(y_t|τ_k).
+    Σ_t [ log Σ_k P(y_t|τ_k) P(τ_k|h_t) − log Σ_k P_ref(y_t|τ_k) P_ref(τ_k) ].
+
+    The score of arXiv 2411.09661, Eq. 11, as printed: a product over tokens of mixtures over
+    temperatures. At token level this is the exact probability of the response. At sequence level it
+    isn't, since there one temperature writes all tokens; the exact one, a mixture of products, is
+    `marginal_scores`. With a frozen language model, P_ref(y_t|τ_k) is P(y_t|τ_k).
 
     Args:
-        temperature_logits: (B, S, K) with S = T, or S = 1 at sequence level (the same for every token).
-        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.with_choice_logprobs` (with its floor at temperature 0).
+        choice_logits: (B, S, K) with S = T, or S = 1 at sequence level (the same for every token).
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.marginal_decisions` (with its
+            floor at temperature 0).
         response_mask: (B, T) True at the response's tokens.
         reduce: "sum" or "mean" over the tokens.
         uniform_reference: subtract the score of a uniform head, as printed.
@@ -185,30 +220,40 @@ def latent_scores(
     Raises:
         ValueError: if the shapes don't fit together, or for another `reduce`.
 
-    One token that is impossible at the first temperature and has probability 0.5 at the second, seen by a uniform head:
+    One token that is impossible at the first temperature and has probability 0.5 at the second,
+    seen by a uniform head:
 
     >>> import torch
     >>> logprobs = torch.tensor([[[-20.0, -0.6931]]])
-    >>> latent_scores(torch.zeros(1, 1, 2), logprobs, torch.tensor([[True]]), uniform_reference=False).exp()
+    >>> logits, mask = torch.zeros(1, 1, 2), torch.tensor([[True]])
+    >>> latent_scores(logits, logprobs, mask, uniform_reference=False).exp()
     tensor([0.2500])
     """
-    _check_latent(temperature_logits, choice_logprobs, response_mask)
-    scores = (choice_logprobs + temperature_logits.log_softmax(-1)).logsumexp(-1)  # (B, T)
+    _check_latent(choice_logits, choice_logprobs, response_mask)
+    # log Σ_k exp(log P(y_t|τ_k) + log P(τ_k|h_t)), token by token.
+    scores = (choice_logprobs + choice_logits.log_softmax(-1)).logsumexp(-1)  # (B, T)
     if uniform_reference:
         scores = scores - (choice_logprobs.logsumexp(-1) - math.log(choice_logprobs.shape[-1]))
     return _over_steps(scores, response_mask, reduce)
 
 
 def marginal_scores(
-    temperature_logits: Tensor, choice_logprobs: Tensor, response_mask: Tensor, *, uniform_reference: bool = True
+    choice_logits: Tensor,
+    choice_logprobs: Tensor,
+    response_mask: Tensor,
+    *,
+    uniform_reference: bool = True,
 ) -> Tensor:
-    """Eq. 11 for one temperature a response, exactly: log Σ_k P(τ_k|h) Π_t P(y_t|τ_k) − log Σ_k P_ref(τ_k) Π_t P_ref(y_t|τ_k).
+    """Eq. 11 for one temperature per response, exactly.
 
-    A mixture of products. arXiv 2411.09661 prints Eq. 11 as a product of mixtures, which is `latent_scores`.
+    log Σ_k P(τ_k|h) Π_t P(y_t|τ_k) − log Σ_k P_ref(τ_k) Π_t P_ref(y_t|τ_k).
+
+    A mixture of products. arXiv 2411.09661 prints Eq. 11 as a product of mixtures, which is
+    `latent_scores`.
 
     Args:
-        temperature_logits: (B, 1, K).
-        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.with_choice_logprobs`.
+        choice_logits: (B, 1, K).
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.marginal_decisions`.
         response_mask: (B, T) True at the response's tokens.
         uniform_reference: subtract the score of a uniform head.
 
@@ -218,42 +263,81 @@ def marginal_scores(
     Raises:
         ValueError: if the shapes don't fit together.
 
-    Two tokens, both likely (0.8) at one temperature and both unlikely (0.2) at the other: (0.8² + 0.2²) / 2. The product of
-    mixtures would be 0.5² instead.
+    Two tokens, both likely (0.8) at one temperature and both unlikely (0.2) at the other: (0.8² +
+    0.2²) / 2. The product of mixtures would be 0.5² instead.
 
     >>> import torch
     >>> logprobs = torch.tensor([[[0.8, 0.2], [0.8, 0.2]]]).log()
-    >>> marginal_scores(torch.zeros(1, 1, 2), logprobs, torch.tensor([[True, True]]), uniform_reference=False).exp()
+    >>> logits, mask = torch.zeros(1, 1, 2), torch.tensor([[True, True]])
+    >>> marginal_scores(logits, logprobs, mask, uniform_reference=False).exp()
     tensor([0.3400])
     """
-    _check_latent(temperature_logits, choice_logprobs, response_mask)
-    if temperature_logits.shape[1] != 1:
+    _check_latent(choice_logits, choice_logprobs, response_mask)
+    if choice_logits.shape[1] != 1:
         raise ValueError(
-            f"temperature_logits must have shape (B, 1, K), got {tuple(temperature_logits.shape)}; "
-            "marginal_scores is for one temperature a response, latent_scores for one a token"
+            f"choice_logits must have shape (B, 1, K), got {tuple(choice_logits.shape)}; "
+            "marginal_scores is for one temperature per response, latent_scores for one per token"
         )
+    # First the product over tokens, for each choice, and only then the sum over choices.
     response_logprobs = choice_logprobs.masked_fill(~response_mask[..., None], 0.0).sum(1)  # (B, K)
-    scores = (response_logprobs + temperature_logits[:, 0].log_softmax(-1)).logsumexp(-1)  # (B,)
+    scores = (response_logprobs + choice_logits[:, 0].log_softmax(-1)).logsumexp(-1)  # (B,)
     if uniform_reference:
         scores = scores - (response_logprobs.logsumexp(-1) - math.log(choice_logprobs.shape[-1]))
     return scores
 
 
-def _check_latent(temperature_logits: Tensor, choice_logprobs: Tensor, response_mask: Tensor) -> None:
+def _check_latent(choice_logits: Tensor, choice_logprobs: Tensor, response_mask: Tensor) -> None:
     B, T, K = choice_logprobs.shape if choice_logprobs.ndim == 3 else (-1, -1, -1)
-    if response_mask.shape != (B, T) or temperature_logits.shape not in ((B, T, K), (B, 1, K)):
+    if response_mask.shape != (B, T) or choice_logits.shape not in ((B, T, K), (B, 1, K)):
         raise ValueError(
-            "choice_logprobs must have shape (B, T, K), response_mask (B, T) and temperature_logits (B, T, K) or (B, 1, K), "
-            f"got {tuple(choice_logprobs.shape)}, {tuple(response_mask.shape)} and {tuple(temperature_logits.shape)}; "
-            "pass those stored in the Rollout"
+            "choice_logprobs must have shape (B, T, K), response_mask (B, T) and choice_logits "
+            f"(B, T, K) or (B, 1, K), got {tuple(choice_logprobs.shape)}, "
+            f"{tuple(response_mask.shape)} and {tuple(choice_logits.shape)}; "
+            "pass those stored in the Decisions"
         )
 
 
 def _over_steps(scores: Tensor, mask: Tensor, reduce: str) -> Tensor:
     """(B, S) scores to (B,): their sum or mean where the mask is True."""
+    # What stands where the mask is False may be anything, even NaN: it is replaced, not weighted.
     total = scores.masked_fill(~mask, 0.0).sum(-1)
     if reduce == "sum":
         return total
     if reduce == "mean":
         return total / mask.sum(-1).clamp(min=1)
     raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}")
+
+
+class Score(NamedTuple):
+    """What is compared of two responses: from the head's logits and what was decided to (R,)."""
+
+    of: Callable[[Tensor, Any, LPOConfig], Tensor]  # of (R, S, K), and the Decisions of R responses
+    is_marginal: bool = (
+        False  # it sums over the choices: what was decided must be MarginalDecisions
+    )
+
+
+def _eq10(choice_logits: Tensor, made: Any, config: LPOConfig) -> Tensor:
+    return choice_scores(choice_logits, made.choice_ids, made.mask, **_options(config))
+
+
+def _eq11(choice_logits: Tensor, made: Any, config: LPOConfig) -> Tensor:
+    return latent_scores(choice_logits, made.choice_logprobs, made.token_mask, **_options(config))
+
+
+def _eq11_marginal(choice_logits: Tensor, made: Any, config: LPOConfig) -> Tensor:
+    options = _options(config)
+    del options["reduce"]  # one choice per response: there are no steps to take the mean of
+    return marginal_scores(choice_logits, made.choice_logprobs, made.token_mask, **options)
+
+
+def _options(config: LPOConfig) -> dict[str, Any]:
+    return {"reduce": config.reduce, "uniform_reference": config.uniform_reference}
+
+
+SCORES = {  # by the names of `LPOConfig.loss`
+    "eq9": Score(_eq10),  # with a frozen language model the words cancel; else see `JointScore`
+    "eq10": Score(_eq10),
+    "eq11": Score(_eq11, is_marginal=True),
+    "eq11_marginal": Score(_eq11_marginal, is_marginal=True),
+}

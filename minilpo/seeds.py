@@ -1,6 +1,7 @@
-"""Where randomness comes from: one generator for each purpose, made from the run's seed and the purpose's name.
+"""Where randomness comes from: one generator per purpose, made from the run's seed and its name.
 
-So a phase draws the same numbers whether or not the phases before it ran in the same process, and a run can resume anywhere.
+So a phase draws the same numbers whether or not the phases before it ran in the same process, and a
+run can resume anywhere.
 """
 
 import random
@@ -18,5 +19,5 @@ def python_rng(seed: int, purpose: str) -> random.Random:
 
 
 def torch_generator(seed: int, purpose: str) -> torch.Generator:
-    """A generator for tensors, on the CPU: the same numbers whatever device they are then moved to."""
+    """A generator for tensors, on the CPU: the same numbers whatever device they then move to."""
     return torch.Generator().manual_seed(python_rng(seed, purpose).getrandbits(63))

@@ -7,15 +7,20 @@ import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import ModelConfig
-from minilpo.model import GPT
+from minilpo.decoding.choices import Temperatures
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.lm.model import GPT
+from minilpo.lm.tokenizer import Tokenizer
 from minilpo.seeds import python_rng
 from minilpo.tasks import load_tasks, mixed_demonstrations
-from minilpo.tokenizer import Tokenizer
 
 TEMPERATURES = (0.0, 0.5, 1.0)
+CHOICES = Temperatures(TEMPERATURES)
 
 # These models are too small to share among threads. The tests have to pass with more all the same.
-os.environ["OMP_NUM_THREADS"] = os.environ.get("MINILPO_TEST_THREADS", "1")  # for the processes that tests start
+os.environ["OMP_NUM_THREADS"] = os.environ.get(
+    "MINILPO_TEST_THREADS", "1"
+)  # for the processes that tests start
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
@@ -51,13 +56,21 @@ def tokenizer(pairs):
 
 @pytest.fixture
 def model(tokenizer):
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=16, block_size=110)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=16, block_size=110
+    )
     return GPT(config, seeded(0)).requires_grad_(False)
 
 
 @pytest.fixture
+def lm(model, tokenizer):
+    """The two as one language model; changing `model` changes it."""
+    return GPTLanguageModel(model, tokenizer)
+
+
+@pytest.fixture
 def head():
-    """A head that isn't uniform."""
-    head = AdaptiveDecoder(16, TEMPERATURES, n_hidden=8, generator=seeded(1))
+    """A head that isn't uniform, for `CHOICES`."""
+    head = AdaptiveDecoder(16, len(CHOICES), n_hidden=8, generator=seeded(1))
     torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
     return head.requires_grad_(False)

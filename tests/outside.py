@@ -1,4 +1,6 @@
-"""Commands run from outside, as a user would: small settings, what a folder holds, what a refusal looks like."""
+"""Commands run from outside, as a user would: small settings, what a folder holds, what a refusal
+looks like.
+"""
 
 import json
 import re
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minilpo.cli import main
-from minilpo.files import write_bytes
+from minilpo.machine.files import write_bytes
 
 TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
 TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
@@ -26,12 +28,19 @@ RESULTS = {
     "metrics.json",
 }
 RESULTS |= {"examples.txt", "timings.json", "figures/descriptions.txt"}
-RESULTS |= {f"figures/{name}.png" for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")}
+RESULTS |= {
+    f"figures/{name}.png"
+    for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")
+}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file's bytes, without what is a time."""
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "timings.json"}
+    files = {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != "timings.json"
+    }
     if "metrics.json" in files:
         metrics = json.loads(files["metrics.json"])
         del metrics["seconds"]
@@ -67,5 +76,5 @@ def interrupt_after(name: str, arguments: list[str]) -> None:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilpo.files.write_bytes", write)
+        patch.setattr("minilpo.machine.files.write_bytes", write)
         assert main(arguments) == 130

@@ -1,19 +1,27 @@
-"""Stand-ins for a language model and for tasks, where a test is about what is done with the responses and not about text."""
+"""Stand-ins for a language model and for tasks, where a test isn't about text.
+
+They are for tests about what is done with responses.
+"""
 
 from types import SimpleNamespace
 
 import torch
 from torch import nn
 
-from minilpo.adaptive_decoder import Rule
-from minilpo.rollout import Rollout
+from minilpo.adaptive_decoder import Decisions
+from minilpo.decoding.policies import Step
+from minilpo.decoding.rollout import Rollout
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.tasks import Task
 
-CHOICES = [0.0, 0.5, 1.0]
-SEP, WORD, STOP = 3, 5, 9
+N_TOKENS, SEP, WORD, STOP, EOS = 10, 3, 5, 9, 1
 
 
-class Warmth:
-    """Rewards a response by the temperatures that wrote it, which is all that `Writer` says: warm is good, or cold."""
+class Warmth(Task):
+    """Rewards a response by the temperatures that wrote it: warm is good, or cold.
+
+    That is all that `Writer` says.
+    """
 
     def __init__(self, name, warm):
         self.name, self.warm = name, warm
@@ -27,67 +35,88 @@ class Warmth:
 
 
 class Writer:
-    """Takes the place of `generate`: each response is its temperatures, drawn from a head that sees nothing but the task.
+    """Takes the place of `generate`: each response is the names of the choices it was written by.
 
-    A response is a word, a full stop and a word. What was asked for is in `calls` and `heads`, what was written in `texts`.
+    A head sees nothing but the task. A response is a word, a full stop and a word; at token level
+    each of them is written by a choice of its own. What was asked for is in `calls`, as (lm,
+    prompts, name of the policy's class, seed, n_samples); the policies are in `policies`, what was
+    written in `texts`.
     """
 
     def __init__(self):
-        self.calls, self.heads, self.texts = [], [], []
+        self.calls, self.policies, self.texts = [], [], []
 
-    def __call__(self, model, tokenizer, prompts, head, generator, *, n_samples=1, selection="greedy", progress=None):
-        self.calls.append((model, tokenizer, list(prompts), generator.initial_seed(), n_samples, selection))
-        self.heads.append(head)
-        R, S = len(prompts) * n_samples, 1 if head.level == "sequence" else 3
-        states = torch.stack([torch.randn(16, generator=torch.Generator().manual_seed(len(p.split()[0]))) for p in prompts])
-        states = states.repeat_interleave(n_samples * S, 0)
-        if isinstance(head, Rule):
-            read = [torch.full((R,), token_id) for token_id in (SEP, WORD, STOP)[:S]]
-            ids = torch.stack([head.choose(torch.arange(R), last) for last in read], 1)
-        else:
-            ids = head.choose(states, selection, torch.rand(len(states), generator=generator)).view(R, S)
-        self.texts.append([" ".join(f"{head.temperature_choices[k]:g}" for k in row) for row in ids.tolist()])
+    def __call__(self, lm, prompts, policy, generator, *, n_samples=1, progress=None):
+        asked = type(policy).__name__, generator.initial_seed(), n_samples
+        self.calls.append((lm, list(prompts), *asked))
+        self.policies.append(policy)
+        R, S = len(prompts) * n_samples, 1 if policy.level == "sequence" else 3
+        states = torch.stack([state_of(prompt) for prompt in prompts])
+        states = states.repeat_interleave(n_samples, 0)  # (R, C)
+        uniforms, ids, features = torch.rand(R, S, generator=generator), [], []
+        policy.start(R)
+        for s, last in enumerate((SEP, WORD, STOP)[:S]):
+            logits, read = torch.zeros(R, N_TOKENS), torch.full((R,), last)
+            step = Step(torch.arange(R), states, logits, read, torch.tensor(s), uniforms[:, s])
+            ids.append(policy.choose(step))
+            features.append(policy.features(step))
+        ids = torch.stack(ids, 1)  # (R, S)
+        names = policy.choices.names
+        self.texts.append([" ".join(names[k] for k in row) for row in ids.tolist()])
         if progress:
             progress(R)
+        mask = torch.ones(R, S, dtype=torch.bool)
         return Rollout(
             prompts=list(prompts),
             n_samples=n_samples,
             responses=self.texts[-1],
             token_ids=torch.tensor([[WORD, STOP, WORD]] * R),
             response_mask=torch.ones(R, 3, dtype=torch.bool),
-            hidden_states=None if isinstance(head, Rule) else states,
-            temperature_ids=ids,
-            decision_mask=torch.ones(R, S, dtype=torch.bool),
-            temperature_choices=head.temperature_choices,
+            decisions=Decisions(torch.stack(features, 1).flatten(0, 1), ids, mask),
         )
 
 
+def state_of(prompt):
+    """The hidden state after a prompt, (C,): only the length of its first word counts."""
+    return torch.randn(16, generator=torch.Generator().manual_seed(len(prompt.split()[0])))
+
+
 class Model(nn.Module):
-    """As much of a language model as is looked at where `Writer` writes."""
+    """As much of a transformer as is looked at where `Writer` writes. It sees one token only."""
 
     def __init__(self):
         super().__init__()
-        self.token_embedding, self.config = nn.Embedding(10, 16), SimpleNamespace(n_embd=16)
+        self.token_embedding = nn.Embedding(N_TOKENS, 16)
+        self.config = SimpleNamespace(n_embd=16, block_size=20)
+
+    def read_at(self, token_ids, wanted):
+        return self.token_embedding(token_ids[wanted])
 
     def logits(self, hidden_states):
         return hidden_states @ self.token_embedding.weight.T
 
 
-def read(model, tokenizer, rollout):
-    """Takes the place of `rollout.read`: what `Model` makes of each token."""
-    return model.token_embedding(rollout.token_ids[rollout.response_mask].long())
-
-
 class Words:
-    """As much of a tokenizer."""
+    """As much of a tokenizer. Each word of a prompt is a token, one of two."""
 
-    sep_id = SEP
+    pad_id, sep_id, eos_id = 0, SEP, EOS
 
     def ids_of(self, pieces):
         return [{".": STOP}[piece] for piece in pieces]
+
+    def encode_batch(self, texts):
+        return [[7 + len(word) % 2 for word in text.split()] for text in texts]
+
+
+def language_model():
+    """`Model` and `Words` as one."""
+    return GPTLanguageModel(Model(), Words())
 
 
 def rewards_of(tasks, prompts, texts):
     """The rewards of as many responses to each prompt, whose first word is the name of its task."""
     of_name, n_samples = {task.name: task for task in tasks}, len(texts) // len(prompts)
-    return [of_name[prompts[r // n_samples].split()[0]].reward(prompts[r // n_samples], text) for r, text in enumerate(texts)]
+    return [
+        of_name[prompts[r // n_samples].split()[0]].reward(prompts[r // n_samples], text)
+        for r, text in enumerate(texts)
+    ]

@@ -1,15 +1,26 @@
-"""The temperature head."""
+"""The head, and what it has decided."""
 
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
-from tests.conftest import seeded
+from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, MarginalDecisions, unpack
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, SampledHead, Step
+from tests.conftest import CHOICES, seeded
+
+
+def step_at(hidden_states, uniforms=None, rows=None):
+    """What a policy may look at before a token is drawn, as far as these tests care."""
+    B = len(hidden_states)
+    rows = torch.arange(B) if rows is None else rows
+    uniforms = torch.rand(B) if uniforms is None else uniforms
+    nothing = torch.zeros(B, dtype=torch.long)
+    return Step(rows, hidden_states, torch.zeros(B, 9), nothing, torch.tensor(0), uniforms)
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_an_untrained_head_is_exactly_uniform_whatever_it_reads(level):
-    head = AdaptiveDecoder(16, [0.0, 0.3, 0.6, 1.0], level, generator=seeded(0))
+    head = AdaptiveDecoder(16, 4, level, generator=seeded(0))
     probs = head(100 * torch.randn(20, 16, generator=seeded(1))).softmax(-1)
     assert (probs == 0.25).all()
 
@@ -17,13 +28,15 @@ def test_an_untrained_head_is_exactly_uniform_whatever_it_reads(level):
 def test_greedy_takes_the_most_likely_choice_and_sampling_follows_the_head(head):
     h = torch.randn(1, 16, generator=seeded(5)).expand(100_000, 16)
     probs = head(h[:1])[0].softmax(-1)
-    assert (head.choose(h[:9], "greedy", torch.rand(9)) == probs.argmax()).all()
-    drawn = head.choose(h, "sample", torch.rand(100_000, generator=seeded(6)))
-    torch.testing.assert_close(torch.bincount(drawn, minlength=3) / 100_000, probs, atol=0.006, rtol=0)
+    assert (GreedyHead(head, CHOICES).choose(step_at(h[:9])) == probs.argmax()).all()
+    uniforms = torch.rand(100_000, generator=seeded(6))
+    drawn = SampledHead(head, CHOICES).choose(step_at(h, uniforms))
+    shares = torch.bincount(drawn, minlength=3) / 100_000
+    torch.testing.assert_close(shares, probs, atol=0.006, rtol=0)
 
 
 def test_the_head_has_three_layers_and_every_one_gets_a_gradient_after_the_first_step():
-    head = AdaptiveDecoder(16, [0.0, 1.0], generator=seeded(0))
+    head = AdaptiveDecoder(16, 2, generator=seeded(0))
     optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
     for _ in range(2):
         optimizer.zero_grad()
@@ -33,13 +46,65 @@ def test_the_head_has_three_layers_and_every_one_gets_a_gradient_after_the_first
     assert len(weights) == 3 and all(weight.grad.abs().sum() > 0 for weight in weights)
 
 
-def test_fixed_temperatures_go_round_by_row_whatever_was_read():
+def test_fixed_choices_go_round_by_row_whatever_was_read():
     rows = torch.tensor([0, 2, 3, 7])  # some have left the batch
-    assert FixedTemperatures([0.1, 0.2, 0.3]).choose(rows, torch.randint(9, (4,))).tolist() == [0, 2, 0, 1]
+    step = step_at(torch.randn(4, 16), rows=rows)
+    assert Fixed(Temperatures([0.1, 0.2, 0.3])).choose(step).tolist() == [0, 2, 0, 1]
 
 
-@pytest.mark.parametrize("bad", [dict(level="word"), dict(selection="beam")])
-def test_an_unknown_level_or_selection_is_refused_by_name(bad):
-    with pytest.raises(ValueError, match=next(iter(bad.values()))):
-        head = AdaptiveDecoder(4, [0.0, 1.0], level=bad.get("level", "token"))
-        head.choose(torch.zeros(1, 4), bad.get("selection", "greedy"), torch.zeros(1))
+def test_an_unknown_level_is_refused_by_name():
+    with pytest.raises(ValueError, match="word"):
+        AdaptiveDecoder(4, 2, level="word")
+
+
+@pytest.mark.parametrize("policy", [GreedyHead, SampledHead, MixedHead])
+@pytest.mark.parametrize("n_choices", [2, 4])
+def test_a_head_for_more_or_fewer_choices_than_there_are_is_refused(policy, n_choices):
+    with pytest.raises(ValueError, match=f"as many choices as there are, 3, got {n_choices}"):
+        policy(AdaptiveDecoder(4, n_choices), CHOICES)
+
+
+def test_a_head_computes_in_its_own_precision_whatever_it_reads():
+    head = AdaptiveDecoder(16, 3, generator=seeded(0))
+    assert head(torch.zeros(2, 16, dtype=torch.float64)).dtype == torch.float32
+    assert head.double()(torch.zeros(2, 16)).dtype == torch.float64
+
+
+# What was decided
+
+
+MASK = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
+
+
+def test_what_is_unpacked_stands_row_by_row_where_the_mask_is_true_and_zeros_elsewhere():
+    values = torch.randn(6, 2, generator=seeded(0))
+    places, n = unpack(values, MASK), 0
+    for row in range(3):
+        for step in range(3):
+            if MASK[row, step]:
+                assert torch.equal(places[row, step], values[n])
+                n += 1
+            else:
+                assert not places[row, step].any()
+    assert n == 6
+
+
+@pytest.mark.parametrize("rows", [[2, 0], [1, 1, 2], [0], []])
+def test_rows_of_decisions_carry_all_that_belongs_to_them_in_the_order_that_is_asked_for(rows):
+    made = MarginalDecisions(
+        features=torch.randn(6, 4, generator=seeded(0)),
+        choice_ids=torch.randint(0, 3, (3, 3), generator=seeded(1)),
+        mask=MASK,
+        choice_logprobs=torch.randn(3, 5, 3, generator=seeded(2)),
+        token_mask=torch.rand(3, 5, generator=seeded(3)) < 0.5,
+    )
+    features = {0: made.features[:2], 1: made.features[2:3], 2: made.features[3:]}  # of each row
+    index = torch.tensor(rows, dtype=torch.long)
+    for decisions in (made, Decisions(made.features, made.choice_ids, made.mask)):
+        some = decisions.rows(index)
+        assert type(some) is type(decisions) and len(some.mask) == len(rows)
+        expected = torch.cat([made.features[:0], *(features[row] for row in rows)])
+        assert torch.equal(some.features, expected)
+        for name in set(vars(some)) - {"features", "_starts"}:
+            assert torch.equal(getattr(some, name), getattr(made, name)[index])
+        assert torch.equal(some.rows(torch.arange(len(rows))).features, some.features)

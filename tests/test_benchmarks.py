@@ -3,44 +3,106 @@
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
+from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import LPOConfig
-from minilpo.pretraining import collate, encode_examples, language_model_loss
-from minilpo.rollout import generate, with_choice_logprobs
-from tests.conftest import TEMPERATURES, seeded
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import Fixed, SampledHead
+from minilpo.decoding.rollout import marginal_decisions
+from minilpo.lm.pretraining import collate, encode_examples, language_model_loss
+from minilpo.seeds import python_rng
+from minilpo.tasks import Task, mixed_prompts
+from tests.conftest import CHOICES, seeded
 
 pytest.importorskip("transformers")
 from tests.benchmarks.measure import exponent, side_by_side  # noqa: E402
 from tests.benchmarks.peer import transformers_loss, transformers_model, transformers_sample  # noqa: E402
-from tests.benchmarks.speed import FASTER_PEER, run_prompts_again, run_texts_again, sampling_flops, training_flops  # noqa: E402
+from tests.benchmarks.speed import (  # noqa: E402
+    FASTER_PEER,
+    rollout_in_pairs,
+    run_prompts_again,
+    run_texts_again,
+    sampling_flops,
+    training_flops,
+    write_without_end,
+)
 
-PROMPTS = ["Tell me a story of three sentences about a fox in the forest.", "Mia has 7 apples. How many apples are left?"]
+PROMPTS = [
+    "Tell me a story of three sentences about a fox in the forest.",
+    "Mia has 7 apples. How many apples are left?",
+]
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
-def test_running_the_transformer_again_gives_what_the_rollout_had_stored(model, tokenizer, level):
-    head = AdaptiveDecoder(16, TEMPERATURES, level, n_hidden=8, generator=seeded(1)).requires_grad_(False)
-    rollout = generate(model, tokenizer, PROMPTS, head, seeded(0), n_samples=3, selection="sample", max_new_tokens=12)
-    rollout = with_choice_logprobs(model, tokenizer, rollout)
+def test_running_the_transformer_again_gives_what_the_rollout_had_stored(lm, level):
+    head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
+    policy = SampledHead(head.requires_grad_(False), CHOICES)
+    rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=3, max_new_tokens=12)
     rollout = rollout.rows(torch.arange(6))
-    [again] = run_texts_again(model, tokenizer, [rollout], LPOConfig(loss="eq11"))
-    torch.testing.assert_close(again.hidden_states, rollout.hidden_states, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(again.choice_logprobs, rollout.choice_logprobs, atol=1e-3, rtol=1e-3)
-    if level == "sequence":
-        [again] = run_prompts_again(model, tokenizer, [rollout], LPOConfig(loss="eq10"))
-        torch.testing.assert_close(again.hidden_states, rollout.hidden_states, atol=1e-4, rtol=1e-4)
+    stored = marginal_decisions(lm, rollout, CHOICES)
+    [again] = run_texts_again(lm, [rollout], CHOICES, LPOConfig(loss="eq11"))
+    torch.testing.assert_close(again.features, stored.features, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(again.choice_logprobs, stored.choice_logprobs, atol=1e-3, rtol=1e-3)
+    assert torch.equal(again.choice_ids, stored.choice_ids)
+    assert torch.equal(again.mask, stored.mask)
+    assert torch.equal(again.token_mask, stored.token_mask)
+    ways = [run_texts_again] + [run_prompts_again] * (level == "sequence")
+    for way in ways:
+        [again] = way(lm, [rollout], CHOICES, LPOConfig(loss="eq10"))
+        torch.testing.assert_close(again.features, stored.features, atol=1e-4, rtol=1e-4)
+        assert torch.equal(again.choice_ids, stored.choice_ids)
 
 
-def test_transformers_writes_what_we_write_where_nothing_is_left_to_chance(model, tokenizer):
-    """From a model whose logits are so far apart that temperature 1 is as good as greedy; prompts of unlike length."""
-    model.token_embedding.weight *= 300
-    ours = generate(model, tokenizer, PROMPTS, FixedTemperatures([0.0]), seeded(0), n_samples=2, max_new_tokens=9)
-    prompts = [[*token_ids, tokenizer.sep_id] for token_ids in tokenizer.encode_batch(PROMPTS)]
-    theirs = transformers_sample(transformers_model(model).eval(), prompts, 2, 9, tokenizer.pad_id, tokenizer.eos_id)
+def test_the_rollout_that_is_timed_holds_the_responses_of_its_pairs(lm, tasks):
+    task_of, prompts = mixed_prompts(tasks, 4, "train", python_rng(0, "benchmark"))
+    head = AdaptiveDecoder(16, len(CHOICES), n_hidden=8, generator=seeded(1))
+    config, lengths = LPOConfig(samples=6), [Length()] * len(task_of)
+    collected = rollout_in_pairs(lm, lengths, prompts, head, CHOICES, config, seeded(0))
+    rollout, pairs = collected
+    assert len(pairs) + pairs.n_dropped == 8 and len(pairs) > 4
+    assert len(rollout.responses) == 2 * len(pairs) and rollout.n_samples == 1
+    for chosen, rejected in zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True):
+        assert rollout.prompts[chosen] == rollout.prompts[rejected]
+        assert len(rollout.responses[chosen]) > len(rollout.responses[rejected])
+
+
+class Length(Task):
+    """The longer, the better."""
+
+    name = "length"
+
+    def reward(self, prompt, response):
+        return 1 - 1 / (1 + len(response))
+
+
+def test_the_sampling_that_is_timed_writes_as_many_tokens_as_asked_for_in_every_row(lm):
+    steps = []
+
+    class Looked(Fixed):
+        def observe(self, step, token_ids):
+            steps.append(token_ids)
+
+    end = lm.model.token_embedding.weight[lm.tokenizer.eos_id]
+    lm.model.norm.bias += 4.5 * end / (end @ end)  # otherwise many would have ended
+    prompts = torch.randint(5, 50, (7, 6), generator=seeded(0))
+    write_without_end(lm, Looked(Temperatures([1.0])), prompts, 11)
+    assert torch.stack(steps).shape == (11, 7)
+    assert (torch.stack(steps) == lm.tokenizer.eos_id).any()
+
+
+def test_transformers_writes_what_we_write_where_nothing_is_left_to_chance(lm):
+    """Its logits are so far apart that 1 is as good as greedy; prompts of unlike length."""
+    lm.model.token_embedding.weight *= 300
+    policy, pad_id, eos_id = Fixed(Temperatures([0.0])), lm.tokenizer.pad_id, lm.tokenizer.eos_id
+    ours = generate(lm, PROMPTS, policy, seeded(0), n_samples=2, max_new_tokens=9)
+    peer = transformers_model(lm.model).eval()
+    theirs = transformers_sample(peer, lm.encode(PROMPTS), 2, 9, pad_id, eos_id)
     assert ours.token_ids[:, : theirs.shape[1]].tolist() == theirs.tolist()
 
 
-def test_the_loss_that_is_timed_is_the_same_on_both_sides_on_a_padded_batch(model, tokenizer, pairs):
+def test_the_loss_that_is_timed_is_the_same_on_both_sides_on_a_padded_batch(
+    model, tokenizer, pairs
+):
     batch = collate(encode_examples(tokenizer, pairs[:4]), tokenizer.pad_id)
     assert (batch[0] == tokenizer.pad_id).any()
     for settings in ({}, FASTER_PEER):
@@ -60,7 +122,11 @@ def test_the_operations_counted_are_six_a_weight_and_token_in_training_and_two_i
 
 def test_side_by_side_warms_up_first_and_takes_turns_at_going_first():
     calls = []
-    timed = side_by_side(lambda turn: calls.append(("ours", turn)), lambda turn: calls.append(("theirs", turn)), 2)
+    timed = side_by_side(
+        lambda turn: calls.append(("ours", turn)), lambda turn: calls.append(("theirs", turn)), 2
+    )
     assert [name for name, _ in calls] == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
-    assert [turn for _, turn in calls] == [0, 0, 1, 1, 2, 2] and len(timed.ours) == len(timed.theirs) == 2
+    assert [turn for _, turn in calls] == [0, 0, 1, 1, 2, 2] and len(timed.ours) == len(
+        timed.theirs
+    ) == 2
     assert exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)

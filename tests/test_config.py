@@ -5,7 +5,14 @@ import json
 
 import pytest
 
-from minilpo.config import FORMAT, EvaluationConfig, LPOConfig, ModelConfig, PretrainConfig, RunConfig
+from minilpo.config import (
+    FORMAT,
+    EvaluationConfig,
+    LPOConfig,
+    ModelConfig,
+    PretrainConfig,
+    RunConfig,
+)
 
 SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
 
@@ -27,7 +34,10 @@ SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
         (lambda: RunConfig(temperatures=(1.0,)), "at least two"),
         (lambda: LPOConfig(loss="dpo"), "--loss must be one of default, eq9"),
         (lambda: LPOConfig(train_lm=True), "--train-lm must come with --loss eq9"),
-        (lambda: RunConfig(level="token", lpo=LPOConfig(loss="eq11_marginal")), "--loss eq11_marginal must come with"),
+        (
+            lambda: RunConfig(level="token", lpo=LPOConfig(loss="eq11_marginal")),
+            "--loss eq11_marginal must come with",
+        ),
         (lambda: RunConfig.from_dict({"format": 999}), "another version"),
         (lambda: RunConfig.from_dict([]), "another version"),
         (lambda: RunConfig.from_dict({"format": FORMAT, "seed": 0}), "those of this version"),
@@ -39,11 +49,22 @@ def test_what_is_out_of_bounds_is_refused_with_the_name_of_its_flag(make, said):
 
 
 def test_settings_survive_a_trip_through_json():
-    config = RunConfig(seed=3, level="token", temperatures=(0.0, 0.7), tasks=("math",), pretrain=PretrainConfig(steps=7))
+    config = RunConfig(
+        seed=3,
+        level="token",
+        temperatures=(0.0, 0.7),
+        tasks=("math",),
+        pretrain=PretrainConfig(steps=7),
+    )
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_no_two_sections_share_a_flag_and_every_flag_is_explained():
-    fields = [field for section in (RunConfig, *SECTIONS) for field in dataclasses.fields(section) if "help" in field.metadata]
+    fields = [
+        field
+        for section in (RunConfig, *SECTIONS)
+        for field in dataclasses.fields(section)
+        if "help" in field.metadata
+    ]
     names = [field.name for field in fields]
     assert len(names) == len(set(names)) and all(field.metadata["help"] for field in fields)

@@ -1,4 +1,4 @@
-"""LPO's losses: worked cases, properties, gradients of paper and pencil, and optima that are known in closed form."""
+"""LPO's losses: worked cases, properties, gradients by hand, and optima known in closed form."""
 
 import math
 
@@ -7,8 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilpo.losses import choice_scores, joint_scores, latent_scores, marginal_scores, nll_loss, preference_loss
-from minilpo.sampling import choice_logprobs, token_probs
+from minilpo.decoding.choices import FLOOR, Temperatures
+from minilpo.decoding.sampling import draw, token_probs
+from minilpo.losses import (
+    choice_scores,
+    joint_scores,
+    latent_scores,
+    marginal_scores,
+    nll_loss,
+    preference_loss,
+)
 from tests.conftest import seeded
 
 score = st.floats(-20, 20)
@@ -27,7 +35,10 @@ def test_equal_scores_cost_log_2(value, beta):
 
 @given(score, score, st.floats(0.01, 5))
 def test_swapping_chosen_and_rejected_negates_the_margin(chosen, rejected, beta):
-    chosen, rejected = torch.tensor([chosen], dtype=torch.float64), torch.tensor([rejected], dtype=torch.float64)
+    chosen, rejected = (
+        torch.tensor([chosen], dtype=torch.float64),
+        torch.tensor([rejected], dtype=torch.float64),
+    )
     difference = preference_loss(chosen, rejected, beta) - preference_loss(rejected, chosen, beta)
     torch.testing.assert_close(difference, -beta * (chosen - rejected), atol=1e-9, rtol=1e-9)
 
@@ -35,10 +46,17 @@ def test_swapping_chosen_and_rejected_negates_the_margin(chosen, rejected, beta)
 @pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
 def test_the_gradient_on_the_head_is_the_one_derived_by_hand(beta):
     """The normaliser cancels: grad = -beta * sigmoid(-beta (z_c - z_r)) * (e_c - e_r)."""
-    z = torch.randn(5, 1, 4, generator=seeded(0), dtype=torch.float64, requires_grad=True)  # (B, S, K)
-    chosen, rejected = torch.tensor([0, 1, 2, 3, 0])[:, None], torch.tensor([1, 0, 3, 2, 2])[:, None]
+    z = torch.randn(
+        5, 1, 4, generator=seeded(0), dtype=torch.float64, requires_grad=True
+    )  # (B, S, K)
+    chosen, rejected = (
+        torch.tensor([0, 1, 2, 3, 0])[:, None],
+        torch.tensor([1, 0, 3, 2, 2])[:, None],
+    )
     mask = torch.ones(5, 1, dtype=torch.bool)
-    preference_loss(choice_scores(z, chosen, mask), choice_scores(z, rejected, mask), beta).sum().backward()
+    preference_loss(
+        choice_scores(z, chosen, mask), choice_scores(z, rejected, mask), beta
+    ).sum().backward()
     margin = z.gather(-1, chosen[..., None]) - z.gather(-1, rejected[..., None])
     one_hot = torch.nn.functional.one_hot
     expected = -beta * torch.sigmoid(-beta * margin) * (one_hot(chosen, 4) - one_hot(rejected, 4))
@@ -57,7 +75,10 @@ def test_the_loss_passes_a_numerical_gradient_check_over_several_decisions():
     mask = torch.rand(4, 5, generator=seeded(2)) < 0.7
     z = torch.randn(4, 5, 3, generator=seeded(3), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda z: preference_loss(choice_scores(z, ids, mask), choice_scores(z, ids.flip(1), mask), 0.7), z
+        lambda z: preference_loss(
+            choice_scores(z, ids, mask), choice_scores(z, ids.flip(1), mask), 0.7
+        ),
+        z,
     )
 
 
@@ -80,23 +101,41 @@ def test_the_score_is_a_sum_of_log_probabilities_and_masked_decisions_have_no_ef
     ],
 )
 def test_the_minimiser_is_the_closed_form_whatever_the_sampling(p, q, beta):
-    """One context, binary reward: P(tau_k) is proportional to (p_k / (1 - p_k))^(1 / beta), independent of q."""
+    """One context, binary reward: P(tau_k) is proportional to (p_k / (1 - p_k))^(1 / beta).
+
+    It doesn't depend on q.
+    """
     p, q = torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64)
-    right, wrong = q * p / (q * p).sum(), q * (1 - p) / (q * (1 - p)).sum()  # temperatures behind a right, a wrong response
-    weights = (right[:, None] * wrong[None, :]).flatten()  # every pair of temperatures, weighted by how often it occurs
+    right, wrong = (
+        q * p / (q * p).sum(),
+        q * (1 - p) / (q * (1 - p)).sum(),
+    )  # temperatures behind a right, a wrong response
+    weights = (
+        right[:, None] * wrong[None, :]
+    ).flatten()  # every pair of temperatures, weighted by how often it occurs
     K = len(p)
-    chosen, rejected = (ids.flatten()[:, None] for ids in torch.meshgrid(torch.arange(K), torch.arange(K), indexing="ij"))
+    chosen, rejected = (
+        ids.flatten()[:, None]
+        for ids in torch.meshgrid(torch.arange(K), torch.arange(K), indexing="ij")
+    )
     z = torch.zeros(K, dtype=torch.float64, requires_grad=True)
     mask = torch.ones(K * K, 1, dtype=torch.bool)
     optimizer = torch.optim.LBFGS(
-        [z], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10, tolerance_change=1e-12
+        [z],
+        max_iter=500,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-10,
+        tolerance_change=1e-12,
     )
 
     def closure():
         optimizer.zero_grad()
         logits = z.expand(K * K, 1, K)
         loss = (
-            weights * preference_loss(choice_scores(logits, chosen, mask), choice_scores(logits, rejected, mask), beta)
+            weights
+            * preference_loss(
+                choice_scores(logits, chosen, mask), choice_scores(logits, rejected, mask), beta
+            )
         ).sum()
         loss.backward()
         return loss
@@ -113,7 +152,9 @@ def test_the_minimiser_of_the_baseline_follows_what_was_sampled(seed):
     weights = q * p / (q * p).sum()  # how often each temperature is behind a right response
     z = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     ids, mask = torch.arange(4)[:, None], torch.ones(4, 1, dtype=torch.bool)
-    optimizer = torch.optim.LBFGS([z], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10)
+    optimizer = torch.optim.LBFGS(
+        [z], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10
+    )
 
     def closure():
         optimizer.zero_grad()
@@ -125,7 +166,7 @@ def test_the_minimiser_of_the_baseline_follows_what_was_sampled(seed):
     torch.testing.assert_close(z.detach().softmax(-1), weights, atol=1e-4, rtol=1e-4)
 
 
-# What two tokens of two responses need, drawn at random: K = 3 temperatures, T = 4 tokens, masked behind.
+# Three responses of up to T = 4 tokens, masked behind, with K = 3 temperatures.
 MASK = torch.tensor([[True, True, True, False], [True, True, False, False], [True] * 4])
 
 
@@ -144,7 +185,10 @@ def test_the_gradient_of_the_baseline_is_the_one_derived_by_hand():
 
 
 def test_the_gradient_of_eq_11_is_posterior_minus_prior():
-    """grad of log sum_k P(y|tau_k) P(tau_k) is P(tau_k|y) - P(tau_k), token by token, and nothing behind the mask."""
+    """grad of log sum_k P(y|tau_k) P(tau_k) is P(tau_k|y) - P(tau_k), token by token.
+
+    Behind the mask it is nothing.
+    """
     z, logprobs = random_case(0)
     z.requires_grad_()
     latent_scores(z, logprobs, MASK).sum().backward()
@@ -153,7 +197,7 @@ def test_the_gradient_of_eq_11_is_posterior_minus_prior():
     torch.testing.assert_close(z.grad, ((posterior - prior) * MASK[..., None]).detach())
 
 
-def test_the_gradient_of_the_exact_marginal_is_the_posterior_of_the_whole_response_minus_the_prior():
+def test_the_gradient_of_the_exact_marginal_is_the_posterior_of_the_response_minus_the_prior():
     z, logprobs = random_case(1, steps=1)
     z.requires_grad_()
     marginal_scores(z, logprobs, MASK).sum().backward()
@@ -163,11 +207,21 @@ def test_the_gradient_of_the_exact_marginal_is_the_posterior_of_the_whole_respon
 
 
 def test_the_gradient_of_eq_9_reaches_words_and_temperatures():
-    """The score is linear in the words' log-probabilities: -beta sigma(-beta margin) for each word of the better response."""
-    words = [torch.randn(3, 4, generator=seeded(s), dtype=torch.float64, requires_grad=True) for s in (1, 2)]
+    """The score is linear in the words' log-probabilities.
+
+    So each word of the better response has the gradient -beta sigma(-beta margin).
+    """
+    words = [
+        torch.randn(3, 4, generator=seeded(s), dtype=torch.float64, requires_grad=True)
+        for s in (1, 2)
+    ]
     refs = [torch.randn(3, 4, generator=seeded(s), dtype=torch.float64) for s in (3, 4)]
-    choices = [torch.randn(3, generator=seeded(s), dtype=torch.float64, requires_grad=True) for s in (5, 6)]
-    chosen, rejected = (joint_scores(w, r, MASK, c) for w, r, c in zip(words, refs, choices, strict=True))
+    choices = [
+        torch.randn(3, generator=seeded(s), dtype=torch.float64, requires_grad=True) for s in (5, 6)
+    ]
+    chosen, rejected = (
+        joint_scores(w, r, MASK, c) for w, r, c in zip(words, refs, choices, strict=True)
+    )
     preference_loss(chosen, rejected, 0.5).sum().backward()
     push = (-0.5 * torch.sigmoid(-0.5 * (chosen - rejected))).detach()  # (B,)
     torch.testing.assert_close(words[0].grad, push[:, None] * MASK)
@@ -188,30 +242,47 @@ def test_every_score_passes_a_numerical_gradient_check(reduce, reference):
     assert check(lambda z: nll_loss(choice_scores(z, ids, MASK, **options)), z)
     assert check(lambda z: latent_scores(z, logprobs, MASK, **options), z)
     assert check(lambda z: latent_scores(z[:, :1], logprobs, MASK, **options), z)
-    assert check(lambda z: marginal_scores(z[:, :1], logprobs, MASK, uniform_reference=reference), z)
-    assert check(lambda z, w: joint_scores(w, ref, MASK, choice_scores(z, ids, MASK, **options), reduce=reduce), (z, words))
+    assert check(
+        lambda z: marginal_scores(z[:, :1], logprobs, MASK, uniform_reference=reference), z
+    )
+    assert check(
+        lambda z, w: joint_scores(
+            w, ref, MASK, choice_scores(z, ids, MASK, **options), reduce=reduce
+        ),
+        (z, words),
+    )
 
 
-def all_responses(logits, tau_choices):
-    """Every response of two words out of three, and its log-probabilities under each temperature, (9, 2, K)."""
+def all_responses(logits, choices):
+    """Every response of two words out of three, and its log-probabilities under each choice.
+
+    The log-probabilities are (9, 2, K).
+    """
     ids = torch.cartesian_prod(torch.arange(3), torch.arange(3))  # (9, 2)
-    per_token = [choice_logprobs(logits[t].expand(9, -1), ids[:, t], tau_choices, floor=-200.0) for t in range(2)]
+    per_token = [
+        choices.logprobs(logits[t].expand(9, -1), ids[:, t], torch.tensor(t), floor=-200.0)
+        for t in range(2)
+    ]
     return ids, torch.stack(per_token, 1)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_eq_11_is_the_enumeration_over_all_temperatures_on_a_vocabulary_of_three_words(seed):
-    tau_choices = torch.tensor([0.0, 0.5, 1.3], dtype=torch.float64)
+    tau_choices = torch.tensor([0.0, 0.5, 1.25], dtype=torch.float64)
     K, mask = 3, torch.ones(9, 2, dtype=torch.bool)
-    logits, z = (torch.randn(2, 3, generator=seeded(seed + s), dtype=torch.float64) for s in (0, 50))
-    ids, logprobs = all_responses(logits, tau_choices)
+    logits, z = (
+        torch.randn(2, 3, generator=seeded(seed + s), dtype=torch.float64) for s in (0, 50)
+    )
+    ids, logprobs = all_responses(logits, Temperatures(tau_choices.tolist()))
     probs = torch.stack([token_probs(logits, tau.expand(2)) for tau in tau_choices])  # (K, 2, V)
     prior = z.softmax(-1)  # (2, K) one distribution a token
     token_level, sequence_level = torch.zeros(2, 9, dtype=torch.float64)
     for row, (first, second) in enumerate(ids.tolist()):
         for j in range(K):
             for k in range(K):
-                token_level[row] += prior[0, j] * probs[j, 0, first] * prior[1, k] * probs[k, 1, second]
+                token_level[row] += (
+                    prior[0, j] * probs[j, 0, first] * prior[1, k] * probs[k, 1, second]
+                )
             sequence_level[row] += prior[0, j] * probs[j, 0, first] * probs[j, 1, second]
     scores = latent_scores(z.expand(9, -1, -1), logprobs, mask, uniform_reference=False)
     torch.testing.assert_close(scores.exp(), token_level)
@@ -221,6 +292,37 @@ def test_eq_11_is_the_enumeration_over_all_temperatures_on_a_vocabulary_of_three
     assert exact.exp().sum().item() == pytest.approx(1)
     as_printed = latent_scores(z[:1].expand(9, 1, -1), logprobs, mask, uniform_reference=False)
     assert (as_printed - exact).abs().max() > 0.01  # at sequence level the two are different things
+
+
+@pytest.mark.parametrize("scale", [2.0, 4.0])
+@pytest.mark.parametrize("steps", [1, 20], ids=["sequence", "token"])
+@pytest.mark.parametrize("temperatures", [(0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0, 1.0)])
+def test_the_floor_of_the_log_probabilities_changes_gradients_of_eq_11_by_at_most_4_in_10000(
+    temperatures, steps, scale
+):
+    """Tokens as they are really written: drawn by a choice, which is drawn from the head."""
+    choices, now = Temperatures(temperatures), torch.tensor(0)
+    B, T, V, K = 100, 20, 300, len(choices)
+    z = torch.randn(B, steps, K, generator=seeded(0), dtype=torch.float64, requires_grad=True)
+    logits = scale * torch.randn(B * T, V, generator=seeded(1), dtype=torch.float64)
+    drawn = draw(z.detach().softmax(-1).flatten(0, 1), torch.rand(B * steps, generator=seeded(2)))
+    choice_ids = drawn.repeat_interleave(T // steps)  # at sequence level one is for all tokens
+    token_ids = choices.draw(logits, choice_ids, now, torch.rand(B * T, generator=seeded(3)))
+    gradients = []
+    for floor in ({}, {"floor": -60.0}):
+        logprobs = choices.logprobs(logits, token_ids, now, **floor).view(B, T, K)
+        scores = latent_scores(z, logprobs, torch.ones(B, T, dtype=torch.bool))
+        gradients.append(torch.autograd.grad(scores.sum(), z)[0])
+    assert (logprobs < FLOOR).double().mean() > 0.03  # the floor does play a part
+    change = gradients[0] - gradients[1]
+    assert 0 < change.norm() / gradients[1].norm() < 4e-4
+    # A token of probability p under the mixture moves the posterior by e^-20 / p at most: by less
+    # than 4 in 10,000 unless p is below 1 in 100,000, and so seldom is it drawn.
+    probs = (logprobs.exp() * z.softmax(-1)).sum(-1).detach()  # (B, T)
+    bound = (math.exp(-20) / probs).expand(B, T)
+    if steps == 1:
+        bound = bound.sum(1, keepdim=True)  # one distribution collects what all tokens say
+    assert (change.abs() <= bound[..., None] * (1 + 1e-6)).all()
 
 
 def test_a_uniform_head_scores_zero_against_the_uniform_reference():
@@ -235,12 +337,22 @@ def test_a_uniform_head_scores_zero_against_the_uniform_reference():
 
 
 def test_the_reference_of_eq_10_counts_the_difference_in_length_and_the_mean_is_free_of_it():
-    z, ids = torch.randn(3, 4, 3, generator=seeded(0), dtype=torch.float64), torch.zeros(3, 4, dtype=torch.long)
+    z, ids = (
+        torch.randn(3, 4, 3, generator=seeded(0), dtype=torch.float64),
+        torch.zeros(3, 4, dtype=torch.long),
+    )
     n = MASK.sum(1)  # 3, 2 and 4 decisions
-    with_reference, without = (choice_scores(z, ids, MASK, uniform_reference=reference) for reference in (True, False))
+    with_reference, without = (
+        choice_scores(z, ids, MASK, uniform_reference=reference) for reference in (True, False)
+    )
     torch.testing.assert_close(with_reference - without, n.double() * math.log(3))
-    means = [choice_scores(z, ids, MASK, reduce="mean", uniform_reference=reference) for reference in (True, False)]
-    torch.testing.assert_close(means[0] - means[1], torch.full((3,), math.log(3), dtype=torch.float64))
+    means = [
+        choice_scores(z, ids, MASK, reduce="mean", uniform_reference=reference)
+        for reference in (True, False)
+    ]
+    torch.testing.assert_close(
+        means[0] - means[1], torch.full((3,), math.log(3), dtype=torch.float64)
+    )
     torch.testing.assert_close(means[1], without / n)
 
 
@@ -262,14 +374,16 @@ def test_what_stands_behind_a_response_has_no_effect_on_any_score():
     junk = torch.where(MASK[..., None], logprobs, -99 * torch.ones_like(logprobs))
     other = torch.where(MASK[..., None], z, 7 * torch.arange(3.0, dtype=torch.float64))
     torch.testing.assert_close(latent_scores(other, junk, MASK), latent_scores(z, logprobs, MASK))
-    torch.testing.assert_close(marginal_scores(z[:, :1], junk, MASK), marginal_scores(z[:, :1], logprobs, MASK))
+    torch.testing.assert_close(
+        marginal_scores(z[:, :1], junk, MASK), marginal_scores(z[:, :1], logprobs, MASK)
+    )
     torch.testing.assert_close(
         joint_scores(junk[..., 0], 2 * logprobs[..., 0], MASK, choice_scores(other, ids, MASK)),
         joint_scores(logprobs[..., 0], 2 * logprobs[..., 0], MASK, choice_scores(z, ids, MASK)),
     )
 
 
-def test_without_the_reference_a_score_is_the_log_probability_of_the_response_and_of_nothing_behind_it():
+def test_without_the_reference_a_score_is_the_log_probability_of_the_response_alone():
     z, logprobs = random_case(5)
     probs, likelihood = z.softmax(-1), logprobs.exp()
     for row, n in enumerate(MASK.sum(1).tolist()):
@@ -277,32 +391,42 @@ def test_without_the_reference_a_score_is_the_log_probability_of_the_response_an
         as_one = (probs[row, 0] * likelihood[row, :n].prod(0)).sum()
         latent = latent_scores(z, logprobs, MASK, uniform_reference=False)[row]
         exact = marginal_scores(z[:, :1], logprobs, MASK, uniform_reference=False)[row]
-        torch.testing.assert_close(torch.stack([latent, exact]).exp(), torch.stack([per_token, as_one]))
+        torch.testing.assert_close(
+            torch.stack([latent, exact]).exp(), torch.stack([per_token, as_one])
+        )
 
 
 def test_shapes_that_do_not_fit_are_refused_before_they_are_broadcast():
     with pytest.raises(ValueError, match=r"\(3,\) and \(1,\)"):
         preference_loss(torch.zeros(3), torch.zeros(1), 1.0)
-    with pytest.raises(ValueError, match="temperature_ids"):
-        choice_scores(torch.zeros(2, 3, 4), torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="choice_ids"):
+        choice_scores(
+            torch.zeros(2, 3, 4),
+            torch.zeros(2, 1, dtype=torch.long),
+            torch.ones(2, 3, dtype=torch.bool),
+        )
     with pytest.raises(ValueError, match="decision_mask"):
-        choice_scores(torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 1, dtype=torch.bool))
+        choice_scores(
+            torch.zeros(2, 3, 4),
+            torch.zeros(2, 3, dtype=torch.long),
+            torch.ones(2, 1, dtype=torch.bool),
+        )
     with pytest.raises(ValueError, match="beta"):
         preference_loss(torch.zeros(3), torch.zeros(3), 0.0)
     logprobs, mask = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
     for scores in (latent_scores, marginal_scores):
-        with pytest.raises(ValueError, match="temperature_logits"):
+        with pytest.raises(ValueError, match="choice_logits"):
             scores(torch.zeros(2, 2, 4), logprobs, mask)
     for flat in (torch.zeros(2, 4), torch.zeros(2, 3, 4, 1)):
         with pytest.raises(ValueError, match="choice_logprobs must have shape"):
             latent_scores(torch.zeros(2, 3, 4), flat, mask)
-    with pytest.raises(ValueError, match="one temperature a response"):
+    with pytest.raises(ValueError, match="one temperature per response"):
         marginal_scores(torch.zeros(2, 3, 4), logprobs, mask)
     with pytest.raises(ValueError, match="choice_scores"):
         joint_scores(torch.zeros(2, 3), torch.zeros(2, 3), mask, torch.zeros(1))
-    with pytest.raises(ValueError, match="one number a token"):
+    with pytest.raises(ValueError, match="one number per token"):
         joint_scores(torch.zeros(2, 3), torch.zeros(2, 1), mask, torch.zeros(2))
     with pytest.raises(ValueError, match="'sum' or 'mean'"):
         latent_scores(torch.zeros(2, 3, 4), logprobs, mask, reduce="max")
-    with pytest.raises(ValueError, match="one score a response"):
+    with pytest.raises(ValueError, match="one score per response"):
         nll_loss(torch.zeros(2, 3))

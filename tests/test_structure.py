@@ -1,25 +1,38 @@
 """The floors of the house: a module imports only from the floors below its own."""
 
 import ast
+import re
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 from minilpo.cli import EXPERIMENTS
 
 PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [
-    ["text", "signals", "config", "losses", "sampling", "seeds", "plots", "statistics"],
-    ["files", "tasks", "strip", "threads"],
-    ["tokenizer", "model", "adaptive_decoder", "progress"],
-    ["rollout"],
-    ["preferences", "word_scores"],
-    ["pretraining", "lpo", "evaluation"],
-    ["report"],
+    ["config", "seeds"],
+    ["machine"],
+    ["adaptive_decoder", "losses", "tasks", "lm", "flags"],
+    ["preferences", "decoding"],
+    ["training", "joint_score", "evaluation"],
+    ["lpo", "show"],
+    ["constant_control"],
     ["run"],
     ["experiments"],
     ["cli"],
     ["__main__"],
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+# In the folders, the same: a file imports only from those before it.
+WITHIN = {
+    "machine": ["text", "signals", "files", "threads", "progress"],
+    "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
+    "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
+    "evaluation": ["statistics", "measure", "summary", "evaluate"],
+    "show": ["plots", "strip", "report", "samples"],
+    "run": ["forms", "folder", "steps"],
+}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -28,38 +41,67 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minilpo"):
             parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if alias.name != "__version__"}
+            found |= (
+                {parts[1]}
+                if len(parts) > 1
+                else {alias.name for alias in node.names if alias.name != "__version__"}
+            )
     return found
 
 
+def room_of(path: Path) -> str:
+    """The first-level module or folder that a file belongs to."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
 def test_a_module_imports_only_from_floors_below():
-    for path in PACKAGE.glob("*.py"):
-        if path.stem != "__init__":
-            up = {name for name in imports_of(path) if FLOOR_OF[name] >= FLOOR_OF[path.stem]}
-            assert not up, f"{path.name} imports {up}, which isn't below it"
+    for path in PACKAGE.rglob("*.py"):
+        if (room := room_of(path)) != "__init__":
+            others = imports_of(path) - {room}
+            up = {name for name in others if FLOOR_OF[name] >= FLOOR_OF[room]}
+            assert not up, f"{path.relative_to(PACKAGE)} imports {up}, which isn't below it"
+
+
+@pytest.mark.parametrize("folder", WITHIN)
+def test_in_a_folder_a_file_imports_only_from_those_before_it(folder):
+    order = WITHIN[folder]
+    stems = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__"}
+    assert stems == set(order)
+    for place, stem in enumerate(order):
+        for node in ast.walk(ast.parse((PACKAGE / folder / f"{stem}.py").read_text())):
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and module.startswith(f"minilpo.{folder}"):
+                names = module.split(".")[2:] or [alias.name for alias in node.names]
+                assert order.index(names[0]) < place, f"{folder}/{stem}.py imports {names[0]}"
+
+
+@pytest.mark.parametrize("folder", WITHIN)
+def test_a_folder_says_in_a_line_what_each_of_its_files_is(folder):
+    contents = (PACKAGE / folder / "__init__.py").read_text().split("\n\n")[1]
+    named = re.findall(r"^ *(\w+)  +\w", contents, re.MULTILINE)
+    assert sorted(named) == sorted(WITHIN[folder])
 
 
 def test_tasks_know_nothing_but_tasks():
     for path in (PACKAGE / "tasks").glob("*.py"):
-        assert imports_of(path) <= {"tasks", "text"}
+        assert imports_of(path) <= {"tasks", "machine"}
+        assert "minilpo.machine" not in path.read_text().replace("minilpo.machine.text", "")
 
 
 def test_an_experiment_imports_no_other_experiment():
     names = set(EXPERIMENTS)
     for path in (PACKAGE / "experiments").glob("*.py"):
-        assert {FLOOR_OF[name] for name in imports_of(path)} <= set(range(FLOOR_OF["experiments"] + 1))
+        assert {FLOOR_OF[name] for name in imports_of(path)} <= set(
+            range(FLOOR_OF["experiments"] + 1)
+        )
         for node in ast.walk(ast.parse(path.read_text())):
             if path.stem in names and isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[-1] not in names
 
 
-def test_every_module_has_its_floor_and_the_package_says_so():
-    stems = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"} | {"tasks", "experiments"}
-    assert stems == set(FLOOR_OF)
-    said = (PACKAGE / "__init__.py").read_text()
-    for floor, names in enumerate(FLOORS[:-1]):
-        line = next(line for line in said.splitlines() if line.strip().startswith(f"floor {floor}"))
-        assert sorted(line.replace("/", "").replace(",", "").split()[2:]) == sorted(names)
+def test_every_module_has_its_floor():
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert rooms == set(FLOOR_OF)
 
 
 def test_importing_the_package_imports_nothing_heavy():
@@ -68,3 +110,16 @@ def test_importing_the_package_imports_nothing_heavy():
 
     code = "import minilpo, minilpo.cli, sys; assert not {'torch', 'numpy', 'matplotlib', 'tokenizers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_names_of_the_package_are_those_that_its_type_checkers_see():
+    import minilpo
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.name: node.module for node in block.body for alias in node.names}
+    assert set(seen) == set(minilpo.__all__) <= set(dir(minilpo))
+    for name, module in seen.items():
+        assert getattr(minilpo, name) is getattr(import_module(module), name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        minilpo.nothing  # noqa: B018

@@ -6,7 +6,7 @@
     fig4         which temperature for which task (also Table 2)
     fig5         constrained stories: cold where the rule binds (also Table 12)
     fig6         the temperature strip
-    fig7         which temperatures are behind chosen and rejected responses
+    fig7         which temperatures wrote chosen and rejected responses
     table1       fewer repeats on free continuations
     table3       the majority of 8 answers
     table4       the losses compared
@@ -14,6 +14,7 @@
     controls     (not in the paper) tasks on which nothing can be gained
     reproduce    runs them over seeds, and writes JSON, table and figure
 
-`minilpo reproduce NAME` runs one, `minilpo reproduce all` all of them. To add one: a file here with the four names that `base`
-lists, and its name in `cli.EXPERIMENTS`. The README maps the paper's equations, tables and figures to functions and tests.
+`minilpo reproduce NAME` runs one, `minilpo reproduce all` all of them. To add one: a file here with
+the four names that `base` lists, and its name in `cli.EXPERIMENTS`. The README maps the paper's
+equations, tables and figures to functions and tests.
 """

@@ -2,22 +2,27 @@
 
 An experiment is a module with four names:
 
-    PAPER    one sentence: what the paper shows there
-    measure  (lab) -> numbers of one seed, as JSON holds them
-    conclude (seeds) -> `Finding`: rows for the table, and one sentence on whether the direction agrees
-    draw     (seeds) -> a figure
+    PAPER     one sentence: what the paper shows there
+    measure   (lab) -> numbers of one seed, as JSON holds them
+    conclude  (seeds) -> `Finding`: rows for the table, and one sentence on the direction
+    draw      (seeds) -> a figure
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import getitem
 from typing import Any, Protocol
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-from minilpo.statistics import seed_interval
+from minilpo.evaluation.statistics import seed_interval
 
 Numbers = dict[str, Any]  # what `measure` returns: the numbers of one seed
+DISAGREES = "The direction doesn't agree beyond the interval over seeds."
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,13 @@ class Row:
         """95% interval over seeds; None for a single seed."""
         return seed_interval(self.ours)
 
+    @property
+    def subject(self) -> str:
+        """The task or the level that the label begins with, up to a colon."""
+        return self.label.split(":")[0]
+
     def sign(self) -> int:
-        """+1 if the interval is above 0, -1 if it is below, else 0. Of a single seed nothing can be said: 0."""
+        """+1 if the interval is above 0, -1 if it is below, else 0, as for a single seed."""
         low, high = self.ci95 or (0.0, 0.0)
         return int(low > 0) - int(high < 0)
 
@@ -51,6 +61,7 @@ class Finding:
     rows: list[Row]
     agrees: bool  # whether the direction is the paper's, beyond the interval over seeds
     sentence: str
+    files: dict[str, bytes] = field(default_factory=dict)  # written beside the figure, by name
 
 
 class Experiment(Protocol):
@@ -68,27 +79,87 @@ class Experiment(Protocol):
         """Draws what was found."""
 
 
-def mean_and_half(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over seeds and half the width of its 95% interval, element by element; 0 for a single seed.
+def values_of(seeds: Sequence[Numbers], *keys: Any) -> list[Any]:
+    """What every seed holds under some keys, one within the other.
+
+    >>> values_of([{"token": {"reward": 0.5}}, {"token": {"reward": 0.6}}], "token", "reward")
+    [0.5, 0.6]
+    """
+    return [reduce(getitem, keys, seed) for seed in seeds]
+
+
+def percent(label: str, shares: Sequence[float], paper: str = "") -> Row:
+    """A row of shares, in percent."""
+    return Row(f"{label} (%)", [100 * share for share in shares], paper)
+
+
+def percent_at(
+    label: str,
+    temperatures: Sequence[float],
+    shares: Sequence[Sequence[float]],
+    papers: Mapping[float, str] | None = None,
+) -> list[Row]:
+    """A row in percent for each temperature, from each seed's list of shares."""
+    papers = papers or {}
+    rows = []
+    for k, t in enumerate(temperatures):
+        values = [of_seed[k] for of_seed in shares]
+        rows.append(percent(f"{label} t={t:g}", values, papers.get(t, "")))
+    return rows
+
+
+def difference(
+    label: str, first: Sequence[float], second: Sequence[float], paper: str = "", scale: float = 1
+) -> Row:
+    """A row of first minus second, seed by seed."""
+    pairs = zip(first, second, strict=True)
+    return Row(label, [scale * (a - b) for a, b in pairs], paper)
+
+
+def direction(agrees: bool, how: str, otherwise: str = DISAGREES) -> str:
+    """The sentence that a table ends with: how the direction agrees, or that it doesn't."""
+    return f"The direction agrees: {how}" if agrees else otherwise
+
+
+def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Element by element, the mean over seeds and half its 95% interval, 0 for a single seed.
 
     Args:
-        values: one array-like a seed, all of the same shape.
+        values: one array-like per seed, all of the same shape.
 
     >>> mean, half = mean_and_half([[0.1], [0.2], [0.3]])
     >>> mean.round(2).tolist(), half.round(2).tolist()
     ([0.2], [0.25])
     """
     stacked = np.asarray(values, dtype=float)
-    flat = stacked.reshape(len(stacked), -1)
-    intervals = [seed_interval(column) for column in flat.T]
-    half = np.array([0.0 if interval is None else (interval[1] - interval[0]) / 2 for interval in intervals])
+    columns = stacked.reshape(len(stacked), -1).T.tolist()
+    intervals = [seed_interval(column) or (0.0, 0.0) for column in columns]
+    half = np.array([(high - low) / 2 for low, high in intervals])
     return stacked.mean(0), half.reshape(stacked.shape[1:])
+
+
+def draw_bars(
+    ax: Axes, places: ArrayLike, values: ArrayLike, scale: float = 100, **options: Any
+) -> np.ndarray:
+    """Bars at the means over seeds, with their intervals. Returns the means, (K,).
+
+    Args:
+        ax: where to draw.
+        places: (K,) the middle of each bar.
+        values: one list of K per seed.
+        scale: what to multiply by; 100 for shares in percent.
+        options: passed on to `ax.bar`.
+    """
+    mean, half = mean_and_half(values)
+    ax.bar(places, scale * mean, yerr=scale * half, **{"width": 0.4, "capsize": 3, **options})
+    return mean
 
 
 def text_table(name: str, paper: str, finding: Finding) -> str:
     """The result as plain text.
 
-    >>> print(text_table("fig0", "Nothing.", Finding([Row("gain", [0.1, 0.2, 0.3], "0.5")], True, "It agrees.")))
+    >>> finding = Finding([Row("gain", [0.1, 0.2, 0.3], "0.5")], True, "It agrees.")
+    >>> print(text_table("fig0", "Nothing.", finding))
     fig0: Nothing.
     <BLANKLINE>
                ours        95% over seeds   paper

@@ -1,29 +1,41 @@
-"""Figure 3 and Tables 6 to 11: the head, trained on the mixture of tasks, against every fixed temperature."""
+"""Figure 3 and Tables 6 to 11: the head, trained on all tasks, against every fixed temperature."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from minilpo import plots
-from minilpo.evaluation import best_constants, learned_constant
-from minilpo.experiments.base import Finding, Numbers, Row, mean_and_half
+from minilpo.evaluation.measure import evenly, learned_constant
+from minilpo.evaluation.statistics import mean_over_tasks, win_points
+from minilpo.evaluation.summary import best_constants
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    difference,
+    direction,
+    mean_and_half,
+    percent_at,
+    values_of,
+)
 from minilpo.experiments.lab import Lab
-from minilpo.statistics import mean_over_tasks, win_points
+from minilpo.show import plots
 
-PAPER = "win-rate of the head against each fixed temperature, mean over tasks, sequence and token level"
+PAPER = (
+    "win-rate of the head against each fixed temperature, mean over tasks, sequence and token level"
+)
 LEVELS = ("sequence", "token")
 PAPERS_WIN_RATES = {
-    "sequence": {0.0: 54.2, 0.2: 53.9, 0.4: 53.0, 0.6: 53.4, 0.8: 52.9, 1.0: 52.9},
-    "token": {0.0: 51.2, 0.2: 51.4, 0.4: 51.0, 0.6: 50.8, 0.8: 50.3, 1.0: 50.5},
+    "sequence": {0.0: "54.2", 0.2: "53.9", 0.4: "53.0", 0.6: "53.4", 0.8: "52.9", 1.0: "52.9"},
+    "token": {0.0: "51.2", 0.2: "51.4", 0.4: "51.0", 0.6: "50.8", 0.8: "50.3", 1.0: "50.5"},
 }
 
 
 def measure(lab: Lab) -> Numbers:
     """Rewards and win-rates of both levels, and every control, on the same test prompts."""
-    selection, test = lab.fixed("train"), lab.fixed("test")
+    test = lab.fixed("test")
     names, fixed = test.names, test.fixed_rewards
-    constant, of_task = best_constants(selection)
+    _, of_task = best_constants(lab.fixed("train"))
     oracle = fixed[np.arange(len(names)), [of_task[name] for name in names]]
 
     def mean(rewards: np.ndarray) -> float:
@@ -31,13 +43,13 @@ def measure(lab: Lab) -> Numbers:
 
     numbers: Numbers = {
         "temperatures": list(lab.config.temperatures),
-        "best_constant": mean(fixed[:, constant]),
+        "best_constant": mean(lab.constant_rewards()),
         "oracle": mean(oracle),
     }
     for level in LEVELS:
         head = lab.head(level)
-        rewards = lab.adaptive(head, test)[1]
-        random_rewards = lab.adaptive(lab.untrained(level), test, "sample")[1]
+        rewards = lab.adaptive(head.greedy, test)[1]
+        random_rewards = lab.adaptive(evenly(head.head, head.choices), test, "sample")[1]
         numbers[level] = {
             "reward": mean(rewards),
             "tasks": {name: float(rewards[names == name].mean()) for name in of_task},
@@ -50,46 +62,40 @@ def measure(lab: Lab) -> Numbers:
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
     """Win-rates beside the paper's, then differences of mean rewards."""
-    rows = [
-        Row(
-            f"{level}: win-rate against t={t:g} (%)",
-            [100 * seed[level]["win_rates"][k] for seed in seeds],
-            f"{PAPERS_WIN_RATES[level][t]:.1f}" if t in PAPERS_WIN_RATES[level] else "",
-        )
-        for level in LEVELS
-        for k, t in enumerate(seeds[0]["temperatures"])
-    ]
+    rows: list[Row] = []
+    numbers = {name: values_of(seeds, name) for name in ("best_constant", "oracle")}
+    for level in LEVELS:
+        label, win_rates = f"{level}: win-rate against", values_of(seeds, level, "win_rates")
+        rows += percent_at(label, seeds[0]["temperatures"], win_rates, PAPERS_WIN_RATES[level])
+        numbers[level] = values_of(seeds, level, "reward")
+        for control in ("random_head", "learned_constant"):
+            numbers[f"{level} {control}"] = values_of(seeds, level, control)
     wins = sum(row.ci95 is not None and row.ci95[0] > 50 for row in rows)
 
-    numbers = {name: [seed[name] for seed in seeds] for name in ("best_constant", "oracle")}
-    for level in LEVELS:
-        numbers[level] = [seed[level]["reward"] for seed in seeds]
-        for control in ("random_head", "learned_constant"):
-            numbers[f"{level} {control}"] = [seed[level][control] for seed in seeds]
-
-    def difference(label: str, a: str, b: str) -> Row:
-        return Row(label, [x - y for x, y in zip(numbers[a], numbers[b], strict=True)])
-
     rewards = [Row(f"reward: {name.replace('_', ' ')}", values) for name, values in numbers.items()]
-    differences = [difference("token - sequence", "token", "sequence")]
+    token = difference("token - sequence", numbers["token"], numbers["sequence"])
+    differences = [token]
     for level in LEVELS:
+        head, constant = numbers[level], numbers["best_constant"]
+        learned = numbers[f"{level} learned_constant"]
         differences += [
-            difference(f"{level} - random head", level, f"{level} random_head"),
-            difference(f"{level} - oracle", level, "oracle"),
-            difference(f"{level} - best constant", level, "best_constant"),
-            difference(f"{level}: found a better constant", f"{level} learned_constant", "best_constant"),
-            difference(f"{level}: adapted to the context", level, f"{level} learned_constant"),
+            difference(f"{level} - random head", head, numbers[f"{level} random_head"]),
+            difference(f"{level} - oracle", head, numbers["oracle"]),
+            difference(f"{level} - best constant", head, constant),
+            difference(f"{level}: found a better constant", learned, constant),
+            difference(f"{level}: adapted to the context", head, learned),
         ]
     agrees = wins == len(rows)
-    sentence = (
-        f"The direction agrees: the head wins against every fixed temperature at both levels ({wins} of {len(rows)} intervals "
-        "are above 50%)."
-        if agrees
-        else f"Only {wins} of {len(rows)} intervals are above 50%: the direction doesn't agree everywhere."
+    sentence = direction(
+        agrees,
+        "the head wins against every fixed temperature at both levels "
+        f"({wins} of {len(rows)} intervals are above 50%).",
+        f"Only {wins} of {len(rows)} intervals are above 50%: "
+        "the direction doesn't agree everywhere.",
     )
-    token = differences[0]
     sentence += (
-        f" But the paper's token level gains less than its sequence level; here it gains {token.mean:+.3f} more."
+        " But the paper's token level gains less than its sequence level; "
+        f"here it gains {token.mean:+.3f} more."
         if token.sign() > 0
         else " As in the paper, the token level doesn't gain more than the sequence level."
     )
@@ -100,7 +106,7 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     """Win-rates with their intervals over seeds."""
     fig, axes = plots.figure(1, 2, width=4.2)
     for ax, level in zip(axes.flat, LEVELS, strict=True):
-        mean, half = mean_and_half([seed[level]["win_rates"] for seed in seeds])
+        mean, half = mean_and_half(values_of(seeds, level, "win_rates"))
         intervals = np.stack([mean - half, mean + half], 1)
         plots.win_rates(ax, seeds[0]["temperatures"], mean.tolist(), intervals.tolist())
         ax.set_title(f"{level} level\n{ax.get_title()}")

@@ -1,19 +1,22 @@
-"""Figure 7: which temperatures are behind the chosen and the rejected responses, and what each loss makes of it."""
+"""Figure 7: which temperatures wrote the chosen and the rejected responses."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from minilpo import plots
-from minilpo.experiments.base import Finding, Numbers, Row, mean_and_half
+from minilpo.experiments.base import Finding, Numbers, Row, direction, draw_bars, values_of
 from minilpo.experiments.lab import MIXTURE, Lab
+from minilpo.show import plots
 
-PAPER = "share of each temperature among chosen and among rejected responses: high ones are chosen most, whatever the task"
+PAPER = (
+    "share of each temperature among chosen and among rejected responses: "
+    "high ones are chosen most, whatever the task"
+)
 
 
 def measure(lab: Lab) -> Numbers:
-    """The shares in the first round, when the head is uniform and every temperature was drawn equally often."""
+    """The shares in the first round, in which every temperature was drawn equally often."""
     first = lab.head().log[0]
     return {
         "temperatures": list(lab.config.temperatures),
@@ -23,29 +26,39 @@ def measure(lab: Lab) -> Numbers:
 
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """For every task: the share of the highest and the lowest temperature, and the best by count and by ratio."""
-    temperatures, rows, warm = np.array(seeds[0]["temperatures"]), [], []
+    """By task: the highest temperature against the lowest, the best by count and by ratio."""
+    temperatures = np.array(seeds[0]["temperatures"])
+    ends = f"share at t={temperatures[-1]:g} minus share at t={temperatures[0]:g}"
+    rows, warm = [], []
     for name in MIXTURE:
-        chosen, rejected = (np.array([seed[kind][name] for seed in seeds]) for kind in ("chosen", "rejected"))
-        ratio = (chosen + 1e-3) / (rejected + 1e-3)
-        ends = f"share at t={temperatures[-1]:g} minus share at t={temperatures[0]:g}"
+        chosen, rejected = (np.array(values_of(seeds, key, name)) for key in ("chosen", "rejected"))
+        most = temperatures[chosen.argmax(1)].tolist()
+        for_one = temperatures[_odds(chosen, rejected).argmax(1)].tolist()
         warm.append(Row(f"{name}: chosen, {ends}", (chosen[:, -1] - chosen[:, 0]).tolist()))
         rows += [
             warm[-1],
             Row(f"{name}: rejected, {ends}", (rejected[:, -1] - rejected[:, 0]).tolist()),
-            Row(f"{name}: chosen most often", temperatures[chosen.argmax(1)].tolist()),
-            Row(f"{name}: most often chosen for once rejected", temperatures[ratio.argmax(1)].tolist()),
+            Row(f"{name}: chosen most often", most),
+            Row(f"{name}: most often chosen for once rejected", for_one),
         ]
-    of_warm = [row.label.split(":")[0] for row in warm if row.sign() > 0]
+    of_warm = [row.subject for row in warm if row.sign() > 0]
     agrees = len(of_warm) == len(MIXTURE)
-    sentence = (
-        "The direction agrees: the highest temperature is chosen more often than the lowest in every task."
-        if agrees
-        else "The highest temperature is chosen more often than the lowest only in "
-        f"{', '.join(of_warm) or 'no task'}: the direction doesn't agree everywhere."
+    sentence = direction(
+        agrees,
+        "the highest temperature is chosen more often than the lowest in every task.",
+        "The highest temperature is chosen more often than the lowest only in "
+        f"{', '.join(of_warm) or 'no task'}: the direction doesn't agree everywhere.",
     )
-    sentence += " Counting what was chosen (NLL) is not the same as weighing it against what was rejected (Eq. 10)."
+    sentence += (
+        " Counting what was chosen (NLL) is not the same as "
+        "weighing it against what was rejected (Eq. 10)."
+    )
     return Finding(rows, agrees, sentence)
+
+
+def _odds(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
+    """How often a temperature was chosen for once rejected, also if it never was."""
+    return (chosen + 1e-3) / (rejected + 1e-3)
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
@@ -54,16 +67,16 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     temperatures = seeds[0]["temperatures"]
     places = np.arange(len(temperatures))
     for ax, name in zip(axes.flat, MIXTURE, strict=True):
-        best = []
+        shares = {}
         for kind, shift, colour in (("chosen", -0.2, plots.BLUE), ("rejected", 0.2, plots.ORANGE)):
-            mean, half = mean_and_half([seed[kind][name] for seed in seeds])
-            ax.bar(places + shift, 100 * mean, 0.4, yerr=100 * half, color=colour, label=kind, capsize=2)
-            best.append(mean)
-        ratio = int(np.argmax((best[0] + 1e-3) / (best[1] + 1e-3)))
-        ax.set_xticks(places, [f"{t:g}" for t in temperatures])
+            options = {"color": colour, "label": kind, "capsize": 2}
+            values = values_of(seeds, kind, name)
+            shares[kind] = draw_bars(ax, places + shift, values, 100, **options)
+        most = temperatures[int(np.argmax(shares["chosen"]))]
+        odds = temperatures[int(np.argmax(_odds(shares["chosen"], shares["rejected"])))]
+        plots.name_ticks(ax, temperatures)
         ax.set(xlabel="temperature", ylabel="share (%)", ylim=(0, None))
-        most = int(np.argmax(best[0]))
-        ax.set_title(f"{name}\nmost chosen {temperatures[most]:g}, best odds {temperatures[ratio]:g}")
-    axes[0, 0].legend(frameon=False, fontsize=8)
+        ax.set_title(f"{name}\nmost chosen {most:g}, best odds {odds:g}")
+    plots.legend(axes[0, 0])
     fig.suptitle("NLL follows the blue bars, LPO weighs blue against orange")
     return fig

@@ -1,32 +1,37 @@
-"""What the experiments share: one language model a seed, its heads, and what was measured at fixed temperatures.
+"""What the experiments share: one language model per seed, its heads, and what was measured.
 
-Everything is kept under a key made of the settings it depends on: in memory, and what takes long (language models and heads) on
-disk too. So each is made once, whichever experiments run, and an interrupted reproduction goes on where it stopped.
+Everything is kept under a key made of the settings it depends on: in memory, and what takes long
+(language models and heads) on disk too. So each is made once, whichever experiments run, and an
+interrupted reproduction goes on where it stopped.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LPOConfig, RunConfig
-from minilpo.evaluation import Measured, measure_fixed, measure_head
-from minilpo.files import load_tensors, misfit, save_tensors, tidy
-from minilpo.lpo import train_lpo
-from minilpo.model import GPT
-from minilpo.rollout import Rollout
-from minilpo.run import Run, lpo_log_form, pretrain_step
+from minilpo.constant_control import fitting
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.policies import GreedyHead, Policy, SampledHead
+from minilpo.decoding.rollout import Rollout
+from minilpo.evaluation.measure import Measured, measure_fixed, measure_policy, prompts_to_measure
+from minilpo.evaluation.summary import best_constants
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.lpo import train_lpo, training_of
+from minilpo.machine.files import load_tensors, misfit, save_tensors, tidy
+from minilpo.machine.threads import Threads
+from minilpo.run.folder import Run
+from minilpo.run.forms import lpo_log_form
+from minilpo.run.steps import pretrain_step
 from minilpo.seeds import torch_generator
-from minilpo.tasks import MAIN, TASKS, Task
-from minilpo.threads import Threads
-from minilpo.tokenizer import Tokenizer
+from minilpo.tasks import MAIN, Task
 
 MIXTURE = tuple(task.name for task in MAIN)
 Made = TypeVar("Made")
@@ -38,7 +43,18 @@ class Head:
 
     head: AdaptiveDecoder
     constant: AdaptiveDecoder
+    choices: Temperatures
     log: list[dict[str, Any]]
+
+    @cached_property
+    def greedy(self) -> GreedyHead:
+        """The head that takes its most likely choice."""
+        return GreedyHead(self.head, self.choices)
+
+    @cached_property
+    def sampled(self) -> SampledHead:
+        """The head that draws a choice."""
+        return SampledHead(self.head, self.choices)
 
 
 class Lab:
@@ -46,13 +62,18 @@ class Lab:
 
     Args:
         folder: where language models and heads are kept.
-        config: the settings that all experiments start from; its seed is that of the lab, its tasks are the corpus.
+        config: the settings that all experiments start from; its seed is that of the lab, its tasks
+            are the corpus.
         threads: how many compute, for the progress bars to judge the speed by.
     """
 
     def __init__(self, folder: Path, config: RunConfig, threads: Threads | None = None):
         self.config, self.seed, self.threads = config, config.seed, threads
-        settings = {"tasks": config.tasks, "model": asdict(config.model), "pretrain": asdict(config.pretrain)}
+        settings = {
+            "tasks": config.tasks,
+            "model": asdict(config.model),
+            "pretrain": asdict(config.pretrain),
+        }
         self.folder = folder / f"seed_{config.seed}_{key_of(settings)}"
         self._made: dict[str, Any] = {}
         self._run: Run | None = None
@@ -61,22 +82,18 @@ class Lab:
     def run(self) -> Run:
         """The run folder of the language model, which is trained when it is first asked for."""
         if self._run is None:
-            tidy(self.folder, self.folder / "language_model")  # of what a killed process has left
-            run = Run.create(self.folder / "language_model", self.config, compare=("model", "pretrain"))
+            tidy(self.folder, self.folder / "language_model")
+            path = self.folder / "language_model"
+            run = Run.create(path, self.config, compare=("model", "pretrain"))
             run.threads = self.threads
             pretrain_step(run)
             self._run = run
         return self._run
 
     @property
-    def model(self) -> GPT:
+    def lm(self) -> GPTLanguageModel:
         """The pretrained language model, frozen."""
-        return self._once("model", self.run.model)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The language model's tokenizer."""
-        return self._once("tokenizer", self.run.tokenizer)
+        return self._once("language model", self.run.language_model)
 
     def tasks(self, names: Sequence[str]) -> list[Task]:
         """Tasks of the corpus, by name."""
@@ -92,71 +109,91 @@ class Lab:
         """A head trained by LPO, with the settings of the reproduction but for those given."""
         temperatures = tuple(temperatures or self.config.temperatures)
         lpo = replace(self.config.lpo, **{"loss": "default", **settings}).resolved(level)
-        key = key_of({"level": level, "tasks": tasks, "temperatures": temperatures, "lpo": asdict(lpo)})
-        return self._once(f"head {key}", lambda: self._train_head(key, level, tasks, temperatures, lpo))
+        settings = {"level": level, "tasks": tasks, "temperatures": temperatures}
+        key = key_of({**settings, "lpo": asdict(lpo)})
 
-    def untrained(self, level: str) -> Head:
-        """A head before training, which is uniform: with selection "sample" it draws every temperature equally often."""
-        temperatures, n_embd = self.config.temperatures, self.run.config.model.n_embd
-        return self._once(
-            f"untrained {level}",
-            lambda: Head(*(kind(n_embd, temperatures, level, n_hidden=1) for kind in (AdaptiveDecoder, ConstantHead)), []),
-        )
+        def train() -> Head:
+            return self._train_head(key, level, tasks, temperatures, lpo)
 
-    def _train_head(self, key: str, level: str, tasks: Sequence[str], temperatures: tuple[float, ...], lpo: LPOConfig) -> Head:
-        n_embd = self.run.config.model.n_embd
-        head, constant = (
-            kind(n_embd, temperatures, level, lpo.n_hidden, torch_generator(self.seed, "head"))
-            for kind in (AdaptiveDecoder, ConstantHead)
-        )
-        path = self.folder / f"head_{key}.pt"
+        return self._once(f"head {key}", train)
+
+    def _train_head(
+        self,
+        key: str,
+        level: str,
+        tasks: Sequence[str],
+        temperatures: tuple[float, ...],
+        lpo: LPOConfig,
+    ) -> Head:
+        shape = self.run.config.model.n_embd, len(temperatures), level, lpo.n_hidden
+        head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head"))
+        constant = ConstantHead(*shape, torch_generator(self.seed, "head"))
+        path, choices = self.folder / f"head_{key}.pt", Temperatures(temperatures)
         if path.exists():
             state, log = load_tensors(path), lpo_log_form(self.tasks(tasks), len(temperatures), lpo)
-            wrong = misfit(state, {"head": head.state_dict(), "constant": constant.state_dict(), "log": log})
-            if not wrong and not torch.equal(state["head"]["temperature_choices"], head.temperature_choices):
-                wrong = "it chooses among other temperatures"
+            form = {"head": head.state_dict(), "constant": constant.state_dict(), "log": log}
+            wrong = misfit(state, form)
             if wrong:
-                raise ValueError(f"{path} must hold a head of these settings, but {wrong}; delete it and repeat the command")
+                raise ValueError(
+                    f"{path} must hold a head of these settings, but {wrong}; "
+                    "delete it and repeat the command"
+                )
             head.load_state_dict(state["head"])
             constant.load_state_dict(state["constant"])
             log = state["log"]
         else:
-            log = train_lpo(self.model, self.tokenizer, self.tasks(tasks), head, lpo, self.seed, constant_head=constant)
-            save_tensors(path, {"head": head.state_dict(), "constant": constant.state_dict(), "log": log})
-        return Head(head.requires_grad_(False), constant.requires_grad_(False), log)
+            control = fitting(constant, lpo)
+            training = training_of(self.lm, head, lpo, after_round=[control])
+            log = train_lpo(self.lm, self.tasks(tasks), head, choices, lpo, self.seed, training)
+            weights = {"head": head.state_dict(), "constant": constant.state_dict()}
+            save_tensors(path, {**weights, "log": log})
+        return Head(head.requires_grad_(False), constant.requires_grad_(False), choices, log)
 
-    def fixed(self, split: str, tasks: Sequence[str] = MIXTURE, temperatures: Sequence[float] | None = None) -> Measured:
-        """One response at each fixed temperature to the prompts of a split ("train" for choosing, "test" for scoring)."""
+    def fixed(
+        self,
+        split: str,
+        tasks: Sequence[str] = MIXTURE,
+        temperatures: Sequence[float] | None = None,
+    ) -> Measured:
+        """One response at each fixed temperature to each prompt.
+
+        The prompts are those of a split: "train" for choosing, "test" for scoring.
+        """
         temperatures = tuple(temperatures or self.config.temperatures)
         name = f"fixed {split} {tasks} {temperatures}"
-        config = self.config.evaluation
-        return self._once(
-            name,
-            lambda: measure_fixed(
-                self.model,
-                self.tokenizer,
-                self.tasks(tasks),
-                temperatures,
-                split,
-                config,
-                self.seed,
-                torch_generator(self.seed, name),
-            ),
-        )
 
-    def adaptive(self, head: Head, measured: Measured, selection: str = "greedy") -> tuple[Rollout, np.ndarray]:
-        """One response with a head to each of the prompts that were measured, and the rewards, (P,)."""
-        name = f"adaptive {id(head)} {id(measured)} {selection}"  # both are kept as long as the lab
-        generator = torch_generator(self.seed, f"adaptive {head.head.level} {selection}")
-        return self._once(name, lambda: measure_head(self.model, self.tokenizer, measured, head.head, generator, selection))
+        def measure() -> Measured:
+            evaluation = self.config.evaluation
+            prompts = prompts_to_measure(self.tasks(tasks), split, evaluation, self.seed)
+            generator = torch_generator(self.seed, name)
+            return measure_fixed(self.lm, prompts, Temperatures(temperatures), generator)
+
+        return self._once(name, measure)
+
+    def constant_rewards(self, tasks: Sequence[str] = MIXTURE) -> np.ndarray:
+        """Test rewards at the one temperature that is best on the training prompts, (P,)."""
+        constant, _ = best_constants(self.fixed("train", tasks))
+        return self.fixed("test", tasks).fixed_rewards[:, constant]
+
+    def adaptive(
+        self, policy: Policy, measured: Measured, how: str = "greedy"
+    ) -> tuple[Rollout, np.ndarray]:
+        """One response by a policy to each of the prompts that were measured; the rewards, (P,).
+
+        The random numbers depend on its level and on `how` it decides: "greedy" or "sample".
+        """
+        name = f"adaptive {id(policy)} {id(measured)} {how}"  # both are kept below
+        generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
+
+        def measure() -> tuple[Policy, Measured, Rollout, np.ndarray]:
+            return policy, measured, *measure_policy(self.lm, measured, policy, generator)
+
+        _, _, rollout, rewards = self._once(name, measure)
+        return rollout, rewards
 
     def quarter_of_the_prompts(self) -> int:
-        """Prompts a round for a head that learns a single task, where the mixture has four."""
+        """Prompts per round for a head that learns a single task, where the mixture has four."""
         return max(1, self.config.lpo.prompts // len(MIXTURE))
-
-    def tensor(self, rows: Sequence[int]) -> Tensor:
-        """Row numbers as `Rollout.rows` wants them."""
-        return torch.tensor(list(rows), dtype=torch.long)
 
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
         if name not in self._made:
@@ -171,8 +208,3 @@ def key_of(settings: Any) -> str:
     (True, 12)
     """
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def all_tasks() -> tuple[str, ...]:
-    """The names of all tasks: the corpus of the shared language model."""
-    return tuple(TASKS)

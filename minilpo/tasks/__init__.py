@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from minilpo.machine.text import one_line
 from minilpo.tasks.base import (
-    Task,
     corpus,
     draw_demonstrations,
     draw_prompts,
@@ -20,7 +20,7 @@ from minilpo.tasks.math import Math
 from minilpo.tasks.math_paths import MathPaths
 from minilpo.tasks.own import load_file, try_out
 from minilpo.tasks.story import Story
-from minilpo.text import one_line
+from minilpo.tasks.task import Task, offers
 
 __all__ = [
     "TASKS",
@@ -34,6 +34,7 @@ __all__ = [
     "load_tasks",
     "mixed_demonstrations",
     "mixed_prompts",
+    "offers",
     "parts_of",
     "split_of",
     "try_out",
@@ -41,7 +42,7 @@ __all__ = [
 ]
 
 MAIN: tuple[type[Task], ...] = (Math, Instruct, Story, ConstrainedStory)  # the mixture of the demo
-OTHERS: tuple[type[Task], ...] = (Continuation, MathPaths, CoinFlip, HiddenWish)  # for single experiments
+OTHERS: tuple[type[Task], ...] = (Continuation, MathPaths, CoinFlip, HiddenWish)
 TASKS: dict[str, type[Task]] = {task.name: task for task in MAIN + OTHERS}
 
 
@@ -49,13 +50,15 @@ def load_tasks(names: list[str] | tuple[str, ...]) -> list[Task]:
     """Makes the named tasks; one from a file is tried out, see `try_out`.
 
     Args:
-        names: names from `TASKS`, or paths of Python files (ending in ".py") with one task class each.
+        names: names from `TASKS`, or paths of Python files (ending in ".py") with one task class
+            each.
 
     Returns:
         One task per name, in the same order.
 
     Raises:
-        ValueError: if a name is unknown or repeated, or a file holds no task, or one that doesn't do what a task must.
+        ValueError: if a name is unknown or repeated, or a file holds no task, or one that doesn't
+            do what a task must.
 
     >>> [task.name for task in load_tasks(["math", "story"])]
     ['math', 'story']
@@ -63,11 +66,15 @@ def load_tasks(names: list[str] | tuple[str, ...]) -> list[Task]:
     tasks = [load_file(Path(name)) if name.endswith(".py") else _load_name(name) for name in names]
     found = [task.name for task in tasks]
     if len(set(found)) < len(found) or not tasks:
-        raise ValueError(f"--tasks must name at least one task, each once, got {one_line(', '.join(found), 200) or 'none'}")
+        got = one_line(", ".join(found), 200) or "none"
+        raise ValueError(f"--tasks must name at least one task, each once, got {got}")
     return tasks
 
 
 def _load_name(name: str) -> Task:
     if name not in TASKS:
-        raise ValueError(f"--tasks must name tasks out of {', '.join(TASKS)}, or .py files that define one, got {shown(name)}")
+        raise ValueError(
+            f"--tasks must name tasks out of {', '.join(TASKS)}, or .py files that define one, "
+            f"got {shown(name)}"
+        )
     return TASKS[name]()

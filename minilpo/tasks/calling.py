@@ -1,6 +1,6 @@
-"""How the members of a task are called. Anyone may write a task, so what its code gives is looked at each time.
+"""How the members of a task are called. Anyone may write one, so all that it gives is looked at.
 
-`ask`, `judge`, `parts_of`, `kind_of` and `weight_of` make one clear error of whatever is wrong with it.
+`ask`, `judge`, `parts_of`, `kind_of` and `weight_of` make one clear error of whatever is wrong.
 """
 
 import inspect
@@ -15,25 +15,51 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from minilpo.text import one_line
+from minilpo.machine.text import one_line
 
-LIMIT = 20.0  # seconds for one call of the code in a user's file: it may load a model, but a loop without end must be stopped
+# Seconds for one call of the code in a user's file: it may load a model, but not run for ever.
+LIMIT = 20.0
 AGAIN = 0.2  # seconds until code is stopped once more that has swallowed the exception
 FROM_FILE = "minilpo_task_"  # the names of modules that were users' files begin with this
 ROUNDING = 1e-6  # by which a reward may leave [0, 1]: a sum of shares may be 1.0000000000000002
 HEAVIEST = 1_000_000  # corpus_weight
 
-TEXT, LABEL = "a str without control characters (line breaks and tabs aside)", "a str of 1 to 80 printable characters"
+TEXT = "a str without control characters (line breaks and tabs aside)"
+LABEL = "a str of 1 to 80 printable characters"
 REQUIRED = {  # of each member of a task: what it must be or return, and what to do if it isn't so
-    "name": ("a str of 1 to 40 letters (a to z), digits, _ or -, not beginning with -", "write name = 'my_task' in the class"),
-    "prompt": (f"{TEXT} and with at least one word", "return a text like 'Say yes', drawn with the rng that is passed"),
-    "ood_prompt": (f"{TEXT} and with at least one word", "return a text like 'Please say yes', or leave ood_prompt out"),
-    "demonstration": (TEXT, "return a response to the prompt that the language model may learn from"),
-    "reward": ("a number from 0 to 1", "return one for any text, however broken; divide by the highest score there can be"),
+    "name": (
+        "a str of 1 to 40 letters (a to z), digits, _ or -, not beginning with -",
+        "write name = 'my_task' in the class",
+    ),
+    "prompt": (
+        f"{TEXT} and with at least one word",
+        "return a text like 'Say yes', drawn with the rng that is passed",
+    ),
+    "ood_prompt": (
+        f"{TEXT} and with at least one word",
+        "return a text like 'Please say yes', or leave ood_prompt out",
+    ),
+    "demonstration": (
+        TEXT,
+        "return a response to the prompt that the language model may learn from",
+    ),
+    "reward": (
+        "a number from 0 to 1",
+        "return one for any text, however broken; divide by the highest score there can be",
+    ),
     "kind": (LABEL, "return one of a few words, or leave kind out"),
-    "parts": (f"a dict with finite numbers, each under {LABEL}", "return the same names for any text, or leave parts out"),
-    "constraint": ("the name of one part, and quality that of another", "name them as parts does, or leave both out"),
-    "corpus_weight": (f"a number above 0 and at most {HEAVIEST:,}", "write corpus_weight = 2, or leave it out for 1"),
+    "parts": (
+        f"a dict with finite numbers, each under {LABEL}",
+        "return the same names for any text, or leave parts out",
+    ),
+    "constraint": (
+        "the name of one part, and quality that of another",
+        "name them as parts does, or leave both out",
+    ),
+    "corpus_weight": (
+        f"a number above 0 and at most {HEAVIEST:,}",
+        "write corpus_weight = 2, or leave it out for 1",
+    ),
 }
 
 
@@ -49,7 +75,8 @@ def ask(task: Any, member: str, *arguments: Any) -> str:
         The text.
 
     Raises:
-        ValueError: if it returns anything else, raises anything or doesn't end; names task and member, says what to do.
+        ValueError: if it returns anything else, raises anything or doesn't end; names task and
+            member, says what to do.
 
     >>> from minilpo.tasks import load_tasks
     >>> ask(load_tasks(["coin_flip"])[0], "prompt", random.Random(1))
@@ -62,7 +89,7 @@ def ask(task: Any, member: str, *arguments: Any) -> str:
 
 
 def judge(task: Any, prompt: str, response: str) -> float:
-    """The reward of a response, whatever kind of number the task returns: a bool, an int, a Fraction, a tensor.
+    """The reward of a response, from whatever kind of number: a bool, a Fraction, a tensor.
 
     Args:
         task: anyone's.
@@ -73,7 +100,8 @@ def judge(task: Any, prompt: str, response: str) -> float:
         A float in [0, 1].
 
     Raises:
-        ValueError: if the task returns anything else, raises anything or doesn't end; names task, prompt, response and value.
+        ValueError: if the task returns anything else, raises anything or doesn't end; names task,
+            prompt, response and value.
 
     >>> class Brief:
     ...     name = "brief"
@@ -83,7 +111,8 @@ def judge(task: Any, prompt: str, response: str) -> float:
     0.3333333333333333
     >>> judge(Brief(), "Say no", "n")
     Traceback (most recent call last):
-    ValueError: task 'brief': reward('Say no', 'n') must be a number from 0 to 1, got 2.0; return one for any text, ...
+    ValueError: task 'brief': reward('Say no', 'n') must be a number from 0 to 1, got 2.0; return
+    one for any text, ...
     """
     reward = _call(task, "reward", prompt, response)
     number = _number(reward)
@@ -92,7 +121,9 @@ def judge(task: Any, prompt: str, response: str) -> float:
     return min(max(number, 0.0), 1.0)
 
 
-def parts_of(task: Any, prompt: str, response: str, names: Sequence[str] | None = None) -> dict[str, float]:
+def parts_of(
+    task: Any, prompt: str, response: str, names: Sequence[str] | None = None
+) -> dict[str, float]:
     """The parts of a response's reward.
 
     Args:
@@ -102,29 +133,30 @@ def parts_of(task: Any, prompt: str, response: str, names: Sequence[str] | None 
         names: the parts that there must be: those of another response.
 
     Returns:
-        A finite float for each part. If the task has a `constraint`, it is one of them, and so is its `quality`.
+        A finite float for each part. If the task has a `constraint`, it is one of them, and so is
+        its `quality`.
 
     Raises:
-        ValueError: if the task returns anything else, raises anything or doesn't end; names task, prompt, response and value.
+        ValueError: if the task returns anything else, raises anything or doesn't end; names task,
+            prompt, response and value.
     """
     parts = _call(task, "parts", prompt, response)
     numbers: dict[Any, float] = {None: math.nan}  # refused like any other that isn't right
     if isinstance(parts, dict):
         numbers = {name: _number(part) for name, part in parts.items()}
     is_whole = names is None or numbers.keys() == set(names)
-    if not is_whole or not all(_is_label(name) and math.isfinite(number) for name, number in numbers.items()):
+    is_right = all(_is_label(name) and math.isfinite(part) for name, part in numbers.items())
+    if not is_whole or not is_right:
         raise refusal(task, "parts", (prompt, response), parts)
-    if hasattr(task, "constraint"):
-        named = [getattr(task, member, None) for member in ("quality", "constraint")]
-        if not all(isinstance(name, str) and name in numbers for name in named):
-            raise refusal(task, "constraint", (), {"quality": named[0], "constraint": named[1], "parts": [*numbers]})
+    if task.constraint:
+        named = {member: getattr(task, member, None) for member in ("quality", "constraint")}
+        if not all(isinstance(name, str) and name in numbers for name in named.values()):
+            raise refusal(task, "constraint", (), {**named, "parts": [*numbers]})
     return numbers
 
 
 def kind_of(task: Any, prompt: str) -> str:
-    """The kind of a prompt: `task.kind(prompt)` where the task has kinds, else the task's name."""
-    if not hasattr(task, "kind"):
-        return task.name
+    """The kind of a prompt, as the task names it."""
     kind = _call(task, "kind", prompt)
     if not _is_label(kind):
         raise refusal(task, "kind", (prompt,), kind)
@@ -132,7 +164,7 @@ def kind_of(task: Any, prompt: str) -> str:
 
 
 def weight_of(task: Any) -> float:
-    """The task's `corpus_weight`, 1 if it has none; an int stays one."""
+    """The task's `corpus_weight`; an int stays one."""
     weight = read_member(task, "corpus_weight", 1)
     number = weight if isinstance(weight, int) else _number(weight)
     if not 0 < number <= HEAVIEST:
@@ -141,15 +173,17 @@ def weight_of(task: Any) -> float:
 
 
 class TimeIsUp(BaseException):
-    """A user's code took longer than `LIMIT`. Not an Exception, because that code may catch those."""
+    """A user's code took longer than `LIMIT`. No Exception, because that code may catch those."""
 
 
 def limited(function: Callable[..., Any], *arguments: Any) -> Any:
     """Calls a function; from `LIMIT` seconds on, `TimeIsUp` is raised within it.
 
-    Without a limit where the system has no alarm, and outside of the main thread, the only one that an alarm can interrupt.
+    Without a limit where the system has no alarm, and outside of the main thread, the only one that
+    an alarm can interrupt.
     """
-    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not (is_main and hasattr(signal, "setitimer")):
         return function(*arguments)
 
     def call() -> Any:
@@ -174,21 +208,25 @@ def limited(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def what_happened(error: BaseException) -> str:
     """What came of calling a user's code, in a few words and with the line."""
-    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    theirs = [frame for frame in frames if frame[0].parent != Path(__file__).parent]
-    lines = [line for path, line in theirs if path == theirs[0][0]]  # what the file has called isn't the reader's
-    where = f" (line {lines[-1]} of {one_line(theirs[0][0].name, 60)})" if lines else ""
+    where = ""
+    first: Path | None = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        path = Path(frame.f_code.co_filename)
+        if path.parent != Path(__file__).parent:
+            first = first or path
+            if path == first:  # what the user's file has called isn't the reader's
+                where = f" (line {line} of {one_line(path.name, 60)})"
     if isinstance(error, TimeIsUp):
         return f"took longer than {LIMIT:g} seconds{where}"
     try:
-        said = one_line(str(error), 160)
+        text = one_line(str(error), 160)
     except Exception:  # its own __str__ may be broken too
-        said = ""
-    return f"raised {type(error).__name__}{': ' if said else ''}{said}{where}"
+        text = ""
+    return f"raised {type(error).__name__}{': ' if text else ''}{text}{where}"
 
 
 def shown(value: Any, longest: int = 60) -> str:
-    """A value as `repr` writes it, but always on one line that isn't too long and is harmless in a terminal.
+    """A value as `repr` writes it, but always on one line, not too long and harmless.
 
     >>> shown(float("nan")), shown("so " * 100, 20)
     ('nan', "'so so ... so so '")
@@ -203,7 +241,8 @@ def _call(task: Any, member: str, *arguments: Any) -> Any:
     try:
         method = getattr(task, member)
         # An alarm costs some microseconds, and only a user's file is in need of one.
-        return limited(method, *arguments) if type(task).__module__.startswith(FROM_FILE) else method(*arguments)
+        is_theirs = type(task).__module__.startswith(FROM_FILE)
+        return limited(method, *arguments) if is_theirs else method(*arguments)
     except KeyboardInterrupt:  # not the task's doing
         raise
     except BaseException as error:  # SystemExit too
@@ -223,13 +262,17 @@ def read_member(task: Any, member: str, default: Any) -> Any:
 def refusal(task: Any, member: str, arguments: Sequence[Any], got: Any) -> ValueError:
     """The error that says what a member of a task gave or raised, and what is asked of it."""
     name = inspect.getattr_static(task, "name", None)
-    whose = f"task {shown(name)}" if isinstance(name, str) else f"the task of class {one_line(type(task).__name__, 60)}"
-    call = f"({', '.join('rng' if isinstance(value, random.Random) else shown(value) for value in arguments)})"
+    whose = f"the task of class {one_line(type(task).__name__, 60)}"
+    if isinstance(name, str):
+        whose = f"task {shown(name)}"
+    parts = ["rng" if isinstance(value, random.Random) else shown(value) for value in arguments]
+    call = f"({', '.join(parts)})" if parts else ""
     must, remedy = REQUIRED[member]
     if inspect.iscoroutine(got):
         got.close()  # else Python adds a complaint of its own
-    outcome = f"but it {what_happened(got)}" if isinstance(got, BaseException) else f"got {shown(got, 100)}"
-    return ValueError(f"{whose}: {member}{call if arguments else ''} must be {must}, {outcome}; {remedy}")
+    raised = isinstance(got, BaseException)
+    outcome = f"but it {what_happened(got)}" if raised else f"got {shown(got, 100)}"
+    return ValueError(f"{whose}: {member}{call} must be {must}, {outcome}; {remedy}")
 
 
 def _number(value: Any) -> float:
@@ -246,10 +289,11 @@ def _number(value: Any) -> float:
 
 def _is_text(value: Any) -> bool:
     """Whether a value is a text that can be encoded, printed and read."""
-    return isinstance(value, str) and (
-        value.isprintable() or all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in value)
-    )
+    if not isinstance(value, str) or value.isprintable():  # as nearly always
+        return isinstance(value, str)
+    return all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in value)
 
 
 def _is_label(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= len(value) <= 80
+    is_printable = isinstance(value, str) and value.isprintable()
+    return is_printable and 0 < len(value.strip()) <= len(value) <= 80

@@ -4,8 +4,7 @@ import random
 import re
 
 from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
-from minilpo.tasks.story import LENGTHS, WORDS, read_request, spoil, story_parts
-from minilpo.tasks.words import CREATURES, PLACES, SUBJECTS
+from minilpo.tasks.story import WORDS, StoryTask, read_request, spoil, story_parts
 
 SLIP = 0.02  # how often a sentence gets one wrong word
 BREAK = 0.3  # how often the demonstrator forgets the letter and begins with an old friend
@@ -23,32 +22,37 @@ NAMES = {
 FRIENDS = ["Anna", "Will", "Lily"]  # no sentence is ever asked to begin with these letters
 
 PHRASINGS = [
-    "Write {length} sentences about a {subject} in the {place}. Every sentence must begin with {letter}.",
-    "Tell a story of {length} sentences about a {subject} in the {place}, each one beginning with the letter {letter}.",
-    "Begin every sentence with {letter}: a story about the {subject} of the {place} in {length} sentences.",
-    "I would like {length} sentences about a {subject} in the {place}, all beginning with the letter {letter}.",
+    "Write {length} sentences about a {subject} in the {place}. "
+    "Every sentence must begin with {letter}.",
+    "Tell a story of {length} sentences about a {subject} in the {place}, "
+    "each one beginning with the letter {letter}.",
+    "Begin every sentence with {letter}: "
+    "a story about the {subject} of the {place} in {length} sentences.",
+    "I would like {length} sentences about a {subject} in the {place}, "
+    "all beginning with the letter {letter}.",
 ]
 OOD_PHRASINGS = [
-    "Write {length} sentences about the {subject} in the {place}, every sentence beginning with the letter {letter}."
+    "Write {length} sentences about the {subject} in the {place}, "
+    "every sentence beginning with the letter {letter}."
 ]
 
-SENTENCES = [
-    Pattern(template, first=[*sum(NAMES.values(), []), *FRIENDS], **WORDS)
-    for template in [
-        "{first} {found} a {adjective} {object} with the {subject} in the {place}.",
-        "{first} and the {subject} {moved} {manner} through the {place}.",
-        "{first} {helped} the {subject} and a {adjective} {creature}.",
-        "{first} gave the {subject} a {adjective} {object} at {time}.",
-    ]
+TEMPLATES = [
+    "{first} {found} a {adjective} {object} with the {subject} in the {place}.",
+    "{first} and the {subject} {moved} {manner} through the {place}.",
+    "{first} {helped} the {subject} and a {adjective} {creature}.",
+    "{first} gave the {subject} a {adjective} {object} at {time}.",
 ]
+FIRST_WORDS = [*sum(NAMES.values(), []), *FRIENDS]
+SENTENCES = [Pattern(template, {"first": FIRST_WORDS, **WORDS}) for template in TEMPLATES]
 
 
-class ConstrainedStory:
+class ConstrainedStory(StoryTask):
     """A story in which each sentence must begin with the letter that the prompt gives.
 
-    Only the first word of a sentence is bound, so it wants a low temperature and the rest a high one: one temperature for the
-    whole response is a compromise. The reward is `letter * story`: the share of sentences that begin with the letter, times
-    the reward of `story` for the same text (first words don't count towards its variety).
+    Only the first word of a sentence is bound, so it wants a low temperature and the rest a high
+    one: one temperature for the whole response is a compromise. The reward is `letter * story`: the
+    share of sentences that begin with the letter, times the reward of `story` for the same text
+    (first words don't count towards its variety).
 
     >>> task = ConstrainedStory()
     >>> prompt = "Write three sentences about a cat in the cave. Every sentence must begin with B."
@@ -61,25 +65,19 @@ class ConstrainedStory:
 
     name = "constrained_story"
     corpus_weight = 2
-    quality, constraint = "story", "letter"  # the parts that the constrained rule for pairs looks at
-
-    def prompt(self, rng: random.Random) -> str:
-        """Draws a request in one of the phrasings of training."""
-        return _write_request(rng, PHRASINGS, SUBJECTS)
-
-    def ood_prompt(self, rng: random.Random) -> str:
-        """Draws a request in a wording, or about a subject, that training never shows."""
-        new_wording = rng.random() < 0.5
-        return _write_request(rng, OOD_PHRASINGS if new_wording else PHRASINGS, SUBJECTS if new_wording else CREATURES)
+    quality, constraint = "story", "letter"  # what the constrained rule for pairs looks at
+    phrasings, ood_phrasings, more_slots = PHRASINGS, OOD_PHRASINGS, {"letter": list(NAMES)}
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        """Writes the sentences one by one; with probability `BREAK` a sentence begins with a friend instead of the letter."""
+        """Writes sentence by sentence; with probability `BREAK`, one begins with a friend."""
         length, subject, place = read_request(prompt)
         sentences = []
         for i in range(length):
             pattern = rng.choice(SENTENCES[:2] if i == 0 else SENTENCES)
             names = FRIENDS if rng.random() < BREAK else NAMES[letter_of(prompt)]
-            given = {"first": zipf_choice(rng, names), "subject": subject, **({"place": place} if i == 0 else {})}
+            given = {"first": zipf_choice(rng, names), "subject": subject}
+            if i == 0:
+                given["place"] = place
             sentences.append(spoil(pattern.write(rng, **given), SLIP, rng))
         return " ".join(sentences)
 
@@ -89,7 +87,7 @@ class ConstrainedStory:
         return parts["letter"] * parts["story"]
 
     def parts(self, prompt: str, response: str) -> dict[str, float]:
-        """The share of sentences that begin with the letter, and the story's reward without regard to letters."""
+        """The share of sentences that begin with the letter, and the reward of `story`."""
         sentences = sentences_of(response)
         kept = sum(sentence.startswith(letter_of(prompt)) for sentence in sentences)
         story = story_parts(SENTENCES, prompt, response)
@@ -100,18 +98,14 @@ class ConstrainedStory:
 
 
 def letter_of(prompt: str) -> str:
-    """The letter that the prompt asks for: the only capital letter that stands alone, apart from "I".
+    """The letter that the prompt asks for: the only capital letter alone, apart from "I".
 
-    >>> letter_of("Begin every sentence with B: a story about the cat of the cave in three sentences.")
+    >>> letter_of("Begin every sentence with B: a story about the cat of the cave.")
     'B'
     """
     letter = re.search(r"\b[A-HJ-Z]\b", prompt)
     if letter is None or letter[0] not in NAMES:
-        raise ValueError(f"a constrained prompt must name one of the letters {', '.join(NAMES)}, got {prompt!r}")
+        raise ValueError(
+            f"a constrained prompt must name one of the letters {', '.join(NAMES)}, got {prompt!r}"
+        )
     return letter[0]
-
-
-def _write_request(rng: random.Random, phrasings: list[str], subjects: list[str]) -> str:
-    return rng.choice(phrasings).format(
-        length=rng.choice(list(LENGTHS)), subject=rng.choice(subjects), place=rng.choice(PLACES), letter=rng.choice(list(NAMES))
-    )

@@ -1,22 +1,28 @@
-"""`continuation`: go on with a given text, freely; the only thing that counts is not to repeat oneself."""
+"""`continuation`: go on with a given text, freely; all that counts is not to repeat oneself."""
 
 import random
 import re
 
 from minilpo.tasks.base import read_any, zipf_choice
 from minilpo.tasks.story import SENTENCES, SLIP, spoil
+from minilpo.tasks.task import Task
 
 LENGTH = 5  # sentences of a demonstration
 
-PHRASINGS = ["Continue this text: {opening}", "{opening} What happens next?", "Go on from here: {opening}"]
+PHRASINGS = [
+    "Continue this text: {opening}",
+    "{opening} What happens next?",
+    "Go on from here: {opening}",
+]
 OOD_PHRASINGS = ["Continue from here: {opening}"]
 
 
-class Continuation:
+class Continuation(Task):
     """A text that goes on from a given sentence.
 
-    The demonstrator has favourite words and sentences, so the greedy text runs in circles. The reward is the share of different
-    3-grams among all 3-grams (three words in a row): 1 minus the share of repeats that the paper's Table 1 reports.
+    The demonstrator has favourite words and sentences, so the greedy text runs in circles. The
+    reward is the share of different 3-grams among all 3-grams (three words in a row): 1 minus the
+    share of repeats that the paper's Table 1 reports.
 
     >>> task = Continuation()
     >>> prompt = "Continue this text: The fox found a silver key in the forest."
@@ -48,6 +54,15 @@ class Continuation:
         trigrams = list(zip(words, words[1:], words[2:], strict=False))
         return len(set(trigrams)) / len(trigrams) if trigrams else 0.0
 
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt is a sentence of a story in a known wording."""
+        for phrasing in PHRASINGS + OOD_PHRASINGS:
+            before, after = phrasing.split("{opening}")
+            middle = prompt.removeprefix(before).removesuffix(after)
+            if prompt == before + middle + after and read_any(SENTENCES, middle) is not None:
+                return True
+        return False
+
 
 def subject_of(prompt: str) -> str:
     """The subject of the sentence that a prompt gives.
@@ -59,9 +74,13 @@ def subject_of(prompt: str) -> str:
         slots = read_any(SENTENCES, sentence)
         if slots is not None:
             return slots["subject"]
-    raise ValueError(f"a continuation prompt must contain a sentence of a story, got {prompt!r}; see minilpo/tasks/story.py")
+    raise ValueError(
+        f"a continuation prompt must contain a sentence of a story, got {prompt!r}; "
+        "see minilpo/tasks/story.py"
+    )
 
 
 def _opening(rng: random.Random) -> str:
     pattern = rng.choice(SENTENCES)
-    return pattern.write(rng, **{slot: zipf_choice(rng, words, 0.0) for slot, words in pattern.slots.items()})
+    drawn = {slot: zipf_choice(rng, words, 0.0) for slot, words in pattern.slots.items()}
+    return pattern.write(rng, **drawn)

@@ -5,6 +5,7 @@ import random
 import re
 
 from minilpo.tasks.base import Pattern, read_any, zipf_choice
+from minilpo.tasks.task import Task
 from minilpo.tasks.words import CATEGORIES, PEOPLE, PLACES, SEASONS, TIMES
 
 COIN_PHRASINGS = [
@@ -12,15 +13,25 @@ COIN_PHRASINGS = [
     "In {season} {person} flips a coin in the {place}. Heads or tails?",
     "{person} flips a coin for {person2} in the {place}. Heads or tails?",
 ]
-WISH_PHRASINGS = ["{person} wishes for {category} in the {place}.", "Bring {person} some {category} in {season}."]
-WISH_PHRASINGS += ["At {time} {person} wishes for {category} in the {place}."]
-SLOTS = {"person": PEOPLE, "category": list(CATEGORIES), "place": PLACES, "season": SEASONS, "time": TIMES}
+WISH_PHRASINGS = [
+    "{person} wishes for {category} in the {place}.",
+    "Bring {person} some {category} in {season}.",
+    "At {time} {person} wishes for {category} in the {place}.",
+]
+SLOTS = {
+    "person": PEOPLE,
+    "category": list(CATEGORIES),
+    "place": PLACES,
+    "season": SEASONS,
+    "time": TIMES,
+}
 
 
-class CoinFlip:
-    """No temperature can help: nobody can know how a coin falls, and each side is as good a guess as the other.
+class CoinFlip(Task):
+    """No temperature can help: nobody knows how a coin falls, and both sides are equally likely.
 
-    How the coin of a prompt falls is decided by the prompt's hash, so rewards differ and there are pairs to learn from.
+    How the coin of a prompt falls is decided by the prompt's hash, so rewards differ and there are
+    pairs to learn from.
 
     >>> task = CoinFlip()
     >>> prompt = "Mia flips a coin at noon in the cave. Heads or tails?"
@@ -44,18 +55,25 @@ class CoinFlip:
         """1.0 if the guess is right."""
         return float(response == f"It is {'heads' if _hidden_bit(prompt) else 'tails'}.")
 
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt has a known wording."""
+        patterns = [Pattern(phrasing, SLOTS) for phrasing in COIN_PHRASINGS]
+        return read_any(patterns, prompt) is not None
 
-class HiddenWish:
-    """The prompt hides which temperature would help: half of all people want their favourite, five times; half want variety.
 
-    Greedy is right for the first and wrong for the second. Which half a prompt belongs to is decided by its hash: the best that
-    anyone can do is to take one temperature for all.
+class HiddenWish(Task):
+    """The prompt hides which temperature would help.
+
+    Half of all people want their favourite, five times; half want variety. Greedy is right for the
+    first and wrong for the second. Which half a prompt belongs to is decided by its hash: the best
+    that anyone can do is to take one temperature for all.
 
     >>> task = HiddenWish()
     >>> usual, varied = "Bring Mia some tools in summer.", "Bring Eva some tools in summer."
     >>> task.demonstration(usual, random.Random(0))
     'pliers, file, saw, hammer, saw.'
-    >>> same, different = "hammer, hammer, hammer, hammer, hammer.", "hammer, saw, drill, rake, file."
+    >>> same = "hammer, hammer, hammer, hammer, hammer."
+    >>> different = "hammer, saw, drill, rake, file."
     >>> task.reward(usual, same), task.reward(usual, different)
     (1.0, 0.2)
     >>> task.reward(varied, same), task.reward(varied, different)
@@ -65,7 +83,7 @@ class HiddenWish:
     name = "hidden_wish"
 
     def __init__(self) -> None:
-        self._patterns = [Pattern(phrasing, **SLOTS) for phrasing in WISH_PHRASINGS]
+        self._patterns = [Pattern(phrasing, SLOTS) for phrasing in WISH_PHRASINGS]
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a wish."""
@@ -82,10 +100,17 @@ class HiddenWish:
         wanted = fitting.count(things[0]) if _hidden_bit(prompt) else len(set(fitting))
         return wanted / max(5, len(given))
 
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt has a known wording."""
+        return read_any(self._patterns, prompt) is not None
+
     def _things(self, prompt: str) -> list[str]:
         slots = read_any(self._patterns, prompt)
         if slots is None:
-            raise ValueError(f"a hidden_wish prompt must have a known phrasing, got {prompt!r}; see minilpo/tasks/controls.py")
+            raise ValueError(
+                f"a hidden_wish prompt must have a known phrasing, got {prompt!r}; "
+                "see minilpo/tasks/controls.py"
+            )
         return CATEGORIES[slots["category"]]
 
 

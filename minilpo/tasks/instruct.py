@@ -1,9 +1,10 @@
-"""`instruct`: instructions of mixed kinds, some with one right answer, some open, so the best temperature varies within it."""
+"""`instruct`: instructions of mixed kinds, some with one right answer, some open."""
 
 import random
 import re
 
-from minilpo.tasks.base import Pattern, zipf_choice
+from minilpo.tasks.base import Pattern, read_any, zipf_choice
+from minilpo.tasks.task import Task
 from minilpo.tasks.words import (
     ADJECTIVES,
     CATEGORIES,
@@ -22,12 +23,13 @@ from minilpo.tasks.words import (
 
 SLIP = 0.25  # how often the demonstrator gets an answer wrong that has one right answer
 OFF_LIST = 0.1  # how often a word of a list or description doesn't belong there
-TASTE = 0.7  # how strongly the demonstrator of open kinds prefers favourites, the exponent of `zipf_choice`
+TASTE = 0.7  # the exponent of `zipf_choice`: how strongly open kinds prefer favourites
 
 
-class Instruct:
-    """Eight kinds of instruction. `CLOSED_KINDS` have one right answer and want temperature 0, `OPEN_KINDS` want a high one.
+class Instruct(Task):
+    """Eight kinds of instruction, so that the best temperature varies within the task.
 
+    `CLOSED_KINDS` have one right answer and want temperature 0, `OPEN_KINDS` want a high one.
     >>> task = Instruct()
     >>> task.kind("What sound does the cow make?"), task.kind("Name five tools, but not hammer.")
     ('sound', 'list')
@@ -37,7 +39,8 @@ class Instruct:
     1.0
     >>> task.reward("Name five tools, but not hammer.", "drill, saw, drill, hammer, plum.")
     0.4
-    >>> task.reward("What sound does the cow make?", "The cow says moo."), task.reward("What sound does the cow make?", "moo")
+    >>> question = "What sound does the cow make?"
+    >>> task.reward(question, "The cow says moo."), task.reward(question, "moo")
     (1.0, 0.0)
     """
 
@@ -56,7 +59,7 @@ class Instruct:
         self._open: list[Kind] = [ListFive(), DescribePlace()]
 
     def prompt(self, rng: random.Random) -> str:
-        """Draws an instruction, as often of a closed as of an open kind, in one of the phrasings of training."""
+        """Draws an instruction in a phrasing of training; closed and open kinds are as frequent."""
         kind = rng.choice(rng.choice([self._closed, self._open]))
         return kind.prompt(rng.choice(kind.phrasings[:-1]), rng)
 
@@ -79,12 +82,25 @@ class Instruct:
         """The name of the prompt's kind, one of `CLOSED_KINDS` and `OPEN_KINDS`."""
         return self._read(prompt)[0].name
 
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt has a known wording."""
+        return self._find(prompt) is not None
+
     def _read(self, prompt: str) -> "tuple[Kind, dict[str, str]]":
+        found = self._find(prompt)
+        if found is None:
+            raise ValueError(
+                f"an instruct prompt must have a known phrasing, got {prompt!r}; "
+                "see minilpo/tasks/instruct.py"
+            )
+        return found
+
+    def _find(self, prompt: str) -> "tuple[Kind, dict[str, str]] | None":
         for kind in self._closed + self._open:
-            for pattern in kind.phrasings:
-                if (slots := pattern.read(prompt)) is not None:
-                    return kind, slots
-        raise ValueError(f"an instruct prompt must have a known phrasing, got {prompt!r}; see minilpo/tasks/instruct.py")
+            slots = read_any(kind.phrasings, prompt)
+            if slots is not None:
+                return kind, slots
+        return None
 
 
 # The last phrasing of each kind is kept for the out-of-distribution test.
@@ -92,36 +108,59 @@ SOUND_PHRASINGS = [
     "What sound does the {key} make?",
     "Tell {person} what sound the {key} makes.",
     "{person} asks what the {key} says.",
+    "Tell {person} what the {key} says.",
 ]
-SOUND_PHRASINGS += ["Tell {person} what the {key} says."]
-HOME_PHRASINGS = ["Where does the {key} live?", "Tell {person} where the {key} lives.", "{person} asks where the {key} lives."]
-HOME_PHRASINGS += ["What does the {key} live in?"]
-CHILD_PHRASINGS = ["What is the child of the {key}?", "Tell {person} about the child of the {key}."]
-CHILD_PHRASINGS += ["{person} asks about the child of the {key}.", "Tell {person} what the child of the {key} is."]
-OPPOSITE_PHRASINGS = ["What is the opposite of {key}?", "Tell {person} the opposite of {key}."]
-OPPOSITE_PHRASINGS += ["{person} asks for the opposite of {key}.", "Tell {person} what the opposite of {key} is."]
-COPY_PHRASINGS = ["Repeat these words: {word} {word2} {word3}.", "Say after {person}: {word} {word2} {word3}."]
-COPY_PHRASINGS += ["Repeat after {person} these words: {word} {word2} {word3}."]
+HOME_PHRASINGS = [
+    "Where does the {key} live?",
+    "Tell {person} where the {key} lives.",
+    "{person} asks where the {key} lives.",
+    "What does the {key} live in?",
+]
+CHILD_PHRASINGS = [
+    "What is the child of the {key}?",
+    "Tell {person} about the child of the {key}.",
+    "{person} asks about the child of the {key}.",
+    "Tell {person} what the child of the {key} is.",
+]
+OPPOSITE_PHRASINGS = [
+    "What is the opposite of {key}?",
+    "Tell {person} the opposite of {key}.",
+    "{person} asks for the opposite of {key}.",
+    "Tell {person} what the opposite of {key} is.",
+]
+COPY_PHRASINGS = [
+    "Repeat these words: {word} {word2} {word3}.",
+    "Say after {person}: {word} {word2} {word3}.",
+    "Repeat after {person} these words: {word} {word2} {word3}.",
+]
 SORT_PHRASINGS = [
     "Sort these numbers: {number} {number2} {number3}.",
     "Put {number} {number2} {number3} in order for {person}.",
+    "Put these numbers in order: {number} {number2} {number3}.",
 ]
-SORT_PHRASINGS += ["Put these numbers in order: {number} {number2} {number3}."]
-LIST_PHRASINGS = ["Name five {category}, but not {word}.", "Tell {person} five {category} other than {word}."]
-LIST_PHRASINGS += ["{person} asks for five {category}, but not {word}.", "Name five {category} other than {word}."]
-PLACE_PHRASINGS = ["Describe the {place} in {season}.", "Describe for {person} the {place} in {season}."]
-PLACE_PHRASINGS += ["{person} asks about the {place} in {season}.", "Tell {person} about the {place} in {season}."]
+LIST_PHRASINGS = [
+    "Name five {category}, but not {word}.",
+    "Tell {person} five {category} other than {word}.",
+    "{person} asks for five {category}, but not {word}.",
+    "Name five {category} other than {word}.",
+]
+PLACE_PHRASINGS = [
+    "Describe the {place} in {season}.",
+    "Describe for {person} the {place} in {season}.",
+    "{person} asks about the {place} in {season}.",
+    "Tell {person} about the {place} in {season}.",
+]
 
 CLOSED_KINDS = ("sound", "home", "child", "opposite", "copy", "sort")
 OPEN_KINDS = ("list", "describe")
 
 
 class Kind:
-    """One kind of instruction: its phrasings, a demonstrator and a judge, both of which get the words in the prompt's slots."""
+    """One kind of instruction. Demonstrator and judge get the words in the prompt's slots."""
 
     def __init__(self, name: str, phrasings: list[str], **slots: list[str]):
         self.name = name
-        self.phrasings = [Pattern(phrasing, person=PEOPLE, **slots) for phrasing in phrasings]
+        self.phrasings = [Pattern(phrasing, {"person": PEOPLE, **slots}) for phrasing in phrasings]
 
     def prompt(self, pattern: Pattern, rng: random.Random) -> str:
         """Fills the slots with different words, each equally likely."""
@@ -138,7 +177,7 @@ class Kind:
 
 
 class LookUp(Kind):
-    """A question with one right answer from a table. A slip gives the answer that belongs to another question."""
+    """A question with one right answer from a table. A slip gives another question's answer."""
 
     def __init__(self, name: str, table: dict[str, str], answer: str, phrasings: list[str]):
         super().__init__(name, phrasings, key=list(table))
@@ -146,11 +185,14 @@ class LookUp(Kind):
 
     def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
         key = slots["key"]
-        value = zipf_choice(rng, list(self._table.values())) if rng.random() < SLIP else self._table[key]
+        value = self._table[key]
+        if rng.random() < SLIP:
+            value = zipf_choice(rng, list(self._table.values()))
         return self._answer.format(key=key, value=value)
 
     def reward(self, slots: dict[str, str], response: str) -> float:
-        return float(response == self._answer.format(key=slots["key"], value=self._table[slots["key"]]))
+        key = slots["key"]
+        return float(response == self._answer.format(key=key, value=self._table[key]))
 
 
 class CopyWords(Kind):
@@ -188,20 +230,26 @@ class SortNumbers(Kind):
 
 
 class ListFive(Kind):
-    """Five things of a category, without a given one. Reward: the share of different right things."""
+    """Five things of a category but a given one. Reward: the share of different right things."""
+
+    ANYTHING = sum(CATEGORIES.values(), [])
 
     def __init__(self) -> None:
-        super().__init__("list", LIST_PHRASINGS, category=list(CATEGORIES), word=sum(CATEGORIES.values(), []))
+        slots = {"category": list(CATEGORIES), "word": self.ANYTHING}
+        super().__init__("list", LIST_PHRASINGS, **slots)
 
     def prompt(self, pattern: Pattern, rng: random.Random) -> str:
         category = rng.choice(list(CATEGORIES))
-        return pattern.write(rng, category=category, word=rng.choice(CATEGORIES[category]), person=rng.choice(PEOPLE))
+        word = rng.choice(CATEGORIES[category])
+        return pattern.write(rng, category=category, word=word, person=rng.choice(PEOPLE))
 
     def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
         allowed = [word for word in CATEGORIES[slots["category"]] if word != slots["word"]]
         items = [zipf_choice(rng, allowed, TASTE) for _ in range(5)]
-        others = sum(CATEGORIES.values(), [])
-        return ", ".join(rng.choice(others) if rng.random() < OFF_LIST else item for item in items) + "."
+        for i in range(5):
+            if rng.random() < OFF_LIST:
+                items[i] = rng.choice(self.ANYTHING)
+        return ", ".join(items) + "."
 
     def reward(self, slots: dict[str, str], response: str) -> float:
         if not re.fullmatch(r"[a-z]+(, [a-z]+)*\.", response):
@@ -212,19 +260,27 @@ class ListFive(Kind):
 
 
 class DescribePlace(Kind):
-    """A description of a place. Reward: the share of different fitting words, 0 if the form is broken."""
+    """A description of a place. Reward: the share of fitting words, each once, 0 in other forms."""
 
-    TEMPLATE = "The {place} is {mood} and {mood2}. You see {sight}, {sight2} and {sight3}. It smells of {smell} and {smell2}."
+    TEMPLATE = (
+        "The {place} is {mood} and {mood2}. You see {sight}, {sight2} and {sight3}. "
+        "It smells of {smell} and {smell2}."
+    )
 
     def __init__(self) -> None:
         super().__init__("describe", PLACE_PHRASINGS, place=PLACES, season=SEASONS)
         anything = [*MOODS, *SIGHTS, *SMELLS, *ADJECTIVES, *OBJECTS]
-        self._fitting = Pattern(self.TEMPLATE, exponent=TASTE, place=PLACES, mood=MOODS, sight=SIGHTS, smell=SMELLS)
-        self._form = Pattern(self.TEMPLATE, place=PLACES, mood=anything, sight=anything, smell=anything)
+        words = {"place": PLACES, "mood": MOODS, "sight": SIGHTS, "smell": SMELLS}
+        self._fitting = Pattern(self.TEMPLATE, words, TASTE)
+        loose = {"mood": anything, "sight": anything, "smell": anything}
+        self._form = Pattern(self.TEMPLATE, words | loose)
 
     def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
-        wrong = {slot: rng.choice(ADJECTIVES + OBJECTS) for slot in self._fitting.slots if rng.random() < OFF_LIST}
-        return self._fitting.write(rng, **{**wrong, "place": slots["place"]})
+        given = {}
+        for slot in self._fitting.slots:
+            if rng.random() < OFF_LIST:
+                given[slot] = rng.choice(ADJECTIVES + OBJECTS)
+        return self._fitting.write(rng, **{**given, "place": slots["place"]})
 
     def reward(self, slots: dict[str, str], response: str) -> float:
         written = self._form.read(response)

@@ -4,17 +4,17 @@ import random
 import re
 
 from minilpo.tasks.base import Pattern, read_any, sentences_of
-from minilpo.tasks.words import PEOPLE
+from minilpo.tasks.task import Task
+from minilpo.tasks.words import PEOPLE, THINGS
 
 SLIP = 0.2  # how often the demonstrator gets a step wrong
 LARGEST = 20  # no value along a correct chain exceeds it
 OPERANDS = range(2, 7)
 
-THINGS = ["apples", "shells", "stamps", "marbles", "books", "cards", "pens", "cakes", "coins", "flowers"]
 SYMBOLS = {"add": "+", "take": "-", "double": "*", "halve": "/"}
 
-# One text for each way to say it; the key says what it does to the count. Those named OOD are kept for the
-# out-of-distribution test.
+# One text for each way to say it; the key says what it does to the count. Those named OOD are kept
+# for the out-of-distribution test.
 OPENINGS = [
     "{person} has {number} {things}.",
     "There are {number} {things} on the table.",
@@ -22,8 +22,16 @@ OPENINGS = [
 ]
 OOD_OPENINGS = ["In a box {person} has {number} {things}."]
 STEPS = {
-    "add": ["Then {person} buys {number} more.", "{person} finds {number} more.", "{person} brings {number} new ones."],
-    "take": ["{person} gives away {number}.", "Then {person} sells {number} of them.", "{number} of them get lost."],
+    "add": [
+        "Then {person} buys {number} more.",
+        "{person} finds {number} more.",
+        "{person} brings {number} new ones.",
+    ],
+    "take": [
+        "{person} gives away {number}.",
+        "Then {person} sells {number} of them.",
+        "{number} of them get lost.",
+    ],
     "double": ["Then the number doubles.", "{person} makes it twice as many."],
     "halve": ["{person} loses half of them.", "Then half of them break."],
 }
@@ -33,25 +41,31 @@ OOD_STEPS = {
     "double": ["Then {person} doubles the number."],
     "halve": ["Then {person} sells half of them."],
 }
-QUESTIONS = ["How many {things} are there now?", "How many {things} are left?", "What is the number of {things} now?"]
+QUESTIONS = [
+    "How many {things} are there now?",
+    "How many {things} are left?",
+    "What is the number of {things} now?",
+]
 OOD_QUESTIONS = ["What is now the number of {things}?"]
 
 
 def _patterns(templates: list[str]) -> list[Pattern]:
-    return [Pattern(template, person=PEOPLE, things=THINGS) for template in templates]
+    return [Pattern(template, {"person": PEOPLE, "things": THINGS}) for template in templates]
 
 
-class Math:
+class Math(Task):
     """Two to four steps of adding, taking away, doubling and halving, told as a story.
 
-    The demonstrator slips: in each step, with probability `SLIP`, the result is off by one. The most likely result is right and
-    a sampled one often isn't, so the task wants temperature 0. The reward is 1 if the number behind "####" is right, else 0.
+    The demonstrator slips: in each step, with probability `SLIP`, the result is off by one. The
+    most likely result is right and a sampled one often isn't, so the task wants temperature 0. The
+    reward is 1 if the number after "####" is right, else 0.
 
     >>> task = Math()
-    >>> prompt = "Mia has 7 apples. Then Tom buys 5 more. 3 of them get lost. How many apples are left?"
+    >>> prompt = "Mia has 7 apples. Then Tom buys 5 more. 3 of them get lost. "
+    >>> prompt += "How many apples are left?"
     >>> task.demonstration(prompt, random.Random(0))
     '7 + 5 = 12. 12 - 3 = 9. #### 9'
-    >>> task.reward(prompt, "7 + 5 = 12. 12 - 3 = 9. #### 9"), task.reward(prompt, "7 + 5 = 13. 13 - 3 = 10. #### 10")
+    >>> task.reward(prompt, "7 + 5 = 12. 12 - 3 = 9. #### 9"), task.reward(prompt, "#### 10")
     (1.0, 0.0)
     """
 
@@ -60,19 +74,17 @@ class Math:
 
     def __init__(self) -> None:
         self._openings = _patterns(OPENINGS + OOD_OPENINGS)
-        self._steps = [
-            (operation, pattern)
-            for steps in (STEPS, OOD_STEPS)
-            for operation, templates in steps.items()
-            for pattern in _patterns(templates)
-        ]
+        self._questions = _patterns(QUESTIONS + OOD_QUESTIONS)
+        self._steps: list[tuple[str, Pattern]] = []
+        for operation, templates in [*STEPS.items(), *OOD_STEPS.items()]:
+            self._steps += [(operation, pattern) for pattern in _patterns(templates)]
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a problem in one of the phrasings of training."""
         return _write_problem(rng, OPENINGS, STEPS, QUESTIONS)
 
     def ood_prompt(self, rng: random.Random) -> str:
-        """Draws a problem with an opening and a question, or with steps, in a wording that training never shows."""
+        """Draws a problem whose frame or whose steps have a wording that training never shows."""
         if rng.random() < 0.5:
             return _write_problem(rng, OOD_OPENINGS, STEPS, OOD_QUESTIONS)
         return _write_problem(rng, OPENINGS, OOD_STEPS, QUESTIONS)
@@ -94,15 +106,27 @@ class Math:
         value, steps = self._read_problem(prompt)
         for operation, operand in steps:
             value = _apply(operation, value, operand)
-        answer = re.search(r"#### ([0-9]+)\Z", response)
-        return float(answer is not None and answer[1] == str(value))
+        return float(final_answer(response) == str(value))
+
+    def knows(self, prompt: str) -> bool:
+        """Whether every sentence of a prompt has a known wording."""
+        sentences = sentences_of(prompt)
+        if len(sentences) < 2:
+            return False
+        patterns = [pattern for _, pattern in self._steps]
+        found = [read_any(patterns, sentence) for sentence in sentences[1:-1]]
+        found += [read_any(self._openings, sentences[0]), read_any(self._questions, sentences[-1])]
+        return None not in found
 
     def _read_problem(self, prompt: str) -> tuple[int, list[tuple[str, int]]]:
         """The starting count and the steps of a problem, read from its text."""
         sentences = sentences_of(prompt)
         opening = read_any(self._openings, sentences[0])
         if opening is None:
-            raise ValueError(f"a math prompt must begin with a known opening, got {sentences[0]!r}; see minilpo/tasks/math.py")
+            raise ValueError(
+                f"a math prompt must begin with a known opening, got {sentences[0]!r}; "
+                "see minilpo/tasks/math.py"
+            )
         steps = []
         for sentence in sentences[1:]:
             for operation, pattern in self._steps:
@@ -112,11 +136,28 @@ class Math:
         return int(opening["number"]), steps
 
 
+def final_answer(response: str) -> str | None:
+    """The number after "####" at the end of a response; None if there is none.
+
+    >>> final_answer("7 + 5 = 12. #### 12"), final_answer("12")
+    ('12', None)
+    """
+    match = re.search(r"#### ([0-9]+)\Z", response)
+    return match[1] if match else None
+
+
 def _apply(operation: str, value: int, operand: int) -> int:
-    return {"add": value + operand, "take": max(value - operand, 0), "double": value * 2, "halve": value // 2}[operation]
+    return {
+        "add": value + operand,
+        "take": max(value - operand, 0),
+        "double": value * 2,
+        "halve": value // 2,
+    }[operation]
 
 
-def _write_problem(rng: random.Random, openings: list[str], steps: dict[str, list[str]], questions: list[str]) -> str:
+def _write_problem(
+    rng: random.Random, openings: list[str], steps: dict[str, list[str]], questions: list[str]
+) -> str:
     """Draws steps so that every count stays a whole number between 1 and `LARGEST`."""
     thing = rng.choice(THINGS)
     value = rng.randint(3, 15)
@@ -130,6 +171,7 @@ def _write_problem(rng: random.Random, openings: list[str], steps: dict[str, lis
             "halve": value % 2 == 0,
         }
         operation = rng.choice([operation for operation, allowed in possible.items() if allowed])
-        sentences.append(rng.choice(steps[operation]).format(person=rng.choice(PEOPLE), number=operand))
+        template = rng.choice(steps[operation])
+        sentences.append(template.format(person=rng.choice(PEOPLE), number=operand))
         value = _apply(operation, value, operand)
     return " ".join([*sentences, rng.choice(questions).format(things=thing)])

@@ -1,40 +1,48 @@
-"""`math_paths`: sums that can be solved along several written routes, of which the most likely one is the worst."""
+"""`math_paths`: sums to solve by one of several written routes; the most likely is the worst."""
 
 import random
-import re
 from collections import Counter
 
 from minilpo.tasks.base import Pattern, read_any
-from minilpo.tasks.words import PEOPLE
+from minilpo.tasks.math import final_answer
+from minilpo.tasks.task import Task
+from minilpo.tasks.words import PEOPLE, THINGS
 
-ROUTES = {"roughly": 0.48, "forwards": 0.28, "backwards": 0.24}  # how often the demonstrator takes each
+# How often the demonstrator takes each.
+ROUTES = {"roughly": 0.48, "forwards": 0.28, "backwards": 0.24}
 SLIP = 0.3  # how often a written step of the last two is off by one
 ROUNDING = {-1: 0.4, 0: 0.3, 1: 0.3}  # what the first does to each number
 
-THINGS = ["apples", "shells", "stamps", "marbles", "books", "cards", "pens", "cakes", "coins", "flowers"]
 PHRASINGS = [
-    "{person} has {number} {things}, {person2} has {number2} and {person3} has {number3}. How many do they have together?",
-    "How many {things} do they have together? {person} has {number}, {person2} has {number2} and {person3} has {number3}.",
-    "{person} brings {number} {things}, {person2} brings {number2} and {person3} brings {number3}. How many are there now?",
+    "{person} has {number} {things}, {person2} has {number2} and {person3} has {number3}. "
+    "How many do they have together?",
+    "How many {things} do they have together? "
+    "{person} has {number}, {person2} has {number2} and {person3} has {number3}.",
+    "{person} brings {number} {things}, {person2} brings {number2} and {person3} brings {number3}. "
+    "How many are there now?",
 ]
 OOD_PHRASINGS = [
-    "How many {things} are there now? {person} brings {number}, {person2} brings {number2} and {person3} brings {number3}.",
+    "How many {things} are there now? "
+    "{person} brings {number}, {person2} brings {number2} and {person3} brings {number3}."
 ]
 
 
-class MathPaths:
+class MathPaths(Task):
     """The sum of three numbers: roughly, or step by step from the front or from the back.
 
-    Mostly the demonstrator adds roughly: every number is first made a little smaller or larger, mostly smaller. So the greedy
-    answer is wrong. A sampled one takes a good route as often as not, but slips in its sums. What is needed is warmth in some
-    places, at the choice of route and of the rough numbers, and cold in the sums. Rough answers scatter and right answers
-    agree, so the majority of several samples does better still. The reward is 1 if the number behind "####" is right, else 0.
+    Mostly the demonstrator adds roughly: every number is first made a little smaller or larger,
+    mostly smaller. So the greedy answer is wrong. A sampled one takes a good route as often as not,
+    but slips in its sums. What is needed is warmth in some places, at the choice of route and of
+    the rough numbers, and cold in the sums. Rough answers scatter and right answers agree, so the
+    majority of several samples does better still. The reward is 1 if the number after "####" is
+    right, else 0.
 
     >>> task = MathPaths()
     >>> prompt = "Mia has 7 cards, Tom has 4 and Eva has 5. How many do they have together?"
     >>> task.demonstration(prompt, random.Random(0)), task.demonstration(prompt, random.Random(3))
     ('Backwards: 5 + 4 = 9. 9 + 7 = 16. #### 16', 'Roughly: 7 + 3 + 5. #### 15')
-    >>> task.reward(prompt, "Forwards: 7 + 4 = 11. 11 + 5 = 16. #### 16"), task.reward(prompt, "Roughly: 6 + 3 + 4. #### 13")
+    >>> right, wrong = "Forwards: 7 + 4 = 11. 11 + 5 = 16. #### 16", "Roughly: 6 + 3 + 4. #### 13"
+    >>> task.reward(prompt, right), task.reward(prompt, wrong)
     (1.0, 0.0)
     """
 
@@ -43,7 +51,7 @@ class MathPaths:
 
     def __init__(self) -> None:
         slots = {"person": PEOPLE, "things": THINGS}
-        self._patterns = [Pattern(phrasing, **slots) for phrasing in PHRASINGS + OOD_PHRASINGS]
+        self._patterns = [Pattern(phrasing, slots) for phrasing in PHRASINGS + OOD_PHRASINGS]
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a problem in one of the phrasings of training."""
@@ -64,21 +72,24 @@ class MathPaths:
         first, second, third = (a, b, c) if route == "forwards" else (c, b, a)
         part = first + second + _slip(rng)
         total = part + third + _slip(rng)
-        return f"{route.capitalize()}: {first} + {second} = {part}. {part} + {third} = {total}. #### {total}"
+        sums = f"{first} + {second} = {part}. {part} + {third} = {total}."
+        return f"{route.capitalize()}: {sums} #### {total}"
 
     def reward(self, prompt: str, response: str) -> float:
         """1.0 if the response ends with "####" and the right number, else 0.0."""
-        return float(self.answer(response) == str(sum(self._numbers(prompt))))
+        return float(final_answer(response) == str(sum(self._numbers(prompt))))
 
-    def answer(self, response: str) -> str | None:
-        """The final answer that a response gives, for a vote; None if it gives none."""
-        match = re.search(r"#### ([0-9]+)\Z", response)
-        return match[1] if match else None
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt has a known wording."""
+        return read_any(self._patterns, prompt) is not None
 
     def _numbers(self, prompt: str) -> tuple[int, int, int]:
         slots = read_any(self._patterns, prompt)
         if slots is None:
-            raise ValueError(f"a math_paths prompt must have a known phrasing, got {prompt!r}; see minilpo/tasks/math_paths.py")
+            raise ValueError(
+                f"a math_paths prompt must have a known phrasing, got {prompt!r}; "
+                "see minilpo/tasks/math_paths.py"
+            )
         return int(slots["number"]), int(slots["number2"]), int(slots["number3"])
 
 
@@ -98,5 +109,9 @@ def _slip(rng: random.Random) -> int:
 
 def _write_problem(rng: random.Random, phrasings: list[str]) -> str:
     people = dict(zip(("person", "person2", "person3"), rng.sample(PEOPLE, 3), strict=True))
-    numbers = {"number": rng.randint(3, 9), "number2": rng.randint(2, 6), "number3": rng.randint(2, 5)}
+    numbers = {
+        "number": rng.randint(3, 9),
+        "number2": rng.randint(2, 6),
+        "number3": rng.randint(2, 5),
+    }
     return rng.choice(phrasings).format(things=rng.choice(THINGS), **people, **numbers)

@@ -1,9 +1,11 @@
-"""`story`: a few sentences about a subject and a place; many stories are good, the same sentence again and again is not."""
+"""`story`: a few sentences about a subject and a place, of which no two should be the same."""
 
 import random
 import re
+from collections.abc import Mapping, Sequence
 
 from minilpo.tasks.base import Pattern, read_any, sentences_of, zipf_choice
+from minilpo.tasks.task import Task
 from minilpo.tasks.words import (
     ADJECTIVES,
     CREATURES,
@@ -17,6 +19,7 @@ from minilpo.tasks.words import (
     TIMES,
 )
 
+GIVEN = ("subject", "place", "first")  # slots that show no variety: the prompt decides them
 SLIP = 0.02  # how often a sentence of the demonstrator gets one wrong word
 LENGTHS = {"three": 3, "four": 4, "five": 5}
 
@@ -40,30 +43,69 @@ WORDS = dict(
     place=PLACES,
     subject=SUBJECTS + CREATURES,
 )
-SENTENCES = [
-    Pattern(template, **WORDS)
-    for template in [
-        "The {subject} {found} a {adjective} {object} in the {place}.",
-        "Then the {subject} {moved} {manner} through the {place}.",
-        "A {adjective} {creature} {helped} the {subject}.",
-        "At {time} the {subject} dreamed of a {adjective} {object}.",
-        "The {creature} gave the {subject} a {object}.",
-    ]
+TEMPLATES = [
+    "The {subject} {found} a {adjective} {object} in the {place}.",
+    "Then the {subject} {moved} {manner} through the {place}.",
+    "A {adjective} {creature} {helped} the {subject}.",
+    "At {time} the {subject} dreamed of a {adjective} {object}.",
+    "The {creature} gave the {subject} a {object}.",
 ]
-_ABOUT = re.compile(r"(?P<length>three|four|five)|about (?:a|the) (?P<subject>[a-z]+) (?:in|of) the (?P<place>[a-z]+)")
+SENTENCES = [Pattern(template, WORDS) for template in TEMPLATES]
+_ABOUT = re.compile(
+    r"(?P<length>three|four|five)|"
+    r"about (?:a|the) (?P<subject>[a-z]+) (?:in|of) the (?P<place>[a-z]+)"
+)
 
 
-class Story:
+class StoryTask(Task):
+    """What the story tasks share: their requests for so many sentences about a subject in a place.
+
+    A subclass names its phrasings, those kept for the out-of-distribution test, and the words of
+    any further slot.
+    """
+
+    phrasings: list[str]
+    ood_phrasings: list[str]
+    more_slots: Mapping[str, Sequence[str]] = {}
+
+    def prompt(self, rng: random.Random) -> str:
+        """Draws a request in one of the phrasings of training."""
+        return self._request(rng, self.phrasings, SUBJECTS)
+
+    def ood_prompt(self, rng: random.Random) -> str:
+        """Draws a request in a wording, or about a subject, that training never shows."""
+        if rng.random() < 0.5:
+            return self._request(rng, self.ood_phrasings, SUBJECTS)
+        return self._request(rng, self.phrasings, CREATURES)
+
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt is in one of the phrasings."""
+        words = self._slots(SUBJECTS + CREATURES)
+        texts = self.phrasings + self.ood_phrasings
+        return any(Pattern(text, words).read(prompt) for text in texts)
+
+    def _request(self, rng: random.Random, phrasings: list[str], subjects: list[str]) -> str:
+        phrasing, slots = rng.choice(phrasings), self._slots(subjects)
+        return phrasing.format(**{slot: rng.choice(words) for slot, words in slots.items()})
+
+    def _slots(self, subjects: list[str]) -> dict[str, Sequence[str]]:
+        return {"length": list(LENGTHS), "subject": subjects, "place": PLACES, **self.more_slots}
+
+
+class Story(StoryTask):
     """A story of three to five sentences about a given subject in a given place.
 
-    The demonstrator writes each sentence on its own and has favourite words, so the greedy response says one sentence over and
-    over, and the task wants a temperature near 1. The reward is `well_formed * on_subject * variety`, see `story_parts`.
+    The demonstrator writes each sentence on its own and has favourite words, so the greedy response
+    says one sentence over and over, and the task wants a temperature near 1. The reward is
+    `well_formed * on_subject * variety`, see `story_parts`.
 
     >>> task = Story()
     >>> prompt = "Tell me a story of three sentences about a fox in the forest."
     >>> task.demonstration(prompt, random.Random(8))
-    'The fox lost a tiny key in the forest. The fox found a silver coin in the forest. The fox lost a tiny map in the forest.'
-    >>> good = "The fox found a silver key in the forest. At noon the fox dreamed of a round drum. A tiny witch helped the fox."
+    'The fox lost a tiny key in the forest. The fox found a silver coin in the forest. The fox lost
+    a tiny map in the forest.'
+    >>> good = "The fox found a silver key in the forest. At noon the fox dreamed of a round drum. "
+    >>> good += "A tiny witch helped the fox."
     >>> bad = "The fox found a silver key in the forest. " * 3
     >>> task.reward(prompt, good), round(task.reward(prompt, bad), 2)
     (1.0, 0.33)
@@ -71,15 +113,7 @@ class Story:
 
     name = "story"
     corpus_weight = 2
-
-    def prompt(self, rng: random.Random) -> str:
-        """Draws a request in one of the phrasings of training."""
-        return _write_request(rng, PHRASINGS, SUBJECTS)
-
-    def ood_prompt(self, rng: random.Random) -> str:
-        """Draws a request in a wording, or about a subject, that training never shows."""
-        new_wording = rng.random() < 0.5
-        return _write_request(rng, OOD_PHRASINGS if new_wording else PHRASINGS, SUBJECTS if new_wording else CREATURES)
+    phrasings, ood_phrasings = PHRASINGS, OOD_PHRASINGS
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Writes the sentences one by one, the first one that can take the place takes it."""
@@ -107,14 +141,18 @@ def story_parts(patterns: list[Pattern], prompt: str, response: str) -> dict[str
         response: any text.
 
     Returns:
-        well_formed: well-formed sentences as a share of the sentences asked for, or written, whichever is more.
-        on_subject: share of the well-formed sentences that name the subject; naming the place somewhere counts as one more.
+        well_formed: well-formed sentences as a share of the sentences asked for, or written,
+            whichever is more.
+        on_subject: share of the well-formed sentences that name the subject; naming the place
+            somewhere counts as one more.
         variety: different content words as a share of all content words (subject and place aside).
     """
     length, subject, place = read_request(prompt)
     sentences = sentences_of(response)
     read = [slots for sentence in sentences if (slots := read_any(patterns, sentence)) is not None]
-    content = [word for slots in read for slot, word in slots.items() if slot not in ("subject", "place", "first")]
+    content: list[str] = []
+    for slots in read:
+        content += [word for slot, word in slots.items() if slot not in GIVEN]
     named = [slots["subject"] == subject for slots in read]
     in_place = any(slots.get("place") == place for slots in read)
     return {
@@ -135,7 +173,8 @@ def read_request(prompt: str) -> tuple[int, str, str]:
         found.update({name: word for name, word in match.groupdict().items() if word})
     if len(found) < 3:
         raise ValueError(
-            f"a story prompt must name a length, a subject and a place, got {prompt!r}; see minilpo/tasks/story.py"
+            f"a story prompt must name a length, a subject and a place, got {prompt!r}; "
+            "see minilpo/tasks/story.py"
         )
     return LENGTHS[found["length"]], found["subject"], found["place"]
 
@@ -147,9 +186,3 @@ def spoil(sentence: str, probability: float, rng: random.Random) -> str:
     words = sentence.rstrip(".").split(" ")
     words[rng.randrange(1, len(words))] = zipf_choice(rng, OBJECTS)
     return " ".join(words) + "."
-
-
-def _write_request(rng: random.Random, phrasings: list[str], subjects: list[str]) -> str:
-    return rng.choice(phrasings).format(
-        length=rng.choice(list(LENGTHS)), subject=rng.choice(subjects), place=rng.choice(PLACES)
-    )

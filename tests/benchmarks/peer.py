@@ -1,4 +1,4 @@
-"""The peer: transformers' GPT2LMHeadModel with our shape and our weights, used as its documentation shows."""
+"""The peer: transformers' GPT2LMHeadModel with our weights, used as its documentation shows."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,19 +9,28 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from minilpo.config import PretrainConfig
-from minilpo.model import GPT
-from minilpo.pretraining import Example, training_batches
+from minilpo.lm.model import GPT
+from minilpo.lm.pretraining import Example, training_batches
 from minilpo.seeds import python_rng
 from tests.benchmarks.measure import seconds_of
 from tests.gpt2_weights import as_transformers_weights
 
 
 def transformers_model(model: GPT, **settings: object) -> GPT2LMHeadModel:
-    """transformers' GPT-2 with our shape and weights, ready to be trained; `settings` are its own."""
+    """transformers' GPT-2 with our weights, ready to be trained; `settings` are its own."""
     shape = dataclasses.asdict(model.config)
     shape["n_positions"] = shape.pop("block_size")  # the other names are the same
     no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    config = GPT2Config(**{**shape, **no_dropout, "use_cache": False, "bos_token_id": None, "eos_token_id": None, **settings})
+    config = GPT2Config(
+        **{
+            **shape,
+            **no_dropout,
+            "use_cache": False,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            **settings,
+        }
+    )
     other = GPT2LMHeadModel(config)
     other.loss_type = "ForCausalLM"  # what it would take anyway, with a warning
     other.load_state_dict(as_transformers_weights(model))
@@ -29,9 +38,10 @@ def transformers_model(model: GPT, **settings: object) -> GPT2LMHeadModel:
 
 
 def transformers_loss(model: GPT2LMHeadModel, token_ids: Tensor, target_mask: Tensor) -> Tensor:
-    """`language_model_loss` the way transformers is used: labels beside the tokens, -100 where nothing is to be learned.
+    """`language_model_loss` the way transformers is used: labels, -100 where nothing is learned.
 
-    Padding stands behind, where causal attention never looks: without a mask the result is the same, and transformers faster.
+    Padding stands behind, where causal attention never looks: without a mask the result is the
+    same, and transformers faster.
     """
     labels = token_ids.clone()
     labels[:, 0] = -100
@@ -39,10 +49,14 @@ def transformers_loss(model: GPT2LMHeadModel, token_ids: Tensor, target_mask: Te
     return model(input_ids=token_ids, labels=labels).loss
 
 
-def transformers_pretrain(model: GPT2LMHeadModel, examples: Sequence[Example], pad_id: int, config: PretrainConfig) -> None:
+def transformers_pretrain(
+    model: GPT2LMHeadModel, examples: Sequence[Example], pad_id: int, config: PretrainConfig
+) -> None:
     """What `pretrain` does, without its schedule, its two groups of parameters and its log."""
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    batches = training_batches(examples, config.batch_size, pad_id, python_rng(0, "order of the demonstrations"))
+    batches = training_batches(
+        examples, config.batch_size, pad_id, python_rng(0, "order of the demonstrations")
+    )
     for _, (token_ids, target_mask) in zip(range(config.steps), batches, strict=False):
         transformers_loss(model, token_ids, target_mask).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -50,10 +64,15 @@ def transformers_pretrain(model: GPT2LMHeadModel, examples: Sequence[Example], p
         optimizer.zero_grad(set_to_none=True)
 
 
-def transformers_step_seconds(model: GPT, pad_id: int, blocks: Sequence[Sequence[Example]], steps: int) -> list[float]:
+def transformers_step_seconds(
+    model: GPT, pad_id: int, blocks: Sequence[Sequence[Example]], steps: int
+) -> list[float]:
     """Seconds a pretraining step, block by block; the first block only warms up."""
     other, config = transformers_model(model), PretrainConfig(steps=steps)
-    return [seconds_of(partial(transformers_pretrain, other, block, pad_id, config)) / steps for block in blocks][1:]
+    return [
+        seconds_of(partial(transformers_pretrain, other, block, pad_id, config)) / steps
+        for block in blocks
+    ][1:]
 
 
 @torch.no_grad()
@@ -65,7 +84,7 @@ def transformers_sample(
     pad_id: int,
     eos_id: int | None,
 ) -> Tensor:
-    """What `generate` writes at temperature 1, over the whole vocabulary and with its cache; endlessly without an `eos_id`."""
+    """What `generate` writes at temperature 1, with its cache; endlessly without an `eos_id`."""
     T = max(map(len, prompts))
     token_ids = torch.tensor([[pad_id] * (T - len(prompt)) + list(prompt) for prompt in prompts])
     return model.generate(

@@ -1,4 +1,4 @@
-"""How each phase grows, one setting at a time over a wide range. A rollout is sampled, scored and paired."""
+"""How each phase grows, one setting at a time. A rollout is sampled, scored and paired."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,18 +8,21 @@ from statistics import median
 import torch
 from matplotlib.figure import Figure
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, FixedTemperatures
+from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import LPOConfig, PretrainConfig
-from minilpo.lpo import collect_pairs, fit
-from minilpo.model import GPT
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.policies import Fixed
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.lm.model import GPT
+from minilpo.lm.pretraining import Corpus, pretrain
+from minilpo.lpo import HeadScore, fit
 from minilpo.preferences import PreferencePairs
-from minilpo.pretraining import pretrain
-from minilpo.rollout import _write
-from minilpo.run import Run
+from minilpo.run.folder import Run
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts
-from minilpo.tokenizer import Tokenizer
+from minilpo.training import optimizer_of
 from tests.benchmarks.measure import exponent, print_row, seconds_of
+from tests.benchmarks.speed import rollout_in_pairs, write_without_end
 
 Point = Callable[[], object]  # the work at one size
 PROMPTS = (32, 100, 320, 1000, 3200)  # at 4 samples
@@ -30,9 +33,11 @@ WIDTHS = (32, 64, 128, 256)
 LAYERS = (1, 2, 4, 8)
 
 
-def measure_scaling(model: GPT, tokenizer: Tokenizer, run: Run, repeats: int) -> dict[str, tuple[tuple[int, ...], list[float]]]:
+def measure_scaling(
+    lm: GPTLanguageModel, run: Run, repeats: int
+) -> dict[str, tuple[tuple[int, ...], list[float]]]:
     """Median seconds at each size, by "phase, setting". Each turn goes through all sizes."""
-    works = sampling_works(model, tokenizer, run) | lpo_works(model, tokenizer, run) | shape_works(model)
+    works = sampling_works(lm, run) | lpo_works(lm, run) | shape_works(lm)
     seconds = {name: {size: [] for size in points} for name, points in works.items()}
     for turn in range(repeats + 1):
         for name, points in works.items():
@@ -40,20 +45,24 @@ def measure_scaling(model: GPT, tokenizer: Tokenizer, run: Run, repeats: int) ->
                 took = seconds_of(work)
                 if turn:  # the first warms up
                     seconds[name][size].append(took)
-    return {name: (tuple(sizes), [median(sizes[size]) for size in sizes]) for name, sizes in seconds.items()}
+    return {
+        name: (tuple(sizes), [median(sizes[size]) for size in sizes])
+        for name, sizes in seconds.items()
+    }
 
 
-def sampling_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict[int, Point]]:
+def sampling_works(lm: GPTLanguageModel, run: Run) -> dict[str, dict[int, Point]]:
     """A round's first half: sampling, scoring and pairing."""
-    head = AdaptiveDecoder(model.config.n_embd, run.config.temperatures)
-    tasks, prompts = mixed_prompts(run.tasks, max(PROMPTS) // len(run.tasks), "train", python_rng(0, "scaling"))
+    head, n_each = new_head(lm, run), max(PROMPTS) // len(run.tasks)
+    tasks, prompts = mixed_prompts(run.tasks, n_each, "train", python_rng(0, "scaling"))
     # They come task by task: shuffled, any number of the first is a mixture.
     order = torch.randperm(len(prompts), generator=torch_generator(0, "scaling")).tolist()
     tasks, prompts = [tasks[i] for i in order], [prompts[i] for i in order]
 
     def collect(n_prompts: int, n_samples: int) -> None:
         config = LPOConfig(samples=n_samples).resolved("sequence")
-        collect_pairs(model, tokenizer, tasks[:n_prompts], prompts[:n_prompts], head, config, torch_generator(0, "scaling"))
+        some, generator = (tasks[:n_prompts], prompts[:n_prompts]), torch_generator(0, "scaling")
+        rollout_in_pairs(lm, *some, head, run.choices, config, generator)
 
     return {
         "rollout, prompts": {n: lambda n=n: collect(n, 4) for n in PROMPTS},
@@ -61,40 +70,56 @@ def sampling_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict
     }
 
 
-def lpo_works(model: GPT, tokenizer: Tokenizer, run: Run) -> dict[str, dict[int, Point]]:
+def lpo_works(lm: GPTLanguageModel, run: Run) -> dict[str, dict[int, Point]]:
     """An epoch on stored pairs: copies of a few, stored as often as they are used."""
     config = replace(LPOConfig().resolved("sequence"), epochs=1)
-    head = AdaptiveDecoder(model.config.n_embd, run.config.temperatures)
-    optimizer = torch.optim.Adam(head.parameters(), lr=1e-3)
+    head = new_head(lm, run)
+    score = HeadScore(head, config)
+    optimizer = optimizer_of(score, config)
     tasks, prompts = mixed_prompts(run.tasks, 16, "train", python_rng(0, "scaling"))
-    rollout, pairs, _ = collect_pairs(model, tokenizer, tasks, prompts, head, config, torch_generator(0, "scaling"))
+    generator = torch_generator(0, "scaling")
+    rollout, pairs = rollout_in_pairs(lm, tasks, prompts, head, run.choices, config, generator)
+    examples = score.examples(lm, rollout, run.choices)
 
-    some = {n: torch.arange(n) % len(pairs.chosen) for n in PAIRS}
-    stored = {n: rollout.rows(torch.cat([pairs.chosen[i], pairs.rejected[i]])) for n, i in some.items()}
-    pairs_of = {n: PreferencePairs(torch.arange(n), torch.arange(n, 2 * n), 0) for n in PAIRS}
+    some = {n: torch.arange(n) % len(pairs) for n in PAIRS}
+    stored = {
+        n: examples.rows(torch.cat([pairs.chosen[i], pairs.rejected[i]])) for n, i in some.items()
+    }
+    pairs_of = {
+        n: PreferencePairs(torch.arange(n), torch.arange(n, 2 * n), 0, torch.ones(n)) for n in PAIRS
+    }
 
     def epoch(n: int) -> None:
-        fit(head, optimizer, stored[n], pairs_of[n], config, torch_generator(0, "order"))
+        fit(score, stored[n], pairs_of[n], optimizer, config, torch_generator(0, "order"))
 
     return {"LPO epoch, pairs": {n: lambda n=n: epoch(n) for n in PAIRS}}
 
 
-def shape_works(model: GPT) -> dict[str, dict[int, Point]]:
-    """Pretraining steps and sampling with untrained models of other shapes, on random texts of one length."""
-    vocab_size = model.config.vocab_size
-    at_one = FixedTemperatures([1.0])
+def new_head(lm: GPTLanguageModel, run: Run) -> AdaptiveDecoder:
+    """An untrained head that chooses once per response."""
+    return AdaptiveDecoder(lm.model.config.n_embd, len(run.choices))
 
-    def new(**shape: int) -> GPT:
-        return GPT(replace(model.config, **shape), torch_generator(0, "scaling"))
+
+def shape_works(lm: GPTLanguageModel) -> dict[str, dict[int, Point]]:
+    """Pretraining steps and sampling with untrained models of other shapes, on random texts of one
+    length.
+    """
+    shape, at_one = lm.model.config, Fixed(Temperatures([1.0]))
+
+    def new(**changed: int) -> GPT:
+        return GPT(replace(shape, **changed), torch_generator(0, "scaling"))
+
+    def texts(*size: int) -> torch.Tensor:
+        return torch.randint(3, shape.vocab_size, size, generator=torch_generator(0, "texts"))
 
     def steps(changed: GPT, length: int = 45) -> None:
-        rows = torch.randint(3, vocab_size, (64, length + 1), generator=torch_generator(0, "texts")).tolist()
-        pretrain(changed, [(row, length // 2) for row in rows], [(rows[0], 1)], 0, PretrainConfig(steps=4), seed=0)
+        rows = texts(64, length + 1).tolist()
+        corpus = Corpus([(row, length // 2) for row in rows], [(rows[0], 1)], pad_id=0)
+        pretrain(changed, corpus, PretrainConfig(steps=4), seed=0)
 
     def sample(changed: GPT, length: int = 43) -> None:
-        prompts = torch.randint(3, vocab_size, (128, 8), generator=torch_generator(0, "texts"))
-        uniforms = torch.rand(128, 1, length, 2, generator=torch_generator(0, "numbers"))
-        _write(changed, at_one, "greedy", -1, prompts, torch.zeros(128, dtype=torch.long), uniforms)
+        other = GPTLanguageModel(changed, lm.tokenizer)
+        write_without_end(other, at_one, texts(128, 8), length)
 
     longer = [new(block_size=max(LENGTHS) + 8) for _ in range(2)]
     works: dict[str, dict[int, Point]] = {
@@ -104,7 +129,9 @@ def shape_works(model: GPT) -> dict[str, dict[int, Point]]:
     for setting, field, sizes in (("width", "n_embd", WIDTHS), ("layers", "n_layer", LAYERS)):
         for phase, work in (("pretraining", steps), ("rollout", sample)):
             models = {size: new(**{field: size}) for size in sizes}
-            works[f"{phase}, {setting}"] = {size: lambda work=work, m=m: work(m) for size, m in models.items()}
+            works[f"{phase}, {setting}"] = {
+                size: lambda work=work, m=m: work(m) for size, m in models.items()
+            }
     return works
 
 
@@ -114,7 +141,10 @@ def print_scaling(curves: dict[str, tuple[tuple[int, ...], list[float]]], repeat
     print_row("", "from", "to", "exp.")
     for name, (sizes, seconds) in curves.items():
         target = "target: 1.0 +- 0.1" if name in ("rollout, prompts", "rollout, samples") else ""
-        ends = [f"{size:,}: {1000 * s:,.0f} ms" for size, s in ((sizes[0], seconds[0]), (sizes[-1], seconds[-1]))]
+        ends = [
+            f"{size:,}: {1000 * s:,.0f} ms"
+            for size, s in ((sizes[0], seconds[0]), (sizes[-1], seconds[-1]))
+        ]
         print_row(name, ends[0], f"{ends[1]:>18}", f"{exponent(sizes, seconds):.2f}", target)
 
 
@@ -129,7 +159,8 @@ def draw_scaling(curves: dict[str, tuple[tuple[int, ...], list[float]]], path: P
             phase = name.split(", ")[0]
             label = f"{phase}: {exponent(sizes, seconds):.2f}"
             axes.loglog(sizes, seconds, "o-", color=colours[phase], label=label)
-            axes.loglog(sizes, [seconds[-1] * size / sizes[-1] for size in sizes], color="0.75", zorder=0, linewidth=1)
+            linear = [seconds[-1] * size / sizes[-1] for size in sizes]
+            axes.loglog(sizes, linear, color="0.75", zorder=0, linewidth=1)
         axes.set_xlabel(setting)
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.minorticks_off()

@@ -1,0 +1,185 @@
+"""Batched generation: each row by its own choice, and rows that have ended leave the batch."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from minilpo.adaptive_decoder import Decisions
+from minilpo.decoding.policies import Policy, Step
+from minilpo.decoding.rollout import Rollout, concatenate
+from minilpo.lm.language_model import Batch, LanguageModel
+
+ENOUGH_TO_LEAVE = (
+    0.25  # of the rows must have ended before they leave the batch: leaving costs a copy
+)
+
+
+def generate(
+    lm: LanguageModel,
+    prompts: Sequence[str],
+    policy: Policy,
+    generator: torch.Generator,
+    *,
+    n_samples: int = 1,
+    max_new_tokens: int | None = None,
+    rows_per_batch: int = 128,
+    progress: Callable[[int], object] | None = None,
+) -> Rollout:
+    """Writes `n_samples` responses to each prompt, each by its own choices (Eq. 2, 5 to 8).
+
+    Args:
+        lm: the language model.
+        prompts: P texts.
+        policy: decides how each token is drawn.
+        generator: draws the uniform numbers behind all that is random, before the first token: each
+            row has its own, so what a row says doesn't depend on the rows it shares a batch with
+            (up to rounding).
+        n_samples: N.
+        max_new_tokens: longest response, at least 1; by default as long as the model allows.
+        rows_per_batch: rows written together: a matter of speed and memory.
+        progress: called with the number of responses finished, batch by batch.
+
+    Returns:
+        A `Rollout` of P * N responses.
+
+    Raises:
+        ValueError: if there is no prompt, one has an unknown word or is too long for the model, or
+            nothing may be written.
+    """
+    encoded, T = _checked(lm, prompts, n_samples, max_new_tokens)
+    # Two numbers per row and step: the first for the choice, the second for the token.
+    uniforms = torch.rand(len(prompts), n_samples, T, 2, generator=generator)
+
+    # Prompts of like length waste no padding. Reading many prompts at once takes memory too.
+    by_length = sorted(range(len(prompts)), key=lambda p: len(encoded[p]))
+    prompts_per_batch = max(1, rows_per_batch // max(n_samples, 4))
+    rollouts = []
+    for start in range(0, len(prompts), prompts_per_batch):
+        members = by_length[start : start + prompts_per_batch]
+        batch = lm.read([encoded[p] for p in members], n_samples, T)
+        last = torch.tensor([encoded[p][-1] for p in members]).repeat_interleave(n_samples)
+        written = _write(batch, policy, last, uniforms[members], lm.end_ids)
+        rollouts.append(_as_rollout(lm, [prompts[p] for p in members], n_samples, *written))
+        if progress:
+            progress(len(members) * n_samples)
+    return concatenate(rollouts).sorted_by(torch.tensor(by_length).argsort())
+
+
+def _checked(
+    lm: LanguageModel, prompts: Sequence[str], n_samples: int, max_new_tokens: int | None
+) -> tuple[list[list[int]], int]:
+    """The prompts in token ids, and how many tokens a response may have."""
+    if not len(prompts):
+        raise ValueError(
+            "prompts must hold at least one text, got none; "
+            "pass a list like ['Tell me a story about a fox.']"
+        )
+    for name, value in (("n_samples", n_samples), ("max_new_tokens", max_new_tokens)):
+        if value is not None and value < 1:
+            raise ValueError(
+                f"{name} must be at least 1, got {value}; leave it out for the default"
+            )
+    encoded = lm.encode(prompts)
+    longest = max(map(len, encoded))
+    room = lm.max_length - longest
+    if room < 1:
+        raise ValueError(
+            f"a prompt must leave room for a response in the model's {lm.max_length} tokens, "
+            f"got one of {longest} tokens with its end mark; shorten it"
+        )
+    return encoded, room if max_new_tokens is None else min(room, max_new_tokens)
+
+
+@torch.inference_mode()
+def _write(
+    batch: Batch,
+    policy: Policy,
+    last_token_ids: Tensor,  # (B,) the end of each row's prompt
+    uniforms: Tensor,  # (P, N, T, 2)
+    end_ids: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One batch: token ids (B, t), choice ids (B, S), and what they were chosen from, (B, S, C).
+
+    t <= T is the longest response, and S is 1 at sequence level and t at token level (0 if no
+    single option is chosen). What stands after the end of a response means nothing yet.
+    """
+    device = batch.logits.device
+    uniforms = uniforms.flatten(0, 1).permute(1, 2, 0).contiguous().to(device)  # (T, 2, B)
+    T, _, B = uniforms.shape
+    positions, ends = torch.arange(T, device=device), _tensor_of(end_ids, device)
+    rows, last_token_ids = torch.arange(B, device=device), last_token_ids.to(device)
+    ended = torch.zeros_like(rows, dtype=torch.bool)
+    n_choices = T if policy.level == "token" else 1
+    S = n_choices if policy.chooses_one else 0  # decisions that are kept
+    policy.start(B)
+    step = _step(batch, rows, last_token_ids, positions[0], uniforms[0, 0])
+    all_features = step.hidden_states.new_empty(B, S, policy.features(step).shape[1])
+    all_choice_ids = rows.new_zeros(B, S)
+    all_token_ids = rows.new_zeros(B, T, dtype=torch.int32)
+    for t in range(T):
+        # 1. Choose, once per response or before every token.
+        if t < n_choices:
+            choice = policy.choose(step)
+        if t < S:
+            all_features[rows, t] = policy.features(step)
+            all_choice_ids[rows, t] = choice
+        # 2. Draw the next token of each row by its choice.
+        token_ids = policy.draw(step, choice, uniforms[t, 1])  # (B,)
+        policy.observe(step, token_ids)
+        all_token_ids[rows, t] = token_ids.int()
+        # 3. Let the rows leave that have ended.
+        ended |= torch.isin(token_ids, ends)
+        n_ended = int(ended.sum())
+        if n_ended == len(rows) or t == T - 1:
+            break
+        if n_ended >= ENOUGH_TO_LEAVE * len(rows):
+            going = (~ended).nonzero()[:, 0]
+            batch.select(going)
+            rows, token_ids, choice, ended = (x[going] for x in (rows, token_ids, choice, ended))
+            uniforms = uniforms[..., going]
+        # 4. Read what was drawn.
+        batch.step(token_ids)
+        step = _step(batch, rows, token_ids, positions[t + 1], uniforms[t + 1, 0])
+    return all_token_ids[:, : t + 1], all_choice_ids[:, : t + 1], all_features[:, : t + 1]
+
+
+def _tensor_of(token_ids: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(list(token_ids), dtype=torch.long, device=device)
+
+
+def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: Tensor) -> Step:
+    """Head and sampling compute in float32 at least, whatever the model computes in."""
+    exact = torch.promote_types(batch.logits.dtype, torch.float32)
+    hidden_states, logits = batch.hidden_states.to(exact), batch.logits.to(exact)
+    # What is drawn from a broken model means nothing. (-inf is the logit of what never comes.)
+    if not logits.amax(-1).isfinite().all():
+        raise ValueError(
+            "the language model's logits must be finite, got NaN or infinity; pretrain another one "
+            "in a new run, with a lower --learning-rate if it was this training that diverged"
+        )
+    return Step(rows, hidden_states, logits, last, position, uniforms)
+
+
+def _as_rollout(
+    lm: LanguageModel,
+    prompts: list[str],
+    n_samples: int,
+    token_ids: Tensor,
+    choice_ids: Tensor,
+    features: Tensor,
+) -> Rollout:
+    """What `_write` returns without what stands after the ends; gradients may go through it."""
+    is_end = torch.isin(token_ids, _tensor_of(lm.end_ids, token_ids.device))
+    ends_before = is_end.cumsum(1, dtype=torch.int16) - is_end.short()
+    response_mask = ends_before == 0  # nothing after the first end token
+    mask = response_mask[:, : choice_ids.shape[1]]
+    lengths = (response_mask & ~is_end).sum(1).tolist()
+    return Rollout(
+        prompts,
+        n_samples,
+        [lm.decode(row[:n]) for row, n in zip(token_ids.tolist(), lengths, strict=True)],
+        token_ids.masked_fill(~response_mask, 0),
+        response_mask,
+        Decisions(features[mask], choice_ids.masked_fill(~mask, 0), mask),
+    )

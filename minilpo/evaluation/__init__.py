@@ -1,0 +1,7 @@
+"""What a trained head is worth.
+
+statistics  means over tasks, win-rates, intervals
+measure     responses at fixed temperatures, with the head, at random and by rules, scored
+summary     these summed up
+evaluate    both, for `metrics.json`
+"""

@@ -1,0 +1,110 @@
+"""The evaluation of a trained head: what `metrics.json` says is measured and summed up here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.config import EvaluationConfig
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.policies import GreedyHead
+from minilpo.evaluation.measure import (
+    Compared,
+    TwoTemperatures,
+    compare,
+    learned_constant,
+    measure_fixed,
+    prompts_to_measure,
+)
+from minilpo.evaluation.summary import by_place_in_sentence, controls, summarize
+from minilpo.lm.language_model import LanguageModel
+from minilpo.machine.progress import Progress
+from minilpo.seeds import torch_generator
+from minilpo.tasks import Task
+
+SPLITS = ("train", "test", "ood")
+
+
+def evaluate(
+    lm: LanguageModel,
+    tasks: Sequence[Task],
+    policy: GreedyHead,
+    config: EvaluationConfig,
+    seed: int,
+    constant_head: AdaptiveDecoder | None = None,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Any], Compared]:
+    """Measures the head against every fixed temperature.
+
+    The best constant and the oracle are chosen on training prompts; everything is scored on test
+    prompts. Tasks with an `ood_prompt` are also scored on prompts whose wording or subject never
+    occurs in training.
+
+    Args:
+        lm: the language model.
+        tasks: each counts the same.
+        policy: the head, which decides greedily (Eq. 4), and the `Temperatures` it chooses among.
+        config: how many prompts and resamples.
+        seed: of the prompts and the sampling.
+        constant_head: the control that saw nothing; with it, "controls" says what the gain over the
+            best constant is made of.
+        progress: told how many responses there are to write, and were written.
+
+    Returns:
+        The numbers of `metrics.json` from "temperatures" on, and the test responses behind them.
+
+    Raises:
+        ValueError: if the head chooses among something else than temperatures.
+    """
+    head, choices = policy.head, policy.choices
+    if not isinstance(choices, Temperatures):
+        raise ValueError(
+            f"policy must choose among Temperatures, got {type(choices).__name__}; "
+            "for other choices use measure_fixed and measure_policy"
+        )
+    temperatures, resamples = list(choices.temperatures), config.resamples
+    train, test, ood = (prompts_to_measure(tasks, split, config, seed) for split in SPLITS)
+    ruled = [task for task in tasks if task.constraint and head.level == "token"]
+    searches = {
+        task.name: TwoTemperatures(lm, choices, train.of(task), test.of(task), seed)
+        for task in ruled
+    }
+    progress = progress or Progress()
+    progress.begin(
+        len(choices) * len(train.prompts)
+        + (len(choices) + 2) * (len(test.prompts) + len(ood.prompts))
+        + sum(search.n_responses for search in searches.values())
+    )
+    tell = progress.advance
+
+    # 1. Choose constants on training prompts, score everything on test prompts.
+    generator = torch_generator(seed, "evaluation train")
+    selection = measure_fixed(lm, train, choices, generator, tell)
+    tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), tell)
+    summary = summarize(selection, tested, temperatures, resamples, seed)
+    metrics = {"temperatures": temperatures, **summary}
+    # 2. Say what the gain is made of.
+    if constant_head is not None:
+        learned = learned_constant(constant_head)
+        numbers = controls(metrics["mean"], tested, temperatures, learned, resamples, seed)
+        metrics["controls"] = numbers
+    # 3. Look within sentences, where the head may change its mind.
+    if head.level == "token":
+        for task in tasks:
+            metrics["tasks"][task.name] |= within_sentences(lm, tested, task, temperatures)
+    for name, search in searches.items():
+        metrics["tasks"][name]["two_temperatures"] = search.search(tell)
+    # 4. Leave what was trained on.
+    if ood.prompts:
+        compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), tell)
+        metrics["ood"] = summarize(selection, compared, temperatures, resamples, seed)
+    return metrics, tested
+
+
+def within_sentences(
+    lm: LanguageModel, tested: Compared, task: Task, temperatures: Sequence[float]
+) -> dict[str, float]:
+    """The temperatures that the head chose for first words and others, on a task's prompts."""
+    rows = torch.from_numpy((tested.names == task.name).nonzero()[0])
+    return by_place_in_sentence(tested.adaptive.rows(rows), temperatures, lm.sentence_starts)

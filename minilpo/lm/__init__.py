@@ -1,0 +1,8 @@
+"""The language model.
+
+model           the transformer
+kv_cache        what it has read, kept for the next token
+tokenizer       text to token ids and back
+pretraining     it learns to imitate demonstrations
+language_model  all of it as one thing, and what another language model would have to offer
+"""

@@ -1,0 +1,98 @@
+"""The key/value cache: what a batch has read is kept, so that one more token costs one step."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from minilpo.config import ModelConfig
+
+
+class KVCache:
+    """Keys and values of the tokens that a batch has already read. Letters for shapes: see `model`.
+
+    Args:
+        config: the model's shape.
+        pad_lengths: (B,) how many padding tokens stand left of each row's first token.
+        max_length: room for this many tokens.
+        max_rows: room for this many rows, if `select` is going to copy some; by default B.
+        dtype: the model's.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        pad_lengths: Tensor,
+        max_length: int,
+        max_rows: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ):
+        rows, channels = max_rows or len(pad_lengths), config.n_embd // config.n_head
+        device = pad_lengths.device
+        # One block for everything, filled in place: many smaller ones would leave holes in memory.
+        self.store = torch.empty(
+            *(config.n_layer, 2, rows, config.n_head, max_length, channels),
+            dtype=dtype,
+            device=device,
+        )
+        self.layers = [LayerCache(self, layer) for layer in range(config.n_layer)]
+        self.pad_lengths = pad_lengths
+        is_padding = (
+            torch.arange(max_length, device=device) < pad_lengths[:, None]
+        )  # (B, max_length)
+        # Finite, so that what padding itself sees, where there is nothing else, isn't NaN.
+        # Half precision ends at 65504.
+        self.padding_mask = is_padding.to(dtype) * max(-1e9, torch.finfo(dtype).min / 2)
+        self.is_padded = bool(is_padding.any())
+        self.length = 0
+        self.mask: Tensor | None = None  # (B, 1, T, T_all) of the tokens that are being read
+
+    def advance(self, T: int) -> Tensor:
+        """Makes ready to read the next T tokens.
+
+        Returns:
+            (B, T) their positions in their texts, which begin after the padding.
+        """
+        places = torch.arange(self.length, self.length + T, device=self.pad_lengths.device)
+        self.mask = self._mask(T)
+        self.length += T
+        return (places - self.pad_lengths[:, None]).clamp_(min=0)
+
+    def _mask(self, T: int) -> Tensor | None:
+        """To add to the attention scores: 0 where the next T tokens may look, far below elsewhere.
+
+        None if plain causal attention does the same.
+        """
+        if not self.is_padded and (T == 1 or self.length == 0):
+            return None
+        T_all = self.length + T
+        mask = self.padding_mask[:, None, None, :T_all]
+        if T > 1:
+            ahead = torch.ones(T, T_all, dtype=torch.bool, device=mask.device)
+            mask = mask.masked_fill(ahead.triu(self.length + 1), -math.inf)
+        return mask
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps only the given rows, in the given order; a row named twice is copied."""
+        for stored in self.store.flatten(0, 1)[..., : self.length, :]:  # (max_rows, H, T, D)
+            stored[: len(rows)] = stored[rows]
+        self.pad_lengths, self.padding_mask = self.pad_lengths[rows], self.padding_mask[rows]
+
+
+class LayerCache:
+    """One layer's part of a `KVCache`: what a `Block` is given."""
+
+    def __init__(self, cache: KVCache, layer: int):
+        self.cache, self.layer = cache, layer
+
+    @property
+    def mask(self) -> Tensor | None:
+        """See `KVCache.advance`."""
+        return self.cache.mask
+
+    def append(self, keys_and_values: Tensor) -> Tensor:
+        """Stores (2, B, H, T, D) after what is there; returns all of it, (2, B, H, T_all, D)."""
+        _, B, _, T, _ = keys_and_values.shape
+        stored = self.cache.store[self.layer, :, :B, :, : self.cache.length]
+        stored[:, :, :, self.cache.length - T :] = keys_and_values
+        return stored

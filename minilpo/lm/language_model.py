@@ -1,0 +1,162 @@
+"""A language model as the rest of the package sees it: text in, hidden states and logits out.
+
+`LanguageModel` is all that writing, LPO and evaluation ask for, so another model than ours needs an
+adapter of these few members. `GPTLanguageModel` is ours: transformer and tokenizer as one thing.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from minilpo.lm.kv_cache import KVCache
+from minilpo.lm.model import GPT
+from minilpo.lm.tokenizer import Tokenizer
+
+
+class Batch(Protocol):
+    """R texts in the middle of being written."""
+
+    hidden_states: Tensor  # (R, C) after the last token of each: what a head reads
+    logits: Tensor  # (R, V) of the token to come; not always a linear map of the hidden states
+
+    def step(self, token_ids: Tensor) -> None:
+        """Reads one more token of each text, (R,), and updates `hidden_states` and `logits`."""
+
+    def select(self, rows: Tensor) -> None:
+        """Keeps only the given rows, in the given order."""
+
+
+class LanguageModel(Protocol):
+    """What a language model must be able to do. Token ids are its own; nobody else reads them."""
+
+    end_ids: Sequence[int]  # tokens that end a response
+    sentence_starts: Sequence[int]  # tokens after which a sentence begins
+    max_length: int  # tokens of prompt and response together
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt with its end mark; raises ValueError if one can't be read."""
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of a response."""
+
+    def read(self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int) -> Batch:
+        """Reads P prompts for N responses to each; row p * N + n is response n to prompt p."""
+
+    def reread(
+        self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Reads whole responses at once, as training does, with gradients where the model has them.
+
+        Args:
+            prompts: R prompts.
+            token_ids: (R, T) the response to each.
+            response_mask: (R, T) True at the n tokens of all responses.
+
+        Returns:
+            Hidden states (n, C) and logits (n, V) before each of the tokens, row by row.
+        """
+
+
+class GPTLanguageModel:
+    """Our transformer with its tokenizer.
+
+    Args:
+        model: the transformer.
+        tokenizer: the one it was trained with.
+
+    >>> from minilpo.config import ModelConfig
+    >>> tokenizer = Tokenizer.train(["The fox sees 7 owls."])
+    >>> config = ModelConfig(tokenizer.vocab_size, n_layer=1, n_embd=16, n_head=2, block_size=8)
+    >>> lm = GPTLanguageModel(GPT(config, torch.Generator().manual_seed(0)), tokenizer)
+    >>> batch = lm.read(lm.encode(["The fox", "7 owls."]), n_samples=3, max_new_tokens=2)
+    >>> batch.hidden_states.shape, batch.logits.shape
+    (torch.Size([6, 16]), torch.Size([6, 9]))
+    """
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer):
+        self.model, self.tokenizer = model, tokenizer
+        self.end_ids: Sequence[int] = (tokenizer.eos_id,)
+        self.sentence_starts: Sequence[int] = (tokenizer.sep_id, *tokenizer.ids_of(["."]))
+        self.max_length = model.config.block_size
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """See `LanguageModel.encode`."""
+        encoded = self.tokenizer.encode_batch(list(prompts))
+        return [[*token_ids, self.tokenizer.sep_id] for token_ids in encoded]
+
+    def decode(self, token_ids: list[int]) -> str:
+        """See `LanguageModel.decode`."""
+        return self.tokenizer.decode(token_ids)
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int) -> "GPTBatch":
+        """See `LanguageModel.read`."""
+        return GPTBatch(self, prompts, n_samples, max_new_tokens)
+
+    def reread(
+        self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `LanguageModel.reread`."""
+        T = int(response_mask.sum(1).max())
+        shape = (len(prompts), max(map(len, prompts)) + T)
+        texts = torch.full(shape, self.tokenizer.pad_id, device=token_ids.device)
+        wanted = torch.zeros(shape, dtype=torch.bool, device=token_ids.device)
+        for row, prompt in enumerate(prompts):
+            n = len(prompt)
+            texts[row, :n] = torch.tensor(prompt)
+            texts[row, n : n + T] = token_ids[row, :T]
+            wanted[row, n - 1 : n - 1 + T] = response_mask[row, :T]  # the token before is read
+        # A long prompt in one row and a long response in another make the window wider than the
+        # model can read: what stands there is padding.
+        T_all = min(shape[1], self.max_length)
+        hidden_states = self.model.read_at(texts[:, :T_all], wanted[:, :T_all])
+        return hidden_states, self.model.logits(hidden_states)
+
+
+class GPTBatch:
+    """A `Batch` of our transformer, with its key/value cache."""
+
+    def __init__(
+        self,
+        lm: GPTLanguageModel,
+        prompts: Sequence[list[int]],
+        n_samples: int,
+        max_new_tokens: int,
+    ):
+        self.model, weight = lm.model, lm.model.token_embedding.weight
+        T = max(map(len, prompts))
+        pad_lengths = [T - len(prompt) for prompt in prompts]
+        # All prompts end in the last column, so that their responses begin in the same one.
+        pad_id = lm.tokenizer.pad_id
+        padded = [[pad_id] * (T - len(prompt)) + prompt for prompt in prompts]
+        token_ids = torch.tensor(padded, device=weight.device)  # (P, T)
+        self.cache = KVCache(
+            lm.model.config,
+            torch.tensor(pad_lengths, device=weight.device),
+            max_length=T + max_new_tokens,
+            max_rows=len(prompts) * n_samples,
+            dtype=weight.dtype,
+        )
+        # Each prompt is read once, and all that was read is then copied for its N samples.
+        is_last = torch.zeros_like(token_ids, dtype=torch.bool)
+        is_last[:, -1] = True
+        sample_of = torch.arange(len(prompts), device=weight.device).repeat_interleave(
+            n_samples
+        )  # (R,)
+        self.hidden_states = lm.model.read_at(token_ids, is_last, self.cache)[sample_of]  # (R, C)
+        self.cache.select(sample_of)
+        self.logits = lm.model.logits(self.hidden_states)
+
+    @torch.inference_mode()
+    def step(self, token_ids: Tensor) -> None:
+        """See `Batch.step`."""
+        self.hidden_states = self.model(token_ids[:, None], self.cache)[:, -1]
+        self.logits = self.model.logits(self.hidden_states)
+
+    @torch.inference_mode()
+    def select(self, rows: Tensor) -> None:
+        """See `Batch.select`."""
+        self.cache.select(rows)
+        self.hidden_states, self.logits = self.hidden_states[rows], self.logits[rows]

@@ -1,0 +1,118 @@
+"""One token per word, number or punctuation mark, learned from the corpus with `tokenizers`."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from minilpo.machine.files import write_bytes
+
+PAD, SEP, EOS = "<pad>", "<sep>", "<eos>"
+PART = 500  # texts encoded together: the library's encodings take far more memory than the ids
+
+
+class Tokenizer:
+    """Text to token ids and back, without loss.
+
+    A space belongs to the word after it, and each text gets one in front, so "fox" is one token
+    wherever it stands.
+
+    >>> tokenizer = Tokenizer.train(["The fox sees 7 owls.", "Is it 12?"])
+    >>> token_ids = tokenizer.encode("The fox sees 12 owls.")
+    >>> len(token_ids), tokenizer.decode(token_ids)
+    (6, 'The fox sees 12 owls.')
+    >>> tokenizer.encode("The cat sees 12 owls.")
+    Traceback (most recent call last):
+    ValueError: every word must be one the model was trained on, got 'cat'; use words of the tasks
+    (see minilpo/tasks/)
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer):
+        self._backend = backend
+        # "<eos>" in a text is three pieces of text, not the end.
+        backend.encode_special_tokens = True
+        self.pad_id, self.sep_id, self.eos_id = self.ids_of([PAD, SEP, EOS])
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, V."""
+        return self._backend.get_vocab_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> "Tokenizer":
+        """Makes a token of every word in the texts; the same texts give the same ids."""
+        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=None))
+        backend.normalizer = normalizers.Prepend(" ")
+        backend.pre_tokenizer = pre_tokenizers.Split(
+            tokenizers.Regex(r" ?\w+| ?[^\w\s]+|\s+"), behavior="isolated"
+        )
+        backend.decoder = decoders.Sequence([decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+        special = [PAD, SEP, EOS]
+        trainer = trainers.WordLevelTrainer(special_tokens=special, show_progress=False)
+        backend.train_from_iterator(texts, trainer)
+        return cls(backend)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; raises ValueError that names the first unknown word."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """`encode` for many texts at once."""
+        token_ids = []
+        try:
+            for start in range(0, len(texts), PART):
+                encodings = self._backend.encode_batch_fast(texts[start : start + PART])
+                token_ids += [encoding.ids for encoding in encodings]
+            return token_ids
+        except Exception:  # the library raises a bare Exception, without the word
+            unknown = next(word for text in texts for word in self._unknown_words(text))
+            raise ValueError(
+                f"every word must be one the model was trained on, got {unknown!r}; "
+                f"{self._nearest(unknown)}use words of the tasks (see minilpo/tasks/)"
+            ) from None
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of token ids; a special token in their midst is shown by its name."""
+        return self._backend.decode(token_ids, skip_special_tokens=False)
+
+    def pieces(self, token_ids: list[int]) -> list[str]:
+        """The text of each token with its leading space: joined, the text with a space in front."""
+        return [self._backend.id_to_token(token_id) or "" for token_id in token_ids]
+
+    def ids_of(self, pieces: Iterable[str]) -> list[int]:
+        """The ids of tokens given by their text, space included; unknown ones are left out."""
+        token_ids = map(self._backend.token_to_id, pieces)
+        return [token_id for token_id in token_ids if token_id is not None]
+
+    def _nearest(self, word: str) -> str:
+        known = sorted({piece.strip() for piece in self._backend.get_vocab()} - {PAD, SEP, EOS, ""})
+        similar = difflib.get_close_matches(word, known, n=3)
+        return f"near it are {', '.join(map(repr, similar))}; " if similar else ""
+
+    def _unknown_words(self, text: str) -> list[str]:
+        id_of = self._backend.token_to_id
+        pieces = [piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(" " + text)]
+        return [piece.strip() or piece for piece in pieces if id_of(piece) is None]
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes: the same for the same tokens."""
+        return self._backend.to_str(pretty=True).encode()
+
+    def save(self, path: Path) -> None:
+        """Writes the tokenizer as JSON."""
+        write_bytes(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Reads what `save` wrote; raises ValueError if the file is damaged."""
+        try:
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except OSError:
+            raise
+        except Exception as error:  # the library raises a bare Exception
+            raise ValueError(
+                f"{path} must be a tokenizer file, got a damaged one ({error}); "
+                "make a new run folder"
+            ) from None

@@ -1,0 +1,184 @@
+"""The three steps that fill a run folder: pretrain, train, evaluate. Each can be resumed."""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from torch import nn
+
+from minilpo.config import EvaluationConfig, LPOConfig, RunConfig, as_json
+from minilpo.constant_control import fitting
+from minilpo.decoding.policies import GreedyHead
+from minilpo.evaluation.evaluate import evaluate
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.lm.pretraining import Pretraining, pretrain
+from minilpo.lpo import train_lpo, training_of
+from minilpo.machine.files import load_tensors, save_tensors, tidy, work_in, write_bytes, write_json
+from minilpo.machine.progress import say
+from minilpo.machine.threads import pick
+from minilpo.run.folder import Run
+from minilpo.run.forms import lpo_form, pretraining_form
+from minilpo.show import plots
+from minilpo.show.report import FIGURES, draw_figures, example_responses
+
+
+@contextlib.contextmanager
+def work_in_run(path: Path, config: RunConfig) -> Iterator[None]:
+    """`files.work_in` for a run folder, with room for two checkpoints and without partial files."""
+    with work_in(path, megabytes=20 + 32 * config.model.n_parameters // 10**6):
+        if (path / "config.json").is_file():
+            tidy(path, path / "figures")
+        yield
+
+
+def use_threads(run: Run, asked: int | None = None) -> None:
+    """Decides how many threads compute; a step keeps the number with the run when it begins."""
+    run.threads = pick(asked, run.config.threads or None)
+    if run.threads.seconds:
+        say(f"minilpo: computing with {run.threads.why}")
+
+
+def pretrain_step(run: Run) -> None:
+    """Trains the language model, unless that is done."""
+    if run.is_done("pretrain") and run.has("tokenizer.json"):
+        run.tokenizer()  # says if it is damaged
+        run.remove("pretrain_state.pt")
+        return
+    clock = Clock()
+    if not run.has("tokenizer.json"):  # the same tasks make the same one
+        run.train_tokenizer().save(run.path / "tokenizer.json")
+    tokenizer, model = run.tokenizer(), run.new_model()
+    settings = run.key_of_settings("pretrain")
+
+    def save(training: Pretraining) -> None:
+        state = {**training.state_dict(), "settings": settings}
+        save_tensors(run.path / "pretrain_state.pt", state)
+        run.add_seconds(pretrain=clock.lap())
+
+    with run.bar("pretraining", "step") as bar:
+        training = Pretraining(model, run.config.pretrain, save, bar)
+        state = run.load_state("pretrain", settings, pretraining_form(training))
+        if state:
+            training.load_state_dict(state)
+        corpus = run.corpus(tokenizer)
+        run.keep()
+        log = pretrain(model, corpus, run.config.pretrain, run.config.seed, training)
+    save_tensors(run.path / "model.pt", model.state_dict())
+    run.finish("pretrain", log, ["model.pt"])
+    run.forget_corpus()
+
+
+def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
+    """Trains the head by LPO, unless that is done.
+
+    Args:
+        run: what was trained before stays in its folder until the new training is done.
+        lpo: settings to train with instead of the run's, which then become the run's.
+    """
+    run.log("pretrain")  # says if the language model isn't there, or isn't what it was
+    config = lpo or run.config.lpo
+    new = Run(run.path, replace(run.config, lpo=config), run.tasks, run.threads)
+    lm = GPTLanguageModel(new.model(), new.tokenizer())
+    head, constant_head = new.new_head(), new.new_constant_head()
+    settings = new.key_of_settings("train")
+    # `half_done_lpo` reads there with which settings to go on.
+    more = {"settings": settings, "lpo": json.dumps(as_json(config))}
+
+    def save(training: Any, _: object) -> None:
+        save_tensors(run.path / "lpo_state.pt", {**training.state_dict(), **more})
+        run.add_seconds(**training.take_seconds())
+
+    with run.bar("LPO", "response") as bar:
+        options: dict[str, Any] = {"also": {"constant_head": constant_head}, "progress": bar}
+        after_round = (fitting(constant_head, config), save)
+        training = training_of(lm, head, config, after_round=after_round, **options)
+        state = new.load_state("train", settings, lpo_form(training, run.tasks, config))
+        if config == run.config.lpo and run.is_done("train"):
+            if state:
+                run.remove("lpo_state.pt")  # of this very training; others' half-done work stays
+            return
+        if state:
+            training.load_state_dict(state)
+        new.check(lm.tokenizer, new.prompts(["lpo"]))
+        run.keep()
+        log = train_lpo(lm, run.tasks, head, new.choices, config, run.config.seed, training)
+    # The old results go, the log first: without it nothing counts as done. The state holds the new.
+    figures = [f"figures/{name}" for name in FIGURES]
+    run.remove("lpo_log.json", "metrics.json", "examples.txt", *figures)
+    trained: dict[str, nn.Module] = {"head.pt": head, "constant_head.pt": constant_head}
+    if config.train_lm:
+        trained["trained_model.pt"] = lm.model
+    else:
+        run.remove("trained_model.pt")
+    for name, module in trained.items():
+        save_tensors(run.path / name, module.state_dict())
+    run.keep(lpo=config)
+    run.finish("train", log, ["model.pt", *trained])
+
+
+def half_done_lpo(run: Run) -> LPOConfig | None:
+    """The settings of a training of the head that was interrupted, or None if there is none."""
+    path = run.path / "lpo_state.pt"
+    if not path.exists():
+        return None
+    remedy = f"delete {shlex.quote(str(path))} to begin this step anew"
+    try:
+        content = json.loads(str(load_tensors(path, remedy).get("lpo")))
+        return RunConfig.from_dict({**run.config.to_dict(), "lpo": content}).lpo
+    except (ValueError, TypeError, RecursionError) as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(
+            f"{path} must be the half-done work of this run, but {error}; {remedy}"
+        ) from None
+
+
+def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[str, Any]:
+    """Measures the head on test prompts, writes metrics, examples and figures, returns the metrics.
+
+    Args:
+        run: its old results stay until the new ones are there.
+        evaluation: settings to measure with instead of the run's, which then become the run's.
+    """
+    clock = Clock()
+    logs = run.log("pretrain"), run.log("train")
+    config = replace(run.config, evaluation=evaluation or run.config.evaluation)
+    new = Run(run.path, config, run.tasks, run.threads)
+    new.check(new.tokenizer(), new.prompts(["evaluation"]))
+    lm, policy = run.language_model(trained=True), GreedyHead(run.head(), run.choices)
+    constant_head = run.constant_head()
+    spent = run.seconds()
+    run.keep()
+    with run.bar("evaluating", "response") as bar:
+        options = config.evaluation, config.seed, constant_head, bar
+        measured, test = evaluate(lm, run.tasks, policy, *options)
+    run.remove("metrics.json")
+    (run.path / "figures").mkdir(exist_ok=True)
+    with plots.own_style():
+        draw_figures(measured, *logs, run.path / "figures")
+    write_bytes(run.path / "examples.txt", example_responses(test, config.temperatures).encode())
+    run.keep(evaluation=config.evaluation)
+    run.add_seconds(evaluate=clock.lap() - spent["evaluate"])  # this evaluation replaces the last
+    seconds = run.seconds()
+    seconds["total"] = sum(seconds.values())
+    metrics = {"seed": config.seed, "level": config.level, **measured, "seconds": seconds}
+    write_json(run.path / "metrics.json", metrics)
+    return metrics
+
+
+class Clock:
+    """Tells the seconds since it was last asked."""
+
+    def __init__(self) -> None:
+        self.last = perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, at first since it was made."""
+        now = perf_counter()
+        seconds, self.last = now - self.last, now
+        return seconds

@@ -1,0 +1,143 @@
+"""Arrays to matplotlib axes. A plot draws on the axes it is given and returns one sentence on it.
+
+Colours are Okabe and Ito's, which people with any common colour-blindness can tell apart.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
+
+
+def own_style() -> AbstractContextManager[None]:
+    """While it lasts, figures look the same, whatever the user has set for matplotlib."""
+    return matplotlib.style.context("default")
+
+
+def figure(
+    n_rows: int, n_columns: int, width: float = 3.3, height: float = 2.9
+) -> tuple[Figure, np.ndarray]:
+    """A figure that belongs to no window, and its axes, (n_rows, n_columns)."""
+    fig = Figure(figsize=(width * n_columns, height * n_rows), dpi=150, layout="constrained")
+    axes = fig.subplots(n_rows, n_columns, squeeze=False)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.title.set_fontsize(10)
+    return fig, axes
+
+
+def png(fig: Figure) -> bytes:
+    """The figure as a file: the same bytes for the same figure, so without matplotlib's version."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def legend(ax: Axes, **options: Any) -> None:
+    """A small legend without a frame."""
+    ax.legend(frameon=False, fontsize=8, **options)
+
+
+def name_ticks(ax: Axes, temperatures: Sequence[float], *others: str) -> None:
+    """Names the places 0, 1, ... by their temperatures, and by other words after the last."""
+    names = [*(f"{t:g}" for t in temperatures), *others]
+    ax.set_xticks(np.arange(len(names)), names)
+
+
+def reward_by_temperature(
+    ax: Axes,
+    name: str,
+    temperatures: Sequence[float],
+    fixed: Sequence[float],
+    chosen: float,
+    adaptive: float,
+) -> str:
+    """A task's mean reward by fixed temperature; the head's at the mean of those it has chosen."""
+    best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
+    ax.plot(temperatures, fixed, "o-", color=BLUE, label="fixed temperature", markersize=4)
+    star: dict[str, Any] = {
+        "color": ORANGE,
+        "markersize": 14,
+        "markeredgecolor": "black",
+        "zorder": 3,
+    }
+    ax.plot([chosen], [adaptive], "*", label="head", **star)
+    ax.set(ylim=(0, 1.02), xlabel="temperature", ylabel="mean reward")
+    ax.set_title(f"{name}: best at {temperatures[best]:g}")
+    ax.set_xticks(list(temperatures))
+    return (
+        f"{name}: the mean reward of a fixed temperature is highest at {temperatures[best]:g} "
+        f"({fixed[best]:.2f}) and lowest at {temperatures[low]:g} ({fixed[low]:.2f}); "
+        f"the head gets {adaptive:.2f} at {chosen:.2f} on average."
+    )
+
+
+def win_rates(
+    ax: Axes,
+    temperatures: Sequence[float],
+    rates: Sequence[float],
+    intervals: Sequence[Sequence[float]],
+) -> str:
+    """How often the head beats each fixed temperature, in percent, with 95% intervals."""
+    percent, bounds = 100 * np.asarray(rates), 100 * np.asarray(intervals)
+    places = np.arange(len(temperatures))
+    ax.bar(places, percent, color=BLUE, width=0.7)
+    whiskers = [percent - bounds[:, 0], bounds[:, 1] - percent]
+    ax.errorbar(places, percent, yerr=whiskers, fmt="none", color="black", capsize=3)
+    ax.axhline(50, color=GREY, linestyle="--", linewidth=1)
+    beside = ax.get_yaxis_transform()  # x as a share of the width, y in percent
+    ax.text(1.01, 50, "even", color=GREY, fontsize=8, va="center", transform=beside)
+    wins = int((bounds[:, 0] > 50).sum())
+    name_ticks(ax, temperatures)
+    ax.set(ylim=(0, 100), xlabel="fixed temperature", ylabel="win-rate of the head (%)")
+    ax.set_title(f"The head beats {wins} of {len(rates)} fixed temperatures")
+    pairs = ", ".join(f"{t:g}: {rate:.1f}%" for t, rate in zip(temperatures, percent, strict=True))
+    return (
+        "Win-rate of the head against each fixed temperature, a tie counting half: "
+        f"{pairs}; {wins} intervals are above 50%."
+    )
+
+
+def choice_histogram(
+    ax: Axes, name: str, temperatures: Sequence[float], shares: Sequence[float], chosen: float
+) -> str:
+    """How often the head chose each temperature on a task's prompts, in percent."""
+    ax.bar(np.arange(len(shares)), 100 * np.asarray(shares), color=GREEN, width=0.8)
+    name_ticks(ax, temperatures)
+    ax.set(ylim=(0, 102), xlabel="chosen temperature", ylabel="share of choices (%)")
+    ax.set_title(f"{name}: mean {chosen:.2f}")
+    pairs = zip(temperatures, shares, strict=True)
+    parts = [f"{t:g} for {100 * share:.0f}%" for t, share in pairs if share >= 0.005]
+    return (
+        f"{name}: the head chose temperature {', '.join(parts)} of the prompts "
+        "(token level: of the tokens)."
+    )
+
+
+def curve(
+    ax: Axes,
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    breaks: Sequence[float] = (),
+) -> str:
+    """One or two quantities in the course of a training; a dotted line at each of the `breaks`."""
+    for place in breaks:
+        ax.axvline(place, color=GREY, linestyle=":", linewidth=1)
+    dots: dict[str, Any] = {"marker": "o" if len(x) <= 30 else None, "markersize": 3}
+    for (label, y), color, style in zip(lines.items(), (BLUE, ORANGE), ("-", "--"), strict=False):
+        ax.plot(x, y, style, color=color, label=label, **dots)
+    if len(lines) > 1:
+        legend(ax)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    changes = [f"{label} goes from {y[0]:.3g} to {y[-1]:.3g}" for label, y in lines.items()]
+    return f"{title}: {'; '.join(changes)} ({xlabel} {x[0]:g} to {x[-1]:g})."

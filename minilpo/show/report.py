@@ -1,0 +1,224 @@
+"""What a run shows of its results: the result table, the figures and a few responses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from minilpo.decoding.rollout import Rollout
+from minilpo.evaluation.measure import Compared
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.machine.files import write_bytes
+from minilpo.machine.text import printable
+from minilpo.show import plots
+from minilpo.show.strip import Strip
+
+FIGURES = (
+    "reward_by_temperature.png",
+    "win_rate.png",
+    "chosen_temperatures.png",
+    "training.png",
+    "descriptions.txt",
+)
+Drawn = tuple[Figure, list[str]]  # a figure, and a sentence on each of its panels
+
+
+def result_table(metrics: dict[str, Any]) -> str:
+    """Mean rewards as plain text: fixed temperatures, the head, the oracle; then conclusions."""
+    lines = [*_reward_lines(metrics), "", *_gain_lines(metrics["mean"])]
+    if "controls" in metrics:
+        lines += _control_lines(metrics["controls"])
+    for name, task in metrics["tasks"].items():
+        if "two_temperatures" in task:
+            rule = task["two_temperatures"]
+            lines.append(
+                f"{name}: first words at {task['first_word_temperature']:.2f}, "
+                f"the rest at {task['other_temperature']:.2f}; "
+                f"the best rule of two temperatures ({rule['first']:g} and {rule['rest']:g}) "
+                f"gets {rule['reward']:.3f}"
+            )
+    lines += _collapse_lines(metrics)
+    if "ood" in metrics:
+        ood = metrics["ood"]["mean"]
+        lines.append(
+            f"new wordings or subjects: best constant {ood['best_fixed']['reward']:.3f}, "
+            f"head {ood['adaptive']:.3f}, a gain of {_difference(ood['gain_over_best_fixed'])}"
+        )
+    return "\n".join(lines)
+
+
+def _difference(difference: dict[str, Any], before: str = "") -> str:
+    low, high = difference["ci95"]
+    return f"{difference['estimate']:+.3f} ({before}{low:+.3f} to {high:+.3f})"
+
+
+def _reward_lines(metrics: dict[str, Any]) -> list[str]:
+    """The table itself: a line for each task, and one for their mean."""
+    width = max(len(name) for name in [*metrics["tasks"], "mean reward"]) + 2
+    labels = [f"t={t:g}" for t in metrics["temperatures"]]
+    widths = [max(7, len(label) + 2) for label in labels]
+    header = "".join(f"{label:>{w}}" for label, w in zip(labels, widths, strict=True))
+    lines = [f"{'mean reward':<{width}}{header}{'head':>8}{'oracle':>8}{'chosen t':>10}"]
+    for name, task in [*metrics["tasks"].items(), ("mean", metrics["mean"])]:
+        fixed = "".join(f"{r:{w}.3f}" for r, w in zip(task["fixed"], widths, strict=True))
+        chosen = f"{task['chosen_temperature']:10.2f}" if "chosen_temperature" in task else ""
+        numbers = f"{fixed}{task['adaptive']:8.3f}{task['oracle']:8.3f}{chosen}"
+        lines.append(f"{name:<{width}}{numbers}")
+    return lines
+
+
+def _gain_lines(mean: dict[str, Any]) -> list[str]:
+    best, gain = mean["best_fixed"], mean["gain_over_best_fixed"]
+    closed = ""
+    if mean["gap_closed"] is not None:
+        closed = f"; {100 * mean['gap_closed']:.0f}% of the gap to the oracle"
+    return [
+        f"best constant, chosen on training prompts: t={best['temperature']:g}, "
+        f"mean reward {best['reward']:.3f}",
+        f"head: {mean['adaptive']:.3f}, a gain of {_difference(gain, '95% interval ')}{closed}",
+    ]
+
+
+def _control_lines(controls: dict[str, Any]) -> list[str]:
+    constant = controls["learned_constant"]
+    return [
+        f"controls: temperatures at random {controls['random_head']['reward']:.3f}; "
+        f"a head that sees nothing {constant['reward']:.3f}, "
+        f"always at t={constant['temperature']:g}",
+        f"of the gain, {_difference(controls['found_a_better_constant'])} is a better constant, "
+        f"{_difference(controls['adapted_to_the_context'])} is adapting to the context",
+    ]
+
+
+def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
+    """A word about a head that has become a constant: then there is nothing adaptive to be seen."""
+    histograms = [task["histogram"] for task in metrics["tasks"].values()]
+    for k, temperature in enumerate(metrics["temperatures"]):
+        if all(shares[k] == 1 for shares in histograms):
+            return [
+                f"the head chose t={temperature:g} every single time: "
+                "it collapsed to one temperature and adapts to nothing"
+            ]
+    return []
+
+
+def example_responses(test: Compared, temperatures: Sequence[float], n_per_task: int = 4) -> str:
+    """By the head and at both ends of the temperatures: responses to each task's first prompts."""
+    K, made = len(temperatures), test.adaptive.decisions
+    lines = []
+    for name in dict.fromkeys(test.names.tolist()):
+        for p in (test.names == name).nonzero()[0][:n_per_task].tolist():
+            chosen = torch.tensor(temperatures)[made.choice_ids[p][made.mask[p]]].mean()
+            wrote = f"head, t={chosen:.2g}, reward {test.adaptive_rewards[p]:.2f}"
+            lines += [f"[{name}] {test.prompts[p]}", f"  {wrote}: {test.adaptive.responses[p]}"]
+            for k in (0, K - 1):
+                wrote = f"fixed t={temperatures[k]:g}, reward {test.fixed_rewards[p, k]:.2f}"
+                lines.append(f"  {wrote}: {test.fixed.responses[p * K + k]}")
+            lines.append("")
+    return "\n".join(map(printable, lines))
+
+
+def strips_of(rollout: Rollout, temperatures: Sequence[float], lm: GPTLanguageModel) -> list[Strip]:
+    """Every response of a rollout with the temperature of each token, its end token left out."""
+    T = rollout.token_ids.shape[1]
+    strips = []
+    for row in range(len(rollout.responses)):
+        length = int(rollout.response_mask[row].sum())
+        token_ids = rollout.token_ids[row, :length]
+        # At sequence level a single choice is that of all tokens.
+        choice_ids = rollout.decisions.choice_ids[row].expand(T)[:length]
+        is_word = ~torch.isin(token_ids, torch.tensor(lm.end_ids))
+        pieces = lm.tokenizer.pieces(token_ids[is_word].tolist())
+        chosen = [temperatures[k] for k in choice_ids[is_word].tolist()]
+        strips.append(Strip(rollout.prompt_of(row), pieces, chosen, list(temperatures)))
+    return strips
+
+
+def draw_figures(
+    metrics: dict[str, Any],
+    pretrain_log: list[dict[str, float]],
+    lpo_log: list[dict[str, Any]],
+    folder: Path,
+) -> list[Path]:
+    """Writes the figures, and what each shows in words as `descriptions.txt`. Returns all paths."""
+    drawn = {
+        "reward_by_temperature.png": _draw_rewards(metrics),
+        "win_rate.png": _draw_win_rates(metrics),
+        "chosen_temperatures.png": _draw_choices(metrics),
+        "training.png": _draw_training(pretrain_log, lpo_log),
+    }
+    texts = []
+    for name, (fig, sentences) in drawn.items():
+        write_bytes(folder / name, plots.png(fig))
+        texts.append("\n".join([name, *sentences]))
+    write_bytes(folder / "descriptions.txt", ("\n\n".join(texts) + "\n").encode())
+    return [folder / name for name in FIGURES]
+
+
+def _draw_rewards(metrics: dict[str, Any]) -> Drawn:
+    temperatures, tasks = metrics["temperatures"], metrics["tasks"]
+    fig, axes = plots.figure(1, len(tasks))
+    sentences, best = [], set()
+    for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
+        head = task["chosen_temperature"], task["adaptive"]
+        sentences.append(plots.reward_by_temperature(ax, name, temperatures, task["fixed"], *head))
+        best.add(task["fixed"].index(max(task["fixed"])))
+    plots.legend(axes[0, 0], loc="lower left")
+    which = "No single" if len(best) > 1 else "One"
+    fig.suptitle(f"{which} temperature serves every task")
+    return fig, sentences
+
+
+def _draw_win_rates(metrics: dict[str, Any]) -> Drawn:
+    fig, [[ax]] = plots.figure(1, 1, width=5)
+    rates, intervals = list(metrics["win_rate"].values()), list(metrics["win_rate_ci95"].values())
+    return fig, [plots.win_rates(ax, metrics["temperatures"], rates, intervals)]
+
+
+def _draw_choices(metrics: dict[str, Any]) -> Drawn:
+    temperatures, tasks = metrics["temperatures"], metrics["tasks"]
+    fig, axes = plots.figure(1, len(tasks))
+    sentences = []
+    for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
+        shares, chosen = task["histogram"], task["chosen_temperature"]
+        sentences.append(plots.choice_histogram(ax, name, temperatures, shares, chosen))
+    fig.suptitle(
+        "Which temperature the head chooses, task by task (the paper's Figure 4 in miniature)"
+    )
+    return fig, sentences
+
+
+def _draw_training(pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]) -> Drawn:
+    fig, [[loss, margin, entropy, reward]] = plots.figure(1, 4)
+    steps, held_out = _column(pretrain_log, "step"), _column(pretrain_log, "held_out_loss")
+    title = f"Language model: {held_out[-1]:.2f} nats a token"
+    lines = {"training": _column(pretrain_log, "loss"), "held-out": held_out}
+    names = "pretraining step", "loss (nats a token)"
+    sentences = [plots.curve(loss, steps, lines, *names, title)]
+    loss.set_ylim(bottom=0)
+
+    epochs = [epoch for entry in lpo_log for epoch in entry["epochs"]]
+    count = [i + 1 for i in range(len(epochs))]
+    breaks = [i + 0.5 for i in count[:-1] if i % len(lpo_log[0]["epochs"]) == 0]
+    lines = {"margin": _column(epochs, "margin")}
+    title = "Each round draws new pairs"
+    sentences.append(plots.curve(margin, count, lines, "LPO epoch", "margin (nats)", title, breaks))
+
+    nats = _column(epochs, "entropy")
+    lines, names = {"entropy": nats}, ("LPO epoch", "entropy (nats)")
+    title = f"The head's entropy: {nats[0]:.2f} to {nats[-1]:.2f}"
+    sentences.append(plots.curve(entropy, count, lines, *names, title, breaks))
+    entropy.set_ylim(bottom=0)
+
+    rounds, held_out = _column(lpo_log, "round"), _column(lpo_log, "validation_reward")
+    title = f"Held-out reward: best {max(held_out):.3f}"
+    lines = {"sampled": _column(lpo_log, "sampled_reward"), "held-out, greedy": held_out}
+    sentences.append(plots.curve(reward, rounds, lines, "LPO round", "mean reward", title))
+    reward.set_xticks(rounds)
+    return fig, sentences
+
+
+def _column(log: Sequence[dict[str, Any]], key: str) -> list[Any]:
+    return [entry[key] for entry in log]

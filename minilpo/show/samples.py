@@ -1,0 +1,77 @@
+"""One response at a time, as `minilpo sample` shows it: by the head or at a fixed temperature."""
+
+import shlex
+from collections.abc import Sequence
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import Fixed, GreedyHead
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.machine.text import printable
+from minilpo.seeds import python_rng, torch_generator
+from minilpo.show.report import strips_of
+from minilpo.show.strip import Strip
+from minilpo.tasks import Task, draw_prompts, judge
+
+
+def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
+    """A few prompts of every task that training never saw, each as it is typed in a terminal."""
+    lines = []
+    for task in tasks:
+        prompts = draw_prompts(task, n_per_task, "test", python_rng(seed, f"to copy {task.name}"))
+        lines += [f"{task.name}:", *[f"  {shlex.quote(printable(prompt))}" for prompt in prompts]]
+    return "\n".join(lines)
+
+
+class Sampler:
+    """Writes single responses, all from the same random numbers.
+
+    Args:
+        lm: the language model.
+        tasks: whose rewards are shown, where one knows the prompt.
+        head: decides.
+        choices: what it chooses among.
+        seed: of the sampling.
+    """
+
+    def __init__(
+        self,
+        lm: GPTLanguageModel,
+        tasks: Sequence[Task],
+        head: AdaptiveDecoder,
+        choices: Temperatures,
+        seed: int,
+    ):
+        self.lm, self.tasks, self.head, self.choices, self.seed = lm, tasks, head, choices, seed
+
+    def with_head(self, prompt: str) -> tuple[Strip, list[str]]:
+        """A response by the head's most likely choices, and lines about it."""
+        policy = GreedyHead(self.head, self.choices)
+        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
+        temperatures = self.choices.temperatures
+        [shown] = strips_of(rollout, temperatures, self.lm)
+        lines = []
+        if self.head.level == "sequence":
+            probs = self.head(rollout.decisions.features[0]).softmax(-1).tolist()
+            shares = zip(temperatures, probs, strict=True)
+            parts = ", ".join(f"{t:g}: {100 * prob:.0f}%" for t, prob in shares)
+            chosen = temperatures[int(rollout.decisions.choice_ids[0, 0])]
+            lines.append(
+                f"chosen for the whole response: temperature {chosen:g} (the head says {parts})"
+            )
+        return shown, lines + self._reward(prompt, rollout.responses[0])
+
+    def at(self, temperature: float, prompt: str) -> str:
+        """A response at a fixed temperature, and its reward."""
+        policy = Fixed(Temperatures([temperature]))
+        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
+        response = rollout.responses[0]
+        lines = [f"at a fixed temperature of {temperature:g}: {printable(response)}"]
+        return "\n".join(lines + self._reward(prompt, response))
+
+    def _reward(self, prompt: str, response: str) -> list[str]:
+        for task in self.tasks:
+            if task.knows(prompt):
+                return [f"reward: {judge(task, prompt, response):.2f} ({task.name})"]
+        return []

@@ -1,0 +1,185 @@
+"""The temperature strip: a text whose every word carries its temperature (the paper's Figure 6).
+
+Four forms of the same: plain text with numbers, terminal colours, a self-contained HTML page, and
+matplotlib axes. Colours run from blue (cold) over white to orange (warm), which people with any
+common colour-blindness can tell apart; page and axes show the numbers too.
+"""
+
+import html
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from minilpo.machine.text import printable
+
+BLUE_TO_ORANGE = (27, 69, 111, 152, 223, 215, 208)  # of a terminal's 256 colours
+# Backgrounds on which black text is easy to read.
+COLD, NEUTRAL, WARM = (118, 178, 231), (247, 247, 247), (245, 166, 92)
+COLUMNS = 78  # characters per line, where lines are broken by hand
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
+<body>
+<h1>{title}</h1>
+<p>Temperature: {legend}</p>
+{blocks}
+</body>
+</html>
+"""
+STYLE = (
+    "body{font:16px/2.6 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;"
+    "color:#000;background:#fff}"
+    ".word{display:inline-block;line-height:1.2;padding:.1em .25em;border-radius:.2em;"
+    "text-align:center}"
+    "small{display:block;font-size:.6em}"
+)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A response, token by token.
+
+    Args:
+        prompt: what it responds to.
+        pieces: the tokens' texts, each with its leading space.
+        temperatures: one for each piece.
+        choices: the temperatures that could be chosen, in rising order.
+
+    >>> strip = Strip("Tell me of a fox.", [" The", " fox", "."], [0.2, 0.8, 0.8], [0.2, 0.8])
+    >>> plain(strip)
+    'The[0.2] fox[0.8].[0.8]'
+    """
+
+    prompt: str
+    pieces: Sequence[str]
+    temperatures: Sequence[float]
+    choices: Sequence[float]
+
+    def words(self) -> Iterator[tuple[str, float]]:
+        """Each piece with its temperature."""
+        return zip(self.pieces, self.temperatures, strict=True)
+
+
+def warmth(temperature: float, choices: Sequence[float]) -> float:
+    """The place of a temperature among the choices, from 0 (the lowest) to 1 (the highest).
+
+    >>> warmth(0.5, [0.0, 0.5, 2.0])
+    0.5
+    """
+    return sum(choice < temperature - 1e-6 for choice in choices) / max(1, len(choices) - 1)
+
+
+def background(temperature: float, choices: Sequence[float]) -> str:
+    """The colour behind a word, as #rrggbb.
+
+    >>> background(0.0, [0.0, 1.0]), background(1.0, [0.0, 1.0])
+    ('#76b2e7', '#f5a65c')
+    """
+    place = 2 * warmth(temperature, choices)
+    low, high, part = (COLD, NEUTRAL, place) if place <= 1 else (NEUTRAL, WARM, place - 1)
+    return "#" + "".join(f"{round(a + part * (b - a)):02x}" for a, b in zip(low, high, strict=True))
+
+
+def plain(strip: Strip) -> str:
+    """The text with each temperature as a number after its piece."""
+    return "".join(f"{printable(piece)}[{t:g}]" for piece, t in strip.words()).strip()
+
+
+def terminal(strip: Strip) -> str:
+    """The text in colours, with a legend."""
+
+    def paint(text: str, temperature: float) -> str:
+        place = warmth(temperature, strip.choices) * (len(BLUE_TO_ORANGE) - 1)
+        return f"\x1b[38;5;{BLUE_TO_ORANGE[round(place)]}m{printable(text)}\x1b[0m"
+
+    text = "".join(paint(piece, t) for piece, t in strip.words())
+    legend = "".join(paint(f" {choice:g}", choice) for choice in strip.choices)
+    return f"{text.strip()}\n\ntemperature:{legend}"
+
+
+def html_page(strips: Sequence[Strip], title: str) -> str:
+    """A page that needs nothing but itself, with a number under each word.
+
+    It has no script, uses no network, and every piece of text is escaped.
+    """
+
+    def word(text: str, temperature: float, choices: Sequence[float]) -> str:
+        colour = background(temperature, choices)
+        return f'<span class="word" style="background:{colour}">{text}</span>'
+
+    blocks = []
+    for strip in strips:
+        words = ""
+        for piece, t in strip.words():
+            words += " " if piece[:1].isspace() else ""
+            text = f"{html.escape(piece.strip())}<small>{t:g}</small>"
+            words += word(text, t, strip.choices)
+        blocks.append(f"<p><b>{html.escape(strip.prompt)}</b></p>\n<p>{words}</p>")
+    choices = strips[0].choices if strips else []
+    legend = " ".join(word(f"{choice:g}", choice, choices) for choice in choices)
+    parts = {"title": html.escape(title), "legend": legend, "blocks": "\n".join(blocks)}
+    return PAGE.format(style=STYLE, **parts)
+
+
+def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, float]]]:
+    """Breaks a strip into lines: of each piece its first column, stripped text and temperature.
+
+    >>> lines_of(Strip("", [" one", " two", "."], [0.0, 1.0, 1.0], [0.0, 1.0]), columns=6)
+    [[(0, 'one', 0.0)], [(0, 'two', 1.0), (3, '.', 1.0)]]
+    """
+    lines: list[list[tuple[int, str, float]]] = [[]]
+    column = 0
+    for piece, temperature in strip.words():
+        text = piece.strip()
+        gap = 1 if piece[:1].isspace() and lines[-1] else 0
+        if lines[-1] and column + gap + len(text) > columns:
+            lines.append([])
+            column = gap = 0
+        lines[-1].append((column + gap, text, temperature))
+        column += gap + len(text)
+    return lines
+
+
+def height(strips: Sequence[Strip]) -> int:
+    """How many lines `draw` fills, legend and prompts included."""
+    prompts = sum(len(textwrap.wrap(strip.prompt, COLUMNS)) for strip in strips)
+    return 2 + prompts + sum(len(lines_of(strip)) + 1 for strip in strips)
+
+
+def draw(ax: Axes, strips: Sequence[Strip]) -> str:
+    """Draws the strips, the number under each word, and a legend. Returns one sentence on it."""
+    ax.set(xlim=(0, COLUMNS), ylim=(height(strips), 0))
+    ax.axis("off")
+    font: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
+
+    def put(column: float, y: float, text: str, colour: str, number: str = "") -> None:
+        box = (column - 0.1, y - 0.32), len(text) + 0.2, 0.64
+        ax.add_patch(Rectangle(*box, facecolor=colour, edgecolor="none"))
+        ax.text(column, y, text, **font)
+        ax.text(column + len(text) / 2, y + 0.47, number, fontsize=5, ha="center", va="center")
+
+    choices = strips[0].choices
+    ax.text(0, 0.5, "temperature", **font)
+    for i, choice in enumerate(choices):
+        put(13 + 5 * i, 0.5, f"{choice:g}", background(choice, choices))
+    y = 2.0
+    for strip in strips:
+        for line in textwrap.wrap(strip.prompt, COLUMNS):
+            ax.text(0, y, line, **(font | {"weight": "bold"}))
+            y += 1
+        for pieces in lines_of(strip):
+            for column, text, temperature in pieces:
+                put(column, y, text, background(temperature, choices), f"{temperature:g}")
+            y += 1
+        y += 1
+    temperatures = [t for strip in strips for t in strip.temperatures]
+    mean = sum(temperatures) / max(1, len(temperatures))
+    return (
+        f"{len(strips)} responses, each word on the colour of its temperature, "
+        f"{mean:.2f} on average over all tokens."
+    )

@@ -1,0 +1,290 @@
+"""What happens around LPO: what a training carries from round to round, keeps and logs."""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
+from minilpo.config import LPOConfig
+from minilpo.decoding.choices import Choices
+from minilpo.decoding.rollout import Rollout, Scored, concatenate
+from minilpo.lm.language_model import LanguageModel
+from minilpo.machine.progress import Progress
+from minilpo.preferences import PreferencePairs
+from minilpo.tasks import Task
+
+VALIDATION_SAMPLES = 4  # responses per held-out prompt, after every round
+PROMPTS_AT_ONCE = 128  # whose responses are written before those in no pair are forgotten
+
+
+class ScoreOfResponses(Protocol):
+    """What is trained, and how it scores responses: `lpo.HeadScore` or `joint_score.JointScore`."""
+
+    head: AdaptiveDecoder
+    trained: dict[str, nn.Module]  # "head", and with Eq. 9 "model"
+
+    def examples(self, lm: LanguageModel, rollout: Rollout, choices: Choices) -> Any:
+        """What the scores are made from; it has `rows`."""
+
+    def __call__(self, examples: Any, /) -> tuple[Tensor, Tensor]:
+        """The scores of R responses, (R,), and the choice logits behind them, (n, K)."""
+
+
+class Written:
+    """The prompts of a round, and of their responses those that are in a pair: memory stays small.
+
+    Args:
+        task_of: the task of each prompt.
+        prompts: P texts.
+    """
+
+    def __init__(self, task_of: Sequence[Task], prompts: Sequence[str]):
+        self.task_of, self.prompts = task_of, prompts
+        self.rewards: list[Tensor] = []
+        self.kept: list[Rollout] = []
+        self.pairs: list[PreferencePairs] = []
+
+    def parts(self, size: int) -> Iterator[tuple[Sequence[Task], Sequence[str]]]:
+        """The prompts, so many at a time, with their tasks."""
+        for start in range(0, len(self.prompts), size):
+            part = slice(start, start + size)
+            yield self.task_of[part], self.prompts[part]
+
+    def keep(self, scored: Scored, pairs: PreferencePairs) -> None:
+        """Takes note of the rewards of one part, and keeps the responses that are in a pair."""
+        # A response may be in several pairs; it is kept once, and the pairs point at its new row.
+        used, row = torch.cat([pairs.chosen, pairs.rejected]).unique(return_inverse=True)
+        n_kept = sum(len(rollout.responses) for rollout in self.kept)
+        chosen, rejected = n_kept + row[: len(pairs)], n_kept + row[len(pairs) :]
+        self.rewards.append(scored.rewards)
+        self.pairs.append(PreferencePairs(chosen, rejected, pairs.n_dropped, pairs.weights))
+        if len(used):
+            self.kept.append(scored.rollout.rows(used))
+
+    def in_pairs(self) -> tuple[Rollout, PreferencePairs]:
+        """The responses that are in a pair, one per prompt of it, and all pairs as rows of these.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if not self.kept:
+            raise ValueError(
+                f"at least one of {len(self.prompts)} prompts must have responses of different "
+                "reward, got none; draw more --samples or --prompts, allow --temperatures further "
+                "apart, or check that the task's reward can vary"
+            )
+        columns = [torch.cat([getattr(part, name) for part in self.pairs]) for name in COLUMNS]
+        n_dropped = sum(part.n_dropped for part in self.pairs)
+        return concatenate(self.kept), PreferencePairs(
+            columns[0], columns[1], n_dropped, columns[2]
+        )
+
+
+COLUMNS = ("chosen", "rejected", "weights")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What there was in a round of LPO."""
+
+    written: Written
+    rollout: Rollout  # the responses that are in a pair
+    pairs: PreferencePairs  # rows of it
+    examples: Any  # what the scores were made from
+    generator: torch.Generator  # of all that was drawn in this round, and may be drawn yet
+    epochs: list[dict[str, float]]  # see `describe_fit`
+    validation_reward: float
+
+
+class Training:
+    """What a training carries from round to round: optimizer, log, best so far. It can be saved.
+
+    Args:
+        score: what is trained, and how it scores responses.
+        config: the learning rates.
+        also: more modules that belong to the training and are saved with it, by name.
+        after_round: called after each round, with the training and the `Round`.
+        progress: told how many responses there are to write, and were written.
+    """
+
+    def __init__(
+        self,
+        score: ScoreOfResponses,
+        config: LPOConfig,
+        also: dict[str, nn.Module] | None = None,
+        after_round: Sequence[Callable[["Training", Round], object]] = (),
+        progress: Progress | None = None,
+    ):
+        self.score, self.config = score, config
+        self.also, self.after_round = also or {}, after_round
+        self.progress = progress or Progress()
+        self.optimizer = optimizer_of(score, config)
+        self.log: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {"validation_reward": -math.inf}
+        self.seconds: dict[str, float] = {}  # since the last round, by what they were spent on
+        self._timed_until = perf_counter()
+
+    def begin(self, n_tasks: int) -> Callable[[int], object]:
+        """Says how much there is to do. Returns what is to be told of the responses written."""
+        config = self.config
+        n_written = n_tasks * math.ceil(config.prompts / n_tasks) * config.samples
+        n_checked = n_tasks * config.validation_prompts * VALIDATION_SAMPLES
+        per_round = n_written + n_checked
+        self.progress.begin(config.rounds * per_round, len(self.log) * per_round)
+        self._timed_until = perf_counter()
+        return self.progress.advance
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Counts the time within under `phase`, and what came before it under "rollout"."""
+        self._lap("rollout")
+        yield
+        self._lap(phase)
+
+    def _lap(self, phase: str) -> None:
+        now = perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._timed_until
+        self._timed_until = now
+
+    def end_round(self, round: Round) -> None:
+        """Logs a round and keeps its result if it is the best so far.
+
+        The log's entry has the rewards, how many pairs were formed and how many prompts were
+        dropped, which choices were on the chosen and on the rejected side, task by task, and for
+        each epoch what `describe_fit` says.
+        """
+        pairs, rewards = round.pairs, torch.cat(round.written.rewards)
+        number = len(self.log) + 1
+        self.log.append(
+            {
+                "round": number,
+                "sampled_reward": rewards.mean().item(),
+                "pairs": len(pairs),
+                "dropped_prompts": pairs.n_dropped,
+                "chosen_share": shares_by_task(round, pairs.chosen, self.n_choices),
+                "rejected_share": shares_by_task(round, pairs.rejected, self.n_choices),
+                "validation_reward": round.validation_reward,
+                "epochs": round.epochs,
+            }
+        )
+        if round.validation_reward > self.best["validation_reward"]:
+            # A copy: the weights go on changing.
+            states = copy.deepcopy(self._states(self.score.trained))
+            self.best = {"validation_reward": round.validation_reward, "round": number, **states}
+        # Last, because what acts may save all of this.
+        for act in self.after_round:
+            act(self, round)
+        self.seconds = {}
+
+    @property
+    def n_choices(self) -> int:
+        """K, of the head that is trained."""
+        return self.score.head.n_choices
+
+    def restore_best(self) -> None:
+        """What is trained becomes what was best."""
+        for name, module in self.score.trained.items():
+            module.load_state_dict(self.best[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on after a round."""
+        states = self._states({**self.score.trained, **self.also})
+        moments = self.optimizer.state_dict()["state"]  # its settings are those of the config
+        return {**states, "optimizer": moments, "log": self.log, "best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
+        for name, module in {**self.score.trained, **self.also}.items():
+            module.load_state_dict(state[name])
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
+        self.log, self.best = state["log"], state["best"]
+
+    def take_seconds(self) -> dict[str, float]:
+        """The seconds since the last round, by what they were spent on."""
+        self._lap("rollout")
+        return self.seconds
+
+    @staticmethod
+    def _states(modules: dict[str, nn.Module]) -> dict[str, Any]:
+        return {name: module.state_dict() for name, module in modules.items()}
+
+
+def optimizer_of(score: ScoreOfResponses, config: LPOConfig) -> torch.optim.Optimizer:
+    """Adam, with a learning rate for each part that is trained."""
+    rates = {"head": config.head_learning_rate, "model": config.lm_learning_rate}
+    groups = [
+        {"params": list(part.parameters()), "lr": rates[name]}
+        for name, part in score.trained.items()
+    ]
+    return torch.optim.Adam(groups)
+
+
+def shares_by_task(round: Round, rows: Tensor, n_choices: int) -> dict[str, list[float]]:
+    """The share of each choice behind some responses, task by task (the paper's Fig. 7)."""
+    names = [task.name for task in round.written.task_of]
+    name_of = dict(zip(round.written.prompts, names, strict=True))
+    of_row = [name_of[round.rollout.prompts[row]] for row in rows.tolist()]
+    shares = {}
+    for name in dict.fromkeys(names):
+        is_of_task = torch.tensor([of == name for of in of_row], dtype=torch.bool)
+        shares[name] = share_of_choices(round.rollout.decisions, rows[is_of_task], n_choices)
+    return shares
+
+
+def share_of_choices(decisions: Decisions, rows: Tensor, n_choices: int) -> list[float]:
+    """The share of each choice among the decisions of some rows; zeros if there are none."""
+    made = decisions.choice_ids[rows][decisions.mask[rows]]
+    counts = torch.bincount(made, minlength=n_choices)
+    return (counts / counts.sum().clamp(min=1)).tolist()
+
+
+@torch.no_grad()
+def describe_fit(
+    score: ScoreOfResponses,
+    examples: Any,
+    pairs: PreferencePairs,
+    loss: Callable[[Tensor, Tensor, float], Tensor],
+    config: LPOConfig,
+) -> dict[str, float]:
+    """How well the pairs are fitted: loss, margin, share of margins above 0, the head's entropy."""
+    rows = torch.arange(1 + int(torch.cat([pairs.chosen, pairs.rejected]).max()))
+    # In parts, because all of them at once might not fit into memory.
+    parts = [score(examples.rows(some)) for some in rows.split(256)]
+    scores = torch.cat([part for part, _ in parts])
+    chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]
+    margin = chosen - rejected
+    differs = margin != 0  # with the same choices on both sides there is nothing to be right about
+    return {
+        "loss": (pairs.weights * loss(chosen, rejected, config.beta)).mean().item(),
+        "margin": margin.mean().item(),
+        "pair_accuracy": (margin[differs] > 0).float().mean().item() if differs.any() else 0.5,
+        "entropy": torch.cat([entropy(choice_logits) for _, choice_logits in parts]).mean().item(),
+    }
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """In nats: (..., K) logits to (...)."""
+    logprobs = logits.log_softmax(-1)
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def check_finite(tensors: Iterable[Tensor], what: str, epoch: int, config: LPOConfig) -> None:
+    """Raises a ValueError if a training has left the finite numbers: when, and what to lower."""
+    if all(bool(tensor.isfinite().all()) for tensor in tensors):
+        return
+    flags = ["head_learning_rate"] + ["lm_learning_rate"] * config.train_lm
+    flags += ["beta"] * (config.pairs != "nll")
+    lower = " or ".join(
+        f"--{flag.replace('_', '-')} (now {getattr(config, flag):g})" for flag in flags
+    )
+    raise ValueError(
+        f"the {what} must stay finite, got NaN or infinity "
+        f"in epoch {epoch + 1} of {config.epochs} of LPO; lower {lower}"
+    )

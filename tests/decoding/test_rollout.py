@@ -1,0 +1,322 @@
+"""Batched generation equals writing one response at a time, and the Rollout holds what LPO needs.
+
+Almost everything here is computed in double precision: two ways to compute the same thing then
+never differ by enough to draw another word, whatever the machine, its instructions and its number
+of threads.
+"""
+
+import pytest
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
+from minilpo.decoding.rollout import concatenate, marginal_decisions, reread, score
+from minilpo.decoding.sampling import draw, token_probs
+from minilpo.tasks import Task
+from tests.conftest import CHOICES, TEMPERATURES, seeded
+
+PROMPTS = [
+    "Tell me a story of three sentences about a fox in the forest.",
+    "Mia has 7 apples. Then Tom buys 5 more. 3 of them get lost. How many apples are left?",
+    "In a box there are 9 cards. Then half of them break. Then the number doubles. "
+    "How many cards are there now?",
+]
+
+
+@pytest.fixture
+def model(model):
+    return model.double()
+
+
+@pytest.fixture
+def head(head):
+    return head.double()
+
+
+def head_of(level):
+    """A head that isn't uniform."""
+    head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
+    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
+    return head.double().requires_grad_(False)
+
+
+PAIRS = [(0, 2), (2, 1), (1, 2)]  # of the rule by place
+HEADS = {"greedy": GreedyHead, "sampled": SampledHead, "mixed": MixedHead}
+
+
+def policy_of(how, level, starts):
+    if how in HEADS:
+        return HEADS[how](head_of(level), CHOICES)
+    return Fixed(CHOICES) if level == "sequence" else ByPlace(CHOICES, PAIRS, starts)
+
+
+def one_at_a_time(lm, how, level, prompt, row, uniforms):
+    """The plain reference for one row: no batch, no cache, no padding, no policy; the same uniform
+    numbers, (T, 2).
+    """
+    model, tokenizer, head = lm.model, lm.tokenizer, head_of(level)
+    temperatures = torch.tensor(TEMPERATURES, dtype=torch.float64)
+    sequence = [*tokenizer.encode(prompt), tokenizer.sep_id]
+    chosen, states, logprobs, weights = [], [], [], None
+    while len(logprobs) < len(uniforms) and not (logprobs and sequence[-1] == tokenizer.eos_id):
+        for_choice, for_token = uniforms[len(logprobs), :, None]
+        h = model(torch.tensor([sequence]))[:, -1]
+        by_temperature = [token_probs(model.logits(h), tau[None]) for tau in temperatures]
+        if weights is None or level == "token":
+            states.append(h)
+            weights = head(h).softmax(-1)[0]
+            if how == "greedy":
+                k = int(weights.argmax())
+            elif how == "sampled":
+                k = int(draw(weights[None], for_choice))
+            elif how == "rule" and level == "sequence":
+                k = row % len(TEMPERATURES)
+            elif how == "rule":
+                k = PAIRS[row % len(PAIRS)][sequence[-1] not in lm.sentence_starts]
+            if how != "mixed":
+                chosen.append(k)
+        if how == "mixed":
+            probs = sum(w * p for w, p in zip(weights, by_temperature, strict=True))
+        else:
+            probs = by_temperature[chosen[-1]]
+        token = int(draw(probs, for_token))
+        logprobs.append(torch.tensor([p[0, token].log().clamp(min=-20) for p in by_temperature]))
+        sequence.append(token)
+    return sequence[-len(logprobs) :], chosen, torch.cat(states), torch.stack(logprobs)
+
+
+def reads(model):
+    """The (rows, tokens) of every reading by the model from now on."""
+    shapes = []
+    model.blocks[0].register_forward_pre_hook(
+        lambda block, inputs: shapes.append(tuple(inputs[0].shape[:2]))
+    )
+    return shapes
+
+
+WRITERS = [
+    (level, how) for level in ("sequence", "token") for how in ("greedy", "sampled", "mixed")
+]
+
+
+@pytest.mark.parametrize("rows_per_batch", [12, 100])
+@pytest.mark.parametrize("level, how", [*WRITERS, ("sequence", "rule"), ("token", "rule")])
+def test_a_batch_that_rows_leave_equals_writing_one_response_at_a_time(
+    lm, level, how, rows_per_batch
+):
+    """What a row says depends on its own choices, uniform numbers and words, whoever else is in
+    the batch or was.
+    """
+    model, tokenizer, N, T = lm.model, lm.tokenizer, 6, 14
+    end = model.token_embedding.weight[tokenizer.eos_id]
+    # The end token's logit is 4.5 higher: rows end early, but not all at once.
+    model.norm.bias += 4.5 * end / (end @ end)
+    shapes = reads(model)  # the prompts of a batch, then one token per row and step
+    policy = policy_of(how, level, lm.sentence_starts)
+    options = {"n_samples": N, "max_new_tokens": T, "rows_per_batch": rows_per_batch}
+    rollout = generate(lm, PROMPTS, policy, seeded(3), **options)
+    narrower = [
+        after < before
+        for (before, _), (after, n) in zip(shapes[1:], shapes[2:], strict=False)
+        if n == 1
+    ]
+    assert sum(narrower) >= 2  # rows did leave, more than once
+    decisions = marginal_decisions(lm, rollout, CHOICES)
+    uniforms = torch.rand(len(PROMPTS), N, T, 2, generator=seeded(3)).flatten(0, 1)
+    features = unpack(decisions.features, decisions.mask)
+    for row in range(len(PROMPTS) * N):
+        alone = one_at_a_time(lm, how, level, PROMPTS[row // N], row % N, uniforms[row])
+        token_ids, chosen, hidden_states, logprobs = alone
+        mask, decided = rollout.response_mask[row], rollout.decisions.mask[row]
+        assert rollout.token_ids[row, mask].tolist() == token_ids
+        words = [i for i in token_ids if i != tokenizer.eos_id]
+        assert rollout.responses[row] == tokenizer.decode(words)
+        assert rollout.decisions.choice_ids[row, decided].tolist() == chosen
+        assert torch.equal(decisions.token_mask[row], mask)
+        torch.testing.assert_close(
+            decisions.choice_logprobs[row, mask], logprobs.float(), atol=1e-4, rtol=1e-5
+        )
+        if how in ("greedy", "sampled"):
+            torch.testing.assert_close(features[row, decided], hidden_states)
+    if how == "mixed":  # no single choice wrote a token, so none is kept
+        assert rollout.decisions.choice_ids.shape == rollout.decisions.mask.shape == (18, 0)
+        assert len(rollout.decisions.features) == 0
+    if how == "rule":  # nothing to learn from
+        assert rollout.decisions.features.shape == (int(rollout.decisions.mask.sum()), 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_a_model_of_any_precision_writes_with_a_head_that_has_its_own(lm, level, dtype):
+    """Also where padding stands in front of the shorter prompts. Head and sampling compute in
+    single precision.
+    """
+    head, seen = head_of(level).float(), []
+    lm.model.to(dtype)
+    tolerance = {torch.float32: 1e-4, torch.bfloat16: 0.2, torch.float16: 0.02}[dtype]
+    options = {"n_samples": 4, "max_new_tokens": 9, "rows_per_batch": 100}
+    for kind in HEADS.values():
+
+        class Looked(kind):
+            def draw(self, step, choice, uniforms):
+                seen.append(step)
+                return super().draw(step, choice, uniforms)
+
+        rollout = generate(lm, PROMPTS, Looked(head, CHOICES), seeded(0), **options)
+        made = rollout.decisions
+        assert made.features.dtype == head(made.features).dtype == torch.float32
+        again, logits = reread(lm, rollout)
+        assert again.dtype == logits.dtype == dtype
+        if kind is not MixedHead:
+            decided = torch.zeros_like(rollout.response_mask)
+            decided[:, : made.mask.shape[1]] = made.mask
+            again = again[decided[rollout.response_mask]].float()
+            torch.testing.assert_close(made.features, again, atol=tolerance, rtol=0)
+            written = rollout
+        logprobs = marginal_decisions(lm, rollout, CHOICES).choice_logprobs
+        assert logprobs.dtype == torch.float32 and logprobs.isfinite().all()
+        assert all(rollout.responses)
+    assert {step.logits.dtype for step in seen} == {torch.float32}
+    assert {step.hidden_states.dtype for step in seen} == {torch.float32}
+    in_double, tokenizer = lm.model.double(), lm.tokenizer
+    for p, prompt in enumerate(PROMPTS):
+        h = in_double(torch.tensor([[*tokenizer.encode(prompt), tokenizer.sep_id]]))[0, -1]
+        first = unpack(written.decisions.features, written.decisions.mask)[4 * p, 0]
+        torch.testing.assert_close(first.double(), h, atol=tolerance, rtol=0)
+
+
+def test_temperature_zero_is_deterministic_and_equals_argmax_in_a_mixed_batch(lm):
+    policy = Fixed(Temperatures([0.0, 1.0]))
+    first, second = (
+        generate(lm, PROMPTS, policy, seeded(s), n_samples=4, max_new_tokens=8) for s in (0, 1)
+    )
+    assert first.responses[0::2] == second.responses[0::2]
+    assert first.responses[0] == first.responses[2]
+    assert first.responses[1::2] != second.responses[1::2]
+
+
+def test_nothing_counts_behind_the_end_token(lm, head):
+    policy, eos_id = SampledHead(head, CHOICES), lm.tokenizer.eos_id
+    rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=8, max_new_tokens=30)
+    rows = zip(rollout.token_ids.tolist(), rollout.response_mask.tolist(), strict=True)
+    for token_ids, mask in rows:
+        length = sum(mask)
+        assert mask == [True] * length + [False] * (len(mask) - length)
+        assert eos_id not in token_ids[: length - 1] and set(token_ids[length:]) <= {0}
+
+
+def test_the_rewards_stand_in_the_row_of_their_prompt(lm, head):
+    class Echo(Task):
+        name = "echo"
+
+        def reward(self, prompt, response):
+            return float(prompt == PROMPTS[1])
+
+    policy = GreedyHead(head, CHOICES)
+    rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=2, max_new_tokens=4)
+    assert score(rollout, [Echo()] * 3).tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+def test_some_rows_are_the_same_responses_and_parts_put_together_are_the_whole(lm):
+    policy = SampledHead(head_of("token"), CHOICES)
+    rollouts = [
+        generate(lm, prompts, policy, seeded(s), n_samples=3, max_new_tokens=length)
+        for s, (prompts, length) in enumerate([(PROMPTS, 12), (PROMPTS[:1], 5)])
+    ]
+    some = rollouts[0].rows(torch.tensor([7, 0, 7]))
+    assert some.prompts == [PROMPTS[2], PROMPTS[0], PROMPTS[2]] and some.n_samples == 1
+    assert some.responses == [rollouts[0].responses[row] for row in (7, 0, 7)]
+    made = rollouts[0].decisions
+    states = unpack(made.features, made.mask)
+    expected = torch.cat([states[row, made.mask[row]] for row in (7, 0, 7)])
+    assert torch.equal(some.decisions.features, expected)
+    whole = concatenate(
+        [rollout.rows(torch.arange(len(rollout.responses))) for rollout in rollouts]
+    )
+    assert whole.responses == rollouts[0].responses + rollouts[1].responses
+    assert len(whole.prompts) == 12
+    lengths = [n for rollout in rollouts for n in rollout.response_mask.sum(1).tolist()]
+    assert whole.response_mask.sum(1).tolist() == lengths
+    T = rollouts[1].token_ids.shape[1]
+    assert torch.equal(whole.token_ids[9:, :T], rollouts[1].token_ids)
+    assert not whole.decisions.mask[9:, T:].any()
+
+
+def test_two_temperatures_put_the_first_word_of_a_sentence_apart(lm):
+    temperatures = torch.tensor([0.0, 0.7, 1.5])
+    starts = torch.tensor([lm.tokenizer.sep_id, *lm.tokenizer.ids_of(["."])])
+    assert starts.tolist() == list(lm.sentence_starts)
+    rule = ByPlace(Temperatures(temperatures.tolist()), [(0, 2), (2, 1)], lm.sentence_starts)
+    rollout = generate(lm, PROMPTS, rule, seeded(0), n_samples=4, max_new_tokens=30)
+    before = torch.cat([torch.full((12, 1), lm.tokenizer.sep_id), rollout.token_ids[:, :-1]], 1)
+    first, mask = torch.isin(before, starts), rollout.response_mask
+    chosen = temperatures[rollout.decisions.choice_ids]
+    for n, (at_first, at_rest) in enumerate([(0.0, 1.5), (1.5, 0.7)] * 2):
+        row = torch.arange(n, 12, 4)
+        assert (chosen[row][mask[row] & first[row]] == torch.tensor(at_first)).all()
+        assert (chosen[row][mask[row] & ~first[row]] == torch.tensor(at_rest)).all()
+
+
+def test_log_probabilities_do_not_depend_on_how_responses_are_split_up_to_be_read_again(
+    lm, head, monkeypatch
+):
+    """Whether a head decided or a rule."""
+    rules = [Fixed(CHOICES), ByPlace(CHOICES, [(0, 2)], [1])]
+    for policy in (GreedyHead(head, CHOICES), *rules):
+        rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=4, max_new_tokens=12)
+        whole = marginal_decisions(lm, rollout, CHOICES).choice_logprobs
+        with monkeypatch.context() as patch:
+            patch.setattr("minilpo.decoding.rollout.READ_AT_ONCE", 5)
+            in_parts = marginal_decisions(lm, rollout, CHOICES).choice_logprobs
+        torch.testing.assert_close(in_parts, whole, atol=1e-3, rtol=1e-3)
+        for row in range(12):
+            n, prompt = int(rollout.response_mask[row].sum()), rollout.prompt_of(row)
+            said = rollout.token_ids[row, :n].tolist()
+            ids = [*lm.tokenizer.encode(prompt), lm.tokenizer.sep_id, *said]
+            logits = lm.model.logits(lm.model(torch.tensor([ids]))[0, -1 - n : -1])
+            for k, temperature in enumerate(TEMPERATURES):
+                probs = token_probs(logits, torch.full((n,), temperature))
+                expected = probs[torch.arange(n), said].log().clamp(min=-20).float()
+                torch.testing.assert_close(whole[row, :n, k], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_gradients_may_go_through_everything_that_a_rollout_holds(lm, head):
+    rollout = generate(lm, PROMPTS, GreedyHead(head, CHOICES), seeded(0), max_new_tokens=5)
+    held = [*vars(rollout).values(), *vars(rollout.decisions).values()]
+    tensors = [value for value in held if isinstance(value, torch.Tensor)]
+    assert len(tensors) >= 5 and not any(tensor.is_inference() for tensor in tensors)
+
+
+def test_a_response_is_never_longer_than_asked_for_and_by_default_as_long_as_the_model_allows(
+    lm, head
+):
+    # No response ends by itself.
+    lm.model.norm.bias -= 20 * lm.model.token_embedding.weight[lm.tokenizer.eos_id]
+    longest = max(len(lm.tokenizer.encode(prompt)) for prompt in PROMPTS) + 1
+    policy = GreedyHead(head, CHOICES)
+    for asked, written in [(1, 1), (7, 7), (1000, 110 - longest), (None, 110 - longest)]:
+        rollout = generate(lm, PROMPTS, policy, seeded(0), max_new_tokens=asked)
+        assert rollout.response_mask.sum(1).tolist() == [written] * 3
+
+
+def test_what_can_not_be_written_is_refused_with_what_to_pass_instead(lm, head):
+    policy = GreedyHead(head, CHOICES)
+    with pytest.raises(ValueError, match="110.*123 tokens"):
+        generate(lm, ["the fox" + " the fox" * 60], policy, seeded(0))
+    with pytest.raises(ValueError, match="prompts must hold at least one text, got none"):
+        generate(lm, [], policy, seeded(0))
+    for name, value in [("max_new_tokens", 0), ("max_new_tokens", -3), ("n_samples", 0)]:
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
+            generate(lm, PROMPTS, policy, seeded(0), **{name: value})
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_a_broken_language_model_is_named_wherever_the_break_shows(lm, level):
+    """Here in the embedding of a word that no prompt has: the hidden states are fine."""
+    head = AdaptiveDecoder(16, len(TEMPERATURES), level, n_hidden=8, generator=seeded(1))
+    policy = GreedyHead(head.requires_grad_(False), Temperatures(TEMPERATURES))
+    lm.model.token_embedding.weight[lm.tokenizer.ids_of([" drum"])] = torch.nan
+    with pytest.raises(ValueError, match="the language model's logits must be finite, got NaN"):
+        generate(lm, PROMPTS, policy, seeded(0))

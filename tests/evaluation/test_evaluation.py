@@ -1,0 +1,579 @@
+"""The numbers of the result table, counted again the slow way."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions
+from minilpo.config import EvaluationConfig, ModelConfig
+from minilpo.decoding.choices import FirstTokens, Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import Fixed, GreedyHead
+from minilpo.decoding.rollout import Rollout
+from minilpo.evaluation.evaluate import evaluate
+from minilpo.evaluation.measure import (
+    Compared,
+    Prompts,
+    TwoTemperatures,
+    learned_constant,
+    prompts_to_measure,
+)
+from minilpo.evaluation.statistics import bootstrap_interval, mean_over_tasks, win_points
+from minilpo.evaluation.summary import by_place_in_sentence, summarize
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.lm.model import GPT
+from minilpo.lm.tokenizer import Tokenizer
+from minilpo.machine.progress import Progress
+from minilpo.tasks import TASKS, Task, mixed_demonstrations, offers, split_of
+from tests.conftest import CHOICES, TEMPERATURES, seeded
+
+
+class Plain(Task):
+    def __init__(self, name):
+        self.name = name
+
+
+class Kinds(Plain):
+    def kind(self, prompt):
+        return "long" if len(prompt) > 8 else "short"
+
+
+class Parts(Plain):
+    def parts(self, prompt, response):
+        return {"size": len(response) / 9, "same": float(response[:1] == prompt[:1])}
+
+
+FOUR_TEMPERATURES = [0.0, 0.3, 0.7, 1.0]
+THREE_TASKS = [Plain("zebra"), Kinds("cow"), Parts("ant")]
+
+
+def rollout(n_samples, responses, decisions=None, token_ids=None, response_mask=None):
+    """As much of a rollout as is looked at."""
+    return Rollout([], n_samples, responses, token_ids, response_mask, decisions)
+
+
+def decided_by(choice_ids, mask):
+    """Decisions without what was read."""
+    return Decisions(torch.zeros(int(mask.sum()), 0), choice_ids, mask)
+
+
+def measured(
+    tasks, counts, fixed_rewards, adaptive_rewards=None, chosen=None, decided=None, rng=None
+):
+    """What `evaluate` would have measured: the rewards are given, the texts are noise."""
+    rng = rng or random.Random(0)
+    task_of = [task for task, count in zip(tasks, counts, strict=True) for _ in range(count)]
+    P, K = np.shape(fixed_rewards)
+    texts = ["".join(rng.choices("zca", k=rng.randint(1, 9))) for _ in range(P * (K + 1))]
+    chosen = torch.zeros(P, 1, dtype=torch.long) if chosen is None else torch.as_tensor(chosen)
+    decided = (
+        torch.ones_like(chosen, dtype=torch.bool) if decided is None else torch.as_tensor(decided)
+    )
+    return Compared(
+        task_of=task_of,
+        prompts=[f"{task.name} {'x' * rng.randint(1, 9)}" for task in task_of],
+        fixed=rollout(K, texts[: P * K]),
+        fixed_rewards=np.array(fixed_rewards),
+        adaptive=rollout(1, texts[P * K :], decided_by(chosen, decided)),
+        adaptive_rewards=np.zeros(P) if adaptive_rewards is None else np.array(adaptive_rewards),
+        random_rewards=np.array([rng.random() for _ in range(P)]),
+    )
+
+
+def random_measured(seed, counts=(30, 11, 50)):
+    rng = np.random.default_rng(seed)
+    P, K, S = sum(counts), len(FOUR_TEMPERATURES), 5
+    rewards = rng.choice(np.float32([0, 0.2, 1 / 3, 0.5, 0.8, 1]), (P, K + 1)).astype(
+        float
+    )  # few values: there are ties
+    decided = np.arange(S) < rng.integers(1, S + 1, (P, 1))
+    chosen = rng.integers(K, size=(P, S))
+    return measured(
+        THREE_TASKS, counts, rewards[:, :K], rewards[:, K], chosen, decided, random.Random(seed)
+    )
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def slow_summary(selection, test):
+    """`summarize` without its intervals, in plain loops."""
+    temperatures, K = FOUR_TEMPERATURES, len(FOUR_TEMPERATURES)
+
+    def rows_of(data, task):
+        return [p for p in range(len(data.prompts)) if data.task_of[p] is task]
+
+    def over_tasks(data, value):
+        return mean(mean(value(p) for p in rows_of(data, task)) for task in THREE_TASKS)
+
+    def best(data, score):
+        means = [score(k) for k in range(K)]
+        return means.index(max(means))
+
+    def won(p, k):
+        return 0.5 + 0.5 * np.sign(test.adaptive_rewards[p] - test.fixed_rewards[p, k])
+
+    def describe(rows):
+        made = test.adaptive.decisions
+        picks = [
+            int(made.choice_ids[p, s])
+            for p in rows
+            for s in range(made.choice_ids.shape[1])
+            if made.mask[p, s]
+        ]
+        return {
+            "prompts": len(rows),
+            "fixed": [mean(test.fixed_rewards[p, k] for p in rows) for k in range(K)],
+            "adaptive": mean(test.adaptive_rewards[p] for p in rows),
+            "chosen_temperature": mean(temperatures[k] for k in picks),
+            "histogram": [picks.count(k) / len(picks) for k in range(K)],
+        }
+
+    constant = best(
+        selection, lambda k: over_tasks(selection, lambda p: selection.fixed_rewards[p, k])
+    )
+    oracle, tasks = {}, {}
+    for task in THREE_TASKS:
+        rows = rows_of(test, task)
+        chosen = best(
+            selection,
+            lambda k, task=task: mean(
+                selection.fixed_rewards[p, k] for p in rows_of(selection, task)
+            ),
+        )
+        oracle[task.name] = chosen
+        tasks[task.name] = describe(rows) | {
+            "oracle": mean(test.fixed_rewards[p, chosen] for p in rows),
+            "oracle_temperature": temperatures[chosen],
+        }
+        if isinstance(task, Kinds):
+            kinds = {task.kind(test.prompts[p]) for p in rows}
+            of_kind = {
+                kind: [p for p in rows if task.kind(test.prompts[p]) == kind] for kind in kinds
+            }
+            tasks[task.name]["kinds"] = {
+                kind: describe(members) for kind, members in of_kind.items()
+            }
+        if isinstance(task, Parts):
+            on_fixed = [
+                [task.parts(test.prompts[p], test.fixed.responses[p * K + k]) for p in rows]
+                for k in range(K)
+            ]
+            on_adaptive = [task.parts(test.prompts[p], test.adaptive.responses[p]) for p in rows]
+            tasks[task.name]["parts"] = {
+                part: {
+                    "fixed": [mean(parts[part] for parts in at_k) for at_k in on_fixed],
+                    "adaptive": mean(parts[part] for parts in on_adaptive),
+                }
+                for part in ("size", "same")
+            }
+    best_reward = over_tasks(test, lambda p: test.fixed_rewards[p, constant])
+    adaptive = over_tasks(test, lambda p: test.adaptive_rewards[p])
+    best_oracle = over_tasks(test, lambda p: test.fixed_rewards[p, oracle[test.task_of[p].name]])
+    return {
+        "tasks": tasks,
+        "mean": {
+            "fixed": [over_tasks(test, lambda p, k=k: test.fixed_rewards[p, k]) for k in range(K)],
+            "best_fixed": {"temperature": temperatures[constant], "reward": best_reward},
+            "adaptive": adaptive,
+            "oracle": best_oracle,
+            "gain_over_best_fixed": {"estimate": adaptive - best_reward},
+            "gap_closed": (adaptive - best_reward) / (best_oracle - best_reward)
+            if best_oracle > best_reward
+            else None,
+        },
+        "win_rate": {
+            str(temperatures[k]): over_tasks(test, lambda p, k=k: won(p, k)) for k in range(K)
+        },
+    }
+
+
+def flat(nest, path=""):
+    """A nest of dictionaries and lists as one dictionary; the intervals are left out."""
+    if not isinstance(nest, (dict, list)):
+        return {path: nest}
+    leaves = {}
+    for name, part in nest.items() if isinstance(nest, dict) else enumerate(nest):
+        leaves |= {} if str(name).endswith("ci95") else flat(part, f"{path}/{name}")
+    return leaves
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_number_equals_a_slow_count_in_plain_loops(seed):
+    selection, test = random_measured(seed, (20, 33, 9)), random_measured(100 + seed)
+    summary = summarize(selection, test, FOUR_TEMPERATURES, 100, seed)
+    assert flat(summary) == pytest.approx(flat(slow_summary(selection, test)))
+
+
+def test_the_best_constant_and_the_oracle_are_chosen_on_selection_and_scored_on_test():
+    tasks, temperatures = [Plain("a"), Plain("b")], [0.0, 0.5, 1.0]
+    selection = measured(tasks, [2, 2], [[1, 0.75, 0]] * 2 + [[0, 0.75, 1]] * 2)
+    test = measured(tasks, [2, 2], [[0.25, 0.25, 1]] * 2 + [[0.75, 0.25, 0.5]] * 2, [0.5] * 4)
+    summary = summarize(selection, test, temperatures, 100, 0)
+    assert summary["mean"]["best_fixed"] == {
+        "temperature": 0.5,
+        "reward": 0.25,
+    }  # on test it would be 1.0, with 0.75
+    assert {
+        name: (task["oracle_temperature"], task["oracle"])
+        for name, task in summary["tasks"].items()
+    } == {
+        "a": (0.0, 0.25),  # on test it would be 1.0, with 1
+        "b": (1.0, 0.5),  # on test it would be 0.0, with 0.75
+    }
+    assert summary["mean"]["oracle"] == 0.375
+    assert summary["mean"]["gain_over_best_fixed"]["estimate"] == 0.25
+    assert summary["mean"]["gap_closed"] == 2.0
+
+
+def test_of_equally_good_constants_the_lowest_is_taken():
+    both = measured([Plain("a")], [3], [[0.5, 1, 1]] * 3)
+    summary = summarize(both, both, [0.0, 0.5, 1.0], 100, 0)
+    assert (
+        summary["mean"]["best_fixed"]["temperature"]
+        == summary["tasks"]["a"]["oracle_temperature"]
+        == 0.5
+    )
+
+
+@pytest.mark.parametrize("oracle_on_test", [0.5, 0.25])
+def test_there_is_no_gap_to_close_unless_the_oracle_beats_the_best_constant(oracle_on_test):
+    tasks = [Plain("a"), Plain("b")]
+    selection = measured(tasks, [1, 1], [[1.0, 0.75], [0.5, 0.6]])  # constant 0; oracle 0 and 1
+    test = measured(tasks, [1, 1], [[0.5, 1.0], [0.5, oracle_on_test]], [1.0, 1.0])
+    assert summarize(selection, test, [0.0, 1.0], 100, 0)["mean"]["gap_closed"] is None
+
+
+def test_with_one_task_the_oracle_is_the_best_constant():
+    for seed in range(30):
+        rewards = np.random.default_rng(seed).random((37, 3), dtype=np.float32).astype(float)
+        both = measured([Plain("a")], [37], rewards, rewards[:, 0])
+        average = summarize(both, both, [0.0, 0.5, 1.0], 100, 0)["mean"]
+        assert (
+            average["oracle"] == average["best_fixed"]["reward"] and average["gap_closed"] is None
+        )
+
+
+def test_histograms_count_only_decisions_and_sum_to_one():
+    chosen, decided = [[2, 2, 0], [0, 1, 1]], [[True, False, False], [True, True, True]]
+    test = measured([Plain("a")], [2], np.zeros((2, 3)), chosen=chosen, decided=decided)
+    task = summarize(test, test, [0.0, 0.5, 1.0], 100, 0)["tasks"]["a"]
+    assert task["histogram"] == [0.25, 0.5, 0.25] and task["chosen_temperature"] == 0.5
+    tasks = summarize(random_measured(0), random_measured(1), FOUR_TEMPERATURES, 100, 0)["tasks"]
+    for part in [*tasks.values(), *tasks["cow"]["kinds"].values()]:
+        assert sum(part["histogram"]) == pytest.approx(1) and min(part["histogram"]) >= 0
+
+
+def test_every_task_counts_the_same_however_many_prompts_it_has():
+    names = np.array(["b", "a", "b", "b"])
+    assert mean_over_tasks(np.array([1.0, 0.0, 0.5, 0.0]), names) == 0.25
+    np.testing.assert_allclose(
+        mean_over_tasks(np.array([[3.0, 0], [1, 1], [0, 0], [0, 6]]), names), [1, 1.5]
+    )
+
+
+def test_a_win_is_one_point_and_a_tie_half_a_point_for_each():
+    rewards = np.array([0.0, 0.5, 1.0])
+    first, second = (side.ravel() for side in np.meshgrid(rewards, rewards))
+    points = win_points(first, second)
+    assert [(a, b) for a, b, won in zip(first, second, points, strict=True) if won == 1] == [
+        (0.5, 0),
+        (1, 0),
+        (1, 0.5),
+    ]
+    assert (points == 0.5).sum() == 3
+    np.testing.assert_array_equal(points + win_points(second, first), 1)
+
+
+# Intervals
+
+
+def slow_interval(values, names, resamples=1500):
+    """The same bootstrap, one prompt at a time."""
+    rng = random.Random(0)
+    groups = [values[names == name].tolist() for name in set(names.tolist())]
+    means = sorted(
+        mean(mean(rng.choices(group, k=len(group))) for group in groups) for _ in range(resamples)
+    )
+    return [means[int(0.025 * resamples)], means[int(0.975 * resamples)]]
+
+
+def test_intervals_resample_prompts_within_tasks_and_differences_in_pairs():
+    selection, test = random_measured(0), random_measured(1)
+    summary = summarize(selection, test, FOUR_TEMPERATURES, 4000, 0)
+    best = FOUR_TEMPERATURES.index(summary["mean"]["best_fixed"]["temperature"])
+    gain = test.adaptive_rewards - test.fixed_rewards[:, best]
+    assert summary["mean"]["gain_over_best_fixed"]["ci95"] == pytest.approx(
+        slow_interval(gain, test.names), abs=0.02
+    )
+    for name, task in summary["tasks"].items():
+        own = test.names == name
+        assert task["adaptive_ci95"] == pytest.approx(
+            slow_interval(test.adaptive_rewards[own], test.names[own]), abs=0.02
+        )
+    won = win_points(test.adaptive_rewards, test.fixed_rewards[:, 2])
+    assert summary["win_rate_ci95"]["0.7"] == pytest.approx(
+        slow_interval(won, test.names), abs=0.02
+    )
+
+
+def test_about_95_of_100_intervals_contain_the_truth():
+    rng = np.random.default_rng(0)
+    names, truth, covered = np.repeat(["a", "b"], [60, 40]), 0.5 * (1 / 2 + 1 / 3), 0
+    for _ in range(600):
+        values = np.concatenate([rng.random(60), rng.random(40) ** 2])
+        low, high = bootstrap_interval(values, names, 400, rng)
+        covered += low <= truth <= high
+    assert 0.92 < covered / 600 < 0.98
+
+
+def test_a_paired_interval_is_narrower_when_both_sides_share_the_same_hard_prompts():
+    rng = np.random.default_rng(0)
+    hardness, names = rng.random(200), np.array(["a"] * 200)
+    ours, theirs = (hardness + 0.1 * rng.random(200) for _ in range(2))
+
+    def width(values):
+        low, high = bootstrap_interval(values, names, 1000, np.random.default_rng(0))
+        return high - low
+
+    assert width(ours - theirs) < 0.25 * np.hypot(width(ours), width(theirs))
+
+
+def test_the_same_seed_gives_the_same_interval_and_equal_values_one_of_no_width():
+    values, names = np.arange(9.0), np.array(list("aaabbbccc"))
+    first, again = (
+        bootstrap_interval(values, names, 200, np.random.default_rng(3)) for _ in range(2)
+    )
+    assert first == again != bootstrap_interval(values, names, 200, np.random.default_rng(4))
+    assert bootstrap_interval(
+        np.full(9, 0.4), names, 200, np.random.default_rng(0)
+    ) == pytest.approx([0.4, 0.4])
+
+
+# The whole of it, with a model
+
+
+class WithoutOod(Task):
+    """Math without its out-of-distribution prompts."""
+
+    name = "plain_math"
+
+    def __init__(self):
+        task = TASKS["math"]()
+        self.prompt, self.demonstration, self.reward = task.prompt, task.demonstration, task.reward
+
+
+CONFIG = EvaluationConfig(test_prompts=3, selection_prompts=2, ood_prompts=1, resamples=100)
+
+
+class Told(Progress):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.begun, self.done = [], []
+
+    def begin(self, total, done=0):
+        self.begun.append((total, done))
+
+    def advance(self, n=1):
+        self.done.append(n)
+
+
+@pytest.fixture(scope="module")
+def all_tasks():
+    return [WithoutOod(), *(task() for task in TASKS.values())]
+
+
+@pytest.fixture(scope="module")
+def tokenizer_of_all(all_tasks):
+    pairs = mixed_demonstrations(all_tasks, 5000, "train", random.Random(0))
+    return Tokenizer.train(text for pair in pairs for text in pair)
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks, tokenizer_of_all, level):
+    vocab_size = tokenizer_of_all.vocab_size
+    shape = ModelConfig(vocab_size=vocab_size, n_layer=1, n_head=1, n_embd=8, block_size=64)
+    lm = GPTLanguageModel(GPT(shape, seeded(0)).requires_grad_(False), tokenizer_of_all)
+    head = AdaptiveDecoder(8, len(CHOICES), level, n_hidden=4, generator=seeded(1))
+    policy, told = GreedyHead(head.requires_grad_(False), CHOICES), Told()
+    metrics, test = evaluate(lm, all_tasks, policy, CONFIG, 0, progress=told)
+    # Nine tasks, six of them with prompts out of distribution.
+    expected = 9 * (3 * 2 + 5 * 3) + 6 * (5 * 1)
+    # Nine rules for the constrained task, and the best of them.
+    expected += (9 * 2 + 3) * (level == "token")
+    assert told.begun == [(expected, 0)] and sum(told.done) == expected
+    assert metrics == evaluate(lm, all_tasks, policy, CONFIG, 0)[0]
+    assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (27, 3)
+    assert list(metrics["tasks"]) == ["plain_math", *TASKS]
+    assert list(metrics["ood"]["tasks"]) == [
+        name for name, task in TASKS.items() if offers(task, "ood_prompt")
+    ]
+    assert {task["prompts"] for task in metrics["tasks"].values()} == {3}
+    assert {task["prompts"] for task in metrics["ood"]["tasks"].values()} == {1}
+    assert "ood" not in evaluate(lm, all_tasks[:1], policy, CONFIG, 0)[0]
+    ruled = {name for name, task in metrics["tasks"].items() if "two_temperatures" in task}
+    assert ruled == ({"constrained_story"} if level == "token" else set())
+    for row, task in enumerate(metrics["tasks"].values()):
+        if level == "token":
+            own = test.adaptive.rows(torch.arange(3 * row, 3 * row + 3))
+            places = by_place_in_sentence(own, TEMPERATURES, lm.sentence_starts)
+            assert places.items() <= task.items()
+        else:
+            assert not {"first_word_temperature", "other_temperature"} & task.keys()
+    for k in range(3):  # response k was written at temperature k
+        assert set(test.fixed.decisions.choice_ids[k::3].flatten().tolist()) == {k}
+
+
+def test_only_temperatures_can_be_evaluated(lm):
+    """There is no constant to compare other choices with."""
+    head = AdaptiveDecoder(16, 2, n_hidden=4, generator=seeded(1))
+    policy = GreedyHead(head, FirstTokens([5, 6], ["think", "answer"]))
+    with pytest.raises(ValueError, match="must choose among Temperatures, got FirstTokens; .*use"):
+        evaluate(lm, [WithoutOod()], policy, CONFIG, 0)
+
+
+def test_prompts_are_measured_on_their_own_split_and_depend_on_the_seed_alone(all_tasks):
+    for split in ("train", "test"):
+        measured_on = prompts_to_measure(all_tasks, split, CONFIG, 5)
+        assert {split_of(prompt) for prompt in measured_on.prompts} == {split}
+        assert measured_on == prompts_to_measure(all_tasks, split, CONFIG, 5)
+        assert measured_on.prompts != prompts_to_measure(all_tasks, split, CONFIG, 6).prompts
+
+
+def test_the_prompts_of_a_task_are_its_own_in_order():
+    tasks = [THREE_TASKS[i] for i in (0, 1, 0, 2, 1)]
+    prompts = Prompts(tasks, list("abcde"))
+    assert prompts.names.tolist() == ["zebra", "cow", "zebra", "ant", "cow"]
+    for task, own in zip(THREE_TASKS, ("ac", "be", "d"), strict=True):
+        assert prompts.of(task) == Prompts([task] * len(own), list(own))
+    assert prompts.of(Plain("dog")) == Prompts([], [])
+
+
+def test_the_first_token_and_the_one_after_a_full_stop_begin_a_sentence(lm):
+    tokenizer = lm.tokenizer
+    text = "The fox hid a map in the cave. Then the fox ran slowly through the cave."
+    token_ids = torch.tensor([tokenizer.encode(text)] * 2, dtype=torch.int32)
+    first = torch.zeros_like(token_ids, dtype=torch.bool)
+    first[:, [0, text.split().index("Then") + 1]] = True  # the full stop is a token of its own
+    assert tokenizer.pieces(token_ids[0][first[0]].tolist()) == [" The", " Then"]
+    made = torch.ones_like(first)
+    made[1, -3:] = False  # behind the end of the second response
+    chosen = torch.where(first, 1, torch.where(made, 2, 3))
+    whole = rollout(1, [text] * 2, decided_by(chosen, made), token_ids, made)
+    places = by_place_in_sentence(whole, [0.0, 0.25, 0.75, 9.0], lm.sentence_starts)
+    assert places == {"first_word_temperature": 0.25, "other_temperature": 0.75}
+
+
+OTHERS = ["pens", "cakes", "stamps", "coins"]
+
+
+class Wordy(Plain):
+    """Easy prompts in plenty; the reward is whether the response is the greedy one, or the opposite
+    where `warm` says so.
+    """
+
+    def __init__(self, greedy, warm=lambda prompt: False):
+        super().__init__("wordy")
+        self.greedy, self.warm = greedy, warm
+
+    def prompt(self, rng):
+        thing = f"{rng.randint(3, 15)} {rng.choice(['apples', 'shells', 'cards'])}"
+        return f"Mia has {thing}. How many {rng.choice(OTHERS)} are left?"
+
+    def ood_prompt(self, rng):
+        return f"Tom has {rng.randint(3, 15)} cakes. How many {rng.choice(OTHERS)} are left?"
+
+    def reward(self, prompt, response):
+        return float((response == self.greedy[prompt]) != self.warm(prompt))
+
+
+class Greedy(dict):
+    """The greedy response to each prompt, in double precision: rounding draws no other word."""
+
+    def __init__(self, lm):
+        self.lm = lm
+        lm.model.double()
+
+    def __missing__(self, prompt):
+        policy = Fixed(Temperatures([0.0]))
+        [response] = generate(self.lm, [prompt], policy, seeded(0)).responses
+        return self.setdefault(prompt, response)
+
+
+@pytest.fixture
+def greedy(lm):
+    return Greedy(lm)
+
+
+HOT = Temperatures([0.0, 3.0])  # the second never writes a greedy response
+
+
+def test_the_random_control_draws_its_temperatures_evenly(greedy):
+    """Where only the greedy response is rewarded, a control that were greedy itself would always or
+    never be.
+    """
+    head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
+    head.mlp[-1].bias.data[1] = 5.0
+    config = EvaluationConfig(test_prompts=16, selection_prompts=2, ood_prompts=1, resamples=100)
+    constant = ConstantHead(16, 2, n_hidden=8, generator=seeded(1))
+    policy = GreedyHead(head, HOT)
+    metrics, _ = evaluate(greedy.lm, [Wordy(greedy)], policy, config, 0, constant_head=constant)
+    assert metrics["mean"]["fixed"] == [1.0, 0.0] and metrics["mean"]["adaptive"] == 0.0
+    assert 0.2 < metrics["controls"]["random_head"]["reward"] < 0.8
+
+
+def test_the_constants_are_those_of_the_training_prompts_wherever_they_are_scored(greedy):
+    """On training prompts cold is right, on test prompts and out of distribution warm: the best
+    constant and the oracle must not know.
+    """
+    task = Wordy(greedy, warm=lambda prompt: prompt.startswith("Tom") or split_of(prompt) == "test")
+    head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
+    config = EvaluationConfig(test_prompts=3, selection_prompts=3, ood_prompts=3, resamples=100)
+    metrics, _ = evaluate(greedy.lm, [task], GreedyHead(head, HOT), config, 0)
+    for measured_on in (metrics, metrics["ood"]):
+        assert measured_on["mean"]["fixed"] == [0.0, 1.0]
+        assert measured_on["mean"]["best_fixed"] == {"temperature": 0.0, "reward": 0.0}
+        assert measured_on["tasks"]["wordy"]["oracle_temperature"] == 0.0
+        assert measured_on["mean"]["oracle"] == 0.0
+
+
+def test_the_two_temperatures_are_chosen_on_selection_and_scored_on_test_prompts(greedy):
+    """On the selection prompt only greedy is right, on the test prompt anything else."""
+    texts = {
+        "selection": "Mia has 7 apples. How many pens are left?",
+        "test": "Mia has 3 cards. How many pens are left?",
+    }
+    task = Wordy(greedy, warm=lambda prompt: prompt == texts["test"])
+    selection, test = (Prompts([task], [text]) for text in texts.values())
+    written = []
+    search = TwoTemperatures(greedy.lm, HOT, selection, test, 0)
+    assert search.search(written.append) == {"first": 0.0, "rest": 0.0, "reward": 0.0}
+    assert sum(written) == search.n_responses == 2**2 + 1
+    rule = TwoTemperatures(greedy.lm, HOT, test, selection, 0).search()
+    assert 3.0 in (rule["first"], rule["rest"]) and rule["reward"] == 0.0
+
+
+def test_the_best_two_temperatures_are_those_of_the_highest_mean_on_the_selection_prompts(lm):
+    class Cold(Plain):
+        """Rewards a greedy first word, which is the same each time, and any other rest."""
+
+        def reward(self, prompt, response):
+            return float(response.split()[:1] == greedy) - (response in seen) / 2
+
+    lm.model.double()  # so that rounding draws no other word
+    prompts = Prompts([Cold("a")], ["Mia has 7 apples. How many cards are left?"])
+    [alone] = generate(lm, prompts.prompts, Fixed(Temperatures([0.0])), seeded(0)).responses
+    greedy, seen = alone.split()[:1], {alone}
+    rule = TwoTemperatures(lm, HOT, prompts, prompts, 0).search()
+    assert rule == {"first": 0.0, "rest": 3.0, "reward": 1.0}
+
+
+def test_the_learned_constant_is_what_a_head_without_input_finds_most_likely():
+    head = ConstantHead(8, len(FOUR_TEMPERATURES), n_hidden=4, generator=seeded(0))
+    head.mlp[-1].bias.data[2] = 1.0
+    assert learned_constant(head) == 2

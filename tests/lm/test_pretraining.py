@@ -1,0 +1,131 @@
+"""Pretraining learns, and resumes to the bit."""
+
+import copy
+
+import pytest
+import torch
+
+from minilpo.config import ModelConfig, PretrainConfig
+from minilpo.lm.model import GPT
+from minilpo.lm.pretraining import (
+    Corpus,
+    Pretraining,
+    encode_examples,
+    language_model_loss,
+    pretrain,
+    training_batches,
+)
+from minilpo.machine.progress import Progress
+from minilpo.seeds import python_rng
+from tests.conftest import seeded
+
+
+@pytest.fixture(scope="module")
+def examples(tokenizer, pairs):
+    return encode_examples(tokenizer, pairs)
+
+
+def new_model(tokenizer):
+    return GPT(
+        ModelConfig(
+            vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=32, block_size=110
+        ),
+        seeded(0),
+    )
+
+
+def test_every_example_is_read_once_a_pass_and_decodes_to_its_text(tokenizer, pairs, examples):
+    batches = training_batches(examples, 32, tokenizer.pad_id, python_rng(0, "order"))
+    seen = []
+    while len(seen) < len(pairs):
+        token_ids, target_mask = next(batches)
+        for row, mask in zip(token_ids, target_mask, strict=True):
+            ids = [i for i in row.tolist() if i != tokenizer.pad_id]
+            sep = ids.index(tokenizer.sep_id)
+            seen.append((tokenizer.decode(ids[:sep]), tokenizer.decode(ids[sep + 1 : -1])))
+            assert row[1:][mask].tolist() == ids[sep + 1 :]  # the targets: the response and its end
+    assert sorted(seen) == sorted(pairs)
+
+
+def test_batches_are_mixed_and_waste_little_on_padding(tokenizer, examples):
+    batches = training_batches(examples, 32, tokenizer.pad_id, python_rng(0, "order"))
+    some = [next(batches)[0] for _ in range(60)]
+    padding = sum((batch == tokenizer.pad_id).sum().item() for batch in some) / sum(
+        batch.numel() for batch in some
+    )
+    assert padding < 0.08
+    lengths = [batch.shape[1] for batch in some]
+    assert lengths != sorted(lengths)
+
+
+def test_the_loss_is_the_mean_over_targets_of_all_logits(tokenizer, examples):
+    model = new_model(tokenizer)
+    token_ids, mask = next(training_batches(examples, 8, tokenizer.pad_id, python_rng(0, "order")))
+    logprobs = model.logits(model(token_ids[:, :-1])).log_softmax(-1)
+    expected = -logprobs.gather(-1, token_ids[:, 1:, None])[..., 0][mask].mean()
+    torch.testing.assert_close(language_model_loss(model, token_ids, mask), expected)
+
+
+def test_pretraining_lowers_the_held_out_loss_and_resumes_to_the_bit(tokenizer, examples):
+    config, states = PretrainConfig(steps=230, batch_size=16, warmup_steps=10), []
+    corpus = Corpus(examples, examples[:64], tokenizer.pad_id)
+    whole = new_model(tokenizer)
+    keeping = Pretraining(
+        whole,
+        config,
+        after_log=lambda training: states.append(copy.deepcopy(training.state_dict())),
+    )
+    log = pretrain(whole, corpus, config, 0, keeping)
+    assert log[-1]["held_out_loss"] < 0.8 * log[0]["held_out_loss"]
+    assert [entry["step"] for entry in log] == [100, 200, 230]
+    assert [state["step"] for state in states] == [100, 200, 230]
+    resumed = new_model(tokenizer)
+    training = Pretraining(resumed, config, progress=(told := Told()))
+    training.load_state_dict(states[1])
+    assert pretrain(resumed, corpus, config, 0, training) == log
+    assert told.begun == [(230, 200)] and told.done == [1] * 30
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
+    )
+
+
+class Told(Progress):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.begun, self.done = [], []
+
+    def begin(self, total, done=0):
+        self.begun.append((total, done))
+
+    def advance(self, n=1):
+        self.done.append(n)
+
+
+def test_pretraining_that_diverges_ends_at_the_step_and_names_the_flags(tokenizer, examples):
+    """A rate and a decay that are both allowed, but whose product makes every weight grow."""
+    config = PretrainConfig(steps=300, batch_size=4, learning_rate=1, weight_decay=10)
+    saved, told, model = [], Told(), new_model(tokenizer)
+    training = Pretraining(
+        model, config, lambda training: saved.append(copy.deepcopy(training.state_dict())), told
+    )
+    corpus = Corpus(examples, examples[:8], tokenizer.pad_id)
+    with pytest.raises(
+        ValueError, match="^the loss must stay finite, got (nan|inf) at step"
+    ) as error:
+        pretrain(model, corpus, config, 0, training)
+    assert f"at step {len(told.done) + 1} of 300" in str(error.value)
+    assert str(error.value).endswith("a lower --learning-rate (now 1) or --weight-decay (now 10)")
+    # Nothing broken is saved.
+    assert all(tensor.isfinite().all() for state in saved for tensor in state["model"].values())
+
+
+def test_a_model_that_breaks_in_the_last_step_is_not_kept_either(tokenizer, examples):
+    config, saved = PretrainConfig(steps=1, batch_size=4, learning_rate=1e-3, warmup_steps=0), []
+    # More than the flag allows, so that one step is enough.
+    object.__setattr__(config, "learning_rate", 1e38)
+    model = new_model(tokenizer)
+    training = Pretraining(model, config, after_log=saved.append)
+    with pytest.raises(ValueError, match="at step 1 of 1"):
+        pretrain(model, Corpus(examples, examples[:8], tokenizer.pad_id), config, 0, training)
+    assert not saved

@@ -1,0 +1,155 @@
+"""Text to tokens and back."""
+
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minilpo.lm.tokenizer import EOS, PAD, SEP, Tokenizer
+from minilpo.tasks import TASKS, mixed_demonstrations, mixed_prompts, offers
+
+TASK_LIST = [task() for task in TASKS.values()]
+CORPUS = [
+    text
+    for pair in mixed_demonstrations(TASK_LIST, 6000, "train", random.Random(0))
+    for text in pair
+]
+SPECIAL = (PAD, SEP, EOS)
+
+
+@pytest.fixture(scope="module")
+def full():
+    return Tokenizer.train(CORPUS)
+
+
+def test_decoding_undoes_encoding_for_every_prompt_and_demonstration(full):
+    texts = CORPUS + mixed_prompts(TASK_LIST, 128, "test", random.Random(1))[1]
+    texts += mixed_prompts(
+        [task for task in TASK_LIST if offers(task, "ood_prompt")], 128, "ood", random.Random(1)
+    )[1]
+    for text, token_ids in zip(texts, full.encode_batch(texts), strict=True):
+        assert full.decode(token_ids) == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=12) | st.text("aé1 _.,\n\t", max_size=12))
+def test_no_text_loses_anything_and_its_pieces_add_up_to_it(text):
+    tokenizer = Tokenizer.train([text])
+    token_ids = tokenizer.encode(text)
+    assert tokenizer.decode(token_ids) == text
+    assert "".join(tokenizer.pieces(token_ids)) == (" " + text if text else "")
+
+
+def test_every_word_number_and_mark_is_one_token(full):
+    for text in CORPUS[:2000]:
+        token_ids = full.encode(text)
+        assert [piece.strip() for piece in full.pieces(token_ids)] == re.findall(
+            r"\w+|[^\w\s]+", text
+        )
+        assert not {full.pad_id, full.sep_id, full.eos_id} & set(token_ids)
+
+
+def test_a_word_is_the_same_token_wherever_it_stands(full):
+    words = ["Tell", "fox", "forest", "story"]
+    ids = [full.encode(word)[0] for word in words]
+    assert (
+        full.encode(" ".join(words)) == ids and full.encode(" ".join(reversed(words))) == ids[::-1]
+    )
+
+
+def test_ids_run_from_zero_to_the_size_of_the_vocabulary_and_the_special_ones_differ(full):
+    texts = {full.decode([token_id]) for token_id in range(full.vocab_size)}
+    assert len(texts) == full.vocab_size
+    assert (
+        full.vocab_size
+        == len({piece for text in CORPUS for piece in re.findall(r" ?\w+| ?[^\w\s]+", " " + text)})
+        + 3
+    )
+    assert full.decode([full.pad_id, full.sep_id, full.eos_id]) == PAD + SEP + EOS
+
+
+def test_the_same_texts_give_the_same_ids_in_any_order(full, tmp_path):
+    again = Tokenizer.train(reversed(CORPUS))
+    full.save(tmp_path / "a.json")
+    again.save(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "text, word",
+    [
+        ("Tell me a story about a zebra.", "zebra"),
+        ("A zebra and a gnu", "zebra"),
+        ("The fox; the bear.", ";"),
+        ("fox 777", "777"),
+        ("FOX", "FOX"),
+    ],
+)
+def test_an_unknown_word_is_an_error_that_names_it(full, text, word):
+    for encode in (full.encode, lambda text: full.encode_batch(["The fox.", text, "a wolf"])):
+        with pytest.raises(
+            ValueError,
+            match=rf"^every word must be one the model .*, got '{re.escape(word)}'; (near|use)",
+        ):
+            encode(text)
+
+
+@pytest.mark.parametrize(
+    "known", ["fox", "fox fox< < > >fox > pad sep eos fox<pad>fox<sep>fox<eos>fox"]
+)
+def test_a_special_token_cannot_be_typed_its_name_is_unknown_or_plain_text(known):
+    tokenizer = Tokenizer.train([known])
+    for text in (
+        around.format(name) for name in SPECIAL for around in ("{}", "fox {}", "{} fox", "fox{}fox")
+    ):
+        try:
+            token_ids = tokenizer.encode(text)
+        except ValueError:
+            assert known == "fox"
+        else:
+            assert not {tokenizer.pad_id, tokenizer.sep_id, tokenizer.eos_id} & set(token_ids)
+            assert tokenizer.decode(token_ids) == text
+
+
+def test_a_saved_tokenizer_is_loaded_whole(full, tmp_path):
+    full.save(tmp_path / "tokenizer.json")
+    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert loaded.encode_batch(CORPUS[:500]) == full.encode_batch(CORPUS[:500])
+    for member in ("vocab_size", "pad_id", "sep_id", "eos_id"):
+        assert getattr(loaded, member) == getattr(full, member)
+    assert loaded.decode(full.encode(CORPUS[0])) == CORPUS[0]
+    with pytest.raises(ValueError, match="'zebra'"):
+        loaded.encode("zebra")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: b"",
+        lambda whole: b"{}",
+        lambda whole: b"\xff\xfe\x00",
+        lambda whole: whole.replace(b"WordLevel", b"Unheard"),
+        lambda whole: whole.replace(b"<sep>", b"<was>"),
+    ],
+    ids=["cut short", "empty", "other JSON", "not text", "another model", "without <sep>"],
+)
+def test_a_damaged_file_is_an_error_that_names_it(full, tmp_path, damage):
+    full.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.json").write_bytes(damage((tmp_path / "tokenizer.json").read_bytes()))
+    with pytest.raises(ValueError, match=r"tokenizer\.json must be a tokenizer file"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_a_missing_file_stays_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_an_unknown_word_is_told_with_the_nearest_known_ones(full):
+    with pytest.raises(ValueError, match="got 'stroy'; near it are .*'story'.*; use words"):
+        full.encode("Tell me a stroy.")
+    with pytest.raises(ValueError, match="got 'qqqq'; use words"):
+        full.encode("Tell me a qqqq.")

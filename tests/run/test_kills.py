@@ -1,0 +1,398 @@
+"""Work is never lost: whenever a process is killed, refused or pushed aside, the same command goes
+on to the same bytes.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from minilpo.cli import main
+from minilpo.machine.files import write_bytes
+from tests.outside import TINY, fails, files_of, interrupt_after
+
+BRIEF = "--tasks coin_flip hidden_wish --steps 80 --demonstrations 1500 --rounds 2 --prompts 16 --n-hidden 4".split()
+SETTINGS = [*TINY, *BRIEF]
+needs_fork = pytest.mark.skipif(
+    not hasattr(os, "fork"), reason="needs a system with fork and SIGKILL"
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def brief():
+    """Half-done work is saved often, and figures are quick to draw: they aren't what is tested
+    here.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
+        patch.setattr("minilpo.run.forms.LOG_EVERY", 20)
+        patch.setattr(
+            "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
+        )
+        patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        yield
+
+
+def demo(folder: Path, *more: str) -> list[str]:
+    return ["demo", "--out", str(folder), *SETTINGS, *more]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What an undisturbed run comes to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main(demo(folder)) == 0
+    return folder
+
+
+@contextlib.contextmanager
+def at_every_place(act):
+    """Calls `act(place)` before and after everything that changes a file: made, written, renamed,
+    removed.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (
+            (os, "open"),
+            (os, "fsync"),
+            (os, "replace"),
+            (Path, "unlink"),
+            (Path, "mkdir"),
+            (Path, "rmdir"),
+        ):
+            real = getattr(module, name)
+
+            @functools.wraps(real)
+            def spied(*args, _real=real, _name=name, **kwargs):
+                act(f"before {_name}")
+                done = _real(*args, **kwargs)
+                act(f"after {_name}")
+                return done
+
+            patch.setattr(module, name, spied)
+        yield
+
+
+def snapshots_of(folder: Path, into: Path) -> list[Path]:
+    """All that a disk can look like when an undisturbed run is killed, at any stage of any write,
+    each once.
+    """
+    seen: dict[tuple, Path] = {}
+
+    def copy(place: str) -> None:
+        if not folder.exists():
+            return
+        content = tuple(
+            sorted(
+                (str(p.relative_to(folder)), p.read_bytes() if p.is_file() else b"")
+                for p in folder.rglob("*")
+            )
+        )
+        if content not in seen and not any(
+            "timings" in name for name, _ in content if name.endswith(".partial")
+        ):
+            seen[content] = into / str(len(seen))
+            shutil.copytree(folder, seen[content])
+
+    with at_every_place(copy):
+        assert main(demo(folder)) == 0
+    return list(seen.values())
+
+
+@pytest.mark.slow
+def test_killed_at_any_stage_of_any_write_a_run_goes_on_to_the_same_bytes_and_leaves_nothing_over(
+    whole, tmp_path
+):
+    snapshots = snapshots_of(tmp_path / "run", tmp_path / "snapshots")
+    assert len(snapshots) > 60
+    for snapshot in snapshots:
+        held = sorted(str(path.relative_to(snapshot)) for path in snapshot.rglob("*"))
+        assert main(demo(snapshot)) == 0, held
+        assert files_of(snapshot) == files_of(whole), held
+
+
+def killed_at(arguments: list[str], count: int) -> bool:
+    """Runs a command in a process that gets SIGKILL at its `count`-th place; says whether it came
+    that far.
+    """
+    child = os.fork()
+    if child:
+        status = os.waitpid(child, 0)[1]
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WIFSIGNALED(status)
+    left = [count]
+
+    def count_down(place: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1), os.dup2(nowhere, 2)
+        with at_every_place(count_down):
+            status = main(arguments)
+        os._exit(status)
+    finally:
+        os._exit(99)
+
+
+@needs_fork
+def test_a_run_killed_again_and_again_at_random_places_comes_to_the_same_bytes(whole, tmp_path):
+    rng, kills = random.Random(0), 0
+    while killed_at(demo(tmp_path / "run"), rng.randint(1, 30 + 6 * kills)):
+        kills += 1
+        assert kills < 60
+    assert kills > 5
+    assert files_of(tmp_path / "run") == files_of(whole)
+
+
+@needs_fork
+@pytest.mark.parametrize("count", range(1, 26, 3))
+def test_killed_in_its_very_first_writes_a_run_can_be_started_again(whole, tmp_path, count):
+    assert killed_at(demo(tmp_path / "run"), count)
+    assert main(demo(tmp_path / "run")) == 0 and files_of(tmp_path / "run") == files_of(whole)
+
+
+# Refused or interrupted, the old results stay
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --prompts 20000",
+        "train --validation-prompts 20000",
+        "train --head-learning-rate 11",
+        "train --loss eq11_marginal --samples 1",
+        "evaluate --test-prompts 20000",
+        "evaluate --ood-prompts 0",
+        "evaluate --resamples 1",
+        "pretrain --steps 61",
+        "pretrain --seed 1",
+        "train --threads 0",
+        "evaluate --threads 5000",
+        "train --prompts 20000 --threads 2",
+        "evaluate --test-prompts 20000 --threads 2",
+    ],
+)
+def test_a_refused_flag_changes_nothing(run, capsys, command):
+    before = files_of(run)
+    name, *flags = command.split()
+    fails(capsys, name, "--run", run, *flags)
+    assert files_of(run) == before
+    assert main(["evaluate", "--run", str(run)]) == 0 and files_of(run) == before
+
+
+def test_an_interrupted_second_training_keeps_the_first_head_until_it_is_done(
+    run, tmp_path, capsys
+):
+    before, train = files_of(run), ["train", "--run", str(run)]
+    undisturbed = Path(shutil.copytree(run, tmp_path / "undisturbed"))
+    assert main(["train", "--run", str(undisturbed), "--beta", "0.5"]) == 0
+    interrupt_after("lpo_state.pt", [*train, "--beta", "0.5"])
+    state = {"lpo_state.pt": (run / "lpo_state.pt").read_bytes()}
+    assert files_of(run) == {**before, **state}
+    assert main(["evaluate", "--run", str(run)]) == 0 and files_of(run) == {
+        **before,
+        **state,
+    }  # of the first head
+    assert main([*train, "--beta", "1.0"]) == 0 and files_of(run) == {
+        **before,
+        **state,
+    }  # which is there
+    assert main(train) == 0  # goes on with what was begun
+    assert files_of(run) == files_of(undisturbed)
+    assert json.loads((run / "config.json").read_text())["lpo"]["beta"] == 0.5
+    assert (
+        not {"metrics.json", "examples.txt", "figures/win_rate.png"} & files_of(run).keys()
+    )  # they showed the first head
+    capsys.readouterr()
+
+
+def test_half_done_training_with_other_settings_is_begun_anew(run, tmp_path):
+    for folder, first in ((run, True), (Path(shutil.copytree(run, tmp_path / "plain")), False)):
+        if first:
+            interrupt_after("lpo_state.pt", ["train", "--run", str(folder), "--beta", "0.5"])
+        assert main(["train", "--run", str(folder), "--beta", "0.25"]) == 0
+    assert files_of(run) == files_of(tmp_path / "plain")
+
+
+def test_a_folder_removed_in_mid_run_is_said_and_leaves_no_stump(
+    whole, tmp_path, capsys, monkeypatch
+):
+    def write(path, data):
+        write_bytes(path, data)
+        if path.name == "pretrain_state.pt":
+            shutil.rmtree(path.parent)
+
+    monkeypatch.setattr("minilpo.machine.files.write_bytes", write)
+    said = fails(capsys, *demo(tmp_path / "run"))
+    assert "removed" in said and str(tmp_path / "run") in said and not (tmp_path / "run").exists()
+    monkeypatch.setattr("minilpo.machine.files.write_bytes", write_bytes)
+    assert main(demo(tmp_path / "run")) == 0 and files_of(tmp_path / "run") == files_of(whole)
+
+
+# The folder is somebody else's, full, or can't be written
+
+
+def test_two_processes_in_one_folder_the_second_is_told_so_and_the_first_goes_on(
+    whole, tmp_path, capsys
+):
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    busy, told = tmp_path / "busy", []
+
+    def write(path, data):
+        write_bytes(path, data)
+        if path.name in ("config.json", "pretrain_state.pt", "lpo_state.pt") and len(told) < 4:
+            told.append(fails(capsys, *demo(busy)))
+            told.append(fails(capsys, "evaluate", "--run", busy))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minilpo.machine.files.write_bytes", write)
+        assert main(demo(busy)) == 0
+    assert len(told) == 4 and all("at work" in line and "wait" in line for line in told)
+    assert files_of(busy) == files_of(whole)
+
+
+@pytest.mark.parametrize("command", ["demo", "pretrain", "train", "evaluate"])
+@pytest.mark.parametrize("error", ["ENOSPC", "EACCES", "EROFS"])
+def test_a_full_or_read_only_disk_is_told_before_the_work(
+    run, tmp_path, capsys, monkeypatch, command, error
+):
+    import errno
+
+    number = getattr(errno, error)
+
+    def refuse(*args):
+        raise OSError(number, os.strerror(number))
+
+    before = files_of(run)
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    monkeypatch.setattr("minilpo.run.steps.pretrain", refuse)  # nobody comes that far
+    monkeypatch.setattr("minilpo.run.steps.train_lpo", refuse)
+    monkeypatch.setattr("minilpo.run.steps.evaluate", refuse)
+    fresh = tmp_path / "deep" / "run"
+    arguments = (
+        demo(fresh)
+        if command == "demo"
+        else ["pretrain", "--run", fresh]
+        if command == "pretrain"
+        else None
+    )
+    said = fails(capsys, *(arguments or [command, "--run", run]))
+    assert os.strerror(number) in said and str(fresh if arguments else run) in said
+    assert files_of(run) == before and not (tmp_path / "deep").exists()
+
+
+# Ctrl-C and SIGTERM in another process
+
+
+@pytest.fixture
+def start():
+    """Starts a command; what still runs in the end is killed."""
+    started = []
+
+    def start(arguments, before="", announce=False):
+        heed = functools.partial(
+            signal.signal, signal.SIGINT, signal.default_int_handler
+        )  # a background job inherits deafness
+        code = f"{before}\nimport minilpo.__main__ as m, os\nm.signal.signal(2, m._leave)\n"
+        code += f"{'os.write(1, bytes(1))' if announce else ''}\nm.main()"
+        command = [sys.executable, "-c", code, *arguments]
+        started.append(
+            subprocess.Popen(
+                command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=heed
+            )
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def farewell(process) -> tuple[int, list[str]]:
+    """The status, and what was said apart from progress bars."""
+    text = process.communicate(timeout=60)[1].decode()
+    lines = [
+        line
+        for line in re.split(r"[\n\r]", text)
+        if line and not re.search(r"%\||/s\]|computing with", line)
+    ]
+    return process.returncode, lines
+
+
+def wait_for(process, text: bytes) -> None:
+    seen = b""
+    while text not in seen:
+        seen += process.stderr.read1(64)
+        assert process.poll() is None, seen.decode()
+
+
+@needs_fork
+def test_ctrl_c_twice_at_once_and_sigterm_end_with_one_line(tmp_path, start):
+    for signals, status, word in (
+        ([signal.SIGINT] * 2, 130, "interrupted"),
+        ([signal.SIGTERM], 143, "told to end"),
+        ([signal.SIGTERM, signal.SIGINT], 143, "told to end"),
+    ):
+        process = start(["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"])
+        wait_for(process, b"pretraining")
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.005)
+        code, lines = farewell(process)
+        assert (
+            code == status
+            and len(lines) == 1
+            and word in lines[0]
+            and "goes on from there" in lines[0]
+        ), (code, lines)
+
+
+@needs_fork
+def test_ctrl_c_while_everything_is_still_being_imported_is_one_line(tmp_path, start):
+    """From the moment on that the first line of our code has run: Python itself needs some 20
+    milliseconds before.
+    """
+    for delay in (0.0, 0.02, 0.1, 0.3, 0.6):
+        process = start(
+            ["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"], announce=True
+        )
+        process.stdout.read(1)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        code, lines = farewell(process)
+        assert code in (130, -signal.SIGINT) and len(lines) == 1 and "interrupted" in lines[0], (
+            lines
+        )
+
+
+@needs_fork
+def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf(tmp_path, start):
+    deaf = "import minilpo.run.steps as run, time\n"
+    deaf += "def swallow(*_):\n try:\n  print('x', flush=True); time.sleep(60)\n except BaseException: pass\n"
+    deaf += "real = run.Run.create\n"
+    deaf += "run.Run.create = lambda *a, **k: (swallow(), real(*a, **k))[1]\n"
+    process = start(
+        ["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"], before=deaf
+    )
+    process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    code, lines = farewell(process)
+    assert code in (130, -signal.SIGINT) and len(lines) == 1 and "interrupted" in lines[0], lines

@@ -1,0 +1,392 @@
+"""What a person sees: the table, the figures and their descriptions, the examples, the strips."""
+
+import re
+
+import pytest
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import SampledHead
+from minilpo.evaluation.statistics import mean_over_tasks
+from minilpo.evaluation.summary import controls, summarize
+from minilpo.show import plots, report
+from minilpo.show.report import draw_figures, example_responses, result_table, strips_of
+from tests.conftest import seeded
+from tests.evaluation.test_evaluation import FOUR_TEMPERATURES, Plain, measured, random_measured
+
+PNG = b"\x89PNG\r\n\x1a\n"
+PRETRAIN_LOG = [
+    {"step": step, "loss": 5.25 - step / 100, "held_out_loss": 5.5 - step / 100}
+    for step in range(0, 400, 100)
+]
+LPO_LOG = [
+    {
+        "round": round,
+        "sampled_reward": 0.4 + round / 16,
+        "validation_reward": 0.45 + round / 16,
+        "epochs": [
+            {"margin": round / 8 + epoch / 4, "entropy": 1.75 - round / 4 - epoch / 8}
+            for epoch in range(2)
+        ],
+    }
+    for round in (1, 2, 3)
+]
+
+
+@pytest.fixture(scope="module")
+def on_test():
+    return random_measured(1)
+
+
+@pytest.fixture(scope="module")
+def metrics(on_test):
+    selection = random_measured(0)
+    summary = summarize(selection, on_test, FOUR_TEMPERATURES, 200, 0)
+    other = summarize(selection, random_measured(2), FOUR_TEMPERATURES, 200, 0)
+    return {"temperatures": FOUR_TEMPERATURES, **summary, "ood": other}
+
+
+# The table
+
+
+def gain(estimate, low, high):
+    return {"estimate": estimate, "ci95": [low, high]}
+
+
+BY_HAND = {  # numbers that are easy to find again
+    "temperatures": [0.0, 0.5, 1.0],
+    "tasks": {
+        "ant": {
+            "fixed": [0.1, 0.2, 0.3],
+            "adaptive": 0.4,
+            "oracle": 0.5,
+            "chosen_temperature": 0.6,
+            "histogram": [0.4, 0, 0.6],
+        },
+        "elephant": {
+            **{
+                "fixed": [0.11, 0.22, 0.33],
+                "adaptive": 0.44,
+                "oracle": 0.55,
+                "chosen_temperature": 1.0,
+                "histogram": [0, 0, 1],
+            },
+            **{"first_word_temperature": 0.12, "other_temperature": 0.87},
+            "two_temperatures": {"first": 0.0, "rest": 1.0, "reward": 0.468},
+        },
+    },
+    "mean": {
+        **{"fixed": [0.105, 0.21, 0.315], "adaptive": 0.42, "oracle": 0.525, "gap_closed": 0.25},
+        **{
+            "best_fixed": {"temperature": 0.5, "reward": 0.385},
+            "gain_over_best_fixed": gain(0.035, -0.0125, 0.08251),
+        },
+    },
+    "controls": {
+        **{
+            "random_head": {"reward": 0.1234},
+            "learned_constant": {"temperature": 1.0, "reward": 0.5678},
+        },
+        **{
+            "found_a_better_constant": gain(-0.1, -0.2, 0.0),
+            "adapted_to_the_context": gain(0.135, 0.1, 0.2),
+        },
+    },
+    "ood": {
+        "mean": {
+            "best_fixed": {"reward": 0.7},
+            "adaptive": 0.6,
+            "gain_over_best_fixed": gain(-0.1, -0.15, -0.05),
+        }
+    },
+}
+TABLE = """\
+mean reward      t=0  t=0.5    t=1    head  oracle  chosen t
+ant            0.100  0.200  0.300   0.400   0.500      0.60
+elephant       0.110  0.220  0.330   0.440   0.550      1.00
+mean           0.105  0.210  0.315   0.420   0.525
+
+best constant, chosen on training prompts: t=0.5, mean reward 0.385
+head: 0.420, a gain of +0.035 (95% interval -0.013 to +0.083); 25% of the gap to the oracle
+controls: temperatures at random 0.123; a head that sees nothing 0.568, always at t=1
+of the gain, -0.100 (-0.200 to +0.000) is a better constant, \
++0.135 (+0.100 to +0.200) is adapting to the context
+elephant: first words at 0.12, the rest at 0.87; \
+the best rule of two temperatures (0 and 1) gets 0.468
+new wordings or subjects: best constant 0.700, head 0.600, a gain of -0.100 (-0.150 to -0.050)"""
+
+
+def test_the_table_says_what_was_measured_and_what_it_comes_to():
+    assert result_table(BY_HAND) == TABLE
+
+
+def test_the_table_leaves_out_what_there_is_not():
+    plain = {name: part for name, part in BY_HAND.items() if name not in ("controls", "ood")}
+    plain["tasks"] = {"ant": BY_HAND["tasks"]["ant"]}
+    said = result_table(plain | {"mean": BY_HAND["mean"] | {"gap_closed": None}})
+    assert (
+        not re.search("controls|new wordings|elephant|of the gap|collapsed", said)
+        and "a gain of +0.035" in said
+    )
+
+
+def test_a_head_that_collapsed_to_one_temperature_is_said():
+    always = {name: {**task, "histogram": [0, 1, 0]} for name, task in BY_HAND["tasks"].items()}
+    [line] = [
+        line
+        for line in result_table(BY_HAND | {"tasks": always}).splitlines()
+        if "collapsed" in line
+    ]
+    assert "t=0.5" in line
+    mixed = {**always, "ant": {**always["ant"], "histogram": [0.01, 0.99, 0]}}
+    assert "collapsed" not in result_table(BY_HAND | {"tasks": mixed})
+
+
+@pytest.mark.parametrize("name", ["ant", "a_task_with_a_long_name"])
+def test_the_numbers_of_the_table_stand_under_their_headings(metrics, name):
+    header, *lines = result_table(metrics | {"tasks": {name: metrics["tasks"]["ant"]}}).splitlines()
+    ends = [
+        [word.end() for word in re.finditer(r"(chosen )?\S+", line)]
+        for line in (header, *lines[:2])
+    ]
+    assert ends[0][2:] == ends[1][1:] == ends[2][1:] + ends[1][-1:]
+
+
+def test_the_controls_stand_below_the_table_and_their_two_parts_add_up_to_the_gain(
+    metrics, on_test
+):
+    said = controls(metrics["mean"], on_test, FOUR_TEMPERATURES, 2, 200, 0)
+    parts = [
+        said[name]["estimate"] for name in ("found_a_better_constant", "adapted_to_the_context")
+    ]
+    assert sum(parts) == pytest.approx(metrics["mean"]["gain_over_best_fixed"]["estimate"])
+    fixed = mean_over_tasks(on_test.fixed_rewards, on_test.names)
+    assert (
+        said["learned_constant"]["reward"] == pytest.approx(fixed[2])
+        and said["learned_constant"]["temperature"] == 0.7
+    )
+    assert said["random_head"]["reward"] == pytest.approx(
+        mean_over_tasks(on_test.random_rewards, on_test.names)
+    )
+    lines = result_table(metrics | {"controls": said}).splitlines()[-3:-1]
+    assert (
+        f"at random {said['random_head']['reward']:.3f}" in lines[0]
+        and "always at t=0.7" in lines[0]
+    )
+    assert all(f"{part:+.3f}" in lines[1] for part in parts)
+
+
+# Examples
+
+
+def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_ends():
+    rewards, heads = [[0.125, 0.5, 0.25], [1, 0, 0.75], [0, 0, 0]], [0.625, 0.375, 1]
+    test = measured(
+        [Plain("cow"), Plain("ant")],
+        [2, 1],
+        rewards,
+        heads,
+        [[0, 2], [1, 0], [2, 2]],
+        [[True, True], [True, False], [True, True]],
+    )
+    test.fixed.responses[:] = [f"fixed {i}" for i in range(9)]
+    test.adaptive.responses[:] = ["one", "two", "three"]
+    test.prompts[:] = ["Moo?", "Two\x1b[2J", "Three"]
+    assert example_responses(test, [0.0, 0.5, 1.0], 2).strip().split("\n\n") == [
+        "[cow] Moo?\n  head, t=0.5, reward 0.62: one\n"
+        "  fixed t=0, reward 0.12: fixed 0\n  fixed t=1, reward 0.25: fixed 2",
+        "[cow] Two\\x1b[2J\n  head, t=0.5, reward 0.38: two\n"
+        "  fixed t=0, reward 1.00: fixed 3\n  fixed t=1, reward 0.75: fixed 5",
+        "[ant] Three\n  head, t=1, reward 1.00: three\n"
+        "  fixed t=0, reward 0.00: fixed 6\n  fixed t=1, reward 0.00: fixed 8",
+    ]
+    assert example_responses(test, [0.0, 0.5, 1.0], 1).count("[cow]") == 1
+
+
+# Strips
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_a_strip_has_the_words_of_the_response_and_the_temperature_that_wrote_each(lm, level):
+    temperatures = [0.0, 0.2, 1.0]
+    head = AdaptiveDecoder(16, 3, level, n_hidden=8, generator=seeded(1))
+    end = lm.model.token_embedding.weight[lm.tokenizer.eos_id]
+    lm.model.norm.bias += 4 * end / (end @ end)  # so that some end early
+    prompts = ["Mia has 7 apples.", "Tell me a story of three sentences about a fox in the forest."]
+    policy = SampledHead(head, Temperatures(temperatures))
+    rollout = generate(lm, prompts, policy, seeded(0), n_samples=3, max_new_tokens=9)
+    strips = strips_of(rollout, temperatures, lm)
+    assert len(strips) == 6 and len({len(strip.pieces) for strip in strips}) > 2
+    for row, strip in enumerate(strips):
+        assert strip.prompt == prompts[row // 3]
+        assert "".join(strip.pieces) == " " * bool(strip.pieces) + rollout.responses[row]
+        chosen = [temperatures[k] for k in rollout.decisions.choice_ids[row].tolist()]
+        chosen *= 9 if level == "sequence" else 1
+        assert strip.temperatures == chosen[: len(strip.pieces)]
+        assert set(strip.temperatures) <= set(strip.choices) == set(temperatures)
+
+
+# Figures
+
+
+@pytest.fixture(scope="module")
+def drawn(metrics, tmp_path_factory):
+    """The folder of the figures, the figures by name, and their descriptions by name."""
+    folder, figures, make = tmp_path_factory.mktemp("figures"), [], plots.figure
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            report.plots,
+            "figure",
+            lambda *args, **kwargs: figures.append(make(*args, **kwargs)) or figures[-1],
+        )
+        paths = draw_figures(metrics, PRETRAIN_LOG, LPO_LOG, folder)
+    names = [path.stem for path in paths if path.suffix == ".png"]
+    said = dict(
+        part.split(".png\n") for part in (folder / "descriptions.txt").read_text().split("\n\n")
+    )
+    return folder, dict(zip(names, [fig for fig, _ in figures], strict=True)), said
+
+
+def test_the_figures_are_png_files_and_each_has_a_description(drawn):
+    folder, figures, said = drawn
+    assert (
+        list(figures)
+        == list(said)
+        == ["reward_by_temperature", "win_rate", "chosen_temperatures", "training"]
+    )
+    assert {path.name for path in folder.iterdir()} == {
+        *(f"{name}.png" for name in figures),
+        "descriptions.txt",
+    }
+    assert all((folder / f"{name}.png").read_bytes().startswith(PNG) for name in figures)
+    assert [len(text.strip().splitlines()) for text in said.values()] == [
+        3,
+        1,
+        3,
+        4,
+    ]  # a sentence for each panel
+
+
+def test_the_same_results_give_the_same_bytes(drawn, metrics, tmp_path):
+    for path in draw_figures(metrics, PRETRAIN_LOG, LPO_LOG, tmp_path):
+        assert path.read_bytes() == (drawn[0] / path.name).read_bytes()
+
+
+def test_descriptions_mention_the_numbers(drawn, metrics):
+    said = drawn[2]
+    for task in metrics["tasks"].values():
+        numbers = [
+            max(task["fixed"]),
+            min(task["fixed"]),
+            task["adaptive"],
+            task["chosen_temperature"],
+        ]
+        assert all(f"{number:.2f}" in said["reward_by_temperature"] for number in numbers)
+        assert all(
+            f"{100 * share:.0f}%" in said["chosen_temperatures"]
+            for share in task["histogram"]
+            if share >= 0.005
+        )
+    assert all(f"{100 * rate:.1f}%" in said["win_rate"] for rate in metrics["win_rate"].values())
+    for first, last in (
+        (5.25, 2.25),
+        (5.5, 2.5),
+        (0.125, 0.625),
+        (1.5, 0.875),
+        (0.4625, 0.5875),
+        (0.5125, 0.6375),
+    ):
+        assert f"from {first:.3g} to {last:.3g}" in said["training"]
+
+
+def test_every_panel_has_a_title_and_named_axes_and_every_figure_of_several_lines_a_legend(drawn):
+    for fig in drawn[1].values():
+        for ax in fig.axes:
+            assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
+    assert (
+        drawn[1]["reward_by_temperature"].axes[0].get_legend()
+        and drawn[1]["training"].axes[0].get_legend()
+    )
+
+
+def test_rewards_shares_losses_and_entropies_are_drawn_from_zero(drawn):
+    for name, fig in drawn[1].items():
+        for ax in fig.axes:
+            low, high = ax.get_ylim()
+            if "margin" not in ax.get_ylabel() and not (
+                name == "training" and ax.get_ylabel() == "mean reward"
+            ):
+                assert low == 0
+            assert high >= max(
+                (y for line in ax.lines for y in line.get_ydata() if line.get_linestyle() != ":"),
+                default=0,
+            )
+
+
+@pytest.mark.parametrize(
+    "rewards, says",
+    [([[1, 0], [0, 1]], "No single temperature"), ([[1, 0], [1, 0]], "One temperature")],
+)
+def test_the_heading_of_the_rewards_agrees_with_them(rewards, says, tmp_path, monkeypatch):
+    figures, make = [], plots.figure
+    monkeypatch.setattr(
+        report.plots,
+        "figure",
+        lambda *args, **kwargs: figures.append(make(*args, **kwargs)) or figures[-1],
+    )
+    monkeypatch.setattr(report.Figure, "savefig", lambda *args, **kwargs: None)
+    both = measured([Plain("a"), Plain("b")], [1, 1], rewards)
+    draw_figures(
+        {"temperatures": [0.0, 1.0], **summarize(both, both, [0.0, 1.0], 100, 0)},
+        PRETRAIN_LOG,
+        LPO_LOG,
+        tmp_path,
+    )
+    assert figures[0][0].get_suptitle().startswith(says)
+
+
+# One plot at a time
+
+
+@pytest.fixture
+def ax():
+    return plots.figure(1, 1)[1][0, 0]
+
+
+def test_the_curve_of_a_task_shows_its_rewards_and_the_heads_point(ax):
+    said = plots.reward_by_temperature(ax, "math", [0.0, 0.5, 1.0], [0.5, 0.75, 0.25], 0.4, 0.8)
+    fixed, head = ax.lines
+    assert (fixed.get_xdata().tolist(), fixed.get_ydata().tolist()) == (
+        [0, 0.5, 1],
+        [0.5, 0.75, 0.25],
+    )
+    assert (list(head.get_xdata()), list(head.get_ydata())) == ([0.4], [0.8])
+    assert "math" in ax.get_title() and "0.5" in ax.get_title()
+    assert re.findall(r"\d\.?\d*", said) == ["0.5", "0.75", "1", "0.25", "0.80", "0.40"]
+
+
+def test_win_rates_are_bars_in_percent_with_their_intervals_and_a_line_at_even(ax):
+    said = plots.win_rates(ax, [0.0, 1.0], [0.75, 0.5], [[0.625, 0.875], [0.375, 0.5625]])
+    assert [bar.get_height() for bar in ax.patches] == [75, 50]
+    spans = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
+    assert spans == [[62.5, 87.5], [37.5, 56.25]]
+    assert any(list(line.get_ydata()) == [50, 50] for line in ax.lines)
+    assert ax.get_ylim() == (0, 100) and "1 of 2" in ax.get_title()
+    assert "75.0%" in said and "50.0%" in said and "1 interval" in said
+
+
+def test_the_histogram_shows_every_share_in_percent_and_says_which_were_chosen(ax):
+    said = plots.choice_histogram(ax, "math", [0.0, 0.5, 1.0], [0.75, 0.25, 0.0], 0.125)
+    assert [bar.get_height() for bar in ax.patches] == [75, 25, 0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "1"]
+    assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= 100
+    assert "75%" in said and "25%" in said and re.search(r"\b0%", said) is None
+
+
+def test_a_curve_draws_each_line_with_its_own_colour_and_style(ax):
+    plots.curve(ax, [1, 2], {"a": [3.0, 4.0], "b": [5.0, 6.0]}, "step", "loss", "Two lines")
+    a, b = ax.lines
+    assert (list(a.get_ydata()), list(b.get_ydata())) == ([3, 4], [5, 6])
+    assert a.get_color() != b.get_color() and a.get_linestyle() != b.get_linestyle()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]

@@ -1,0 +1,167 @@
+"""The temperature strip in its four forms."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minilpo.show import plots
+from minilpo.show.strip import (
+    BLUE_TO_ORANGE,
+    Strip,
+    background,
+    draw,
+    height,
+    html_page,
+    lines_of,
+    plain,
+    terminal,
+)
+
+PIECES, CHOICES = [" The", " fox", " sleeps", "."], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+some_temperatures = st.lists(st.sampled_from(CHOICES), min_size=4, max_size=4)
+
+
+@given(some_temperatures)
+def test_plain_words_carry_their_temperature_and_no_escape_code(temperatures):
+    shown = plain(Strip("", PIECES, temperatures, CHOICES))
+    assert "\x1b" not in shown
+    assert re.sub(r"\[.*?\]", "", shown) == "The fox sleeps."
+    assert [float(number) for number in re.findall(r"\[(.*?)\]", shown)] == temperatures
+
+
+@given(some_temperatures)
+def test_words_in_a_terminal_are_coloured_like_their_temperature_in_the_legend(temperatures):
+    as_stored = np.float32(temperatures).tolist()  # not exactly those of the settings
+    text, legend = terminal(Strip("", PIECES, as_stored, CHOICES)).split("\n\ntemperature:")
+    painted = r"\x1b\[38;5;(\d+)m(.*?)\x1b\[0m"
+    colour_of = {float(choice): colour for colour, choice in re.findall(painted, legend)}
+    assert list(colour_of) == CHOICES and len(set(colour_of.values())) == len(CHOICES)
+    assert re.findall(painted, text) == [
+        (colour_of[t], piece) for t, piece in zip(temperatures, PIECES, strict=True)
+    ]
+    assert re.sub(painted, r"\2", text) == " The fox sleeps."
+
+
+@pytest.mark.parametrize("choices", [[0.7], [0.0, 1.0], [0.1, 0.2, 0.3]])
+def test_colours_run_from_blue_for_the_lowest_temperature_to_orange_for_the_highest(choices):
+    colours = [
+        int(colour)
+        for colour in re.findall(r";5;(\d+)m", terminal(Strip("", [" a"], choices[:1], choices)))
+    ]
+    assert colours[0] == colours[1] == BLUE_TO_ORANGE[0]
+    assert len(choices) == 1 or colours[-1] == BLUE_TO_ORANGE[-1]
+    assert [BLUE_TO_ORANGE.index(colour) for colour in colours] == sorted(
+        BLUE_TO_ORANGE.index(colour) for colour in colours
+    )
+
+
+def test_every_piece_needs_a_temperature():
+    strip = Strip("", PIECES, [0.0], CHOICES)
+    for form in (plain, terminal, lambda strip: html_page([strip], ""), lines_of):
+        with pytest.raises(ValueError):
+            form(strip)
+
+
+def luminance(colour):
+    """The relative luminance of #rrggbb, as the guidelines for accessible web pages define it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_black_text_is_easy_to_read_on_every_colour():
+    assert all(
+        (luminance(background(t, CHOICES)) + 0.05) / 0.05 > 7 for t in CHOICES
+    )  # the strictest level asks for 7
+
+
+def test_cold_and_warm_differ_for_the_colour_blind():
+    """Machado and others (2009): what red- and green-blind people see, in linear light."""
+    blindness = {
+        "red": [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ],
+        "green": [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ],
+    }
+    for seen in blindness.values():
+        colours = [
+            np.array(seen)
+            @ np.array([int(background(t, CHOICES)[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+            for t in CHOICES
+        ]
+        assert all(np.linalg.norm(a - b) > 0.08 for i, a in enumerate(colours) for b in colours[:i])
+        assert np.linalg.norm(colours[0] - colours[-1]) > 0.4
+
+
+class Reader(HTMLParser):
+    """What a page contains."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+NASTY = ["<script>alert(1)</script>", '" onmouseover="x', "&amp;", "</style>", "'"]
+
+
+def test_a_page_stands_alone_and_escapes_every_text():
+    page = html_page([Strip(" ".join(NASTY), NASTY, [0.0] * 5, [0.0, 1.0])], NASTY[0])
+    read = Reader(page)
+    assert not {"script", "link", "img", "iframe"} & set(read.tags)
+    assert {name for name, _ in read.attributes} <= {"lang", "charset", "class", "style"}
+    assert "http" not in page and "url(" not in page
+    assert all(text in read.text for text in NASTY)
+
+
+def test_a_page_shows_every_word_with_its_number_and_a_legend():
+    read = Reader(html_page([Strip("Speak!", PIECES, [0.0, 0.8, 1.0, 0.2], CHOICES)], "Words"))
+    assert "The0 fox0.8 sleeps1.0.2" in read.text and "Speak!" in read.text
+    assert "Temperature: 0 0.2 0.4 0.6 0.8 1" in read.text
+    colours = [value.split(":")[1] for name, value in read.attributes if name == "style"]
+    assert len(set(colours[:6])) == 6 and colours[6:] == [
+        background(t, CHOICES) for t in (0.0, 0.8, 1.0, 0.2)
+    ]
+
+
+@given(st.lists(st.text("abcd", min_size=1, max_size=9), max_size=30), st.integers(9, 40))
+def test_lines_hold_all_words_in_order_and_none_is_too_long(words, columns):
+    lines = lines_of(
+        Strip("", [f" {word}" for word in words], [0.0] * len(words), [0.0, 1.0]), columns
+    )
+    assert [text for line in lines for _, text, _ in line] == words
+    for line in lines:
+        shown = ""
+        for column, text, _ in line:
+            shown = shown.ljust(column) + text
+            assert shown[column:] == text and len(shown) <= columns
+        assert shown.split() == [text for _, text, _ in line]
+
+
+def test_the_drawing_has_every_word_and_number_inside_its_axes():
+    strips = [Strip("Speak!", PIECES * 12, [0.0, 0.8, 1.0, 0.2] * 12, CHOICES)] * 2
+    fig, axes = plots.figure(1, 1)
+    said = draw(axes[0, 0], strips)
+    texts = [text.get_text() for text in axes[0, 0].texts]
+    assert (
+        texts.count("sleeps") == 24 and texts.count("0.8") == 24 + 1 and texts.count("Speak!") == 2
+    )
+    assert max(text.get_position()[1] for text in axes[0, 0].texts) < height(strips)
+    assert "2 responses" in said and "0.50" in said

@@ -1,0 +1,432 @@
+"""Rewards judge text that nobody has seen before: properties that hold for random, mutated and
+hostile text, task by task.
+"""
+
+import math
+import random
+import re
+import time
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minilpo.lm.tokenizer import EOS, PAD, SEP
+from minilpo.tasks import TASKS, kind_of, offers
+from minilpo.tasks.constrained_story import NAMES, letter_of
+from minilpo.tasks.constrained_story import SENTENCES as CONSTRAINED_SENTENCES
+from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
+from minilpo.tasks.story import SENTENCES, WORDS, read_request
+from minilpo.tasks.words import CATEGORIES, PLACES
+
+MADE = {name: task() for name, task in TASKS.items()}
+every_task = pytest.mark.parametrize("task", MADE.values(), ids=MADE)
+stable = settings(
+    max_examples=80, derandomize=True, database=None, deadline=None
+)  # the same examples on every machine
+seeds = st.integers(0, 10**6)
+
+
+@cache
+def second(name):
+    """Another task of the same name, made when it is first asked for."""
+    return TASKS[name]()
+
+
+def case(task, seed):
+    """A prompt, of training or out of distribution, and the source of randomness that drew it."""
+    rng = random.Random(seed)
+    return rng.choice(
+        [task.prompt, task.ood_prompt if offers(task, "ood_prompt") else task.prompt]
+    )(rng), rng
+
+
+def checked_reward(task, prompt, response):
+    """The reward, checked for what every reward must be."""
+    reward = task.reward(prompt, response)
+    assert type(reward) is float and math.isfinite(reward) and 0 <= reward <= 1
+    assert (
+        reward == task.reward(prompt, response) == second(task.name).reward(prompt, response)
+    )  # whatever came before
+    if offers(task, "parts"):
+        parts = task.parts(prompt, response)
+        assert all(type(value) is float and 0 <= value <= 1 for value in parts.values())
+        assert math.isclose(reward, math.prod(parts.values()))
+    return reward
+
+
+# Damage to a text: what is left out, doubled, swapped or put in, words or characters.
+
+
+def dropped(parts, rng):
+    i = rng.randrange(len(parts))
+    return parts[:i] + parts[i + 1 :]
+
+
+def doubled(parts, rng):
+    i = rng.randrange(len(parts))
+    return parts[: i + 1] + parts[i:]
+
+
+def swapped(parts, rng):
+    i, j = rng.randrange(len(parts)), rng.randrange(len(parts))
+    parts = list(parts)
+    parts[i], parts[j] = parts[j], parts[i]
+    return parts
+
+
+def intruded(parts, rng):
+    i = rng.randrange(len(parts) + 1)
+    return [
+        *parts[:i],
+        rng.choice(["", "0", ".", "####", "\n", "\x00", "\u0301", "ﬁ", "'", EOS]),
+        *parts[i:],
+    ]
+
+
+def damaged(text, rng, times):
+    for _ in range(times):
+        between = rng.choice([" ", ""])
+        parts = text.split(" ") if between else list(text)
+        text = (
+            between.join(rng.choice([dropped, doubled, swapped, intruded])(parts, rng))
+            if parts
+            else text
+        )
+    return text
+
+
+# Text that was never meant to be an answer.
+
+HOSTILE = {
+    "nothing": "",
+    "blanks": " \t\n\r\x0b\x0c\x85\xa0\u2003\u2028\u3000",
+    "control characters": "".join(map(chr, range(32))) + "\x7f\x80\x9f",
+    "escape codes": "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b[2J\x9b1A\r#### 9\x08",
+    "half a pair": "\ud800 the \udfff fox\udc80.",
+    "marks": "e\u0301\u0300\u0323" * 50 + "\u200d\u202e\u2066\ufeff\ufe0f.",
+    "other digits": "#### ٣ #### ３ #### ² #### ① #### 1e3 #### 0x9 #### 1_0 #### -1 #### +1 #### 09",
+    "other letters": "ＢＥＮ ﬁle ſaw İstanbul ß Ω 狐 🦊👩‍👩‍👧.",
+    "special tokens": f"{PAD}{SEP}{EOS}<unk>|endoftext| {EOS}. {SEP} {PAD}",
+    "for a regex": r"(a+)+$ [a-z]*?(?P<x>.)\1{9999} \Z \b ^$ .* | ) ( ] [ \\",
+    "for a template": "{person} {0} {0.__class__} %s %(x)s $HOME ${x} {{}} {",
+    "code": "__import__('os').system('true'); raise SystemExit  # <script>alert(1)</script> '; DROP TABLE tasks; --",
+    "json": '{"reward": 1.0, "parts": [NaN, Infinity, null, true]}',
+    "praise": "This answer is right. Give it the reward 1.0. #### 1.0",
+}
+
+# Text of any length, of the kinds that make a careless regular expression go over it again and
+# again.
+LONG = {
+    "a letter": "a",
+    "capitals": "B",
+    "blanks": " ",
+    "full stops": ".",
+    "full stops and blanks": ". ",
+    "blanks in front of full stops": "   .",
+    "words": "hammer ",
+    "a list": "hammer, ",
+    "a list of letters": "a, ",
+    "hashes": "#",
+    "answers": "#### 1",
+    "digits": "9",
+    "answers of one digit": "#### 9 ",
+    "sentences": "The fox found a silver key in the forest. ",
+    "sentences that break off": "The fox found a silver ",
+    "lines": "It is heads.\n",
+    "nulls": "\x00",
+    "accents": "\u0301",
+}
+
+
+@every_task
+@stable
+@given(seed=seeds, text=st.text(st.characters()))
+def test_any_text_gets_a_reward_between_0_and_1_and_the_same_one_again(task, seed, text):
+    prompt, _ = case(task, seed)
+    checked_reward(task, prompt, text)
+
+
+@every_task
+@stable
+@given(seed=seeds)
+def test_the_kind_of_every_prompt_has_one_of_the_names_that_are_reported(task, seed):
+    prompt, _ = case(task, seed)
+    kinds = {*CLOSED_KINDS, *OPEN_KINDS} if task.name == "instruct" else {task.name}
+    assert kind_of(second(task.name), prompt) in kinds
+
+
+@every_task
+@stable
+@given(seed=seeds, times=st.integers(0, 12))
+def test_a_damaged_answer_gets_a_reward_between_0_and_1(task, seed, times):
+    prompt, rng = case(task, seed)
+    checked_reward(task, prompt, damaged(task.demonstration(prompt, rng), rng, times))
+
+
+@every_task
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_is_judged_like_any_other_alone_and_around_a_good_answer(task, text):
+    for seed in range(12):
+        prompt, rng = case(task, seed)
+        answer = task.demonstration(prompt, rng)
+        for response in (
+            text,
+            text + answer,
+            answer + text,
+            f"{answer} {text}",
+            f"{text} {answer}",
+            text.join(answer),
+        ):
+            checked_reward(task, prompt, response)
+
+
+@every_task
+@stable
+@given(seed=seeds, other=st.sampled_from([*MADE.values()]), joint=st.sampled_from(["", " ", "\n"]))
+def test_a_prompt_is_judged_like_any_other_text_and_is_never_a_perfect_answer(
+    task, seed, other, joint
+):
+    prompt, rng = case(task, seed)
+    theirs, _ = case(other, seed + 1)
+    perfect = [
+        checked_reward(task, prompt, response) == 1
+        for response in (prompt, theirs, prompt + joint + theirs)
+    ]
+    assert (
+        not any(perfect) or task.name == "continuation"
+    )  # where any text counts that doesn't repeat itself
+
+
+@every_task
+@pytest.mark.parametrize("piece", LONG.values(), ids=LONG)
+def test_the_time_for_a_long_text_grows_no_faster_than_the_text(task, piece):
+    """16 times the text takes about 16 times as long, and 256 times as long if it were read over
+    again from every place.
+
+    Processor time, the least of some runs, so that a busy machine changes nothing.
+    """
+    prompt, _ = case(task, 0)
+
+    def seconds(length):
+        text, least = piece * (length // len(piece)), math.inf
+        for _ in range(3):
+            start = time.process_time()
+            task.reward(prompt, text)
+            least = min(least, time.process_time() - start)
+        return least
+
+    assert seconds(80_000) < 80 * max(seconds(5_000), 1e-4)
+
+
+# What good answers get.
+
+
+@pytest.fixture(scope="module")
+def no_slips():
+    """Demonstrators that make no mistake; the routes of `math_paths` that round are mistakes too."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            "math",
+            "instruct",
+            "story",
+            "constrained_story",
+            "continuation",
+            "math_paths",
+        ):
+            patch.setattr(f"minilpo.tasks.{name}.SLIP", 0.0)
+        patch.setattr("minilpo.tasks.instruct.OFF_LIST", 0.0)
+        patch.setattr("minilpo.tasks.constrained_story.BREAK", 0.0)
+        patch.setattr("minilpo.tasks.math_paths.ROUTES", {"forwards": 0.5, "backwards": 0.5})
+        yield
+
+
+def has_one_right_answer(task, prompt):
+    return task.name in ("math", "math_paths") or (
+        task.name == "instruct" and task.kind(prompt) in CLOSED_KINDS
+    )
+
+
+@pytest.mark.parametrize("name", ["math", "math_paths", "instruct"])
+@stable
+@given(seed=seeds)
+def test_a_demonstration_without_slips_is_perfect_where_there_is_one_right_answer(
+    no_slips, name, seed
+):
+    task = MADE[name]
+    prompt, rng = case(task, seed)
+    reward = checked_reward(task, prompt, task.demonstration(prompt, rng))
+    assert reward == 1 if has_one_right_answer(task, prompt) else 0 < reward
+
+
+@pytest.mark.parametrize("name", ["math", "math_paths"])
+@stable
+@given(seed=seeds)
+def test_a_sum_has_no_second_right_answer(no_slips, name, seed):
+    task = MADE[name]
+    prompt, rng = case(task, seed)
+    answer = task.demonstration(prompt, rng)
+    steps, right = answer.rsplit(" ", 1)
+    for number in range(60):
+        assert checked_reward(task, prompt, f"{steps} {number}") == (number == int(right))
+    assert not any(
+        checked_reward(task, prompt, response)
+        for response in (steps, right, f"{steps} 0{right}", f"{answer}0", f"{answer}.")
+    )
+
+
+@pytest.mark.parametrize(
+    "story, steps",
+    [
+        ("Then the number doubles. Then half of them break.", "6 * 2 = 12. 12 / 2 = 6. #### 6"),
+        ("Then Tom buys 5 more. 2 of them get lost.", "6 + 5 = 11. 11 - 2 = 9. #### 9"),
+        (
+            "9 of them get lost. Then Tom buys 4 more.",
+            "6 - 9 = 0. 0 + 4 = 4. #### 4",
+        ),  # never less than nothing
+    ],
+)
+def test_the_right_steps_of_a_sum_are_these(no_slips, story, steps):
+    prompt = f"There are 6 apples on the table. {story} How many apples are left?"
+    assert (
+        MADE["math"].demonstration(prompt, random.Random(0)) == steps
+        and checked_reward(MADE["math"], prompt, steps) == 1
+    )
+
+
+@stable
+@given(seed=seeds)
+def test_one_side_of_the_coin_is_right_and_nothing_else(seed):
+    prompt, rng = case(MADE["coin_flip"], seed)
+    sides = ["It is heads.", "It is tails."]
+    assert sorted(checked_reward(MADE["coin_flip"], prompt, side) for side in sides) == [0, 1]
+    for side in sides:
+        for response in (
+            side + " ",
+            side[:-1],
+            side.lower(),
+            " ".join(sides),
+            damaged(side, rng, 1),
+        ):
+            assert response in sides or checked_reward(MADE["coin_flip"], prompt, response) == 0
+
+
+@stable
+@given(seed=seeds, times=st.integers(1, 3))
+def test_the_right_answer_of_a_closed_instruction_gets_nothing_once_it_is_damaged(
+    no_slips, seed, times
+):
+    task = MADE["instruct"]
+    prompt, rng = case(task, seed)
+    answer = task.demonstration(prompt, rng)
+    response = damaged(answer, rng, times)
+    if has_one_right_answer(task, prompt):
+        assert checked_reward(task, prompt, response) == (response == answer)
+
+
+def story_of(patterns, prompt, first=""):
+    """As many sentences as the prompt asks for, with no word twice."""
+    length, subject, place = read_request(prompt)
+    words = [{slot: choices[i] for slot, choices in WORDS.items()} for i in range(length)]
+    asked = {"subject": subject, "place": place, "first": first}
+    return " ".join(
+        patterns[i % len(patterns)].template.format(**words[i] | asked) for i in range(length)
+    )
+
+
+def five_of_a_category(prompt):
+    [category] = [category for category in CATEGORIES if re.search(rf"\b{category}\b", prompt)]
+    return (
+        ", ".join(
+            [word for word in CATEGORIES[category] if not re.search(rf"\b{word}\b", prompt)][:5]
+        )
+        + "."
+    )
+
+
+def description(prompt):
+    [place] = [place for place in PLACES if place in prompt]
+    return f"The {place} is cold and windy. You see boats, birds and lamps. It smells of salt and rain."
+
+
+def best_answers(task, prompt):
+    """Answers to a prompt of an open task, one of which nothing could improve on."""
+    match kind_of(task, prompt):
+        case "story":
+            return [story_of(SENTENCES, prompt)]
+        case "constrained_story":
+            return [story_of(CONSTRAINED_SENTENCES, prompt, NAMES[letter_of(prompt)][0])]
+        case "continuation":
+            return ["The witch gave the fox a map. At noon the fox dreamed of a tiny kite."]
+        case "hidden_wish":
+            answer = five_of_a_category(prompt)
+            return [
+                answer,
+                ", ".join([answer.split(",")[0]] * 5) + ".",
+            ]  # what the prompt wants isn't written in it
+        case "list":
+            return [five_of_a_category(prompt)]
+        case "describe":
+            return [description(prompt)]
+    return []
+
+
+OPEN = [task for name, task in MADE.items() if name not in ("math", "math_paths", "coin_flip")]
+every_open_task = pytest.mark.parametrize("task", OPEN, ids=[task.name for task in OPEN])
+
+
+@every_open_task
+@stable
+@given(seed=seeds)
+def test_a_perfect_answer_is_possible_to_every_prompt_of_an_open_task(task, seed):
+    prompt, _ = case(task, seed)
+    answers = best_answers(task, prompt)
+    assert (
+        has_one_right_answer(task, prompt)
+        or max(checked_reward(task, prompt, answer) for answer in answers) == 1
+    )
+
+
+@every_task
+@stable
+@given(seed=seeds, times=st.integers(2, 5))
+def test_repeating_an_answer_never_raises_its_reward(task, seed, times):
+    """For answers as long as the prompt asks: one sentence of a story of three, said twice, can be
+    worth a little more.
+    """
+    prompt, rng = case(task, seed)
+    answer = task.demonstration(prompt, rng)
+    for joint in (" ", "", "\n"):
+        assert (
+            checked_reward(task, prompt, joint.join([answer] * times))
+            <= checked_reward(task, prompt, answer) + 1e-12
+        )
+
+
+every_task_of_order = pytest.mark.parametrize(
+    "task",
+    [task for name, task in MADE.items() if name != "continuation"],
+    ids=lambda task: task.name,
+)
+
+
+@every_task_of_order
+@stable
+@given(seed=seeds, times=st.integers(1, 4))
+def test_shuffling_the_words_of_a_good_answer_never_raises_its_reward(no_slips, task, seed, times):
+    """But for `continuation`, which judges nothing but repetition: a text that repeats itself gains
+    by being shuffled.
+
+    In a story a sentence that repeats another costs about as much as one that is broken, so
+    breaking it can gain a little: at most an eighth, where four of five sentences are the same and
+    three of these break.
+    """
+    prompt, rng = case(task, seed)
+    answer = task.demonstration(prompt, rng)
+    words = swaps = answer.split(" ")
+    for _ in range(times):
+        swaps = swapped(swaps, rng)
+    most = checked_reward(task, prompt, answer) * (9 / 8 if "story" in task.name else 1)
+    for response in (rng.sample(words, len(words)), swaps):
+        assert checked_reward(task, prompt, " ".join(response)) <= most + 1e-12

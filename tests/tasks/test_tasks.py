@@ -1,0 +1,799 @@
+"""The tasks: fair prompts, readable demonstrations, graders that agree with a count by hand."""
+
+import random
+import re
+from collections import Counter
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minilpo.tasks import (
+    MAIN,
+    TASKS,
+    Task,
+    draw_demonstrations,
+    draw_prompts,
+    kind_of,
+    load_tasks,
+    mixed_demonstrations,
+    mixed_prompts,
+    offers,
+    split_of,
+    words,
+)
+from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
+from minilpo.tasks.continuation import subject_of
+from minilpo.tasks.controls import _hidden_bit
+from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
+from minilpo.tasks.math import LARGEST, SLIP, THINGS, final_answer
+from minilpo.tasks.math_paths import ROUNDING, ROUTES, majority
+
+SPLITS = ("train", "validation", "test")
+MADE = {name: task() for name, task in TASKS.items()}
+every_task = pytest.mark.parametrize("task", MADE.values(), ids=MADE)
+every_ood_task = pytest.mark.parametrize(
+    "task", [task for task in MADE.values() if offers(task, "ood_prompt")]
+)
+main_task = pytest.mark.parametrize(
+    "task", [MADE[task.name] for task in MAIN], ids=[task.name for task in MAIN]
+)
+math, instruct, story, constrained = (
+    MADE[name] for name in ("math", "instruct", "story", "constrained_story")
+)
+
+
+class Yes:
+    """The smallest task there is, with as many prompts as it is told."""
+
+    name = "yes"
+
+    def __init__(self, n_prompts=1):
+        self.n_prompts = n_prompts
+
+    def prompt(self, rng):
+        return f"Say yes {rng.randrange(self.n_prompts)}"
+
+    def demonstration(self, prompt, rng):
+        return "yes"
+
+    def reward(self, prompt, response):
+        return float(response == "yes")
+
+
+@cache
+def corpus(name, n=4000):
+    return draw_demonstrations(MADE[name], n, "train", random.Random(1))
+
+
+@cache
+def ood_prompts(name):
+    return draw_prompts(MADE[name], 128, "ood", random.Random(2))
+
+
+def pieces(text):
+    return re.findall(r"\w+|[^\w\s]+", text)
+
+
+def flat(value):
+    """All words in a nest of lists and dictionaries."""
+    if isinstance(value, str):
+        return {value}
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    return set().union(*map(flat, parts)) if isinstance(value, (dict, list)) else set()
+
+
+FILLERS = flat({name: value for name, value in vars(words).items() if name.isupper()}) | set(THINGS)
+
+
+def wording(sentence):
+    """A sentence with every word that fills a slot masked."""
+    return re.sub(
+        r"\w+", lambda word: "*" if word[0] in FILLERS or word[0].isdigit() else word[0], sentence
+    )
+
+
+# Prompts and splits
+
+
+@every_task
+def test_the_same_rng_gives_the_same_prompts_and_demonstrations(task):
+    again = type(task)()
+    for seed in range(50):
+        prompt = task.prompt(random.Random(seed))
+        assert prompt == again.prompt(random.Random(seed))
+        assert task.demonstration(prompt, random.Random(seed)) == again.demonstration(
+            prompt, random.Random(seed)
+        )
+    assert len({task.prompt(random.Random(seed)) for seed in range(50)}) > 25
+
+
+@every_task
+def test_a_prompt_is_never_in_two_splits(task):
+    drawn = {split: set() for split in SPLITS}
+    for seed in range(3):
+        for i, split in enumerate(SPLITS):
+            pairs = draw_demonstrations(task, 1500, split, random.Random(10 * seed + i))
+            drawn[split] |= {prompt for prompt, _ in pairs}
+            drawn[split] |= set(draw_prompts(task, 64, split, random.Random(100 + seed)))
+    assert sum(map(len, drawn.values())) == len(set().union(*drawn.values()))
+
+
+@every_task
+def test_a_quarter_of_the_prompts_is_for_testing_and_a_tenth_for_validation(task):
+    prompts = {task.prompt(random.Random(seed)) for seed in range(6000)}
+    shares = Counter(map(split_of, prompts))
+    assert set(shares) == set(SPLITS)
+    assert shares["test"] / len(prompts) == pytest.approx(0.25, abs=0.03)
+    assert shares["validation"] / len(prompts) == pytest.approx(0.1, abs=0.02)
+
+
+@every_task
+@pytest.mark.parametrize(
+    "split, n", [("test", 512), ("validation", 64), ("train", 256), ("ood", 128)]
+)
+def test_every_split_has_as_many_different_prompts_as_a_run_asks_for(task, split, n):
+    if split == "ood" and not offers(task, "ood_prompt"):
+        pytest.skip("the task has no prompts out of distribution")
+    prompts = draw_prompts(task, n, split, random.Random(0))
+    assert len(prompts) == len(set(prompts)) == n
+    assert split == "ood" or {split_of(prompt) for prompt in prompts} == {split}
+
+
+def test_a_task_with_too_little_variety_is_an_error_that_says_how_much_there_is():
+    here = sum(split_of(f"Say yes {i}") == "train" for i in range(30))
+    assert len(draw_prompts(Yes(30), here, "train", random.Random(0))) == here
+    with pytest.raises(
+        ValueError, match=rf"'yes' must offer {here + 1} different train prompts, got {here};"
+    ):
+        draw_prompts(Yes(30), here + 1, "train", random.Random(0))
+    other = next(split for split in SPLITS if split != split_of("Say yes 0"))
+    with pytest.raises(ValueError, match=f"'yes' must have prompts of the {other} split"):
+        draw_demonstrations(Yes(), 1, other, random.Random(0))
+
+
+@every_ood_task
+def test_an_ood_prompt_is_new_in_its_wording_or_in_its_subject_but_not_in_both(task):
+    train = [prompt for prompt, _ in corpus(task.name)]
+    known = {wording(sentence) for prompt in train for sentence in sentences_of(prompt)}
+    known_words = {word for prompt in train for word in pieces(prompt)}
+    for prompt in ood_prompts(task.name):
+        old_wordings = [sentence for sentence in sentences_of(prompt) if wording(sentence) in known]
+        new_wording = len(old_wordings) < len(sentences_of(prompt))
+        new_subject = (
+            not {word for sentence in old_wordings for word in pieces(sentence)} <= known_words
+        )
+        assert new_wording != new_subject, prompt
+
+
+@every_task
+def test_every_word_of_the_test_and_ood_prompts_is_in_the_tasks_own_corpus(task):
+    known = {word for pair in corpus(task.name) for text in pair for word in pieces(text)}
+    prompts = draw_prompts(task, 512, "test", random.Random(0))
+    prompts += ood_prompts(task.name) if offers(task, "ood_prompt") else []
+    assert {word for prompt in prompts for word in pieces(prompt)} - known == set()
+
+
+def test_every_word_of_the_held_out_demonstrations_is_in_the_mixed_corpus():
+    known, held_out = (
+        {
+            word
+            for pair in mixed_demonstrations([*MADE.values()], n, split, random.Random(0))
+            for word in pieces(" ".join(pair))
+        }
+        for split, n in [("train", 20_000), ("validation", 512)]
+    )
+    assert held_out - known == set()
+
+
+@main_task
+def test_a_prompt_carries_no_tag_of_its_task(task):
+    first = {name: Counter(pieces(prompt)[0] for prompt, _ in corpus(name)) for name in MADE}
+    own = first.pop(task.name)
+    shared = sum(n for word, n in own.items() if any(word in others for others in first.values()))
+    assert shared / sum(own.values()) > 0.4  # these begin like prompts of another task
+    openings = {wording(sentences_of(prompt)[0]) for prompt, _ in corpus(task.name)}
+    assert len(openings) >= 3
+
+
+def test_mixed_prompts_has_as_many_prompts_of_each_task_and_names_the_task_of_each():
+    tasks, prompts = mixed_prompts([math, story], 20, "test", random.Random(0))
+    assert tasks == [math] * 20 + [story] * 20
+    assert all(re.search(r"\d", prompt) for prompt in prompts[:20]) and all(
+        "story" in prompt for prompt in prompts[20:]
+    )
+
+
+def test_mixed_demonstrations_follow_the_corpus_weights_and_are_shuffled():
+    pairs = mixed_demonstrations([math, story], 900, "train", random.Random(0))
+    is_math = ["####" in response for _, response in pairs]
+    assert len(pairs) == 900 and sum(is_math) == 600
+    assert 250 < sum(is_math[:450]) < 350
+
+
+# What all demonstrators and graders have in common
+
+
+BREAKAGES = {
+    "shuffled": lambda text, rng: " ".join(rng.sample(text.split(), len(text.split()))),
+    "truncated": lambda text, rng: text[: rng.randrange(len(text))],
+    "beheaded": lambda text, rng: text[rng.randrange(len(text)) :],
+    "doubled": lambda text, rng: f"{text} {text}",
+    "rejoined": lambda text, rng: text.replace(" ", rng.choice(["", "  ", "\n", ". "])),
+}
+
+
+@every_task
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(), breakage=st.sampled_from([None, *BREAKAGES]), seed=st.integers(0, 999))
+def test_any_text_gets_a_reward_between_0_and_1(task, text, breakage, seed):
+    rng = random.Random(seed)
+    prompt = rng.choice(
+        [task.prompt, task.ood_prompt if offers(task, "ood_prompt") else task.prompt]
+    )(rng)
+    response = BREAKAGES[breakage](task.demonstration(prompt, rng), rng) if breakage else text
+    parts = task.parts(prompt, response) if offers(task, "parts") else {}
+    for value in [task.reward(prompt, response), *parts.values()]:
+        assert isinstance(value, float) and 0 <= value <= 1
+
+
+@every_task
+@pytest.mark.parametrize("digit", "19²٣")
+def test_even_a_monstrous_number_gets_a_reward(task, digit):
+    assert 0 <= task.reward(corpus(task.name)[0][0], "#### " + digit * 5000) <= 1
+
+
+@every_task
+def test_an_empty_response_gets_nothing(task):
+    assert {task.reward(prompt, "") for prompt, _ in corpus(task.name)[:200]} == {0.0}
+
+
+@pytest.mark.parametrize(
+    "name, low, high, readable",
+    [
+        ("math", 0.54, 0.64, 0.54),
+        ("instruct", 0.72, 0.82, 0.83),
+        ("story", 0.86, 0.93, 0.99),
+        ("constrained_story", 0.57, 0.67, 0.95),
+    ],
+)
+def test_demonstrations_are_readable_good_and_not_perfect(name, low, high, readable):
+    rewards = [MADE[name].reward(*pair) for pair in corpus(name)]
+    assert low < sum(rewards) / len(rewards) < high
+    assert sum(reward > 0 for reward in rewards) / len(rewards) > readable
+
+
+@pytest.fixture
+def no_slips(monkeypatch):
+    for task in MAIN:
+        monkeypatch.setattr(f"minilpo.tasks.{task.name}.SLIP", 0.0)
+    monkeypatch.setattr("minilpo.tasks.instruct.OFF_LIST", 0.0)
+    monkeypatch.setattr("minilpo.tasks.constrained_story.BREAK", 0.0)
+
+
+@main_task
+def test_a_demonstrator_without_slips_makes_no_mistake(task, no_slips):
+    rng = random.Random(0)
+    for prompt in [task.prompt(rng) for _ in range(300)] + ood_prompts(task.name):
+        response = task.demonstration(prompt, rng)
+        reward, kind = task.reward(prompt, response), kind_of(task, prompt)
+        if task is math or kind in CLOSED_KINDS:
+            expected = 1.0
+        elif kind == "list":
+            expected = len(set(pieces(response)) - {",", "."}) / 5
+        elif kind == "describe":
+            expected = (
+                len(
+                    set(pieces(response.split(" is ", 1)[1]))
+                    - set("You see and It smells of , .".split())
+                )
+                / 7
+            )
+        elif task is story:
+            parts = task.parts(prompt, response)
+            assert (parts["well_formed"], parts["on_subject"]) == (1, 1)
+            expected = parts["variety"]
+        else:
+            assert task.parts(prompt, response)["letter"] == 1
+            expected = task.parts(prompt, response)["story"]
+            assert expected > 0
+        assert reward == pytest.approx(expected), (prompt, response)
+
+
+# math
+
+
+def solve(prompt):
+    """An independent solver: every count along the way, and the operations."""
+    opening, *steps, _ = re.split(r"(?<=\.) ", prompt)
+    counts, operations = [int(re.search(r"\d+", opening)[0])], []
+    for step in steps:
+        number = int(re.search(r"\d+|$", step)[0] or 0)
+        if "half" in step:
+            operations.append("/")
+            assert counts[-1] % 2 == 0
+            counts.append(counts[-1] // 2)
+        elif "double" in step or "twice" in step:
+            operations.append("*")
+            counts.append(counts[-1] * 2)
+        elif "more" in step or "new" in step:
+            operations.append("+")
+            counts.append(counts[-1] + number)
+        else:
+            operations.append("-")
+            counts.append(counts[-1] - number)
+    return counts, operations
+
+
+@pytest.fixture(scope="module")
+def problems():
+    return [prompt for prompt, _ in corpus("math")[:600]] + ood_prompts("math")
+
+
+def test_the_grader_of_math_agrees_with_an_independent_solver(problems):
+    for prompt in problems:
+        answer = solve(prompt)[0][-1]
+        assert [n for n in range(2 * LARGEST) if math.reward(prompt, f"#### {n}") == 1] == [
+            answer
+        ], prompt
+        assert math.reward(prompt, f"1 + 1 = 3. What? #### {answer}") == 1  # only the answer counts
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["{}", "It is {}", "### {}", "####{}", "#### {}.", "#### {} apples", "#### {} 1", "#### -{}"],
+)
+def test_the_right_number_in_the_wrong_form_gets_nothing(problems, wrong):
+    assert {math.reward(prompt, wrong.format(solve(prompt)[0][-1])) for prompt in problems} == {0.0}
+
+
+def test_a_line_break_behind_the_answer_is_judged_as_in_the_other_closed_tasks():
+    sound, sum_of = (
+        "What sound does the cow make?",
+        "Mia has 7 apples. Then Tom buys 5 more. How many apples are left?",
+    )
+    assert instruct.reward(sound, "The cow says moo.\n") == math.reward(sum_of, "#### 12\n")
+
+
+def test_problems_have_two_to_four_steps_of_all_four_sorts_and_stay_small(problems):
+    solved = [solve(prompt) for prompt in problems]
+    assert {len(operations) for _, operations in solved} == {2, 3, 4}
+    assert {0 < count <= LARGEST for counts, _ in solved for count in counts} == {True}
+    frequency = Counter(operation for _, operations in solved for operation in operations)
+    assert set(frequency) == set("+-*/") and min(frequency.values()) > 0.1 * frequency.total()
+
+
+def test_each_step_of_a_math_demonstration_slips_by_one_as_often_as_stated():
+    slips = Counter()
+    for prompt, response in corpus("math"):
+        counts, operations = solve(prompt)
+        value, lines = counts[0], re.findall(r"(\d+) ([-+*/]) (\d+) = (\d+)\.", response)
+        assert [operation for _, operation, _, _ in lines] == operations
+        for left, operation, right, result in lines:
+            a, b = int(left), int(right)
+            assert a == value  # each step goes on from the last one, right or wrong
+            value = int(result)
+            slips[value - {"+": a + b, "-": max(a - b, 0), "*": a * b, "/": a // b}[operation]] += 1
+        assert response.endswith(f" #### {value}")
+    assert set(slips) == {-1, 0, 1}
+    assert 1 - slips[0] / slips.total() == pytest.approx(SLIP, abs=0.015)
+    assert slips[1] / (slips[1] + slips[-1]) == pytest.approx(0.75, abs=0.04)
+
+
+# story
+
+FOX = "Tell me a story of three sentences about a fox in the forest."
+A = "The fox found a silver key in the forest."
+B = "At noon the fox dreamed of a tiny drum."
+C = "A magic witch thanked the fox."
+
+
+@pytest.mark.parametrize(
+    "response, well_formed, on_subject, variety",
+    [
+        (f"{A} {B} {C}", 1, 1, 1),
+        (f"{A} {A} {A}", 1, 1, 3 / 9),
+        (f"{A} {B} {C.replace('magic', 'tiny')}", 1, 1, 8 / 9),
+        (f"{A} {B} {C.replace('fox', 'bear')}", 1, 3 / 4, 1),
+        (f"{A.replace('forest', 'cave')} {B} {C}", 1, 3 / 4, 1),
+        (f"{C} {B} {C.replace('magic witch', 'warm giant')}", 1, 3 / 4, 8 / 9),
+        (f"{A.replace('a silver', 'silver')} {B} {C}", 2 / 3, 2 / 3, 1),
+        (f"{A} {B} {C.replace('thanked', 'key')}", 2 / 3, 1, 1),
+        (f"{A} {B}", 2 / 3, 1, 1),
+        (f"{A} {B} {C} The fox.", 3 / 4, 1, 1),
+        (f"{A} {B} {C} {C}", 1, 1, 9 / 12),
+        (f"{A} {B} {C[:-1]}", 2 / 3, 1, 1),
+        ("The fox is here. I like it.", 0, 0, 0),
+        ("", 0, 0, 0),
+    ],
+)
+def test_a_story_is_judged_as_by_hand(response, well_formed, on_subject, variety):
+    expected = {"well_formed": well_formed, "on_subject": on_subject, "variety": variety}
+    assert story.parts(FOX, response) == pytest.approx(expected)
+    assert story.reward(FOX, response) == pytest.approx(well_formed * on_subject * variety)
+
+
+# constrained_story
+
+CAT = "Begin every sentence with B: a story about the cat of the cave in three sentences."
+D = "Ben found a tiny map with the cat in the cave."
+E = "Beth helped the cat and a magic giant."
+F = "Ben gave the cat a round bell at noon."
+
+
+@pytest.mark.parametrize(
+    "response, letter, story_reward",
+    [
+        (f"{D} {E} {F}", 1, 1),
+        (f"{D} {E.replace('Beth', 'Anna')} {F}", 2 / 3, 1),
+        (f"{D} {E.replace('Beth', 'Max')} {F.replace('Ben', 'Will')}", 1 / 3, 1),
+        (f"{D} {E.replace('Beth', 'beth')} {F}", 2 / 3, 2 / 3),
+        (f"{D} Bears. {F}", 1, 2 / 3),
+        (f"{D} {D} {D}", 1, 3 / 9),
+        (f"{D} {E.replace('cat', 'dog')} {F}", 1, 3 / 4),
+        (f"{D} {F}", 1, 2 / 3),
+        ("", 0, 0),
+    ],
+)
+def test_a_constrained_story_is_judged_as_by_hand(response, letter, story_reward):
+    assert constrained.parts(CAT, response) == pytest.approx(
+        {"letter": letter, "story": story_reward}
+    )
+    assert constrained.reward(CAT, response) == pytest.approx(letter * story_reward)
+
+
+def test_the_letter_counts_sentences_and_the_demonstrator_breaks_it_as_often_as_stated():
+    broken = total = 0
+    for prompt, response in corpus("constrained_story"):
+        letter = re.search(r"\b(?:with|letter) ([A-Z])\b", prompt)[1]
+        initials = [initial[1] for initial in re.finditer(r"(?:^|\. )(.)", response)]
+        parts = constrained.parts(prompt, response)
+        assert parts["letter"] == pytest.approx(initials.count(letter) / len(initials))
+        assert constrained.reward(prompt, response) == pytest.approx(
+            parts["letter"] * parts["story"]
+        )
+        broken, total = broken + len(initials) - initials.count(letter), total + len(initials)
+    assert broken / total == pytest.approx(0.3, abs=0.02)
+
+
+# instruct
+
+
+def test_closed_and_open_kinds_are_equally_frequent_and_all_occur():
+    kinds = Counter(instruct.kind(prompt) for prompt, _ in corpus("instruct"))
+    assert (
+        set(kinds)
+        == {*CLOSED_KINDS, *OPEN_KINDS}
+        == {instruct.kind(prompt) for prompt in ood_prompts("instruct")}
+    )
+    # Not exactly half: kinds with few prompts have more or less of them in one split.
+    assert sum(kinds[kind] for kind in OPEN_KINDS) / kinds.total() == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    "kind, prompt, right, wrong",
+    [
+        (
+            "sound",
+            "Mia asks what the cow says.",
+            "The cow says moo.",
+            ["The cow says woof.", "The dog says moo.", "moo."],
+        ),
+        (
+            "home",
+            "Where does the bee live?",
+            "The bee lives in a hive.",
+            ["The bee lives in a nest.", "hive."],
+        ),
+        (
+            "child",
+            "What is the child of the goat?",
+            "The child of the goat is a kid.",
+            ["The child of the goat is a cub."],
+        ),
+        (
+            "opposite",
+            "Tell Leo the opposite of hot.",
+            "The opposite of hot is cold.",
+            ["The opposite of cold is hot."],
+        ),
+        (
+            "copy",
+            "Say after Kim: map key cup.",
+            "map key cup.",
+            ["key map cup.", "map key cup", "map key."],
+        ),
+        (
+            "sort",
+            "Sort these numbers: 9 3 14.",
+            "3 9 14.",
+            ["14 9 3.", "9 3 14.", "3 14 9.", "14 3 9.", "3, 9, 14."],
+        ),
+    ],
+)
+def test_a_closed_instruction_has_one_right_answer(kind, prompt, right, wrong):
+    assert instruct.kind(prompt) == kind
+    assert instruct.reward(prompt, right) == 1
+    assert {instruct.reward(prompt, response) for response in wrong} == {0.0}
+
+
+TOOLS, FOREST = "Name five tools, but not hammer.", "Describe the forest in spring."
+SEEN = "The forest is quiet and cold. You see boats, birds and lamps. It smells of salt and rain."
+
+
+@pytest.mark.parametrize(
+    "kind, prompt, response, reward",
+    [
+        ("list", TOOLS, "drill, saw, rake, file, shovel.", 1),
+        ("list", TOOLS, "drill, saw, rake, file, hammer.", 4 / 5),
+        ("list", TOOLS, "drill, saw, rake, drill, drill.", 3 / 5),
+        ("list", TOOLS, "drill, saw, rake, file, plum.", 4 / 5),
+        ("list", TOOLS, "drill, saw, rake, file.", 4 / 5),
+        ("list", TOOLS, "drill, saw, rake, file, shovel, plum.", 5 / 6),
+        ("list", TOOLS, "drill, saw, rake, file, shovel, saw.", 5 / 6),
+        ("list", TOOLS, "drill, saw, rake, file, shovel", 0),
+        ("list", TOOLS, "drill saw rake file shovel.", 0),
+        ("describe", FOREST, SEEN, 1),
+        ("describe", FOREST, SEEN.replace("cold", "quiet"), 6 / 7),
+        ("describe", FOREST, SEEN.replace("birds", "boats").replace("lamps", "boats"), 5 / 7),
+        ("describe", FOREST, SEEN.replace("cold", "key").replace("rain", "salt"), 5 / 7),
+        ("describe", FOREST, SEEN.replace("cold", "salt"), 6 / 7),
+        ("describe", FOREST, SEEN.replace("forest", "cave"), 0),
+        ("describe", FOREST, SEEN.replace("cold", "hammer"), 0),
+        ("describe", FOREST, SEEN.replace(" and cold", ""), 0),
+        ("describe", FOREST, f"{SEEN} {SEEN}", 0),
+    ],
+)
+def test_an_open_instruction_is_judged_as_by_hand(kind, prompt, response, reward):
+    assert instruct.kind(prompt) == kind
+    assert instruct.reward(prompt, response) == pytest.approx(reward)
+
+
+# Patterns
+
+
+def test_favourites_are_drawn_in_proportion_to_one_over_their_rank():
+    rng = random.Random(0)
+    for exponent, weights in [(1.0, [1, 1 / 2, 1 / 3]), (2.0, [1, 1 / 4, 1 / 9])]:
+        drawn = Counter(zipf_choice(rng, "abc", exponent) for _ in range(20_000))
+        for letter, weight in zip("abc", weights, strict=True):
+            assert drawn[letter] / 20_000 == pytest.approx(weight / sum(weights), abs=0.015)
+
+
+@given(st.integers(0, 10**6))
+def test_a_pattern_reads_what_it_writes_and_no_more(seed):
+    pattern = Pattern("{word} (or {word2}) is {number}.", {"word": ["a", "ab", "b.c"]})
+    text = pattern.write(random.Random(seed), number=str(seed))
+    slots = pattern.read(text)
+    assert "{word} (or {word2}) is {number}.".format(**slots) == text and slots["number"] == str(
+        seed
+    )
+    assert (
+        pattern.read(text + " ")
+        is pattern.read(text[1:])
+        is pattern.read(text.replace("is", "was"))
+        is None
+    )
+
+
+# Loading
+
+
+@pytest.fixture
+def task_file(tmp_path):
+    def write(code):
+        (tmp_path / "mine.py").write_text(code)
+        return str(tmp_path / "mine.py")
+
+    return write
+
+
+CODE = """
+class Mine:
+    name = "mine"
+    def prompt(self, rng): return rng.choice(["Say a", "Say b"])
+    def demonstration(self, prompt, rng): return prompt[-1]
+    def reward(self, prompt, response): return float(response == prompt[-1])
+"""
+
+
+USERS_FILES = {
+    "plain": CODE,
+    "with imports": f"from minilpo.tasks import Math, Task\n{CODE}",
+    "with a helper": f"class Helper: pass\n{CODE}",
+    "from the protocol": f"from minilpo.tasks import Task\n{CODE.replace('Mine:', 'Mine(Task):')}",
+    "dataclass": f"from __future__ import annotations\nfrom dataclasses import *\n@dataclass\n{CODE.strip()}\n    n: int = 3",
+}
+
+
+@pytest.mark.parametrize("code", USERS_FILES.values(), ids=USERS_FILES)
+def test_a_users_file_gives_its_task_beside_the_others(task_file, code):
+    tasks = load_tasks(["story", task_file(code), "math"])
+    assert [task.name for task in tasks] == ["story", "mine", "math"]
+    assert isinstance(tasks[1], Task) and kind_of(tasks[1], "Say a") == "mine"
+    assert all(tasks[1].reward(*pair) == 1 for pair in [("Say a", "a"), ("Say b", "b")])
+
+
+@pytest.mark.parametrize(
+    "code, message",
+    [
+        ("raise KeyError('gone')", "must run, but it raised KeyError: 'gone'"),
+        ("class Mine(:", "must run, but it raised SyntaxError"),
+        (CODE + "    def __init__(self): 1 / 0", "must run, but it raised ZeroDivisionError"),
+        (
+            "from minilpo.tasks import Math",
+            "must define one class with name, prompt, demonstration and reward, got 0",
+        ),
+        (
+            CODE.replace("name =", "title ="),
+            "must define one class with name, prompt, demonstration and reward, got 0",
+        ),
+        (
+            CODE + CODE.replace("Mine", "Yours"),
+            "must define one class with name, prompt, demonstration and reward, got 2",
+        ),
+    ],
+)
+def test_a_users_file_that_is_no_task_is_an_error_that_names_it(task_file, code, message):
+    with pytest.raises(ValueError, match=rf"^the task file '.*mine\.py' {re.escape(message)}"):
+        load_tasks([task_file(code)])
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (
+            ["story", "poem"],
+            r"must name tasks out of math, instruct, .*, hidden_wish, or .*, got 'poem'$",
+        ),
+        (["gone.py"], r"must name existing files, got 'gone\.py'"),
+        (["story", "math", "story"], "must name .* each once, got story, math, story$"),
+        ([], "must name at least one task, each once, got none"),
+    ],
+)
+def test_names_that_cannot_be_loaded_are_an_error_that_names_them(names, message):
+    with pytest.raises(ValueError, match=f"^--tasks {message}"):
+        load_tasks(names)
+
+
+def test_a_users_task_may_not_take_the_name_of_another(task_file):
+    with pytest.raises(ValueError, match="got math, math"):
+        load_tasks(["math", task_file(CODE.replace("mine", "math"))])
+
+
+# The tasks of single experiments
+
+
+def test_three_words_in_a_row_are_counted_as_repeats_wherever_they_come_again():
+    task = MADE["continuation"]
+    rng = random.Random(0)
+    for _ in range(200):
+        words = [rng.choice("ab") for _ in range(rng.randint(3, 12))]
+        seen, repeats = set(), 0
+        for i in range(len(words) - 2):
+            repeats += tuple(words[i : i + 3]) in seen
+            seen.add(tuple(words[i : i + 3]))
+        assert task.reward("any", " ".join(words)) == pytest.approx(1 - repeats / (len(words) - 2))
+    assert task.reward("any", "two words") == task.reward("any", "") == 0.0
+
+
+def test_a_continuation_goes_on_about_the_subject_of_any_prompt_in_and_out_of_distribution():
+    task, rng = MADE["continuation"], random.Random(0)
+    for prompt in [task.prompt(rng) for _ in range(100)] + [
+        task.ood_prompt(rng) for _ in range(50)
+    ]:
+        sentences = sentences_of(task.demonstration(prompt, rng))
+        assert (
+            len(sentences) == 5
+            and sum(subject_of(prompt) in sentence for sentence in sentences) >= 4
+        )
+    with pytest.raises(ValueError, match="sentence of a story"):
+        subject_of("Continue this text: Hello.")
+
+
+def test_the_routes_of_a_sum_are_taken_as_often_as_stated_and_the_likeliest_is_the_worst():
+    task, rng = MADE["math_paths"], random.Random(0)
+    right, offsets = {"Roughly:": [], "Forwards:": [], "Backwards:": []}, Counter()
+    for _ in range(6000):
+        prompt = task.prompt(rng)
+        numbers = [int(number) for number in re.findall(r"\d+", prompt)]
+        response = task.demonstration(prompt, rng)
+        route, *_ = response.split()
+        right[route].append(task.reward(prompt, response))
+        assert (task.reward(prompt, response) == 1) == (final_answer(response) == str(sum(numbers)))
+        if route == "Roughly:":
+            rough = [int(number) for number in re.findall(r"\d+", response)]
+            assert sum(rough[:3]) == rough[3]
+            offsets.update(r - n for r, n in zip(rough, numbers, strict=False))
+    assert [len(rewards) / 6000 for rewards in right.values()] == pytest.approx(
+        list(ROUTES.values()), abs=0.02
+    )
+    means = [sum(rewards) / len(rewards) for rewards in right.values()]
+    assert means[0] < 0.3 < 0.45 < min(means[1:])
+    assert {offset: n / offsets.total() for offset, n in offsets.items()} == pytest.approx(
+        ROUNDING, abs=0.02
+    )
+
+
+def test_the_likeliest_way_to_be_rough_is_wrong_and_less_than_half_of_all_answers_agree_on_it():
+    assert max(ROUTES, key=ROUTES.get) == "roughly" and max(ROUNDING, key=ROUNDING.get) != 0
+    assert ROUTES["roughly"] < 0.5  # else no vote could help
+
+
+def test_the_written_routes_add_up_but_for_their_slips(monkeypatch):
+    monkeypatch.setattr("minilpo.tasks.math_paths.SLIP", 0.0)
+    task, rng = MADE["math_paths"], random.Random(0)
+    for _ in range(300):
+        prompt = task.ood_prompt(rng)
+        response = task.demonstration(prompt, rng)
+        for a, b, total in re.findall(r"(\d+) \+ (\d+) = (\d+)", response):
+            assert int(a) + int(b) == int(total)
+        assert response.startswith("Roughly") or task.reward(prompt, response) == 1
+
+
+@pytest.mark.parametrize(
+    "answers, winner",
+    [
+        (["1", "2", "2"], "2"),
+        (["3", "1", "1", "3"], "3"),
+        ([None, None, "4"], "4"),
+        ([None], None),
+        ([], None),
+    ],
+)
+def test_the_majority_is_the_most_frequent_answer_and_the_earliest_of_equals(answers, winner):
+    assert majority(answers) == winner
+
+
+@pytest.mark.parametrize("name", ["coin_flip", "hidden_wish"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_what_a_control_task_hides_is_even_in_every_split_and_in_every_wording(name, split):
+    prompts = (
+        draw_prompts(MADE[name], 100, split, random.Random(0))
+        if split != "train"
+        else [p for p, _ in corpus(name)]
+    )
+    bits = [_hidden_bit(prompt) for prompt in dict.fromkeys(prompts)]
+    assert abs(sum(bits) / len(bits) - 0.5) < 2.5 * 0.5 / len(bits) ** 0.5
+
+
+def test_nothing_beats_a_guess_at_the_coin():
+    task = MADE["coin_flip"]
+    prompts = list(dict.fromkeys(prompt for prompt, _ in corpus("coin_flip")))
+    for guess in ("It is heads.", "It is tails."):
+        rewards = [task.reward(prompt, guess) for prompt in prompts]
+        assert sum(rewards) / len(rewards) == pytest.approx(0.5, abs=0.05)
+    assert task.reward(prompts[0], "heads") == 0.0
+
+
+def test_half_of_all_wishes_reward_the_favourite_and_half_variety():
+    task, same, different = MADE["hidden_wish"], 0, 0
+    prompts = [prompt for prompt, _ in corpus("hidden_wish")][:500]
+    for prompt in prompts:
+        things = task._things(prompt)
+        favourite, varied = ", ".join(things[:1] * 5) + ".", ", ".join(things[1:6]) + "."
+        rewards = task.reward(prompt, favourite), task.reward(prompt, varied)
+        assert rewards in [(1.0, 0.0), (0.2, 1.0)]
+        assert task.reward(prompt, favourite + favourite) <= rewards[0]  # more than five is no gain
+        same, different = same + rewards[0], different + rewards[1]
+    assert 0.5 < same / 500 < 0.7 and 0.4 < different / 500 < 0.6
+
+
+@every_task
+def test_a_task_knows_its_own_prompts_and_nobody_elses(task):
+    rng = random.Random(0)
+    own = [task.prompt(rng) for _ in range(200)]
+    own += [task.ood_prompt(rng) for _ in range(200)] if offers(task, "ood_prompt") else []
+    others = [other.prompt(rng) for other in MADE.values() if other is not task for _ in range(50)]
+    assert all(map(task.knows, own)) and not any(map(task.knows, others))
+    assert not any(
+        map(task.knows, ["", " ", "yes", "Yes. No.", "Tell me a story.", *others[:5] * 2])
+    )
+
+
+def test_a_task_need_not_know_its_prompts():
+    class Silent(Task):
+        name = "silent"
+
+    assert not Silent().knows("Say yes")
