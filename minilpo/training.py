@@ -80,14 +80,13 @@ class Written:
                 "reward, got none; draw more --samples or --prompts, allow --temperatures further "
                 "apart, or check that the task's reward can vary"
             )
-        columns = [torch.cat([getattr(part, name) for part in self.pairs]) for name in COLUMNS]
-        n_dropped = sum(part.n_dropped for part in self.pairs)
-        return concatenate(self.kept), PreferencePairs(
-            columns[0], columns[1], n_dropped, columns[2]
+        pairs = PreferencePairs(
+            torch.cat([part.chosen for part in self.pairs]),
+            torch.cat([part.rejected for part in self.pairs]),
+            sum(part.n_dropped for part in self.pairs),
+            torch.cat([part.weights for part in self.pairs]),
         )
-
-
-COLUMNS = ("chosen", "rejected", "weights")
+        return concatenate(self.kept), pairs
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,9 @@ class Prompts:
 
     def of(self, task: Task) -> "Prompts":
         """Those of one task."""
-        own = [
-            text
-            for text, of in zip(self.prompts, self.task_of, strict=True)
-            if of.name == task.name
-        ]
-        return Prompts([task] * len(own), own)
+        pairs = zip(self.prompts, self.task_of, strict=True)
+        prompts = [prompt for prompt, of_prompt in pairs if of_prompt.name == task.name]
+        return Prompts([task] * len(prompts), prompts)
 
 
 @dataclass(frozen=True)
