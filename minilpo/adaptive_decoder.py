@@ -5,7 +5,7 @@ choices are, temperatures or something else, is said in `decoding/choices.py`; h
 the distribution, in `decoding/policies.py`.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -95,19 +95,17 @@ class Decisions:
     tensor([0.2000, 0.3000])
     """
 
-    features: (
-        Tensor  # (n, C) what was read at the n decisions; C = 0 if a rule made by hand decided
-    )
+    features: Tensor  # (n, C) what was read at the n decisions; C = 0 if a rule decided
     choice_ids: Tensor  # (R, S) what was chosen
     mask: Tensor  # (R, S) True where a decision was made, n times in all
 
     def rows(self, index: Tensor) -> "Decisions":
         """Some of the rows, (B,), in any order; a row named twice is copied."""
-        changed = {name: getattr(self, name)[index] for name in _by_row(self)}
+        mask = self.mask[index]
         # The features are packed: those of row r begin where all rows before it end.
-        steps = torch.arange(self.mask.shape[1], device=index.device)
+        steps = torch.arange(mask.shape[1], device=index.device)
         places = self._starts[index, None] + steps  # (B, S)
-        return replace(self, features=self.features[places[changed["mask"]]], **changed)
+        return Decisions(self.features[places[mask]], self.choice_ids[index], mask)
 
     @cached_property
     def _starts(self) -> Tensor:
@@ -123,9 +121,12 @@ class MarginalDecisions(Decisions):
     choice_logprobs: Tensor  # (R, T, K) log P(y_t | tau_k), constants
     token_mask: Tensor  # (R, T) True at the response's tokens
 
-
-def _by_row(decisions: Decisions) -> list[str]:
-    return [field.name for field in fields(decisions) if field.name != "features"]
+    def rows(self, index: Tensor) -> "MarginalDecisions":
+        """Some of the rows, (B,), in any order; a row named twice is copied."""
+        made, logprobs = super().rows(index), self.choice_logprobs[index]
+        return MarginalDecisions(
+            made.features, made.choice_ids, made.mask, logprobs, self.token_mask[index]
+        )
 
 
 def unpack(values: Tensor, mask: Tensor) -> Tensor:

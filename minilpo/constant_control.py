@@ -14,13 +14,13 @@ def fitting(constant_head: ConstantHead, config: LPOConfig) -> Callable[[Trainin
     Only of the first, when both heads are uniform and would have written the same responses.
     """
 
-    def after_round(training: Training, round: Round) -> None:
+    def after_round(training: Training, ended: Round) -> None:
         if len(training.log) > 1:
             return
         score = HeadScore(constant_head, config)
         # With --train-lm the examples are texts; a head alone needs no more than its decisions.
-        examples = round.rollout.decisions if config.train_lm else round.examples
+        examples = ended.rollout.decisions if config.train_lm else ended.examples
         with training.timed("lpo"):
-            fit(score, examples, round.pairs, optimizer_of(score, config), config, round.generator)
+            fit(score, examples, ended.pairs, optimizer_of(score, config), config, ended.generator)
 
     return after_round

@@ -67,9 +67,9 @@ def train_lpo(
     rule, n_per_task = RULES[config.pairs], math.ceil(config.prompts / len(tasks))
     rng = python_rng(seed, "validation prompts")
     held_out = mixed_prompts(tasks, config.validation_prompts, "validation", rng)
-    for round in range(len(training.log), config.rounds):
-        generator = torch_generator(seed, f"LPO round {round}")
-        rng = python_rng(seed, f"LPO prompts {round}")
+    for n_done in range(len(training.log), config.rounds):
+        generator = torch_generator(seed, f"LPO round {n_done}")
+        rng = python_rng(seed, f"LPO prompts {n_done}")
         written = Written(*mixed_prompts(tasks, n_per_task, "train", rng))
         for task_of, prompts in written.parts(PROMPTS_AT_ONCE):
             # 1. Write: N responses per prompt, by choices drawn from the head (Eq. 5).

@@ -152,14 +152,14 @@ class Training:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._timed_until
         self._timed_until = now
 
-    def end_round(self, round: Round) -> None:
+    def end_round(self, ended: Round) -> None:
         """Logs a round and keeps its result if it is the best so far.
 
         The log's entry has the rewards, how many pairs were formed and how many prompts were
         dropped, which choices were on the chosen and on the rejected side, task by task, and for
         each epoch what `describe_fit` says.
         """
-        pairs, rewards = round.pairs, torch.cat(round.written.rewards)
+        pairs, rewards = ended.pairs, torch.cat(ended.written.rewards)
         number = len(self.log) + 1
         self.log.append(
             {
@@ -167,19 +167,19 @@ class Training:
                 "sampled_reward": rewards.mean().item(),
                 "pairs": len(pairs),
                 "dropped_prompts": pairs.n_dropped,
-                "chosen_share": shares_by_task(round, pairs.chosen, self.n_choices),
-                "rejected_share": shares_by_task(round, pairs.rejected, self.n_choices),
-                "validation_reward": round.validation_reward,
-                "epochs": round.epochs,
+                "chosen_share": shares_by_task(ended, pairs.chosen, self.n_choices),
+                "rejected_share": shares_by_task(ended, pairs.rejected, self.n_choices),
+                "validation_reward": ended.validation_reward,
+                "epochs": ended.epochs,
             }
         )
-        if round.validation_reward > self.best["validation_reward"]:
+        if ended.validation_reward > self.best["validation_reward"]:
             # A copy: the weights go on changing.
             states = copy.deepcopy(self._states(self.score.trained))
-            self.best = {"validation_reward": round.validation_reward, "round": number, **states}
+            self.best = {"validation_reward": ended.validation_reward, "round": number, **states}
         # Last, because what acts may save all of this.
         for act in self.after_round:
-            act(self, round)
+            act(self, ended)
         self.seconds = {}
 
     @property
@@ -225,15 +225,15 @@ def optimizer_of(score: ScoreOfResponses, config: LPOConfig) -> torch.optim.Opti
     return torch.optim.Adam(groups)
 
 
-def shares_by_task(round: Round, rows: Tensor, n_choices: int) -> dict[str, list[float]]:
+def shares_by_task(ended: Round, rows: Tensor, n_choices: int) -> dict[str, list[float]]:
     """The share of each choice behind some responses, task by task (the paper's Fig. 7)."""
-    names = [task.name for task in round.written.task_of]
-    name_of = dict(zip(round.written.prompts, names, strict=True))
-    of_row = [name_of[round.rollout.prompts[row]] for row in rows.tolist()]
+    names = [task.name for task in ended.written.task_of]
+    name_of = dict(zip(ended.written.prompts, names, strict=True))
+    of_row = [name_of[ended.rollout.prompts[row]] for row in rows.tolist()]
     shares = {}
     for name in dict.fromkeys(names):
         is_of_task = torch.tensor([of == name for of in of_row], dtype=torch.bool)
-        shares[name] = share_of_choices(round.rollout.decisions, rows[is_of_task], n_choices)
+        shares[name] = share_of_choices(ended.rollout.decisions, rows[is_of_task], n_choices)
     return shares
 
 
