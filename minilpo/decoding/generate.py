@@ -57,9 +57,10 @@ def generate(
     rollouts = []
     for start in range(0, len(prompts), prompts_per_batch):
         members = by_length[start : start + prompts_per_batch]
-        batch = lm.read([encoded[p] for p in members], n_samples, T)
         last = torch.tensor([encoded[p][-1] for p in members]).repeat_interleave(n_samples)
-        written = _write(batch, policy, last, uniforms[members], lm.end_ids)
+        read = [encoded[p] for p in members]
+        # No name keeps the batch: its memory is free again before the next one takes as much.
+        written = _write(lm.read(read, n_samples, T), policy, last, uniforms[members], lm.end_ids)
         rollouts.append(_as_rollout(lm, [prompts[p] for p in members], n_samples, *written))
         if progress:
             progress(len(members) * n_samples)

@@ -35,7 +35,6 @@ class KVCache:
             dtype=dtype,
             device=device,
         )
-        self.layers = [LayerCache(self, layer) for layer in range(config.n_layer)]
         self.pad_lengths = pad_lengths
         is_padding = (
             torch.arange(max_length, device=device) < pad_lengths[:, None]
@@ -46,6 +45,14 @@ class KVCache:
         self.is_padded = bool(is_padding.any())
         self.length = 0
         self.mask: Tensor | None = None  # (B, 1, T, T_all) of the tokens that are being read
+
+    def layers(self) -> list["LayerCache"]:
+        """The parts of the layers, made anew each time.
+
+        If the cache kept them, they would hold each other, and the memory would not be free before
+        Python looks for such circles.
+        """
+        return [LayerCache(self, layer) for layer in range(len(self.store))]
 
     def advance(self, T: int) -> Tensor:
         """Makes ready to read the next T tokens.

@@ -155,4 +155,4 @@ class GPT(nn.Module):
 
 
 def _layers(model: GPT, cache: KVCache | None) -> list[LayerCache] | list[None]:
-    return [None] * len(model.blocks) if cache is None else cache.layers
+    return [None] * len(model.blocks) if cache is None else cache.layers()

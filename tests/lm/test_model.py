@@ -1,5 +1,8 @@
 """The transformer: another implementation agrees, the cache and padding change nothing."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -97,3 +100,16 @@ def test_a_cache_with_rows_copied_and_dropped_goes_on_as_if_it_had_always_been_s
 def test_the_same_generator_gives_the_same_weights_and_another_seed_others():
     weights = [GPT(CONFIG, seeded(seed)).token_embedding.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_the_memory_of_a_cache_is_free_as_soon_as_nobody_needs_it(model):
+    """Without waiting for Python to look for objects that hold each other."""
+    cache = KVCache(model.config, torch.zeros(2, dtype=torch.long), 8)
+    model(torch.tensor([[3, 1, 4], [1, 5, 9]]), cache)
+    gone = weakref.ref(cache)
+    gc.disable()
+    try:
+        del cache
+        assert gone() is None
+    finally:
+        gc.enable()
