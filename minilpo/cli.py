@@ -139,6 +139,8 @@ def sample(args: argparse.Namespace) -> None:
     prompt = None if args.prompt is None else " ".join(args.prompt.split())
     if prompt == "":
         raise ValueError("the prompt must have at least one word, got none")
+    if prompt is None and (args.html or args.temperature is not None):
+        raise ValueError("--html and --temperature must come with a prompt to respond to, got none")
     run = Run.open(args.run, args.tasks)
     page = page_to_write(args.html, run.path) if args.html else None
     if prompt is None:
@@ -154,9 +156,8 @@ def sample(args: argparse.Namespace) -> None:
         write_bytes(page, strip.html_page([shown], "Which temperature wrote which word").encode())
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print(strip.terminal(shown) if colour else strip.plain(shown))
-    print("".join(f"\n{line}" for line in lines), end="\n" if lines else "")
-    if compared:
-        print(f"\n{compared}")
+    for paragraph in filter(None, ["\n".join(lines), compared]):
+        print(f"\n{paragraph}")
 
 
 def page_to_write(page: Path, path: Path) -> Path:

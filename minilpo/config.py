@@ -190,6 +190,14 @@ class LPOConfig:
             )
         return dataclasses.replace(self, loss=loss)
 
+    def prompts_per_task(self, n_tasks: int) -> int:
+        """How many prompts of each task a round has: as many of every task, so rounded up.
+
+        >>> LPOConfig(prompts=10).prompts_per_task(4)
+        3
+        """
+        return math.ceil(self.prompts / n_tasks)
+
     @property
     def uniform_reference(self) -> bool:
         """Whether the head is compared with a uniform one, which the baseline of `pairs` is not."""

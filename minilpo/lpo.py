@@ -3,7 +3,6 @@
 What is compared of two responses, any of `losses.SCORES`, goes with any of `preferences.RULES`.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -21,8 +20,8 @@ from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import LanguageModel
 from minilpo.losses import SCORES
 from minilpo.preferences import RULES, PreferencePairs
-from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Task, mixed_prompts
+from minilpo.seeds import torch_generator
+from minilpo.tasks import Task
 from minilpo.training import (
     PROMPTS_AT_ONCE,
     VALIDATION_SAMPLES,
@@ -32,6 +31,8 @@ from minilpo.training import (
     Written,
     check_finite,
     describe_fit,
+    held_out_prompts,
+    round_prompts,
 )
 
 
@@ -64,13 +65,10 @@ def train_lpo(
     config = config.resolved(head.level)
     training = training or training_of(lm, head, config)
     write = partial(generate, lm, progress=training.begin(len(tasks)))
-    rule, n_per_task = RULES[config.pairs], math.ceil(config.prompts / len(tasks))
-    rng = python_rng(seed, "validation prompts")
-    held_out = mixed_prompts(tasks, config.validation_prompts, "validation", rng)
+    rule, held_out = RULES[config.pairs], held_out_prompts(tasks, config, seed)
     for n_done in range(len(training.log), config.rounds):
         generator = torch_generator(seed, f"LPO round {n_done}")
-        rng = python_rng(seed, f"LPO prompts {n_done}")
-        written = Written(*mixed_prompts(tasks, n_per_task, "train", rng))
+        written = Written(*round_prompts(tasks, config, seed, n_done))
         for task_of, prompts in written.parts(PROMPTS_AT_ONCE):
             # 1. Write: N responses per prompt, by choices drawn from the head (Eq. 5).
             policy = SampledHead(head, choices)

@@ -18,7 +18,8 @@ from minilpo.decoding.rollout import Rollout, Scored, concatenate
 from minilpo.lm.language_model import LanguageModel
 from minilpo.machine.progress import Progress
 from minilpo.preferences import PreferencePairs
-from minilpo.tasks import Task
+from minilpo.seeds import python_rng
+from minilpo.tasks import Task, mixed_prompts
 
 VALIDATION_SAMPLES = 4  # responses per held-out prompt, after every round
 PROMPTS_AT_ONCE = 128  # whose responses are written before those in no pair are forgotten
@@ -35,6 +36,22 @@ class ScoreOfResponses(Protocol):
 
     def __call__(self, examples: Any, /) -> tuple[Tensor, Tensor]:
         """The scores of R responses, (R,), and the choice logits behind them, (n, K)."""
+
+
+def round_prompts(
+    tasks: Sequence[Task], config: LPOConfig, seed: int, n_done: int
+) -> tuple[list[Task], list[str]]:
+    """The training prompts of the round after `n_done` others, and the task of each."""
+    rng = python_rng(seed, f"LPO prompts {n_done}")
+    return mixed_prompts(tasks, config.prompts_per_task(len(tasks)), "train", rng)
+
+
+def held_out_prompts(
+    tasks: Sequence[Task], config: LPOConfig, seed: int
+) -> tuple[list[Task], list[str]]:
+    """The prompts on which the best head is chosen, the same after every round; their tasks."""
+    rng = python_rng(seed, "validation prompts")
+    return mixed_prompts(tasks, config.validation_prompts, "validation", rng)
 
 
 class Written:
@@ -133,7 +150,7 @@ class Training:
     def begin(self, n_tasks: int) -> Callable[[int], object]:
         """Says how much there is to do. Returns what is to be told of the responses written."""
         config = self.config
-        n_written = n_tasks * math.ceil(config.prompts / n_tasks) * config.samples
+        n_written = n_tasks * config.prompts_per_task(n_tasks) * config.samples
         n_checked = n_tasks * config.validation_prompts * VALIDATION_SAMPLES
         per_round = n_written + n_checked
         self.progress.begin(config.rounds * per_round, len(self.log) * per_round)

@@ -12,9 +12,23 @@ from minilpo.adaptive_decoder import Decisions
 from minilpo.decoding.policies import Step
 from minilpo.decoding.rollout import Rollout
 from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.machine.progress import Progress
 from minilpo.tasks import Task
 
 N_TOKENS, SEP, WORD, STOP, EOS = 10, 3, 5, 9, 1
+
+
+class Told(Progress):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.begun, self.done = [], []
+
+    def begin(self, total, done=0):
+        self.begun.append((total, done))
+
+    def advance(self, n=1):
+        self.done.append(n)
 
 
 class Warmth(Task):

@@ -432,5 +432,8 @@ def test_sample_tells_the_reward_where_a_task_knows_the_prompt_and_compares_with
     for value in ("-0.1", "100.5", "nan", "inf"):
         said = fails(capsys, "sample", "--run", demo, prompt, f"--temperature={value}")
         assert "--temperature must be from 0 to 100, got" in said
+    for flags in (["--temperature", "0"], ["--html", "page.html"]):
+        said = fails(capsys, "sample", "--run", demo, *flags)
+        assert "--html and --temperature must come with a prompt to respond to, got none" in said
     said = fails(capsys, "sample", "--run", demo, "Tell me a stroy.")
     assert "got 'stroy'; near it are 'story'" in said

@@ -138,6 +138,7 @@ class Temperatures(Choices):
         self.min_p = _column("min_p", min_p, K, lambda p: 0 <= p <= 1, "from 0 to 1")
         self.table = torch.tensor(self.temperatures, dtype=torch.float32)  # (K,)
         self.truncates = any(self.top_k) or min(self.top_p) < 1 or any(self.min_p)
+        self.rules = torch.tensor([self.top_k, self.top_p, self.min_p])  # (3, K)
         self.names = tuple(self._name(k) for k in range(K))
 
     def _name(self, k: int) -> str:
@@ -163,18 +164,15 @@ class Temperatures(Choices):
     def _truncated(self, probs: Tensor, choice_ids: Tensor) -> Tensor:
         """(B, V) without the tokens that option choice_ids[b] leaves out, scaled to sum to 1."""
 
-        def of_row(column: Sequence[float]) -> Tensor:
-            return torch.tensor(column, device=probs.device)[choice_ids, None]  # (B, 1)
-
+        top_k, top_p, min_p = self.rules.to(probs.device)[:, choice_ids, None]  # (B, 1) each
         ordered, order = probs.sort(dim=-1, descending=True, stable=True)  # equals as they stood
         rank = torch.arange(probs.shape[-1], device=probs.device)
-        top_k = of_row(self.top_k)
         ordered = ordered.masked_fill((top_k > 0) & (rank >= top_k), 0.0)
         ordered = ordered / ordered.sum(-1, keepdim=True)
         # A token stays while the likelier ones haven't reached top_p; so the first always stays.
-        before, top_p = ordered.cumsum(-1) - ordered, of_row(self.top_p)
+        before = ordered.cumsum(-1) - ordered
         ordered = ordered.masked_fill((before >= top_p) & (top_p < 1) & (rank > 0), 0.0)
-        ordered = ordered.masked_fill(ordered < of_row(self.min_p) * ordered[:, :1], 0.0)
+        ordered = ordered.masked_fill(ordered < min_p * ordered[:, :1], 0.0)
         ordered = ordered / ordered.sum(-1, keepdim=True)
         return torch.zeros_like(probs).scatter(-1, order, ordered)
 

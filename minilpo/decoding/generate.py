@@ -133,8 +133,10 @@ def _write(
         ended |= torch.isin(token_ids, ends)
         n_ended = int(ended.sum())
         if n_ended == len(rows) or t == T - 1:
+            _check_finite(step.logits)
             break
         if n_ended >= ENOUGH_TO_LEAVE * len(rows):
+            _check_finite(step.logits)
             going = (~ended).nonzero()[:, 0]
             batch.select(going)
             rows, token_ids, choice, ended = (x[going] for x in (rows, token_ids, choice, ended))
@@ -145,6 +147,19 @@ def _write(
     return all_token_ids[:, : t + 1], all_choice_ids[:, : t + 1], all_features[:, : t + 1]
 
 
+def _check_finite(logits: Tensor) -> None:
+    """Raises a ValueError if a row was drawn from a broken model, which means nothing.
+
+    What has once gone wrong in a row stays in all that it reads later, so a look when it leaves is
+    enough. (-inf is the logit of a token that never comes.)
+    """
+    if not logits.amax(-1).isfinite().all():
+        raise ValueError(
+            "the language model's logits must be finite, got NaN or infinity; pretrain another one "
+            "in a new run, with a lower --learning-rate if it was this training that diverged"
+        )
+
+
 def _tensor_of(token_ids: Sequence[int], device: torch.device) -> Tensor:
     return torch.tensor(list(token_ids), dtype=torch.long, device=device)
 
@@ -153,12 +168,6 @@ def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: 
     """Head and sampling compute in float32 at least, whatever the model computes in."""
     exact = torch.promote_types(batch.logits.dtype, torch.float32)
     hidden_states, logits = batch.hidden_states.to(exact), batch.logits.to(exact)
-    # What is drawn from a broken model means nothing. (-inf is the logit of what never comes.)
-    if not logits.amax(-1).isfinite().all():
-        raise ValueError(
-            "the language model's logits must be finite, got NaN or infinity; pretrain another one "
-            "in a new run, with a lower --learning-rate if it was this training that diverged"
-        )
     return Step(rows, hidden_states, logits, last, position, uniforms)
 
 

@@ -20,9 +20,7 @@ from minilpo.decoding.sampling import draw
 class Step:
     """What a policy may look at before the next token of B rows is drawn."""
 
-    rows: (
-        Tensor  # (B,) which rows are still going: sample n of the batch's prompt p is row p * N + n
-    )
+    rows: Tensor  # (B,) the rows still going; sample n of the batch's prompt p is row p * N + n
     hidden_states: Tensor  # (B, C)
     logits: Tensor  # (B, V)
     last_token_ids: Tensor  # (B,) what each row read last; at first, the end of its prompt

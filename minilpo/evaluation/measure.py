@@ -17,7 +17,7 @@ from minilpo.lm.language_model import LanguageModel
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, mixed_prompts, offers
 
-Progress = Callable[[int], object] | None  # told how many responses were written
+Tell = Callable[[int], object] | None  # is told how many responses were written
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ def measure_fixed(
     prompts: Prompts,
     choices: Choices,
     generator: torch.Generator,
-    progress: Progress = None,
+    tell: Tell = None,
 ) -> Measured:
     """Writes and scores one response by every option to every prompt."""
     texts, every = prompts.prompts, Fixed(choices)
-    rollout = generate(lm, texts, every, generator, n_samples=len(choices), progress=progress)
+    rollout = generate(lm, texts, every, generator, n_samples=len(choices), progress=tell)
     rewards = score(rollout, prompts.task_of).double().numpy()
     return Measured(prompts.task_of, prompts.prompts, rollout, rewards)
 
@@ -90,10 +90,10 @@ def measure_policy(
     prompts: Prompts,
     policy: Policy,
     generator: torch.Generator,
-    progress: Progress = None,
+    tell: Tell = None,
 ) -> tuple[Rollout, np.ndarray]:
     """Writes one response by a policy to each prompt: the responses, and their rewards, (P,)."""
-    rollout = generate(lm, prompts.prompts, policy, generator, progress=progress)
+    rollout = generate(lm, prompts.prompts, policy, generator, progress=tell)
     return rollout, score(rollout, prompts.task_of)[:, 0].double().numpy()
 
 
@@ -102,13 +102,13 @@ def compare(
     prompts: Prompts,
     policy: GreedyHead,
     generator: torch.Generator,
-    progress: Progress = None,
+    tell: Tell = None,
 ) -> Compared:
     """Writes and scores by every option, by the head, and by choices drawn evenly."""
-    fixed = measure_fixed(lm, prompts, policy.choices, generator, progress)
-    adaptive, rewards = measure_policy(lm, prompts, policy, generator, progress)
+    fixed = measure_fixed(lm, prompts, policy.choices, generator, tell)
+    adaptive, rewards = measure_policy(lm, prompts, policy, generator, tell)
     at_random = evenly(policy.head, policy.choices)
-    _, random_rewards = measure_policy(lm, prompts, at_random, generator, progress)
+    _, random_rewards = measure_policy(lm, prompts, at_random, generator, tell)
     return Compared(
         **vars(fixed), adaptive=adaptive, adaptive_rewards=rewards, random_rewards=random_rewards
     )
@@ -144,26 +144,22 @@ class TwoTemperatures:
         """How many responses it writes."""
         return len(self.choices) ** 2 * len(self.selection.prompts) + len(self.test.prompts)
 
-    def search(self, progress: Progress = None) -> dict[str, Any]:
+    def search(self, tell: Tell = None) -> dict[str, Any]:
         """The two temperatures and the rule's mean reward on test prompts."""
         name = self.selection.task_of[0].name
         generator, K = torch_generator(self.seed, f"two temperatures {name}"), len(self.choices)
         pairs = [(first, rest) for first in range(K) for rest in range(K)]
-        rewards = self._rewards(self.selection, pairs, generator, progress)  # (P, K * K)
+        rewards = self._rewards(self.selection, pairs, generator, tell)  # (P, K * K)
         # The best pair is chosen here, on selection prompts, and only then scored on others.
         first, rest = pairs[int(rewards.mean(0).argmax())]
-        reward = self._rewards(self.test, [(first, rest)], generator, progress).mean().item()
+        reward = self._rewards(self.test, [(first, rest)], generator, tell).mean().item()
         temperatures = self.choices.temperatures
         return {"first": temperatures[first], "rest": temperatures[rest], "reward": reward}
 
     def _rewards(
-        self,
-        prompts: Prompts,
-        pairs: list[tuple[int, int]],
-        generator: torch.Generator,
-        progress: Progress,
+        self, prompts: Prompts, pairs: list[tuple[int, int]], generator: torch.Generator, tell: Tell
     ) -> torch.Tensor:
         rule = ByPlace(self.choices, pairs, self.lm.sentence_starts)
         n_samples, texts = len(pairs), prompts.prompts
-        rollout = generate(self.lm, texts, rule, generator, n_samples=n_samples, progress=progress)
+        rollout = generate(self.lm, texts, rule, generator, n_samples=n_samples, progress=tell)
         return score(rollout, prompts.task_of)  # (P, n_pairs)

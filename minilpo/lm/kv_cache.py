@@ -36,9 +36,8 @@ class KVCache:
             device=device,
         )
         self.pad_lengths = pad_lengths
-        is_padding = (
-            torch.arange(max_length, device=device) < pad_lengths[:, None]
-        )  # (B, max_length)
+        places = torch.arange(max_length, device=device)
+        is_padding = places < pad_lengths[:, None]  # (B, max_length)
         # Finite, so that what padding itself sees, where there is nothing else, isn't NaN.
         # Half precision ends at 65504.
         self.padding_mask = is_padding.to(dtype) * max(-1e9, torch.finfo(dtype).min / 2)

@@ -142,9 +142,8 @@ class GPTBatch:
         # Each prompt is read once, and all that was read is then copied for its N samples.
         is_last = torch.zeros_like(token_ids, dtype=torch.bool)
         is_last[:, -1] = True
-        sample_of = torch.arange(len(prompts), device=weight.device).repeat_interleave(
-            n_samples
-        )  # (R,)
+        numbers = torch.arange(len(prompts), device=weight.device)
+        sample_of = numbers.repeat_interleave(n_samples)  # (R,)
         self.hidden_states = lm.model.read_at(token_ids, is_last, self.cache)[sample_of]  # (R, C)
         self.cache.select(sample_of)
         self.logits = lm.model.logits(self.hidden_states)

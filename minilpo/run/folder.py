@@ -29,7 +29,8 @@ from minilpo.machine.progress import Bar, Watch
 from minilpo.machine.threads import Threads
 from minilpo.run.forms import PRETRAIN_LOG, STEPS, lpo_log_form, step_of, wrong_count
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import TASKS, Task, corpus, load_tasks, mixed_demonstrations, mixed_prompts
+from minilpo.tasks import TASKS, Task, corpus, load_tasks, mixed_demonstrations
+from minilpo.training import held_out_prompts, round_prompts
 
 Head = TypeVar("Head", bound=AdaptiveDecoder)
 Module = TypeVar("Module", bound=nn.Module)
@@ -145,12 +146,8 @@ class Run:
         config, seed = self.config, self.config.seed
         prompts: list[str] = []
         if "lpo" in sections:
-            per_task = -(-config.lpo.prompts // len(self.tasks))
-            rng = python_rng(seed, "LPO prompts 0")
-            prompts += mixed_prompts(self.tasks, per_task, "train", rng)[1]
-            per_task = config.lpo.validation_prompts
-            rng = python_rng(seed, "validation prompts")
-            prompts += mixed_prompts(self.tasks, per_task, "validation", rng)[1]
+            prompts += round_prompts(self.tasks, config.lpo, seed, 0)[1]
+            prompts += held_out_prompts(self.tasks, config.lpo, seed)[1]
         if "evaluation" in sections:
             for split in ("train", "test", "ood"):
                 prompts += prompts_to_measure(self.tasks, split, config.evaluation, seed).prompts

@@ -12,7 +12,7 @@ from minilpo.machine.text import printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
 from minilpo.show.strip import Strip
-from minilpo.tasks import Task, draw_prompts, judge
+from minilpo.tasks import Task, draw_prompts, judge, knows
 
 
 def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
@@ -72,6 +72,6 @@ class Sampler:
 
     def _reward(self, prompt: str, response: str) -> list[str]:
         for task in self.tasks:
-            if task.knows(prompt):
+            if knows(task, prompt):
                 return [f"reward: {judge(task, prompt, response):.2f} ({task.name})"]
         return []

@@ -11,7 +11,7 @@ from minilpo.tasks.base import (
     mixed_prompts,
     split_of,
 )
-from minilpo.tasks.calling import ask, judge, kind_of, parts_of, shown, weight_of
+from minilpo.tasks.calling import ask, judge, kind_of, knows, parts_of, shown, weight_of
 from minilpo.tasks.constrained_story import ConstrainedStory
 from minilpo.tasks.continuation import Continuation
 from minilpo.tasks.controls import CoinFlip, HiddenWish
@@ -31,6 +31,7 @@ __all__ = [
     "draw_prompts",
     "judge",
     "kind_of",
+    "knows",
     "load_tasks",
     "mixed_demonstrations",
     "mixed_prompts",

@@ -52,6 +52,7 @@ REQUIRED = {  # of each member of a task: what it must be or return, and what to
         f"a dict with finite numbers, each under {LABEL}",
         "return the same names for any text, or leave parts out",
     ),
+    "knows": ("True or False", "return whether a prompt is one of the task's, or leave knows out"),
     "constraint": (
         "the name of one part, and quality that of another",
         "name them as parts does, or leave both out",
@@ -153,6 +154,14 @@ def parts_of(
         if not all(isinstance(name, str) and name in numbers for name in named.values()):
             raise refusal(task, "constraint", (), {**named, "parts": [*numbers]})
     return numbers
+
+
+def knows(task: Any, prompt: str) -> bool:
+    """Whether a prompt is one of the task's, as the task says; ValueError if it says nothing."""
+    answer = _call(task, "knows", prompt)
+    if not isinstance(answer, bool):
+        raise refusal(task, "knows", (prompt,), answer)
+    return answer
 
 
 def kind_of(task: Any, prompt: str) -> str:

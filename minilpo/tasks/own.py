@@ -15,6 +15,7 @@ from minilpo.tasks.calling import (
     ask,
     judge,
     kind_of,
+    knows,
     limited,
     parts_of,
     read_member,
@@ -128,6 +129,7 @@ def try_out(task: Any) -> None:
             )
         prompt, demonstration = pair
         kind_of(task, prompt)
+        knows(task, prompt)
         words = demonstration.split() or prompt.split()
         backwards, endless = " ".join(words[::-1]), " ".join((words * LONG)[:LONG])
         for response in (demonstration, "", words[0], backwards, endless, "<eos> ? 0 -1.5 ####"):

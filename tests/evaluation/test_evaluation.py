@@ -25,9 +25,9 @@ from minilpo.evaluation.summary import by_place_in_sentence, summarize
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.tokenizer import Tokenizer
-from minilpo.machine.progress import Progress
 from minilpo.tasks import TASKS, Task, mixed_demonstrations, offers, split_of
 from tests.conftest import CHOICES, TEMPERATURES, seeded
+from tests.standin import Told
 
 
 class Plain(Task):
@@ -368,19 +368,6 @@ class WithoutOod(Task):
 
 
 CONFIG = EvaluationConfig(test_prompts=3, selection_prompts=2, ood_prompts=1, resamples=100)
-
-
-class Told(Progress):
-    """Remembers what it is told."""
-
-    def __init__(self):
-        self.begun, self.done = [], []
-
-    def begin(self, total, done=0):
-        self.begun.append((total, done))
-
-    def advance(self, n=1):
-        self.done.append(n)
 
 
 @pytest.fixture(scope="module")

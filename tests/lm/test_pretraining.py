@@ -15,9 +15,9 @@ from minilpo.lm.pretraining import (
     pretrain,
     training_batches,
 )
-from minilpo.machine.progress import Progress
 from minilpo.seeds import python_rng
 from tests.conftest import seeded
+from tests.standin import Told
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +87,6 @@ def test_pretraining_lowers_the_held_out_loss_and_resumes_to_the_bit(tokenizer, 
     assert all(
         torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
     )
-
-
-class Told(Progress):
-    """Remembers what it is told."""
-
-    def __init__(self):
-        self.begun, self.done = [], []
-
-    def begin(self, total, done=0):
-        self.begun.append((total, done))
-
-    def advance(self, n=1):
-        self.done.append(n)
 
 
 def test_pretraining_that_diverges_ends_at_the_step_and_names_the_flags(tokenizer, examples):

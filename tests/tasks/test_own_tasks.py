@@ -40,8 +40,14 @@ from minilpo.tasks.calling import TimeIsUp, limited
 from minilpo.tasks.own import with_defaults
 from tests.conftest import seeded
 
-ARGUMENTS = {"prompt": "rng", "ood_prompt": "rng", "demonstration": "prompt, rng", "kind": "prompt"}
-METHODS = ("prompt", "demonstration", "reward", "ood_prompt", "kind", "parts")
+ARGUMENTS = {
+    "prompt": "rng",
+    "ood_prompt": "rng",
+    "demonstration": "prompt, rng",
+    "kind": "prompt",
+    "knows": "prompt",
+}
+METHODS = ("prompt", "demonstration", "reward", "ood_prompt", "kind", "knows", "parts")
 GOOD = {
     "name": "'mine'",
     "prompt": "'Say ' + ' '.join(rng.choices(WORDS, k=rng.randint(2, 6)))",
@@ -398,6 +404,15 @@ BAD = {  # files, and what the line says beyond the file's name
         file_of(parts="{'a': 1}", quality="'a'", constraint="['a']"),
         r"constraint must .*\['a'\]",
     ),
+    # knows
+    "knows None": (
+        file_of(knows="None"),
+        r"task 'mine': knows\('Say .*\) must be True or False, got None;",
+    ),
+    "knows a number": (file_of(knows="1"), r"knows\(.*must be True or False, got 1;"),
+    "knows that raises": (file_of(knows="{}[prompt]"), r"knows\(.*raised KeyError"),
+    "knows that exits": (file_of(knows="exit()"), r"knows\(.*raised SystemExit"),
+    "knows as a value": (file_of(knows="= True"), r"knows\(.*raised TypeError"),
     # corpus_weight
     "corpus_weight 0": (
         file_of(corpus_weight="0"),
@@ -759,6 +774,7 @@ def test_a_good_task_is_loaded_and_joins_the_mixture(write, tmp_path, content):
 ALL_MEMBERS = {
     "reward": "response.count('yes') > response.count('no')",  # a bool
     "kind": "'long' if len(prompt) > 20 else 'short'",
+    "knows": "prompt.startswith('Say ')",
     "parts": "{'words': len(response.split()), 'yes': 'yes' in response}",
     "quality": "'words'",
     "constraint": "'yes'",
