@@ -22,7 +22,6 @@ from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.losses import SCORES, choice_scores, latent_scores, marginal_scores
 from minilpo.lpo import VALIDATION_SAMPLES, HeadScore, fit, train_lpo, training_of
-from minilpo.machine.progress import Progress
 from minilpo.preferences import (
     RULES,
     PreferencePairs,
@@ -36,7 +35,7 @@ from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, mixed_prompts
 from minilpo.training import Training, Written, describe_fit, optimizer_of
 from tests.conftest import CHOICES, seeded
-from tests.standin import Model, Warmth, Words, Writer, language_model, rewards_of
+from tests.standin import Model, Told, Warmth, Words, Writer, language_model, rewards_of
 
 
 def config_of(level="token", **settings):
@@ -372,19 +371,6 @@ def writer(monkeypatch):
     return writer
 
 
-class Recorder(Progress):
-    """Notes what it is told."""
-
-    def __init__(self):
-        self.begun, self.told = [], []
-
-    def begin(self, total, done=0):
-        self.begun.append((total, done))
-
-    def advance(self, n=1):
-        self.told.append(n)
-
-
 def one_round(config, head=None, tasks=TASKS, seed=0):
     """Trains for one round and returns the `Round` and its entry in the log."""
     head, rounds = head or head_of(), []
@@ -405,7 +391,7 @@ def test_rounds_write_for_new_prompts_with_the_head_and_for_the_same_held_out_on
         loss="eq10",
         head_learning_rate=0.01,
     )
-    lm, head, recorder, saved = language_model(), head_of(), Recorder(), []
+    lm, head, recorder, saved = language_model(), head_of(), Told(), []
 
     def save(training, round):
         state = {**training.state_dict(), "head": copy.deepcopy(training.state_dict()["head"])}
@@ -426,7 +412,7 @@ def test_rounds_write_for_new_prompts_with_the_head_and_for_the_same_held_out_on
         expected.append((lm, held_out, "GreedyHead", seed, VALIDATION_SAMPLES))
     assert writer.calls == expected
     assert all(policy.head is head and policy.choices is CHOICES for policy in writer.policies)
-    assert recorder.begun == [(3 * (60 + 24), 0)] and recorder.told == [20, 20, 20, 24] * 3
+    assert recorder.begun == [(3 * (60 + 24), 0)] and recorder.done == [20, 20, 20, 24] * 3
     for round, entry in enumerate(log):
         sampled = writer.calls[4 * round : 4 * round + 3], writer.texts[4 * round : 4 * round + 3]
         rewards = [
@@ -456,12 +442,12 @@ def test_a_training_that_is_gone_on_with_says_what_was_done_before(writer):
     config, lm, head = config_of(rounds=3, **settings), language_model(), head_of()
     training = training_of(lm, head, replace(config, rounds=2))
     train_lpo(lm, TASKS, head, CHOICES, replace(config, rounds=2), 0, training)
-    state, recorder = copy.deepcopy(training.state_dict()), Recorder()
+    state, recorder = copy.deepcopy(training.state_dict()), Told()
     training = training_of(lm, head, config, progress=recorder)
     training.load_state_dict(state)
     log = train_lpo(lm, TASKS, head, CHOICES, config, 0, training)
     per_round = 8 * 5 + 4 * VALIDATION_SAMPLES
-    assert recorder.begun == [(3 * per_round, 2 * per_round)] and sum(recorder.told) == per_round
+    assert recorder.begun == [(3 * per_round, 2 * per_round)] and sum(recorder.done) == per_round
     assert [entry["round"] for entry in log] == [1, 2, 3]
 
 
