@@ -185,8 +185,8 @@ class TimeIsUp(BaseException):
     """A user's code took longer than `LIMIT`. No Exception, because that code may catch those."""
 
 
-def limited(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function; from `LIMIT` seconds on, `TimeIsUp` is raised within it.
+def limited(function: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
+    """Calls a function; from `LIMIT` seconds on, or as many others, `TimeIsUp` is raised within it.
 
     Without a limit where the system has no alarm, and outside of the main thread, the only one that
     an alarm can interrupt.
@@ -205,7 +205,7 @@ def limited(function: Callable[..., Any], *arguments: Any) -> Any:
             raise TimeIsUp
 
     handler = signal.signal(signal.SIGALRM, ring)
-    timer = signal.setitimer(signal.ITIMER_REAL, LIMIT, AGAIN)
+    timer = signal.setitimer(signal.ITIMER_REAL, LIMIT if seconds is None else seconds, AGAIN)
     try:
         return call()
     finally:

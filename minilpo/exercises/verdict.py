@@ -1,0 +1,139 @@
+"""Judging a value: its type, shape, dtype and device, then its numbers. Nothing is broadcast."""
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minilpo.exercises.trial import a_kind_of
+from minilpo.machine.text import one_line
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found.
+
+    `passed` is None where nothing was written yet. `function` is the learner's if it passed, else
+    the right one, so that a lesson can go on with it.
+    """
+
+    exercise: str
+    passed: bool | None
+    message: str  # one line
+    text: str  # all of the report
+    function: Any = None
+
+    def __repr__(self) -> str:
+        outcome = {None: "not written yet", False: "not yet", True: "right"}[self.passed]
+        return f"<{self.exercise}: {outcome}>"
+
+
+def misfit(expected: Any, got: Any, name: str = "the result") -> str:
+    """What is wrong with the form of a value, in a line; empty if it has the expected one.
+
+    >>> misfit(torch.zeros(2), torch.zeros(2, 1))
+    'the result must have shape (2,), got (2, 1)'
+    >>> misfit(torch.zeros(()), 0.0)
+    'the result must be a tensor of shape (), got a Python float; keep to tensor operations'
+    >>> misfit(0.5, torch.zeros(()))
+    'the result must be a Python float, got a tensor of shape (); .item() makes a number of it'
+    """
+    if got is None and expected is not None:
+        return (
+            f"{name} must be {a_kind_of(expected)}, got None; does the function end without return?"
+        )
+    if isinstance(expected, Tensor):
+        return _misfit_of_tensor(expected, got, name)
+    if isinstance(expected, (list, tuple)):
+        return _misfit_of_sequence(expected, got, name)
+    if _kind(got) == _kind(expected):
+        return ""
+    remedy = ""
+    if isinstance(got, Tensor) and got.numel() == 1:
+        remedy = "; .item() makes a number of it"
+    elif _kind(expected) is float and _kind(got) is int:
+        return ""
+    return f"{name} must be {a_kind_of(expected)}, got {a_kind_of(got)}{remedy}"
+
+
+def _misfit_of_tensor(expected: Tensor, got: Any, name: str) -> str:
+    if not isinstance(got, Tensor):
+        remedy = "keep to tensor operations"
+        return f"{name} must be {a_kind_of(expected)}, got {a_kind_of(got)}; {remedy}"
+    parts = {
+        "shape": (tuple(expected.shape), tuple(got.shape)),
+        "dtype": (expected.dtype, got.dtype),
+        "device": (expected.device, got.device),
+    }
+    for part, (right, wrong) in parts.items():
+        if right != wrong:
+            return f"{name} must have {part} {right}, got {wrong}"
+    return ""
+
+
+def _misfit_of_sequence(expected: Any, got: Any, name: str) -> str:
+    kind = "a tuple" if isinstance(expected, tuple) else "a list"
+    if not isinstance(got, type(expected)):
+        return f"{name} must be {kind} of {len(expected)}, got {a_kind_of(got)}"
+    if len(got) != len(expected):
+        return f"{name} must be {kind} of {len(expected)}, got one of {len(got)}"
+    for number, (right, part) in enumerate(zip(expected, got, strict=True), 1):
+        if wrong := misfit(right, part, f"part {number} of {name}"):
+            return wrong
+    return ""
+
+
+def _kind(value: Any) -> type:
+    """The sort of a value that isn't a tensor; NumPy's numbers count as numbers."""
+    if isinstance(value, bool):
+        return bool
+    if isinstance(value, numbers.Integral):
+        return int
+    return float if isinstance(value, numbers.Real) else type(value)
+
+
+def agree(expected: Any, got: Any, relative: float = 1e-4, absolute: float = 1e-5) -> bool:
+    """Whether two values of the same form are equal up to rounding.
+
+    >>> agree(torch.tensor([1.0]), torch.tensor([1.00001])), agree([1, 2.0], [1, 2.1])
+    (True, False)
+    """
+    if isinstance(expected, Tensor):
+        if expected.is_floating_point():
+            pair = expected.double(), got.double()
+            return torch.allclose(*pair, rtol=relative, atol=absolute, equal_nan=True)
+        return torch.equal(expected, got)
+    if isinstance(expected, (list, tuple)):
+        return all(agree(a, b, relative, absolute) for a, b in zip(expected, got, strict=True))
+    if isinstance(expected, float):
+        return math.isclose(expected, got, rel_tol=relative, abs_tol=absolute)
+    return bool(expected == got)
+
+
+def shown(value: Any, longest: int = 110) -> str:
+    """A value for a report: small tensors in full, with four digits.
+
+    >>> shown(torch.tensor([1.0, 0.33333])), shown(torch.zeros(20, 20)), shown("a fox")
+    ('[1, 0.3333]', 'a tensor of shape (20, 20)', "'a fox'")
+    """
+    if isinstance(value, Tensor):
+        return _rounded(value.tolist()) if value.numel() <= 12 else a_kind_of(value)
+    if isinstance(value, float):
+        return _rounded(value)
+    if isinstance(value, torch.Generator):
+        return "a generator"
+    if isinstance(value, (list, tuple)) and any(isinstance(part, Tensor) for part in value):
+        return one_line(f"({', '.join(shown(part) for part in value)})", longest)
+    try:
+        return one_line(repr(value), longest)
+    except Exception:  # a learner's own class may do anything
+        return a_kind_of(value)
+
+
+def _rounded(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_rounded, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
