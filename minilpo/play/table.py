@@ -1,0 +1,245 @@
+"""The page's questions, answered from a run: prompts, responses, next words, rewards.
+
+No HTTP and no HTML here. What is asked comes from outside, so `Table.answer` looks at all of it.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import Fixed, GreedyHead, Policy
+from minilpo.decoding.rollout import Rollout
+from minilpo.decoding.sampling import token_probs
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.machine.text import one_line, printable
+from minilpo.seeds import python_rng, torch_generator
+from minilpo.show.report import strips_of
+from minilpo.show.strip import background
+from minilpo.tasks import Task, draw_prompts, judge, knows
+
+Answer = dict[str, Any]  # as it goes into JSON
+
+QUESTIONS = ("about", "prompts", "write", "place", "rewards")
+N_PROMPTS = 12  # to pick from, per task
+N_SAMPLES = 20  # responses whose rewards are compared
+N_WORDS = 12  # next words that are shown one by one
+LONGEST_PROMPT = 2000  # characters
+COLDEST, HOTTEST = 0.01, 2.0  # temperatures that can be asked for, besides 0
+LARGEST_SEED = 999_999
+
+
+class Table:
+    """Answers questions about a trained head and its language model.
+
+    Args:
+        lm: the language model.
+        tasks: whose prompts can be picked and whose rewards are shown.
+        head: decides.
+        choices: what it chooses among.
+        name: the run's, to be shown.
+    """
+
+    def __init__(
+        self,
+        lm: GPTLanguageModel,
+        tasks: Sequence[Task],
+        head: AdaptiveDecoder,
+        choices: Temperatures,
+        name: str,
+    ):
+        self.lm, self.head, self.choices, self.name = lm, head, choices, name
+        self.tasks = {task.name: task for task in tasks}
+        n_tokens = lm.tokenizer.vocab_size
+        self.required = {
+            "task": f"one of {', '.join(self.tasks)}",
+            "picked_from": f"null or one of {', '.join(self.tasks)}",
+            "prompt": f"a text with at least one word and at most {LONGEST_PROMPT} characters",
+            "temperature": f"0, or from {COLDEST} to {HOTTEST:g}",
+            "fixed": f"null (the head decides), 0, or from {COLDEST} to {HOTTEST:g}",
+            "seed": f"a whole number from 0 to {LARGEST_SEED:,}",
+            "token_ids": f"a list of at most {lm.max_length} whole numbers below {n_tokens}",
+            "taken": f"null or a whole number from 0 to {n_tokens - 1}",
+        }
+
+    def answer(self, question: str, asked: Answer) -> Answer:
+        """Answers one of `QUESTIONS`: calls the method of that name, if what is asked is in order.
+
+        Args:
+            question: its name.
+            asked: the method's arguments, from anywhere.
+
+        Raises:
+            ValueError: if there is no such question, an argument is missing, unknown or out of its
+                limits, or the language model or the task can't do what is asked.
+        """
+        if question not in QUESTIONS:
+            raise ValueError(f"a question must be one of {', '.join(QUESTIONS)}, got {question!r}")
+        method = getattr(self, question)
+        names = list(inspect.signature(method).parameters)
+        if asked.keys() != set(names):
+            wanted, got = ", ".join(names), ", ".join(asked)
+            raise ValueError(f"{question} must be asked with [{wanted}], got [{got}]")
+        for name, value in asked.items():
+            if not self._fits(name, value):
+                got = one_line(repr(value), 60)
+                raise ValueError(f"{name} must be {self.required[name]}, got {got}")
+        return method(**asked)
+
+    def _fits(self, name: str, value: Any) -> bool:
+        """Whether an argument is what it must be."""
+        if value is None:
+            return name in ("picked_from", "fixed", "taken")
+        if name in ("task", "picked_from"):
+            return isinstance(value, str) and value in self.tasks
+        if name == "prompt":
+            return isinstance(value, str) and bool(value.strip()) and _is_text(value)
+        if name in ("temperature", "fixed"):
+            return type(value) in (int, float) and (value == 0 or COLDEST <= value <= HOTTEST)
+        if name == "seed":
+            return type(value) is int and 0 <= value <= LARGEST_SEED
+        if name == "taken":
+            return self._is_token(value)
+        return (
+            isinstance(value, list)
+            and len(value) <= self.lm.max_length
+            and all(self._is_token(token_id) for token_id in value)
+        )
+
+    def _is_token(self, value: Any) -> bool:
+        return type(value) is int and 0 <= value < self.lm.tokenizer.vocab_size
+
+    # The questions
+
+    def about(self) -> Answer:
+        """What the page has to know of the run."""
+        temperatures = [{"value": t, "colour": self._colour(t)} for t in self.choices.temperatures]
+        return {
+            "name": self.name,
+            "level": self.head.level,
+            "temperatures": temperatures,
+            "tasks": list(self.tasks),
+        }
+
+    def prompts(self, task: str) -> Answer:
+        """Prompts of a task that training never saw; fewer than `N_PROMPTS` if it has few."""
+        rng = python_rng(0, f"to play with {task}")
+        # One by one: asked for twelve at once, a task with only ten would refuse.
+        drawn = [draw_prompts(self.tasks[task], 1, "test", rng)[0] for _ in range(N_PROMPTS)]
+        return {"prompts": list(dict.fromkeys(drawn))}
+
+    def write(self, prompt: str, picked_from: str | None, fixed: float | None, seed: int) -> Answer:
+        """One response, word by word; the same as `minilpo sample` with that seed.
+
+        Args:
+            prompt: what it responds to.
+            picked_from: the prompt's task; None: it was typed, and the tasks are asked for theirs.
+            fixed: the temperature of all words; None: the head decides.
+            seed: of the sampling.
+        """
+        rollout = self._generate(prompt, fixed, seed, 1)
+        temperatures = self._options(fixed).temperatures
+        [strip] = strips_of(rollout, temperatures, self.lm)
+        token_ids = rollout.token_ids[0].tolist()
+        words = []
+        for place, (piece, t) in enumerate(strip.words()):
+            word = {"text": _label(piece), "has_space": piece[:1].isspace()}
+            word |= {"temperature": t, "colour": self._colour(t)}
+            words.append({**word, "token_id": token_ids[place]})
+        grader = self._grader(prompt, picked_from)
+        reward = judge(grader, prompt, rollout.responses[0]) if grader else None
+        return {"words": words, "reward": reward, "task": grader.name if grader else None}
+
+    @torch.inference_mode()
+    def place(
+        self, prompt: str, token_ids: list[int], taken: int | None, temperature: float
+    ) -> Answer:
+        """What could come next at a place in a response: Eq. 2 for every word.
+
+        Args:
+            prompt: what is responded to.
+            token_ids: the response up to there.
+            taken: the token that stood there; it is always among those shown.
+            temperature: of the distribution.
+
+        Returns:
+            The likeliest words and the sum of all others; and what the head gives each of its
+            temperatures, or None where it isn't asked: at sequence level, within a response.
+        """
+        [read] = self.lm.encode([prompt])
+        if len(read) + len(token_ids) > self.lm.max_length:
+            raise ValueError(
+                f"a prompt and its response must fit into the model's {self.lm.max_length} tokens, "
+                f"got {len(read) + len(token_ids)}; shorten the prompt"
+            )
+        batch = self.lm.read([read + token_ids], n_samples=1, max_new_tokens=1)
+        logits = batch.logits[0].float()  # (V,)
+        probs = token_probs(logits, torch.tensor(temperature))
+        # By their logits: the order is the same at every temperature, so bars keep their places.
+        order = logits.argsort(descending=True, stable=True).tolist()
+        shown = order[:N_WORDS]
+        if taken is not None and taken not in shown:
+            shown.append(taken)
+        others = probs.clone()
+        others[shown] = 0.0
+        is_asked = self.head.level == "token" or not token_ids
+        head_probs = self.head(batch.hidden_states[0]).softmax(-1).tolist() if is_asked else None
+        return {
+            "words": [self._word(k, probs[k].item(), k == taken) for k in shown],
+            "rest": others.sum().item(),
+            "n_rest": len(order) - len(shown),
+            "head": head_probs,
+        }
+
+    def rewards(
+        self, prompt: str, picked_from: str | None, fixed: float | None, seed: int
+    ) -> Answer:
+        """The rewards of `N_SAMPLES` responses; the arguments are those of `write`."""
+        grader = self._grader(prompt, picked_from)
+        if grader is None:
+            raise ValueError(
+                "a task must know the prompt to reward responses, but none does; "
+                "pick one of its prompts"
+            )
+        rollout = self._generate(prompt, fixed, seed, N_SAMPLES)
+        return {"rewards": [judge(grader, prompt, response) for response in rollout.responses]}
+
+    def _generate(self, prompt: str, fixed: float | None, seed: int, n_samples: int) -> Rollout:
+        options = self._options(fixed)
+        policy: Policy = GreedyHead(self.head, options) if fixed is None else Fixed(options)
+        generator = torch_generator(seed, "sample")
+        return generate(self.lm, [prompt], policy, generator, n_samples=n_samples)
+
+    def _options(self, fixed: float | None) -> Temperatures:
+        return self.choices if fixed is None else Temperatures([fixed])
+
+    def _grader(self, prompt: str, picked_from: str | None) -> Task | None:
+        """The task that rewards responses to a prompt, if there is one."""
+        if picked_from is not None:
+            return self.tasks[picked_from]
+        return next((own for own in self.tasks.values() if knows(own, prompt)), None)
+
+    def _colour(self, temperature: float) -> str:
+        """On the scale of the run's own temperatures; above the hottest it gets no warmer."""
+        scale = self.choices.temperatures
+        return background(min(temperature, scale[-1]), scale)
+
+    def _word(self, token_id: int, prob: float, is_taken: bool) -> Answer:
+        [piece] = self.lm.tokenizer.pieces([token_id])
+        text = "(end)" if token_id in self.lm.end_ids else _label(piece)
+        return {"text": text, "prob": prob, "taken": is_taken}
+
+
+def _label(piece: str) -> str:
+    """The text of a token as it can be shown: a line break, too, is something to be seen."""
+    return printable(piece.strip() or piece.strip(" ") or "␣")
+
+
+def _is_text(value: str) -> bool:
+    """Whether a text isn't too long, and can be encoded: half of a pair of surrogates can't."""
+    has_halves = any("\ud800" <= c <= "\udfff" for c in value)
+    return len(value) <= LONGEST_PROMPT and not has_halves
