@@ -27,7 +27,7 @@ RESULTS = {
     "lpo_log.json",
     "metrics.json",
 }
-RESULTS |= {"examples.txt", "timings.json", "figures/descriptions.txt"}
+RESULTS |= {"examples.txt", "report.html", "timings.json", "figures/descriptions.txt"}
 RESULTS |= {
     f"figures/{name}.png"
     for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")
@@ -45,6 +45,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
         metrics = json.loads(files["metrics.json"])
         del metrics["seconds"]
         files["metrics.json"] = json.dumps(metrics).encode()
+    for name in files:
+        if Path(name).name == "report.html":
+            files[name] = re.sub(rb'<p id="times".*?</p>', b"", files[name], flags=re.DOTALL)
     return files
 
 

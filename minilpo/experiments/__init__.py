@@ -12,6 +12,7 @@
     table4       the losses compared
     table5       greedy and sampled choice of the temperature
     controls     (not in the paper) tasks on which nothing can be gained
+    page         all of a reproduction on one page
     reproduce    runs them over seeds, and writes JSON, table and figure
 
 `minilpo reproduce NAME` runs one, `minilpo reproduce all` all of them. To add one: a file here with

@@ -3,6 +3,7 @@
 OUT/reproduce.json                  the settings; a folder with other settings is left alone
 OUT/NAME/seed_S.json                the numbers of one seed
 OUT/NAME/result.json, table.txt, figure.png (and for fig6 strip.html, strip.txt)
+OUT/report.html                     every experiment that the folder has numbers of, on one page
 OUT/cache/                          language models and heads, shared by all experiments
 """
 
@@ -10,10 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
+import minilpo.experiments
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Experiment, Finding, Numbers, text_table
 from minilpo.experiments.lab import Lab
+from minilpo.experiments.page import NAME as PAGE
+from minilpo.experiments.page import Result, described, reproduction_page
 from minilpo.machine.files import (
     misfit,
     read_sealed_json,
@@ -77,7 +82,11 @@ def reproduce(
                     content = {"experiment": name, "seed": seed, "numbers": numbers}
                     write_sealed_json(out / name / f"seed_{seed}.json", content)
                     bar.advance()
-        return {name: write_result(out, name, n_seeds) for name in names}
+        results = {name: put_together(out, name, n_seeds) for name in names}
+        for result in results.values():
+            write_result(out, result)
+        write_page(out, config, results)
+        return {name: result.finding for name, result in results.items()}
 
 
 def open_folder(out: Path, config: RunConfig) -> RunConfig:
@@ -114,13 +123,15 @@ def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
     return content["numbers"]
 
 
-def write_result(out: Path, name: str, n_seeds: int) -> Finding:
-    """Writes JSON, table and figure of one experiment."""
+def put_together(out: Path, name: str, n_seeds: int) -> Result:
+    """What one experiment found over its seeds, and its figure."""
     module = experiment(name)
     found = [read_seed(out, name, seed) for seed in range(n_seeds)]
     seeds = [numbers for numbers in found if numbers is not None]
     try:
         finding = module.conclude(seeds)
+        with plots.own_style():
+            figure = module.draw(seeds)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         # Whatever a reader of strange numbers stumbles on: ours always have what it needs.
         raise ValueError(
@@ -131,17 +142,49 @@ def write_result(out: Path, name: str, n_seeds: int) -> Finding:
     if n_seeds == 1:
         sentence = "A single seed says nothing about the direction: run at least two."
         finding = replace(finding, agrees=False, sentence=sentence)
-    (out / name).mkdir(exist_ok=True)
+    with plots.own_style():
+        png = plots.png(figure)
+    return Result(name, module.PAPER, n_seeds, finding, png, described(figure))
+
+
+def write_result(out: Path, result: Result) -> None:
+    """Writes JSON, table and figure of one experiment."""
+    name, finding, folder = result.name, result.finding, out / result.name
+    folder.mkdir(exist_ok=True)
     rows = []
     for row in finding.rows:
         numbers = {"mean": row.mean, "ci95": row.ci95, "seeds": row.ours}
         rows.append({"label": row.label, **numbers, "paper": row.paper})
-    result = {"experiment": name, "paper": module.PAPER, "seeds": n_seeds, "rows": rows}
-    result |= {"agrees": finding.agrees, "sentence": finding.sentence}
-    write_json(out / name / "result.json", result)
-    write_bytes(out / name / "table.txt", (text_table(name, module.PAPER, finding) + "\n").encode())
-    with plots.own_style():
-        figure = plots.png(module.draw(seeds))
-    for file, data in {"figure.png": figure, **finding.files}.items():
-        write_bytes(out / name / file, data)
-    return finding
+    content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
+    content |= {"agrees": finding.agrees, "sentence": finding.sentence}
+    write_json(folder / "result.json", content)
+    write_bytes(folder / "table.txt", (text_table(name, result.paper, finding) + "\n").encode())
+    for file, data in {"figure.png": result.png, **finding.files}.items():
+        write_bytes(folder / file, data)
+
+
+def write_page(out: Path, config: RunConfig, results: dict[str, Result]) -> None:
+    """Writes the page of these results and of what earlier commands have left in the folder."""
+    for name in experiments_in(out):
+        if name not in results:
+            # What is shown comes from its numbers: figures and tables carry no checksum.
+            try:
+                results[name] = put_together(out, name, n_seeds_in(out / name))
+            except ValueError as error:
+                say(f"minilpo: {PAGE} leaves out {name}: {error}")
+    write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
+
+
+def experiments_in(out: Path) -> list[str]:
+    """The names of the experiments that a folder has numbers of."""
+    modules = {module.name for module in iter_modules(minilpo.experiments.__path__)}
+    names = {path.parent.name for path in out.glob("*/seed_0.json")} & modules
+    return [name for name in names if hasattr(experiment(name), "conclude")]
+
+
+def n_seeds_in(folder: Path) -> int:
+    """How many seeds an experiment's folder has the numbers of, from 0 on without a gap."""
+    seed = 0
+    while (folder / f"seed_{seed}.json").is_file():
+        seed += 1
+    return seed

@@ -9,8 +9,10 @@ model.pt, pretrain_log.json          by `pretrain_step`
 head.pt, lpo_log.json                by `train_step`, with constant_head.pt, a control, and with
                                      --train-lm trained_model.pt
 metrics.json, examples.txt, figures/ by `evaluate_step`
+report.html                          by the same: all of it on one page
 timings.json                         seconds spent, the only file that differs between two runs of
-                                     the same seed (`metrics.json` repeats it under "seconds")
+                                     the same seed (`metrics.json` repeats it under "seconds",
+                                     `report.html` in the paragraph "times")
 *_state.pt                           half-done work, gone once a step is done
 
 The log of a step is written last and names the files that the step read and wrote, with their

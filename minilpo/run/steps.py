@@ -24,7 +24,9 @@ from minilpo.machine.threads import pick
 from minilpo.run.folder import Run
 from minilpo.run.forms import lpo_form, pretraining_form
 from minilpo.show import plots
-from minilpo.show.report import FIGURES, draw_figures, example_responses
+from minilpo.show.page import NAME as PAGE
+from minilpo.show.page import Results, chosen_responses, run_page
+from minilpo.show.report import FIGURES, draw_figures, example_responses, write_figures
 
 
 @contextlib.contextmanager
@@ -109,7 +111,7 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
         log = train_lpo(lm, run.tasks, head, new.choices, config, run.config.seed, training)
     # The old results go, the log first: without it nothing counts as done. The state holds the new.
     figures = [f"figures/{name}" for name in FIGURES]
-    run.remove("lpo_log.json", "metrics.json", "examples.txt", *figures)
+    run.remove("lpo_log.json", "metrics.json", "examples.txt", PAGE, *figures)
     trained: dict[str, nn.Module] = {"head.pt": head, "constant_head.pt": constant_head}
     if config.train_lm:
         trained["trained_model.pt"] = lm.model
@@ -139,7 +141,7 @@ def half_done_lpo(run: Run) -> LPOConfig | None:
 
 
 def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[str, Any]:
-    """Measures the head on test prompts, writes metrics, examples and figures, returns the metrics.
+    """Measures the head on test prompts, writes all there is to see of it, returns the metrics.
 
     Args:
         run: its old results stay until the new ones are there.
@@ -157,16 +159,20 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     with run.bar("evaluating", "response") as bar:
         options = config.evaluation, config.seed, constant_head, bar
         measured, test = evaluate(lm, run.tasks, policy, *options)
-    run.remove("metrics.json")
-    (run.path / "figures").mkdir(exist_ok=True)
     with plots.own_style():
-        draw_figures(measured, *logs, run.path / "figures")
+        pictures = draw_figures(measured, *logs)
+    shown = chosen_responses(test, lm, config.temperatures)
+    run.remove("metrics.json", PAGE)
+    (run.path / "figures").mkdir(exist_ok=True)
+    write_figures(pictures, run.path / "figures")
     write_bytes(run.path / "examples.txt", example_responses(test, config.temperatures).encode())
     run.keep(evaluation=config.evaluation)
     run.add_seconds(evaluate=clock.lap() - spent["evaluate"])  # this evaluation replaces the last
     seconds = run.seconds()
     seconds["total"] = sum(seconds.values())
     metrics = {"seed": config.seed, "level": config.level, **measured, "seconds": seconds}
+    page = run_page(Results(run.config, metrics, *logs, pictures, *shown))
+    write_bytes(run.path / PAGE, page.encode())
     write_json(run.path / "metrics.json", metrics)
     return metrics
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -15,19 +15,36 @@ from minilpo.machine.text import printable
 from minilpo.show import plots
 from minilpo.show.strip import Strip
 
-FIGURES = (
-    "reward_by_temperature.png",
-    "win_rate.png",
-    "chosen_temperatures.png",
-    "training.png",
-    "descriptions.txt",
-)
+CAPTIONS = {
+    "reward_by_temperature.png": "Mean reward at each fixed temperature, task by task. "
+    "The star is the head, at the mean of the temperatures that it chose.",
+    "win_rate.png": "How often the head's response to a prompt got more reward than one written "
+    "at a fixed temperature; a tie counts half. Whiskers are 95% intervals over prompts.",
+    "chosen_temperatures.png": "How often the head chose each temperature, task by task.",
+    "training.png": "How the training went: the language model's loss; how far the head's scores "
+    "of better and worse responses are apart; how undecided the head is; the rewards.",
+}
+FIGURES = (*CAPTIONS, "descriptions.txt")  # the files in the folder of the figures
 Drawn = tuple[Figure, list[str]]  # a figure, and a sentence on each of its panels
+
+
+class Picture(NamedTuple):
+    """A figure as it is shown."""
+
+    name: str  # of its file
+    png: bytes
+    sentences: list[str]  # what each panel shows
+    caption: str  # how to read it
 
 
 def result_table(metrics: dict[str, Any]) -> str:
     """Mean rewards as plain text: fixed temperatures, the head, the oracle; then conclusions."""
-    lines = [*_reward_lines(metrics), "", *_gain_lines(metrics["mean"])]
+    return "\n".join([*_reward_lines(metrics), "", *conclusions(metrics)])
+
+
+def conclusions(metrics: dict[str, Any]) -> list[str]:
+    """What the mean rewards come to, a line for each."""
+    lines = _gain_lines(metrics["mean"])
     if "controls" in metrics:
         lines += _control_lines(metrics["controls"])
     for name, task in metrics["tasks"].items():
@@ -46,7 +63,29 @@ def result_table(metrics: dict[str, Any]) -> str:
             f"new wordings or subjects: best constant {ood['best_fixed']['reward']:.3f}, "
             f"head {ood['adaptive']:.3f}, a gain of {_difference(ood['gain_over_best_fixed'])}"
         )
-    return "\n".join(lines)
+    return lines
+
+
+def verdict(gain: dict[str, Any]) -> str:
+    """Whether the head won against the best constant temperature, in one sentence.
+
+    Args:
+        gain: the difference of their mean rewards, with its 95% interval.
+
+    >>> verdict({"estimate": -0.02, "ci95": [-0.03, -0.01]})
+    'The head lost: it got 0.020 less reward than the best constant temperature
+    (95% interval of the difference: -0.030 to -0.010).'
+    """
+    estimate, (low, high) = gain["estimate"], gain["ci95"]
+    compared = f"{abs(estimate):.3f} {'less' if estimate < 0 else 'more'} reward"
+    compared += " than the best constant temperature"
+    interval = f"(95% interval of the difference: {low:+.3f} to {high:+.3f})"
+    if low > 0 or high < 0:
+        return f"The head {'won' if low > 0 else 'lost'}: it got {compared} {interval}."
+    return (
+        f"It is undecided whether the head is better: it got {compared}, "
+        f"but the interval includes 0 {interval}."
+    )
 
 
 def _difference(difference: dict[str, Any], before: str = "") -> str:
@@ -137,22 +176,27 @@ def strips_of(rollout: Rollout, temperatures: Sequence[float], lm: GPTLanguageMo
 
 
 def draw_figures(
-    metrics: dict[str, Any],
-    pretrain_log: list[dict[str, float]],
-    lpo_log: list[dict[str, Any]],
-    folder: Path,
-) -> list[Path]:
-    """Writes the figures, and what each shows in words as `descriptions.txt`. Returns all paths."""
+    metrics: dict[str, Any], pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]
+) -> list[Picture]:
+    """Draws the figures of a run."""
     drawn = {
         "reward_by_temperature.png": _draw_rewards(metrics),
         "win_rate.png": _draw_win_rates(metrics),
         "chosen_temperatures.png": _draw_choices(metrics),
         "training.png": _draw_training(pretrain_log, lpo_log),
     }
-    texts = []
+    pictures = []
     for name, (fig, sentences) in drawn.items():
-        write_bytes(folder / name, plots.png(fig))
-        texts.append("\n".join([name, *sentences]))
+        pictures.append(Picture(name, plots.png(fig), sentences, CAPTIONS[name]))
+    return pictures
+
+
+def write_figures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
+    """Writes figures, and what each shows in words as `descriptions.txt`. Returns all paths."""
+    texts = []
+    for shown in pictures:
+        write_bytes(folder / shown.name, shown.png)
+        texts.append("\n".join([shown.name, *shown.sentences]))
     write_bytes(folder / "descriptions.txt", ("\n\n".join(texts) + "\n").encode())
     return [folder / name for name in FIGURES]
 

@@ -5,7 +5,6 @@ matplotlib axes. Colours run from blue (cold) over white to orange (warm), which
 common colour-blindness can tell apart; page and axes show the numbers too.
 """
 
-import html
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,29 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from minilpo.machine.text import printable
+from minilpo.show.document import Html, document, element, joined
 
 BLUE_TO_ORANGE = (27, 69, 111, 152, 223, 215, 208)  # of a terminal's 256 colours
 # Backgrounds on which black text is easy to read.
 COLD, NEUTRAL, WARM = (118, 178, 231), (247, 247, 247), (245, 166, 92)
 COLUMNS = 78  # characters per line, where lines are broken by hand
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title><style>{style}</style></head>
-<body>
-<h1>{title}</h1>
-<p>Temperature: {legend}</p>
-{blocks}
-</body>
-</html>
+STYLE = """
+.strip { line-height: 2.6; }
+.word { display: inline-block; max-width: 100%; overflow-wrap: anywhere; line-height: 1.2;
+  padding: .1em .25em; border-radius: .2em; box-sizing: border-box; text-align: center;
+  color: #000; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.word small { display: block; font-size: .7em; }
 """
-STYLE = (
-    "body{font:16px/2.6 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;"
-    "color:#000;background:#fff}"
-    ".word{display:inline-block;line-height:1.2;padding:.1em .25em;border-radius:.2em;"
-    "text-align:center}"
-    "small{display:block;font-size:.6em}"
-)
 
 
 @dataclass(frozen=True)
@@ -107,23 +96,31 @@ def html_page(strips: Sequence[Strip], title: str) -> str:
 
     It has no script, uses no network, and every piece of text is escaped.
     """
-
-    def word(text: str, temperature: float, choices: Sequence[float]) -> str:
-        colour = background(temperature, choices)
-        return f'<span class="word" style="background:{colour}">{text}</span>'
-
-    blocks = []
+    parts = [html_legend(strips[0].choices if strips else [])]
     for strip in strips:
-        words = ""
-        for piece, t in strip.words():
-            words += " " if piece[:1].isspace() else ""
-            text = f"{html.escape(piece.strip())}<small>{t:g}</small>"
-            words += word(text, t, strip.choices)
-        blocks.append(f"<p><b>{html.escape(strip.prompt)}</b></p>\n<p>{words}</p>")
-    choices = strips[0].choices if strips else []
-    legend = " ".join(word(f"{choice:g}", choice, choices) for choice in choices)
-    parts = {"title": html.escape(title), "legend": legend, "blocks": "\n".join(blocks)}
-    return PAGE.format(style=STYLE, **parts)
+        parts += [element("p", element("b", strip.prompt)), html_words(strip)]
+    return document(title, *parts, style=STYLE)
+
+
+def html_words(strip: Strip) -> Html:
+    """A paragraph of a page: the words, each on its colour and with its number, for `STYLE`."""
+    parts: list[Html] = []
+    for piece, temperature in strip.words():
+        number = element("small", f"{temperature:g}")
+        parts.append(Html(" " * piece[:1].isspace()))
+        parts.append(_html_word(temperature, strip.choices, piece.strip(), number))
+    return element("p", *parts, class_="strip")
+
+
+def html_legend(choices: Sequence[float]) -> Html:
+    """A paragraph that says which colour is which temperature."""
+    words = [_html_word(choice, choices, f"{choice:g}") for choice in choices]
+    return element("p", "Temperature: ", joined(words, " "))
+
+
+def _html_word(temperature: float, choices: Sequence[float], *parts: str) -> Html:
+    colour = background(temperature, choices)
+    return element("span", *parts, class_="word", style=f"background:{colour}")
 
 
 def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, float]]]:

@@ -95,6 +95,24 @@ def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypa
     assert results_of(out) == results_of(whole)
 
 
+def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_asked_for(
+    out, whole, capsys
+):
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    assert all(f">{name}</h2>" in page for name in EXPERIMENTS) and page.count("<img ") == 10
+    (out / "report.html").unlink()
+    assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
+    assert (out / "report.html").read_text(encoding="utf-8") == page
+    (out / "table4" / "seed_1.json").write_text("damaged")
+    (out / "mine").mkdir()
+    (out / "mine" / "seed_0.json").write_text("no experiment")
+    capsys.readouterr()
+    assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
+    rest = (out / "report.html").read_text(encoding="utf-8")
+    assert ">table4</h2>" not in rest and rest.count("<img ") == 9  # nothing damaged is believed
+    assert "leaves out table4" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_an_interrupted_reproduction_goes_on_to_the_same_bytes(
     tmp_path, whole, monkeypatch, capsys

@@ -11,7 +11,15 @@ from minilpo.decoding.policies import SampledHead
 from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.evaluation.summary import controls, summarize
 from minilpo.show import plots, report
-from minilpo.show.report import draw_figures, example_responses, result_table, strips_of
+from minilpo.show.report import (
+    conclusions,
+    draw_figures,
+    example_responses,
+    result_table,
+    strips_of,
+    verdict,
+    write_figures,
+)
 from tests.conftest import seeded
 from tests.evaluation.test_evaluation import FOUR_TEMPERATURES, Plain, measured, random_measured
 
@@ -131,6 +139,28 @@ def test_the_table_leaves_out_what_there_is_not():
     )
 
 
+def test_the_conclusions_are_the_lines_below_the_table():
+    assert result_table(BY_HAND).endswith("\n\n" + "\n".join(conclusions(BY_HAND)))
+
+
+@pytest.mark.parametrize(
+    "estimate, low, high, says",
+    [
+        (0.05, 0.04, 0.06, "The head won: it got 0.050 more reward"),
+        (-0.05, -0.06, -0.04, "The head lost: it got 0.050 less reward"),
+        (0.05, -0.01, 0.11, "undecided whether the head is better: it got 0.050 more"),
+        (-0.05, -0.11, 0.01, "undecided whether the head is better: it got 0.050 less"),
+        (0.0, 0.0, 0.0, "undecided"),
+    ],
+)
+def test_the_verdict_is_won_or_lost_only_if_the_interval_is_on_one_side_of_0(
+    estimate, low, high, says
+):
+    said = verdict(gain(estimate, low, high))
+    assert says in said and f"{low:+.3f} to {high:+.3f}" in said
+    assert ("won" in said, "lost" in said) == (low > 0, high < 0)
+
+
 def test_a_head_that_collapsed_to_one_temperature_is_said():
     always = {name: {**task, "histogram": [0, 1, 0]} for name, task in BY_HAND["tasks"].items()}
     [line] = [
@@ -240,7 +270,7 @@ def drawn(metrics, tmp_path_factory):
             "figure",
             lambda *args, **kwargs: figures.append(make(*args, **kwargs)) or figures[-1],
         )
-        paths = draw_figures(metrics, PRETRAIN_LOG, LPO_LOG, folder)
+        paths = write_figures(draw_figures(metrics, PRETRAIN_LOG, LPO_LOG), folder)
     names = [path.stem for path in paths if path.suffix == ".png"]
     said = dict(
         part.split(".png\n") for part in (folder / "descriptions.txt").read_text().split("\n\n")
@@ -269,7 +299,7 @@ def test_the_figures_are_png_files_and_each_has_a_description(drawn):
 
 
 def test_the_same_results_give_the_same_bytes(drawn, metrics, tmp_path):
-    for path in draw_figures(metrics, PRETRAIN_LOG, LPO_LOG, tmp_path):
+    for path in write_figures(draw_figures(metrics, PRETRAIN_LOG, LPO_LOG), tmp_path):
         assert path.read_bytes() == (drawn[0] / path.name).read_bytes()
 
 
@@ -328,7 +358,7 @@ def test_rewards_shares_losses_and_entropies_are_drawn_from_zero(drawn):
     "rewards, says",
     [([[1, 0], [0, 1]], "No single temperature"), ([[1, 0], [1, 0]], "One temperature")],
 )
-def test_the_heading_of_the_rewards_agrees_with_them(rewards, says, tmp_path, monkeypatch):
+def test_the_heading_of_the_rewards_agrees_with_them(rewards, says, monkeypatch):
     figures, make = [], plots.figure
     monkeypatch.setattr(
         report.plots,
@@ -341,7 +371,6 @@ def test_the_heading_of_the_rewards_agrees_with_them(rewards, says, tmp_path, mo
         {"temperatures": [0.0, 1.0], **summarize(both, both, [0.0, 1.0], 100, 0)},
         PRETRAIN_LOG,
         LPO_LOG,
-        tmp_path,
     )
     assert figures[0][0].get_suptitle().startswith(says)
 

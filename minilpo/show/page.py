@@ -1,0 +1,450 @@
+"""`report.html`: all of a run on one page, for reading, printing and handing on.
+
+Every conclusion on it is made from the run's numbers. Apart from the paragraph of times, the same
+run gives the same bytes.
+"""
+
+import dataclasses
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from minilpo import __version__
+from minilpo.config import RunConfig
+from minilpo.evaluation.measure import Compared
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.show import strip
+from minilpo.show.document import (
+    Html,
+    contents,
+    document,
+    element,
+    escaped,
+    joined,
+    listed,
+    picture,
+    table,
+)
+from minilpo.show.report import Picture, conclusions, strips_of, verdict
+from minilpo.show.strip import Strip, html_legend, html_words
+
+NAME = "report.html"
+SHOWN = 30  # responses, half of them good ones, half bad ones
+SECTIONS = {
+    "model": "The language model",
+    "pretrain": "Pretraining",
+    "lpo": "LPO",
+    "evaluation": "Evaluation",
+}
+MEASURED = {  # settings that aren't set by a flag of their own name
+    "vocab_size": "words and marks that the tokenizer knows, found in the demonstrations",
+    "threads": "how many threads computed; the last digits of every number depend on it",
+    "digests": "SHA-256 of the tokenizer and of task files",
+}
+STYLE = """
+.responses { padding-left: 1.9rem; }
+.response { margin: 1.5rem 0; }
+.response p { margin: 0 0 .2rem; }
+"""
+
+
+class Shown(NamedTuple):
+    """A response on the page."""
+
+    task: str
+    reward: float
+    strip: Strip
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run's page is made from."""
+
+    config: RunConfig
+    metrics: dict[str, Any]  # as in metrics.json
+    pretrain_log: list[dict[str, float]]
+    lpo_log: list[dict[str, Any]]
+    pictures: list[Picture]
+    best: list[Shown]  # responses of the head
+    worst: list[Shown]
+
+
+def run_page(run: Results) -> str:
+    """The page of a run."""
+    config, metrics = run.config, run.metrics
+    chapters = {
+        "What was done": _steps(run),
+        "What came out": _outcome(metrics),
+        "Where the gain comes from": _controls(metrics),
+        "Figures": joined([picture_of(shown) for shown in run.pictures]),
+        "Good and bad responses": _responses(run),
+        "New wordings and subjects": _elsewhere(metrics),
+        "All settings": settings(config),
+    }
+    return document(
+        f"Which temperature for which prompt: a run of minilpo, seed {config.seed}",
+        element("p", verdict(metrics["mean"]["gain_over_best_fixed"]), class_="verdict"),
+        contents({heading: content for heading, content in chapters.items() if content}),
+        colophon(),
+        style=strip.STYLE + STYLE,
+    )
+
+
+def colophon() -> Html:
+    """What made the page, and whose method it is about."""
+    return element(
+        "footer",
+        element(
+            "p",
+            f"Made by minilpo {__version__}, an independent implementation of Latent Preference "
+            "Optimization: Dhuliawala et al., Adaptive Decoding via Latent Preference "
+            "Optimization, arXiv 2411.09661.",
+            class_="quiet",
+        ),
+    )
+
+
+def picture_of(shown: Picture) -> Html:
+    """A figure with what it shows in words, and how to read it."""
+    return picture(shown.png, " ".join(shown.sentences), shown.caption)
+
+
+# Which responses
+
+
+def chosen_responses(
+    test: Compared, lm: GPTLanguageModel, temperatures: Sequence[float]
+) -> tuple[list[Shown], list[Shown]]:
+    """Good and bad responses of the head to test prompts, see `best_and_worst`."""
+    names, rewards = test.names.tolist(), test.adaptive_rewards.tolist()
+
+    def shown(rows: list[int]) -> list[Shown]:
+        responses = test.adaptive.rows(torch.tensor(rows, dtype=torch.long))
+        pairs = zip(rows, strips_of(responses, temperatures, lm), strict=True)
+        return [Shown(names[row], rewards[row], words) for row, words in pairs]
+
+    best, worst = best_and_worst(names, rewards, SHOWN)
+    return shown(best), shown(worst)
+
+
+def best_and_worst(
+    names: Sequence[str], rewards: Sequence[float], n: int
+) -> tuple[list[int], list[int]]:
+    """Rows with high and with low rewards, evenly over the tasks: n // 2 each, none twice.
+
+    The rows of every task are sorted by reward, equal ones as they came. Going around the tasks,
+    one is taken from the front at a time; then, from the next task on, from the end.
+
+    >>> best_and_worst(["a", "a", "b", "b"], [0.1, 0.9, 0.2, 0.3], n=4)
+    ([1, 3], [0, 2])
+    """
+    queues = {}
+    for name in dict.fromkeys(names):
+        rows = [row for row in range(len(names)) if names[row] == name]
+        queues[name] = deque(sorted(rows, key=lambda row: -rewards[row]))
+    turns, half = itertools.cycle(queues.values()), min(n, len(names)) // 2
+    return _taken(turns, half, deque.popleft), _taken(turns, half, deque.pop)
+
+
+def _taken(turns: Iterator[deque[int]], n: int, take: Callable[[deque[int]], int]) -> list[int]:
+    rows: list[int] = []
+    while len(rows) < n:
+        queue = next(turns)
+        if queue:  # a task with few responses may have no more
+            rows.append(take(queue))
+    return rows
+
+
+# The chapters
+
+
+def _steps(run: Results) -> Html:
+    steps = element("ol", _pretraining(run), _training(run), _evaluation(run.config))
+    return joined([element("p", INTRODUCTION), steps, _times(run.metrics)])
+
+
+def _step(heading: str, words: str) -> Html:
+    return element("li", element("b", heading), " ", words)
+
+
+INTRODUCTION = (
+    "A language model writes word by word, and each word is drawn from a distribution. The "
+    "temperature says how boldly: at 0 the most likely word is always taken, at 1 words are drawn "
+    "as often as the model believes in them. Here a small network on top of the model, the head, "
+    "learns which temperature to use. Three steps made this page."
+)
+
+
+def _pretraining(run: Results) -> Html:
+    model, config = run.config.model, run.config.pretrain
+    first, last = run.pretrain_log[0], run.pretrain_log[-1]
+    tasks = list(run.metrics["tasks"])
+    return _step(
+        "A language model was trained from nothing.",
+        f"A transformer of {_counted(model.n_layer, 'block')} with about {model.n_parameters:,} "
+        f"parameters learned to imitate {config.demonstrations:,} demonstrations of "
+        f"{_counted(len(tasks), 'task')} ({', '.join(tasks)}), in {config.steps:,} steps of "
+        f"{config.batch_size}. Its loss on demonstrations that were kept aside went from "
+        f"{first['held_out_loss']:.2f} nats per token after {first['step']:,} steps to "
+        f"{last['held_out_loss']:.2f} after {last['step']:,}; lower is better.",
+    )
+
+
+def _training(run: Results) -> Html:
+    config, log = run.config.lpo, run.lpo_log
+    n_tasks = len(run.metrics["tasks"])
+    prompts = n_tasks * config.prompts_per_task(n_tasks)
+    rewards = [entry["validation_reward"] for entry in log]
+    when = "once per response" if run.config.level == "sequence" else "before every word"
+    pairs, without = (sum(entry[key] for entry in log) for key in ("pairs", "dropped_prompts"))
+    also = " The language model was trained too, by the same loss." if config.train_lm else ""
+    return _step(
+        "The head was trained by Latent Preference Optimization (LPO).",
+        f"It decides {when}. In each of {_counted(config.rounds, 'round')} the model wrote "
+        f"{config.samples} responses to each of {prompts:,} prompts, at temperatures drawn from "
+        "the head, and a program gave every response a reward from 0 to 1. "
+        f"{_rule(config.pairs)} (rule {config.pairs}, loss {config.loss}): {pairs:,} pairs in all; "
+        f"{without:,} prompts gave none, because none of their responses was better than another "
+        "by that rule. After each round the mean reward on held-out prompts was "
+        f"{', '.join(f'{reward:.3f}' for reward in rewards)}; the head of round "
+        f"{1 + rewards.index(max(rewards))} was kept.{also}",
+    )
+
+
+def _rule(pairs: str) -> str:
+    if pairs == "nll":
+        return "The head learned to imitate the temperatures behind the best response to a prompt"
+    which = "The best and the worst response" if pairs == "best_worst" else "Different responses"
+    return (
+        f"{which} to a prompt made a pair, and the head learned to prefer the temperatures behind "
+        "the better one"
+    )
+
+
+def _evaluation(config: RunConfig) -> Html:
+    measured, n = config.evaluation, len(config.temperatures)
+    return _step(
+        "The head was compared with fixed temperatures",
+        f"on {measured.test_prompts:,} test prompts per task, which training never saw: one "
+        f"response with the head, and one at each of {n} fixed temperatures. What a careful user "
+        f"would choose by hand was chosen on {measured.selection_prompts:,} training prompts per "
+        "task: the best constant is one temperature for all tasks, the oracle is one for each "
+        f"task. Every task counts the same. Intervals are from {measured.resamples:,} resamples "
+        "of the test prompts; another seed varies more.",
+    )
+
+
+def _times(metrics: dict[str, Any]) -> Html:
+    """The only place where the page differs when the same run is made again."""
+    seconds = metrics["seconds"]
+    return element(
+        "p",
+        f"It took {seconds['total']:.0f} seconds: {seconds['pretrain']:.0f} for pretraining, "
+        f"{seconds['rollout']:.0f} for LPO's responses, {seconds['lpo']:.0f} for fitting the head "
+        f"to them, {seconds['evaluate']:.0f} for the evaluation.",
+        id="times",
+        class_="quiet",
+    )
+
+
+def _outcome(metrics: dict[str, Any]) -> Html:
+    caption = (
+        "Mean reward on test prompts at each fixed temperature (the best is bold), with the head, "
+        "and with the oracle; last, the mean temperature that the head chose."
+    )
+    parts = [
+        _reward_table(metrics, caption),
+        element("p", _task_by_task(metrics)),
+        listed(conclusions(metrics)),
+    ]
+    for name, task in metrics["tasks"].items():
+        if "kinds" in task:
+            parts.append(_kinds(name, task["kinds"]))
+    return joined(parts)
+
+
+def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
+    columns = {**metrics["tasks"], "mean": metrics["mean"]}
+    rows = []
+    for k, temperature in enumerate(metrics["temperatures"]):
+        row = [_best_is_bold(column["fixed"], k) for column in columns.values()]
+        rows.append([f"t={temperature:g}", *row])
+    rows.append(["head", *[f"{column['adaptive']:.3f}" for column in columns.values()]])
+    intervals = [column.get("adaptive_ci95") for column in columns.values()]
+    rows.append(["its 95% interval", *[_interval(interval) for interval in intervals]])
+    rows.append(["oracle", *[f"{column['oracle']:.3f}" for column in columns.values()]])
+    chosen = [column.get("chosen_temperature") for column in columns.values()]
+    rows.append(["chosen t", *["" if t is None else f"{t:.2f}" for t in chosen]])
+    return table(caption, ["temperature", *map(_breakable, columns)], rows)
+
+
+def _best_is_bold(rewards: Sequence[float], k: int) -> str:
+    text = f"{rewards[k]:.3f}"
+    return element("b", text) if rewards[k] == max(rewards) else text
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+
+
+def _breakable(name: str) -> Html:
+    """A name that may be broken at its underscores, where there is little room."""
+    return Html(escaped(name).replace("_", "_<wbr>"))
+
+
+def _task_by_task(metrics: dict[str, Any]) -> str:
+    """Where the head gets more than the best constant, and where less."""
+    constant = metrics["temperatures"].index(metrics["mean"]["best_fixed"]["temperature"])
+    more: list[str] = []
+    less: list[str] = []
+    for name, task in metrics["tasks"].items():
+        gain = task["adaptive"] - task["fixed"][constant]
+        (more if gain > 0 else less).append(f"{name} ({gain:+.3f})")
+    return (
+        "Task by task, the head got more than the best constant in "
+        f"{', '.join(more) or 'none'}; not more in {', '.join(less) or 'none'}."
+    )
+
+
+def _kinds(name: str, kinds: dict[str, Any]) -> Html:
+    rows = []
+    for kind, of_kind in kinds.items():
+        numbers = f"{of_kind['adaptive']:.3f}", f"{of_kind['chosen_temperature']:.2f}"
+        rows.append([kind, str(of_kind["prompts"]), *numbers])
+    caption = f"{name}, by kind of prompt: does the head tell them apart?"
+    return table(caption, ["kind", "prompts", "head", "chosen t"], rows)
+
+
+def _controls(metrics: dict[str, Any]) -> Html | None:
+    if "controls" not in metrics:
+        return None
+    controls, mean, tasks = metrics["controls"], metrics["mean"], metrics["tasks"]
+    best, learned = mean["best_fixed"], controls["learned_constant"]
+    constant = metrics["temperatures"].index(best["temperature"])
+    at_random = controls["random_head"]
+    found = {
+        "nobody: temperatures at random": [*at_random["tasks"].values(), at_random["reward"]],
+        f"a head that sees nothing: always t={learned['temperature']:g}": [
+            *learned["tasks"].values(),
+            learned["reward"],
+        ],
+        f"the best constant: t={best['temperature']:g}": [
+            *[task["fixed"][constant] for task in tasks.values()],
+            best["reward"],
+        ],
+        "the head": [*[task["adaptive"] for task in tasks.values()], mean["adaptive"]],
+    }
+    rows = [[what, *[f"{reward:.3f}" for reward in rewards]] for what, rewards in found.items()]
+    words = (
+        "A head may win for two reasons: because it found one temperature that is better for all "
+        "prompts, or because it adapts to the prompt. The controls tell them apart. The head that "
+        "sees nothing had the same training, but its input was always zero, so it could only "
+        "learn a constant. What it gains over the best constant is the first part, what the head "
+        "gains over it the second."
+    )
+    parts = {
+        "a better constant": controls["found_a_better_constant"],
+        "adapting to the context": controls["adapted_to_the_context"],
+        "both: the gain over the best constant": mean["gain_over_best_fixed"],
+        "(the gain over temperatures at random)": controls["gain_over_random_head"],
+    }
+    gains = []
+    for what, gain in parts.items():
+        low, high = gain["ci95"]
+        gains.append([what, f"{gain['estimate']:+.3f}", f"{low:+.3f} to {high:+.3f}"])
+    return joined(
+        [
+            element("p", words),
+            table(
+                "Mean reward of each control.",
+                ["who chooses", *map(_breakable, tasks), "mean"],
+                rows,
+            ),
+            table("The parts of the gain.", ["part", "mean reward", "95% interval"], gains),
+        ]
+    )
+
+
+def _responses(run: Results) -> Html:
+    n_best, n_worst = len(run.best), len(run.worst)
+    rule = (
+        f"{n_best + n_worst} responses of the head to test prompts, picked by a rule and not by "
+        "hand: every task's responses were sorted by reward, equal ones in the order of the "
+        f"prompts; going around the tasks, the first was taken until there were {n_best}, then in "
+        f"the same way the last until there were {n_worst} more. So the good ones are as good, and "
+        "the bad ones as bad, as they come. The number under a word is its temperature."
+    )
+    return joined(
+        [
+            element("p", rule),
+            html_legend(run.config.temperatures),
+            element("h3", f"{n_best} of the best"),
+            _list_of_responses(run.best),
+            element("h3", f"{n_worst} of the worst"),
+            _list_of_responses(run.worst),
+        ]
+    )
+
+
+def _list_of_responses(responses: Sequence[Shown]) -> Html:
+    order = list(dict.fromkeys(shown.task for shown in responses))
+    items = []
+    for shown in sorted(responses, key=lambda shown: order.index(shown.task)):
+        about = element("p", f"{shown.task}, reward {shown.reward:.2f}", class_="quiet")
+        prompt = element("p", element("b", shown.strip.prompt))
+        wrote = html_words(shown.strip) if shown.strip.pieces else element("p", "(no word)")
+        items.append(element("li", about, prompt, wrote, class_="response"))
+    return element("ol", joined(items), class_="responses")
+
+
+def _elsewhere(metrics: dict[str, Any]) -> Html | None:
+    if "ood" not in metrics:
+        return None
+    ood = {"temperatures": metrics["temperatures"], **metrics["ood"]}
+    caption = "Mean reward on prompts whose wording or subject never occurs in training."
+    words = verdict(ood["mean"]["gain_over_best_fixed"])
+    return joined([element("p", words), _reward_table(ood, caption)])
+
+
+def settings(config: RunConfig) -> Html:
+    """Every setting with its value and meaning, a table for each section."""
+    general = [field for field in dataclasses.fields(config) if field.name not in SECTIONS]
+    tables = [_settings_table("The run", config, general)]
+    for name, heading in SECTIONS.items():
+        section = getattr(config, name)
+        tables.append(_settings_table(heading, section, dataclasses.fields(section)))
+    return joined(tables)
+
+
+def _settings_table(caption: str, section: Any, fields: Sequence[dataclasses.Field]) -> Html:
+    rows = []
+    for field in fields:
+        flag = "--" + field.name.replace("_", "-")
+        is_set = "help" in field.metadata
+        meaning = field.metadata["help"] if is_set else MEASURED[field.name]
+        name = element("code", flag) if is_set else field.name
+        rows.append([name, _as_text(getattr(section, field.name)), meaning])
+    return table(caption, ["setting", "value", "meaning"], rows, class_="plain settings")
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {part}" for name, part in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(_as_text, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _counted(n: int, what: str) -> str:
+    """So many of something.
+
+    >>> _counted(1, "task"), _counted(2, "task")
+    ('1 task', '2 tasks')
+    """
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
