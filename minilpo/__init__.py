@@ -19,6 +19,10 @@ and around it:
     show/              tables, figures, coloured text
     run/               the run folder and the steps that fill it
     experiments/       the paper's tables and figures in miniature
+    exercises/         what learners write, and how it is checked
+    course/            the lessons: copying them, their language model, grading
+    play/              a page to play with a run
+    doctor             checks an installation and times the machine
     machine/           files, threads, progress bars, signals
     config, seeds      settings; where randomness comes from
     flags, cli         the command line

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import itertools
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -168,10 +169,11 @@ def page_to_write(page: Path, path: Path) -> Path:
             f"--html must name a file, got {str(page)!r}, which is something else; "
             "give it another name"
         )
-    if target.suffix != ".html" and path.resolve() in target.parents:
+    is_report = target == path.resolve() / "report.html"
+    if is_report or (target.suffix != ".html" and path.resolve() in target.parents):
         raise ValueError(
             f"--html must not be one of the run's own files, got {str(page)!r}; "
-            "let the name end in .html"
+            "let the name end in .html, and be another than report.html"
         )
     return target
 
@@ -201,22 +203,102 @@ def reproduce(args: argparse.Namespace) -> None:
     print(f"tables, figures and numbers are in {printable(str(args.out))}")
 
 
+def play_flags(parser: Parser) -> None:
+    """Those that no other command has."""
+    meaning = "the port of the page (default: any that is free)"
+    parser.add_argument("--port", type=int, default=0, help=meaning)
+    meaning = "only print the address, open no browser"
+    parser.add_argument("--no-browser", action="store_true", help=meaning)
+
+
+def play(args: argparse.Namespace) -> None:
+    """a page on this machine to play with a trained run"""
+    from minilpo.machine.threads import pick
+    from minilpo.play.server import serve
+    from minilpo.run.folder import Run
+
+    run = Run.open(args.run, args.tasks)
+    pick(args.threads, run.config.threads or None)
+    serve(run, args.port, open_browser=not args.no_browser)
+
+
+def tutorials_flags(parser: Parser) -> None:
+    """Those that no other command has."""
+    meaning = "the folder to copy them to (default: %(default)s)"
+    place = Path("minilpo-lessons")
+    parser.add_argument(
+        "folder", nargs="?", type=folder, default=place, metavar="DEST", help=meaning
+    )
+
+
+def tutorials(args: argparse.Namespace) -> None:
+    """copy the lessons next to you, never over your own work"""
+    from minilpo.course.lessons import copy_lessons
+
+    copied, place = copy_lessons(args.folder), printable(str(args.folder))
+    print(f"{len(copied.new)} files copied to {place}, {len(copied.same)} were there already")
+    for name in copied.kept:
+        print(
+            f"kept yours: {printable(name)} (to get a new one, rename yours and repeat the command)"
+        )
+    print(f'begin with: jupyter lab {shlex.quote(place)} (it comes with "minilpo[tutorials]")')
+
+
+def grade_flags(parser: Parser) -> None:
+    """Those that no other command has."""
+    add = parser.add_argument
+    add("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="notebooks of students")
+    add(
+        "--out",
+        type=Path,
+        default=Path("grades.csv"),
+        metavar="FILE",
+        help="the table (default: %(default)s)",
+    )
+    add("--jobs", type=int, metavar="INT", help="how many at the same time (default: one per core)")
+    add("--seconds", type=float, default=60.0, help="limit for one exercise (default: %(default)s)")
+    add("--seed", type=int, help="of the random inputs (default: another one every time)")
+
+
+def grade(args: argparse.Namespace) -> None:
+    """which exercises the notebooks of a class pass"""
+    from minilpo.course.grade import grade
+    from minilpo.course.gradebook import table
+
+    limits = {"jobs": args.jobs, "seed": args.seed, "seconds": args.seconds}
+    graded = grade(args.notebooks, args.out, **limits)
+    print(table(graded.rows))
+    print(f"\n{graded.isolation}; every message is in {printable(str(args.out))}")
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """check the installation, time this machine, say what to fix"""
+    from minilpo.doctor import of_the_course, report
+
+    return report(*of_the_course())
+
+
 class Command(NamedTuple):
     """A command: what it does, the sections of settings it has flags for, and its own flags."""
 
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]  # the exit status, if it isn't 0
     sections: tuple[str, ...] = ()
     own_flags: Callable[[Parser], None] | None = None
-    out: str | None = None  # the folder that it makes by default; the others take --run
+    out: str | None = None  # the folder that it makes by default
+    takes_run: bool = False  # or works on one
 
 
 COMMANDS = {
     "demo": Command(demo, ("run", *SECTIONS), out="runs/demo"),
-    "pretrain": Command(pretrain, ("run", "model", "pretrain")),
-    "train": Command(train, ("lpo",)),
-    "evaluate": Command(evaluate, ("evaluation",)),
-    "sample": Command(sample, (), sample_flags),
+    "pretrain": Command(pretrain, ("run", "model", "pretrain"), takes_run=True),
+    "train": Command(train, ("lpo",), takes_run=True),
+    "evaluate": Command(evaluate, ("evaluation",), takes_run=True),
+    "sample": Command(sample, (), sample_flags, takes_run=True),
     "reproduce": Command(reproduce, tuple(SECTIONS), reproduce_flags, out="runs/reproduce"),
+    "play": Command(play, (), play_flags, takes_run=True),
+    "tutorials": Command(tutorials, (), tutorials_flags),
+    "grade": Command(grade, (), grade_flags),
+    "doctor": Command(doctor),
 }
 
 
@@ -234,18 +316,19 @@ def make_parser() -> Parser:
         if command.out:
             meaning = "the folder (default: %(default)s)"
             flags.add_argument("--out", default=Path(command.out), help=meaning, **path)
-        else:
+        if command.takes_run:
             flags.add_argument("--run", required=True, help="the run folder", **path)
         if command.own_flags:
             command.own_flags(flags)
-        meaning = (
-            "how many threads compute (default: the run's own number; "
-            "for a new run, the fastest in a measurement)"
-        )
-        flags.add_argument("--threads", type=int, metavar="INT", help=meaning)
+        if command.out or command.takes_run:
+            meaning = (
+                "how many threads compute (default: the run's own number; "
+                "for a new run, the fastest in a measurement)"
+            )
+            flags.add_argument("--threads", type=int, metavar="INT", help=meaning)
         for section in command.sections:
             add_flags(flags, section, REPRODUCE.get(section, {}) if name == "reproduce" else {})
-        if "run" not in command.sections and not command.out:
+        if "run" not in command.sections and command.takes_run:
             meaning = "the .py files of the run's own tasks, to allow running them"
             flags.add_argument("--tasks", nargs="+", default=[], metavar="FILE", help=meaning)
     return parser
@@ -256,7 +339,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0 on success, 2 on bad input (one line on stderr), 130 after Ctrl-C, 143 if it was told to
-        end (SIGTERM).
+        end (SIGTERM); 1 if `doctor` found something that must be mended.
     """
     # Threads that wait may not spin for long: on a machine that is also doing other things they'd
     # hold everything up.
@@ -267,9 +350,9 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     with answering_signals():
         try:
-            run_command(make_parser().parse_args(argv))
+            status = run_command(make_parser().parse_args(argv))
             sys.stdout.flush()
-            return 0
+            return status
         except (ValueError, OSError) as error:
             _complain(f"error: {_in_words(error)}")
             return 2
@@ -292,8 +375,10 @@ def main(argv: list[str] | None = None) -> int:
 def _kept(argv: list[str] | None) -> str:
     """What becomes of the work when it is interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["sample"]:
+    if words[:1] and words[0] in ("sample", "play", "doctor", "tutorials"):
         return "nothing was changed"
+    if words[:1] == ["grade"]:
+        return "the table has what was graded so far"
     command = COMMANDS.get(words[0]) if words else None
     path = command.out if command and command.out else "the folder"
     for flag, value in itertools.pairwise(words):
@@ -308,15 +393,16 @@ def _complain(message: str, start: str = "") -> None:
         print(f"{start}minilpo: {message}", file=sys.stderr, flush=True)
 
 
-def run_command(args: argparse.Namespace) -> None:
+def run_command(args: argparse.Namespace) -> int:
     """Checks what can be said of the numbers before anything is read, then does the work."""
     limits = {"threads": (1, MAX_THREADS), "seeds": (1, 1000), "seed": (0, 2**63 - 1)}
     limits["temperature"] = (0, int(HOTTEST_TEMPERATURE))
+    limits |= {"port": (0, 65535), "jobs": (1, 64), "seconds": (1, 3600)}
     for name, (low, high) in limits.items():
         value = getattr(args, name, None)
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name} must be from {low} to {high:,}, got {value}")
-    COMMANDS[args.command].run(args)
+    return COMMANDS[args.command].run(args) or 0
 
 
 def _in_words(error: Exception) -> str:

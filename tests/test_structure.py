@@ -14,23 +14,42 @@ FLOORS = [
     ["config", "seeds"],
     ["machine"],
     ["adaptive_decoder", "losses", "tasks", "lm", "flags"],
-    ["preferences", "decoding"],
+    ["preferences", "decoding", "exercises"],
     ["training", "joint_score", "evaluation"],
     ["lpo", "show"],
     ["constant_control"],
     ["run"],
-    ["experiments"],
+    ["experiments", "play", "course"],
+    ["doctor"],
     ["cli"],
     ["__main__"],
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+EXERCISES_OF_LESSONS = [
+    *("transformer", "temperature", "rewards", "choosing", "preferring"),
+    *("losses", "judging", "by_word", "voting", "own"),
+]
 # In the folders, the same: a file imports only from those before it.
 WITHIN = {
     "machine": ["text", "signals", "files", "threads", "progress"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
     "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
     "evaluation": ["statistics", "measure", "summary", "evaluate"],
-    "show": ["plots", "strip", "report", "samples"],
+    "show": ["plots", "document", "strip", "report", "samples", "page"],
+    "exercises": ["trial", "verdict", "exercise", *EXERCISES_OF_LESSONS],
+    "course": [
+        "notebook",
+        "home",
+        "lessons",
+        "cells",
+        "wire",
+        "walls",
+        "examinee",
+        "sitting",
+        "gradebook",
+        "grade",
+    ],
+    "play": ["table", "server"],
     "run": ["forms", "folder", "steps"],
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minilpo.exercises.trial import UNSOLVED, Observation, copied, observe, same
+from minilpo.exercises.trial import UNSOLVED, Observation, a_kind_of, copied, observe, same
 from minilpo.exercises.verdict import Verdict, agree, misfit, shown
 
 Case = tuple[Any, ...]  # the arguments of one call
@@ -61,6 +61,10 @@ class Exercise:
     def entry(answer: Any, *arguments: Any) -> Any:
         """How an answer is called; another way where a class is to be written."""
         return answer(*arguments)
+
+    def misfit(self, expected: Any, got: Any) -> str:
+        """What is wrong with the form of a value, in a line; empty if nothing is."""
+        return misfit(expected, got)
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
         """Whether a value of the right form is right."""
@@ -126,19 +130,24 @@ class Exercise:
         """Judges answers, wherever they come from: `call` tries the function on one input."""
         cases = list(self.cases(Draw(seed)))
         expected = [self.right(*copied(case)) for case in cases]
-        given = []
+        given: list[Any] = []
+        results = []  # of which `given` has copies
         for number, (case, right) in enumerate(zip(cases, expected, strict=True), 1):
             seen = call(case)
             if seen.problem == UNSOLVED:
                 return self._unsolved()
-            wrong = seen.problem or misfit(right, seen.value)
+            wrong = seen.problem or self._misfit(right, seen.value)
+            if seen.printed and seen.value is None and right is not None and not seen.problem:
+                wrong = "it prints its result; let it end with return and the result"
             if wrong:
-                if seen.value is None and seen.printed and not seen.problem:
-                    wrong = "it prints its result; let it end with return and the result"
-                return self._failed(wrong, number, cases, seen.printed)
-            given.append(seen.value)
+                # Some mistakes show in the form only after some inputs.
+                said = given if seen.problem else [*given, seen.value]
+                why = self._mistake_made(cases, expected, said) or self._state(cases, said, call)
+                return self._failed(wrong, number, cases, seen.printed, why)
+            given.append(copied(seen.value))
+            results.append(seen.value)
         wrong_at = [
-            i for i, case in enumerate(cases) if not self.agree(expected[i], given[i], case)
+            i for i, case in enumerate(cases) if not self._is_right(expected[i], given[i], case)
         ]
         if wrong_at:
             i = wrong_at[0]
@@ -148,6 +157,10 @@ class Exercise:
             )
             why = self._why(cases, expected, given, call)
             return self._failed(values, i + 1, cases, "", why)
+        for i, (result, value) in enumerate(zip(results, given, strict=True)):
+            if not same(result, value):
+                wrong = "it changes this result when it is called again; make a new one each time"
+                return self._failed(wrong, i + 1, cases, "")
         # Once more, in another order: what it says may not depend on what it was asked before.
         for i in reversed(range(len(cases))):
             again = call(cases[i])
@@ -164,9 +177,8 @@ class Exercise:
         call: Callable[[Case], Observation],
     ) -> str:
         """The likely mistake behind wrong values, or an empty text."""
-        for message, wrong in self.mistakes.items():
-            if all(map(self._is_made, [wrong] * len(cases), cases, given)):
-                return message
+        if why := self._mistake_made(cases, expected, given) or self._state(cases, given, call):
+            return why
         if len(given) > 2 and all(same(given[0], value) for value in given[1:]):
             return "it says the same whatever it is given"
         for place, name in enumerate(inspect.signature(self.right).parameters):
@@ -176,11 +188,53 @@ class Exercise:
             return "every number has the wrong sign"
         return ""
 
+    def _mistake_made(self, cases: list[Case], expected: list[Any], given: list[Any]) -> str:
+        """What to say of the mistake that gives the same values for the first inputs."""
+        if all(map(self._is_right, expected, given, cases)):
+            return ""
+        for message, wrong in self.mistakes.items():
+            pairs = zip(cases, given, strict=False)  # it may have failed before the last input
+            if all(self._is_made(wrong, case, value) for case, value in pairs):
+                return message
+        return ""
+
+    def _state(
+        self, cases: list[Case], given: list[Any], call: Callable[[Case], Observation]
+    ) -> str:
+        """What to say if the first result or the last is another one now."""
+        ends = list(zip(cases, given, strict=False))  # it may have failed before the last input
+        for case, value in ends[:1] + ends[-1:]:
+            again = call(case)
+            # What can't even be compared with itself, a NumPy array, says nothing.
+            if not again.problem and same(value, value) and not same(again.value, value):
+                return (
+                    "it keeps something from one call to the next, in a global name, or in a "
+                    "default argument that is a list"
+                )
+        return ""
+
+    def _misfit(self, expected: Any, got: Any) -> str:
+        """`misfit`, of values that may refuse to be looked at."""
+        try:
+            return self.misfit(expected, got)
+        except Exception as error:
+            return (
+                f"the result must be {a_kind_of(expected)}, got {a_kind_of(got)}, which raises "
+                f"{type(error).__name__} when it is looked at"
+            )
+
+    def _is_right(self, expected: Any, got: Any, case: Case) -> bool:
+        """Whether a value has the right form and is right."""
+        try:
+            return not self.misfit(expected, got) and self.agree(expected, got, case)
+        except Exception:
+            return False
+
     def _is_made(self, wrong: Callable[..., Any], case: Case, value: Any) -> bool:
         """Whether a wrong function gives this very value."""
         try:
             of_mistake = wrong(*copied(case))
-            return not misfit(of_mistake, value) and self.agree(of_mistake, value, case)
+            return not self.misfit(of_mistake, value) and self.agree(of_mistake, value, case)
         except Exception:  # it may not be made for this input
             return False
 
@@ -190,10 +244,10 @@ class Exercise:
         """Whether another value of one argument, which should matter, changes nothing."""
         looked = 0
         for case, value in zip(cases, given, strict=True):
-            for other in cases:
-                if not _alike(case[place], other[place]) or same(case[place], other[place]):
+            for other in [*(other[place] for other in cases), *_turned(case[place])]:
+                if not _alike(case[place], other) or same(case[place], other):
                     continue
-                changed = (*case[:place], other[place], *case[place + 1 :])
+                changed = (*case[:place], other, *case[place + 1 :])
                 try:
                     if same(self.right(*copied(changed)), self.right(*copied(case))):
                         continue
@@ -230,7 +284,8 @@ class Exercise:
             f"  On input {number} of {len(cases)}, {inputs}:",
             f"  {wrong}.",
         ]
-        lines += [f"  Likely mistake: {why}."] if why else []
+        end = "" if why.endswith("?") else "."
+        lines += [f"  Likely mistake: {why}{end}"] if why else []
         lines += [f"  It printed: {shown(printed)}"] if printed else []
         lines += [f"  Help: exercises.{self.name}.hint()"]
         message = f"{wrong}; likely mistake: {why}" if why else wrong
@@ -258,10 +313,16 @@ class Exercise:
         ):
             if isinstance(values[0], Tensor):
                 shapes = dict.fromkeys(str(tuple(value.shape)) for value in values)
-                parts.append(f"{name} of shape {', '.join(list(shapes)[:4])}")
+                more = ", ..." if len(shapes) > 4 else ""
+                parts.append(f"{name} of shape {', '.join(list(shapes)[:4])}{more}")
             elif isinstance(values[0], (int, float)):
                 parts.append(f"{name} from {min(values):g} to {max(values):g}")
         return "; ".join(parts) or "texts and lists"
+
+
+def _turned(value: Any) -> list[Any]:
+    """The same numbers in another order, where no other input has such a shape."""
+    return [value.flip(tuple(range(value.ndim)))] if isinstance(value, Tensor) else []
 
 
 def _alike(value: Any, other: Any) -> bool:
@@ -303,6 +364,13 @@ class Draw:
     def probs(self, *shape: int) -> Tensor:
         """Distributions along the last dimension."""
         return self.normal(*shape, scale=2.0).softmax(-1)
+
+    def grid_probs(self, *shape: int) -> Tensor:
+        """Distributions of whole sixty-fourths, some of them 0: no sum of them is rounded."""
+        *rows, V = shape
+        cuts = self.integers(65, *rows, V - 1).sort(-1).values
+        ends = torch.nn.functional.pad(cuts, (0, 1), value=64)
+        return torch.diff(torch.nn.functional.pad(ends, (1, 0))) / 64
 
     def mask(self, *shape: int) -> Tensor:
         """True at the first 1, 2, ... places of each row: how long the rows are is random."""

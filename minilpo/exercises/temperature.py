@@ -1,5 +1,6 @@
 """Lesson 2: temperature. Softmax, entropy, drawing."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -75,4 +76,171 @@ class TemperatureSoftmax(Exercise):
         yield draw.normal(3, 4).double(), 0.0
 
 
+class Entropy(Exercise):
+    """Measure how undecided a distribution is: its entropy, in nats.
+
+    `probs` has shape (..., V), each row sums to 1. The entropy is minus the sum over the last
+    dimension of p log p, with the natural logarithm. A probability of 0 adds 0, though log 0 is
+    minus infinity. The result has shape (...) and the dtype of `probs`.
+    """
+
+    name = "entropy"
+    lesson = 2
+    hints = (
+        "What should come out for a coin, and what if only one outcome is possible?",
+        "In floating point, 0 times minus infinity is NaN. Put something harmless in the place "
+        "of log 0.",
+        "`torch.where(probs > 0, probs.log(), 0.0)` has the logarithms; multiply by `probs`, add "
+        "up over -1, turn the sign.",
+    )
+    explanation = (
+        "As p goes to 0, p log p does too, so an impossible token adds nothing. The entropy is 0 "
+        "where one token is certain and log V where all are equally likely: the higher the "
+        "temperature, the closer to log V."
+    )
+    follow_up = "compute it from logits, without ever making the probabilities 0."
+
+    @staticmethod
+    def right(probs):
+        logs = torch.where(probs > 0, probs.log(), 0.0)  # log 0 isn't needed
+        return -(probs * logs).sum(-1)
+
+    @mistake("0 times log 0 is NaN in floating point; a probability of 0 has to add 0")
+    def zero_times_infinity(probs):
+        return -(probs * probs.log()).sum(-1)
+
+    @mistake("it is in bits, with the logarithm to base 2; nats have the natural one")
+    def in_bits(probs):
+        return Entropy.right(probs) / math.log(2)
+
+    @mistake("the minus is missing: p log p is never above 0, entropy never below")
+    def sign_lost(probs):
+        return -Entropy.right(probs)
+
+    @mistake("it is the mean over the tokens; add them up")
+    def mean(probs):
+        return Entropy.right(probs) / probs.shape[-1]
+
+    @mistake("it is the mean of -log p, each token counting the same; weigh it by p")
+    def not_weighted(probs):
+        return -torch.where(probs > 0, probs.log(), 0.0).mean(-1)
+
+    @mistake("a softmax is taken of what are probabilities already")
+    def softmax_again(probs):
+        return Entropy.right(probs.softmax(-1))
+
+    @mistake("it is exp of the entropy, the perplexity")
+    def perplexity(probs):
+        return Entropy.right(probs).exp()
+
+    @mistake("it is -log of the largest probability; all of them count")
+    def of_the_largest(probs):
+        return -probs.amax(-1).log()
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """Certain, even and in between; with and without zeros; several shapes."""
+        yield (torch.tensor([0.5, 0.25, 0.25]),)
+        yield (torch.tensor([0.5, 0.5, 0.0]),)
+        yield (torch.eye(3),)
+        yield (torch.full((2, 8), 1 / 8),)
+        yield (torch.ones(1),)
+        for shape in [(4,), (3, 5), (5, 3), (2, 3, 4), (1, 1, 6), (2, 2, 2, 3)]:
+            yield (draw.probs(*shape),)
+            yield (draw.grid_probs(*shape),)
+        yield (draw.probs(3, 4).double(),)
+        yield (draw.grid_probs(2, 9).double(),)
+
+
+class DrawToken(Exercise):
+    """Draw one token per row with the help of one random number per row.
+
+    `probs` has shape (B, V), each row sums to 1 up to rounding. `uniforms` has shape (B,): numbers
+    drawn evenly from 0 up to 1, without 1. Add the probabilities up from left to right; the token
+    is the first whose sum exceeds the number. A token of probability 0 is never drawn, not even
+    if rounding leaves the last sum a little below the number: then it is the last token whose
+    probability is above 0. The result has shape (B,) and dtype long.
+    """
+
+    name = "draw_token"
+    lesson = 2
+    hints = (
+        "Probabilities 0.2, 0.3, 0.5 cut the line from 0 to 1 into three pieces. Where do the "
+        "cuts lie, and on which piece is 0.4?",
+        "`probs.cumsum(-1)` has the cuts. How many of them are not above the number? That many "
+        "tokens are passed.",
+        "`(probs.cumsum(-1) <= uniforms[:, None]).sum(-1)` is the token, unless that is beyond "
+        "the last token whose probability is above 0.",
+    )
+    explanation = (
+        "A number drawn evenly falls on a piece of length p with probability p. Counting the "
+        "sums that don't exceed it finds the piece; a piece of length 0 is passed along with the "
+        "one before it. Sums of floating-point numbers may end a little below 1, and for a number "
+        "between the two the count runs past the end: `minimum` brings it back."
+    )
+    follow_up = "draw N tokens per row from uniform numbers of shape (B, N), without a loop."
+
+    @staticmethod
+    def right(probs, uniforms):
+        passed = (probs.cumsum(-1) <= uniforms[:, None]).sum(-1)  # (B,)
+        last = (torch.arange(probs.shape[-1]) * (probs > 0)).amax(-1)  # (B,)
+        return torch.minimum(passed, last)
+
+    @mistake("where a sum equals the number, the next token is drawn: `exceeds` means >, not >=")
+    def equal_is_enough(probs, uniforms):
+        return _within(probs, (probs.cumsum(-1) < uniforms[:, None]).sum(-1))
+
+    @mistake("each probability is compared on its own; add them up from left to right first")
+    def not_added_up(probs, uniforms):
+        return (probs > uniforms[:, None]).long().argmax(-1)
+
+    @mistake("it is the likeliest token, whatever the number is")
+    def likeliest(probs, uniforms):
+        return probs.argmax(-1)
+
+    @mistake("it is one token too far: with two sums passed, the token is number 2, from 0")
+    def one_too_far(probs, uniforms):
+        return ((probs.cumsum(-1) <= uniforms[:, None]).sum(-1) + 1).clamp(max=probs.shape[-1] - 1)
+
+    @mistake("it is one token too early: with two sums passed, the token is number 2, from 0")
+    def one_too_early(probs, uniforms):
+        return ((probs.cumsum(-1) <= uniforms[:, None]).sum(-1) - 1).clamp(min=0)
+
+    @mistake("if all sums stay below the number, the token is V, which doesn't exist")
+    def beyond_the_end(probs, uniforms):
+        return (probs.cumsum(-1) <= uniforms[:, None]).sum(-1)
+
+    @mistake("if all sums stay below the number, it is the last token, whose probability may be 0")
+    def last_of_all(probs, uniforms):
+        passed = (probs.cumsum(-1) <= uniforms[:, None]).sum(-1)
+        return passed.clamp(max=probs.shape[-1] - 1)
+
+    @mistake("if all sums stay below the number, it is token 0: argmax of all False is 0")
+    def first_if_none(probs, uniforms):
+        return (probs.cumsum(-1) > uniforms[:, None]).long().argmax(-1)
+
+    @mistake("the probabilities are added up from right to left")
+    def from_the_right(probs, uniforms):
+        return probs.shape[-1] - 1 - DrawToken.right(probs.flip(-1), uniforms)
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """Sixty-fourths, whose sums are exact: many numbers lie right on a cut."""
+        yield torch.tensor([[0.25, 0.5, 0.25]]), torch.tensor([0.5])
+        yield torch.tensor([[0.25, 0.5, 0.25]] * 4), torch.tensor([0.0, 0.25, 0.75, 0.99])
+        yield torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]] * 3), torch.tensor([0.0, 0.5, 0.99])
+        # As after unlucky rounding: the sums end below the number.
+        yield torch.tensor([[0.25, 0.749, 0.0], [0.5, 0.25, 0.249]]), torch.tensor([0.9995, 0.9995])
+        for B, V in [(1, 2), (6, 3), (3, 6), (8, 8), (20, 4), (5, 12), (2, 1)]:
+            yield draw.grid_probs(B, V), draw.integers(64, B) / 64
+        for B, V in [(7, 5), (4, 9), (10, 3)]:
+            yield draw.probs(B, V), draw.uniform(B)
+        yield draw.grid_probs(5, 6).double(), draw.uniform(5).double()
+
+
+def _within(probs, token_ids):
+    """No token beyond the last whose probability is above 0."""
+    return torch.minimum(token_ids, (torch.arange(probs.shape[-1]) * (probs > 0)).amax(-1))
+
+
 temperature_softmax = TemperatureSoftmax()
+entropy = Entropy()
+draw_token = DrawToken()

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import io
+import numbers
 import random
 import sys
 import traceback
@@ -22,6 +23,11 @@ from minilpo.tasks.calling import TimeIsUp, limited
 SECONDS = 5.0  # for one call: what the exercises ask for takes milliseconds
 LIBRARY = Path(__file__).parents[1]
 UNSOLVED = "isn't written yet"
+LONGEST_OUTPUT = 10_000  # characters that are kept of what a function prints
+
+
+class MisuseError(Exception):
+    """Raised by the `entry` of an exercise: what an answer did wrong, in a line."""
 
 
 class Observation(NamedTuple):
@@ -59,13 +65,16 @@ def observe(
         return Observation(problem=f"it must be a function, got {a_kind_of(answer)}")
     if is_stub(answer):
         return Observation(problem=UNSOLVED)
-    given, printed = [copied(argument) for argument in arguments], io.StringIO()
+    given, printed = [copied(argument) for argument in arguments], _Printed()
     calls = _LibraryCalls(answer, may_use)
     try:
         with _world_restored() as changes, contextlib.redirect_stdout(printed), calls:
-            value = limited(entry, answer, *given, seconds=seconds)
+            value = limited(_plain_result, entry, answer, *given, seconds=seconds)
     except NotImplementedError:
         return Observation(problem=UNSOLVED)
+    except MisuseError as error:
+        problem = _misconduct(arguments, given, calls.seen, changes) or str(error)
+        return Observation(None, problem, printed.getvalue())
     except KeyboardInterrupt:  # the learner has pressed it
         raise
     except BaseException as error:  # SystemExit too
@@ -74,7 +83,7 @@ def observe(
             problem = _library_called(calls.seen)
         return Observation(None, problem, printed.getvalue())
     return Observation(
-        _detached(value), _misconduct(arguments, given, calls.seen, changes), printed.getvalue()
+        value, _misconduct(arguments, given, calls.seen, changes), printed.getvalue()
     )
 
 
@@ -104,6 +113,13 @@ def copied(value: Any) -> Any:
 
 def same(value: Any, other: Any) -> bool:
     """Whether two values are equal to the last bit, NaN included; generators are left aside."""
+    try:
+        return _same(value, other)
+    except Exception:  # a learner's own class may do anything
+        return False
+
+
+def _same(value: Any, other: Any) -> bool:
     if isinstance(value, Tensor) and isinstance(other, Tensor):
         alike = value.shape == other.shape and value.dtype == other.dtype
         return alike and torch.allclose(value, other, rtol=0, atol=0, equal_nan=True)
@@ -111,16 +127,13 @@ def same(value: Any, other: Any) -> bool:
         return len(value) == len(other) and all(map(same, value, other))
     if isinstance(value, (torch.Generator, random.Random)):
         return True
-    try:
-        return type(value) is type(other) and bool(value == other or value != value)
-    except Exception:  # a learner's own class may do anything
-        return False
+    return type(value) is type(other) and bool(value == other or value != value)
 
 
 def is_stub(answer: Any) -> bool:
     """Whether a function has nothing in it but a docstring, `pass` or `...`."""
-    code = getattr(answer, "__code__", None)
-    if not isinstance(code, CodeType) or code.co_names:
+    code = _code_of(answer)
+    if code is None or code.co_names:
         return False
     says_nothing = all(value in (None, ..., answer.__doc__) for value in code.co_consts)
     return code.co_code in _EMPTY and says_nothing
@@ -136,6 +149,26 @@ def _documented_stub() -> None:
 _EMPTY = {_stub.__code__.co_code, _documented_stub.__code__.co_code}
 
 
+def _code_of(answer: Any) -> CodeType | None:
+    """What a function consists of, also if it is partial or decorated."""
+    try:
+        code = getattr(inspect.unwrap(getattr(answer, "func", answer)), "__code__", None)
+    except Exception:  # anything may be called a function, and may do anything
+        return None
+    return code if isinstance(code, CodeType) else None
+
+
+class _Printed(io.StringIO):
+    """The beginning of what is printed: somebody may print in a loop that never ends."""
+
+    def write(self, text: str) -> int:
+        super().write(text[: max(0, LONGEST_OUTPUT - self.tell())])
+        return len(text)
+
+    def close(self) -> None:
+        """Nothing: it is still to be read."""
+
+
 class _LibraryCalls:
     """Within it, notes which functions of minilpo somebody else calls, some modules' own aside."""
 
@@ -143,8 +176,8 @@ class _LibraryCalls:
         self.allowed = tuple(str(LIBRARY / module) for module in may_use)
         self.seen: list[str] = []
         # The function itself may be one of ours: then nobody else calls it.
-        code = getattr(inspect.unwrap(getattr(answer, "func", answer)), "__code__", None)
-        if isinstance(code, CodeType) and self._is_to_be_written(code):
+        code = _code_of(answer)
+        if code is not None and self._is_to_be_written(code):
             self.seen.append(code.co_name)
 
     def __enter__(self) -> None:
@@ -163,8 +196,10 @@ class _LibraryCalls:
 
     def _is_to_be_written(self, code: CodeType) -> bool:
         is_allowed = code.co_filename.startswith(self.allowed) if self.allowed else False
+        if is_allowed or code.co_filename == __file__:  # printing runs what is above
+            return False
         # An import runs a module, and asks the package where a name is.
-        return _is_ours(code) and not is_allowed and code.co_name not in ("<module>", "__getattr__")
+        return _is_ours(code) and code.co_name not in ("<module>", "__getattr__")
 
 
 def _is_ours(code: CodeType) -> bool:
@@ -231,18 +266,31 @@ def _library_called(names: list[str]) -> str:
     )
 
 
-def _detached(value: Any) -> Any:
+def _plain_result(entry: Callable[..., Any], answer: Any, *arguments: Any) -> Any:
+    return _plain(entry(answer, *arguments))
+
+
+def _plain(value: Any) -> Any:
+    """Tensors without their graph, and Python's own numbers, lists and tuples.
+
+    Whatever code a class of the learner's has runs here, and never again.
+    """
     if isinstance(value, Tensor):
         return value.detach()
-    if type(value) in (list, tuple):
-        return type(value)(_detached(part) for part in value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    for kind in (list, tuple):
+        if isinstance(value, kind):
+            return kind(map(_plain, value))
+    if inspect.iscoroutine(value):
+        value.close()  # else Python adds a complaint of its own
     return value
 
 
 def _what_happened(error: BaseException, answer: Any, seconds: float) -> str:
     """What a function raised, in a line, and where."""
-    code = getattr(answer, "__code__", None)
-    file = code.co_filename if isinstance(code, CodeType) else None
+    code = _code_of(answer)
+    file = code.co_filename if code else None
     lines = [
         line
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -266,8 +314,8 @@ def a_kind_of(value: Any) -> str:
     """
     if value is None:
         return "None"
-    if isinstance(value, Tensor):
+    if type(value) is Tensor and not value.is_nested:  # a nested one has no shape
         return f"a tensor of shape {tuple(value.shape)}"
     name = one_line(type(value).__name__, 40)
-    module = type(value).__module__.split(".")[0]
+    module = str(type(value).__module__).split(".")[0]
     return f"a {'Python' if module == 'builtins' else module} {name}"

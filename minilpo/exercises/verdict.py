@@ -3,6 +3,7 @@
 import math
 import numbers
 from dataclasses import dataclass
+from types import CoroutineType, GeneratorType
 from typing import Any
 
 import torch
@@ -31,6 +32,12 @@ class Verdict:
         return f"<{self.exercise}: {outcome}>"
 
 
+NOT_CALLED = {  # what comes of a function that hasn't run yet
+    GeneratorType: "write return where there is yield",
+    CoroutineType: "write def where there is async def",
+}
+
+
 def misfit(expected: Any, got: Any, name: str = "the result") -> str:
     """What is wrong with the form of a value, in a line; empty if it has the expected one.
 
@@ -45,6 +52,9 @@ def misfit(expected: Any, got: Any, name: str = "the result") -> str:
         return (
             f"{name} must be {a_kind_of(expected)}, got None; does the function end without return?"
         )
+    for kind, remedy in NOT_CALLED.items():
+        if type(got) is kind:
+            return f"{name} must be {a_kind_of(expected)}, got {a_kind_of(got)}; {remedy}"
     if isinstance(expected, Tensor):
         return _misfit_of_tensor(expected, got, name)
     if isinstance(expected, (list, tuple)):
@@ -60,13 +70,14 @@ def misfit(expected: Any, got: Any, name: str = "the result") -> str:
 
 
 def _misfit_of_tensor(expected: Tensor, got: Any, name: str) -> str:
-    if not isinstance(got, Tensor):
+    if type(got) is not Tensor:
         remedy = "keep to tensor operations"
         return f"{name} must be {a_kind_of(expected)}, got {a_kind_of(got)}; {remedy}"
     parts = {
         "shape": (tuple(expected.shape), tuple(got.shape)),
         "dtype": (expected.dtype, got.dtype),
         "device": (expected.device, got.device),
+        "layout": (expected.layout, got.layout),
     }
     for part, (right, wrong) in parts.items():
         if right != wrong:
@@ -109,7 +120,8 @@ def agree(expected: Any, got: Any, relative: float = 1e-4, absolute: float = 1e-
     if isinstance(expected, (list, tuple)):
         return all(agree(a, b, relative, absolute) for a, b in zip(expected, got, strict=True))
     if isinstance(expected, float):
-        return math.isclose(expected, got, rel_tol=relative, abs_tol=absolute)
+        both_nan = math.isnan(expected) and math.isnan(got)
+        return both_nan or math.isclose(expected, got, rel_tol=relative, abs_tol=absolute)
     return bool(expected == got)
 
 
@@ -119,18 +131,23 @@ def shown(value: Any, longest: int = 110) -> str:
     >>> shown(torch.tensor([1.0, 0.33333])), shown(torch.zeros(20, 20)), shown("a fox")
     ('[1, 0.3333]', 'a tensor of shape (20, 20)', "'a fox'")
     """
+    try:
+        return one_line(_written(value), longest)
+    except Exception:  # a learner's own class may do anything
+        return a_kind_of(value)
+
+
+def _written(value: Any) -> str:
     if isinstance(value, Tensor):
         return _rounded(value.tolist()) if value.numel() <= 12 else a_kind_of(value)
     if isinstance(value, float):
         return _rounded(value)
     if isinstance(value, torch.Generator):
         return "a generator"
-    if isinstance(value, (list, tuple)) and any(isinstance(part, Tensor) for part in value):
-        return one_line(f"({', '.join(shown(part) for part in value)})", longest)
-    try:
-        return one_line(repr(value), longest)
-    except Exception:  # a learner's own class may do anything
-        return a_kind_of(value)
+    if isinstance(value, (list, tuple)):
+        parts = ", ".join(map(_written, value))
+        return f"[{parts}]" if isinstance(value, list) else f"({parts})"
+    return repr(value)
 
 
 def _rounded(value: Any) -> str:

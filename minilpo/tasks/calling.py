@@ -20,6 +20,7 @@ from minilpo.machine.text import one_line
 # Seconds for one call of the code in a user's file: it may load a model, but not run for ever.
 LIMIT = 20.0
 AGAIN = 0.2  # seconds until code is stopped once more that has swallowed the exception
+SOON = 1e-6  # the shortest time from then on
 FROM_FILE = "minilpo_task_"  # the names of modules that were users' files begin with this
 ROUNDING = 1e-6  # by which a reward may leave [0, 1]: a sum of shares may be 1.0000000000000002
 HEAVIEST = 1_000_000  # corpus_weight
@@ -198,11 +199,20 @@ def limited(function: Callable[..., Any], *arguments: Any, seconds: float | None
     def call() -> Any:
         return function(*arguments)
 
+    rings = 0
+
     def ring(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal rings
         while frame is not None and frame.f_code is not call.__code__:
             frame = frame.f_back
-        if frame is not None:  # not while the alarm is being switched off, or it would stay on
-            raise TimeIsUp
+        if frame is None:  # the alarm is being switched off, or it would stay on
+            return
+        rings += 1
+        if rings > 1:
+            # It was caught, perhaps in a loop. Now alarms follow each other so closely that one
+            # falls on a line where nothing is caught.
+            signal.setitimer(signal.ITIMER_REAL, SOON * (rings % 100 + 1), AGAIN)
+        raise TimeIsUp
 
     handler = signal.signal(signal.SIGALRM, ring)
     timer = signal.setitimer(signal.ITIMER_REAL, LIMIT if seconds is None else seconds, AGAIN)

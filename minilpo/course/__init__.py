@@ -1,0 +1,36 @@
+"""The course: lessons that a learner copies, runs and solves, and what a teacher needs for them.
+
+notebook   what lessons show: figures with their descriptions, guesses beside results
+home       the language model of the lessons, trained once and kept
+lessons    where the lessons are, how long they take, copying them
+cells      the exercise cells of a notebook, found by their tags
+wire       values as JSON and back, between processes that don't trust each other
+walls      what Linux can put around a process
+examinee   the process that runs one learner's cell
+sitting    the grader's side of it
+gradebook  grades.csv, grades.json, the table
+grade      all notebooks of a class
+
+Lessons use three names: `from minilpo.course import compare, show, trained_run`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same for type checkers and editors
+    from minilpo.course.home import trained_run
+    from minilpo.course.notebook import compare, show
+
+__all__ = ["compare", "show", "trained_run"]
+
+
+def __getattr__(name: str) -> Any:
+    # When asked for: the process of a learner's cell needs none of them.
+    if name == "trained_run":
+        from minilpo.course.home import trained_run
+
+        return trained_run
+    if name in __all__:
+        from minilpo.course import notebook
+
+        return getattr(notebook, name)
+    raise AttributeError(f"module 'minilpo.course' has no attribute {name!r}")

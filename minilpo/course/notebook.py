@@ -1,0 +1,47 @@
+"""What lessons show: a figure with a sentence that describes it, a guess beside the result."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from minilpo.show.plots import png
+
+
+def show(figure: Figure, *sentences: str) -> None:
+    """Shows a figure below the cell, and what it shows in words, for those who can't see it.
+
+    Args:
+        figure: from `minilpo.show.plots.figure`, say.
+        sentences: what the functions that drew it have returned.
+    """
+    from IPython.display import Image, display  # only a notebook has it
+
+    words = " ".join(sentences)
+    display(Image(png(figure), alt=words, embed=True))
+    print(words)
+
+
+def compare(guess: Any, result: Any, what: str = "") -> None:
+    """Prints a guess beside the result.
+
+    Args:
+        guess: a number, or whatever was written; None if nothing was.
+        result: what came out.
+        what: what it is, with its unit.
+
+    >>> compare(0.5, 0.25, "the probability of 'fox'")
+    the probability of 'fox': you guessed 0.5, it is 0.25
+    >>> compare(None, 0.25)
+    no guess yet, it is 0.25: write one above and run both cells again
+    """
+    begin = f"{what}: " if what else ""
+    if guess is None or guess is ...:
+        print(
+            f"{begin}no guess yet, it is {_words(result)}: write one above and run both cells again"
+        )
+    else:
+        print(f"{begin}you guessed {_words(guess)}, it is {_words(result)}")
+
+
+def _words(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,282 @@
+"""Lesson 1: the transformer. The causal mask, one attention head, the loss of a response."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+
+from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+
+
+class CausalMask(Exercise):
+    """Say which tokens each token may look at: itself and those before it.
+
+    `T` is the number of tokens. The result is a tensor of True and False, of shape (T, T): in row i
+    and column j it is True where token i (the query) may look at token j (the key), so where j is
+    at most i. Nobody sees the future.
+    """
+
+    name = "causal_mask"
+    lesson = 1
+    hints = (
+        "Write the mask for T = 3 on paper first. How many places are True in its first row?",
+        "The places that are True form a triangle: the diagonal and all below it.",
+        "`torch.ones(T, T, dtype=torch.bool)` is True everywhere; `.tril()` keeps the lower "
+        "triangle with the diagonal.",
+    )
+    explanation = (
+        "Row i has i + 1 places that are True, so the first token sees only itself and the last "
+        "one sees all. That is why one reading of a text trains the prediction of every token in "
+        "it: no place has seen the token that it is to predict."
+    )
+    follow_up = "let a token see only itself and the `window` - 1 tokens before it."
+
+    @staticmethod
+    def right(T):
+        return torch.ones(T, T, dtype=torch.bool).tril()
+
+    @mistake("rows and columns are swapped: a token sees those after it; rows are the queries")
+    def transposed(T):
+        return torch.ones(T, T, dtype=torch.bool).triu()
+
+    @mistake("a token doesn't see itself; the diagonal is True too")
+    def without_itself(T):
+        return torch.ones(T, T, dtype=torch.bool).tril(-1)
+
+    @mistake("True and False are swapped: True is where a token may look")
+    def inverted(T):
+        return ~torch.ones(T, T, dtype=torch.bool).tril()
+
+    @mistake("a token sees the one after it; the last that it may see is itself")
+    def one_too_many(T):
+        return torch.ones(T, T, dtype=torch.bool).tril(1)
+
+    @mistake("every token sees every other, also those after it")
+    def everything(T):
+        return torch.ones(T, T, dtype=torch.bool)
+
+    @mistake("a token sees nothing but itself; those before it are True too")
+    def only_itself(T):
+        return torch.eye(T, dtype=torch.bool)
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """Small numbers of tokens, and some larger ones."""
+        for T in (3, 1, 2, 4, 5, 6, 7, 8, 9, 10, 16):
+            yield (T,)
+        for _ in range(4):
+            yield (11 + int(draw.integers(60, 1)),)
+
+
+class AttentionHead(Exercise):
+    """Write one causal attention head: each token gathers from itself and those before it.
+
+    `queries`, `keys` and `values` all have the shape (..., T, d). The score of query i and key j is
+    their dot product divided by the square root of d. Where j is after i the score doesn't count.
+    The softmax over the keys makes weights of the scores, which sum to 1 for each query, and the
+    result, of the same shape (..., T, d), is the sum of the values with these weights.
+    """
+
+    name = "attention_head"
+    lesson = 1
+    hints = (
+        "How many scores are there for T tokens? Which of them must get the weight 0?",
+        "A score of 0 doesn't give the weight 0, since exp(0) = 1. A score of minus infinity does, "
+        "before the softmax.",
+        "`scores = queries @ keys.transpose(-2, -1) / d**0.5`, then "
+        "`scores.masked_fill(~mask, float('-inf')).softmax(-1) @ values`.",
+    )
+    explanation = (
+        "A dot product of d random numbers grows with the square root of d, so dividing by it "
+        "keeps the softmax from being one-sided, however wide the head is. The mask comes before "
+        "the softmax, which then shares all weight among the tokens that may be seen."
+    )
+    follow_up = "with a KV cache, keys and values are longer than queries. Where is the mask then?"
+
+    @staticmethod
+    def right(queries, keys, values):
+        T, d = queries.shape[-2:]
+        mask = torch.ones(T, T, dtype=torch.bool).tril()
+        scores = queries @ keys.transpose(-2, -1) / d**0.5  # (..., T, T)
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+        return weights @ values
+
+    @mistake("there is no causal mask: tokens look at those after them")
+    def not_causal(queries, keys, values):
+        return (_scores(queries, keys).softmax(-1)) @ values
+
+    @mistake("the scores aren't divided by the square root of d")
+    def not_scaled(queries, keys, values):
+        return _masked(queries @ keys.transpose(-2, -1)).softmax(-1) @ values
+
+    @mistake("the scores are divided by d; by its square root is right")
+    def divided_by_d(queries, keys, values):
+        d = queries.shape[-1]
+        return _masked(queries @ keys.transpose(-2, -1) / d).softmax(-1) @ values
+
+    @mistake("the scores are multiplied by the square root of d; divide them by it")
+    def multiplied(queries, keys, values):
+        d = queries.shape[-1]
+        return _masked(queries @ keys.transpose(-2, -1) * d**0.5).softmax(-1) @ values
+
+    @mistake("a masked score of 0 still gets weight, as exp(0) = 1; use minus infinity")
+    def masked_with_zero(queries, keys, values):
+        return _scores(queries, keys).tril().softmax(-1) @ values
+
+    @mistake("the mask comes after the softmax, so the weights of a query don't sum to 1")
+    def masked_too_late(queries, keys, values):
+        return _scores(queries, keys).softmax(-1).tril() @ values
+
+    @mistake("the softmax runs over the queries; the weights of the keys, dimension -1, sum to 1")
+    def over_queries(queries, keys, values):
+        return _masked(_scores(queries, keys)).softmax(-2) @ values
+
+    @mistake("queries and keys are swapped: row i of the scores belongs to query i")
+    def swapped(queries, keys, values):
+        return _masked(_scores(keys, queries)).softmax(-1) @ values
+
+    @mistake("a token doesn't see itself, so nothing is left for the first one, and that is NaN")
+    def without_itself(queries, keys, values):
+        scores = _scores(queries, keys)
+        seen = torch.ones_like(scores, dtype=torch.bool).tril(-1)
+        return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ values
+
+    @mistake("exp of a large score is infinite; `softmax` subtracts the largest score first")
+    def overflowing(queries, keys, values):
+        weights = _masked(_scores(queries, keys)).exp()
+        return weights / weights.sum(-1, keepdim=True) @ values
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """One token and many, with and without leading dimensions; large scores; T equal to d."""
+        shapes = [(2, 3), (3, 3), (1, 4), (5, 1), (6, 4), (2, 3, 4), (3, 5, 5), (1, 7, 2)]
+        shapes += [(2, 2, 4, 3), (1, 3, 6, 8), (2, 1, 2, 16), (4, 1, 1)]
+        for shape in shapes:
+            yield draw.normal(*shape, scale=2.0), draw.normal(*shape), draw.normal(*shape)
+        yield (
+            draw.normal(2, 5, 4, scale=30.0),
+            draw.normal(2, 5, 4, scale=30.0),
+            draw.normal(2, 5, 4),
+        )
+        for shape in [(4, 3), (2, 3, 5)]:
+            q, k, v = (draw.normal(*shape).double() for _ in range(3))
+            yield q, k, v
+
+
+def _scores(queries, keys):
+    return queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
+
+
+def _masked(scores):
+    seen = torch.ones_like(scores, dtype=torch.bool).tril()
+    return scores.masked_fill(~seen, float("-inf"))
+
+
+class ResponseCrossEntropy(Exercise):
+    """Measure how well a model predicts the tokens of a response, and only those.
+
+    `logits` has shape (B, T, V), `token_ids` has shape (B, T): the logits at a place are for the
+    token at the same place (somebody has shifted them already). `response_mask`, of shape (B, T),
+    is True where a token belongs to a response. The loss at one place is minus the log-probability
+    of its token, in nats. Return the mean over all places of the batch where the mask is True: a
+    tensor of shape (), with the dtype of the logits.
+    """
+
+    name = "response_cross_entropy"
+    lesson = 1
+    hints = (
+        "How many numbers are averaged? It is the number of places that are True.",
+        "`logits.log_softmax(-1)` has the log-probabilities of all tokens; `gather` picks those "
+        "of `token_ids`.",
+        "`logprobs = logits.log_softmax(-1).gather(-1, token_ids[..., None])[..., 0]`, then the "
+        "mean of `-logprobs[response_mask]`.",
+    )
+    explanation = (
+        "Indexing with the mask leaves the places that count, in one long row, so every token "
+        "of a response weighs the same, in a short response as in a long one. The prompt is "
+        "given and padding means nothing: neither is to be predicted."
+    )
+    follow_up = "let every response count the same, however long it is. When would you want that?"
+
+    @staticmethod
+    def right(logits, token_ids, response_mask):
+        logprobs = logits.log_softmax(-1)  # (B, T, V)
+        of_tokens = logprobs.gather(-1, token_ids[..., None])[..., 0]  # (B, T)
+        return -of_tokens[response_mask].mean()
+
+    @mistake("the mask is ignored: prompt and padding count too")
+    def mask_ignored(logits, token_ids, response_mask):
+        return -_logprobs(logits, token_ids).mean()
+
+    @mistake("it is divided by all B * T places; divide by the number that are True")
+    def divided_by_all(logits, token_ids, response_mask):
+        return -(_logprobs(logits, token_ids) * response_mask).mean()
+
+    @mistake("the losses are added up; the mean is asked for")
+    def summed(logits, token_ids, response_mask):
+        return -_logprobs(logits, token_ids)[response_mask].sum()
+
+    @mistake("it is a mean over responses of their means; every token counts the same")
+    def mean_of_means(logits, token_ids, response_mask):
+        of_tokens = _logprobs(logits, token_ids) * response_mask
+        return -(of_tokens.sum(1) / response_mask.sum(1)).mean()
+
+    @mistake("the minus is missing: a log-probability is below 0, a loss is above")
+    def sign_lost(logits, token_ids, response_mask):
+        return _logprobs(logits, token_ids)[response_mask].mean()
+
+    @mistake("logits are taken for log-probabilities; log_softmax makes them so")
+    def raw_logits(logits, token_ids, response_mask):
+        return -logits.gather(-1, token_ids[..., None])[..., 0][response_mask].mean()
+
+    @mistake("it is the mean probability, without the log")
+    def without_log(logits, token_ids, response_mask):
+        return -_logprobs(logits, token_ids).exp()[response_mask].mean()
+
+    @mistake("the softmax runs over time; -1 is the last dimension, the vocabulary")
+    def over_time(logits, token_ids, response_mask):
+        logprobs = logits.log_softmax(1).gather(-1, token_ids[..., None])[..., 0]
+        return -logprobs[response_mask].mean()
+
+    @mistake("tokens are shifted by one place; here logits stand where their token stands")
+    def shifted(logits, token_ids, response_mask):
+        of_tokens = _logprobs(logits[:, :-1], token_ids[:, 1:])
+        return -of_tokens[response_mask[:, 1:]].mean()
+
+    @mistake("exp of a large logit is infinite; `log_softmax` subtracts the largest first")
+    def overflowing(logits, token_ids, response_mask):
+        logprobs = logits - logits.exp().sum(-1, keepdim=True).log()
+        return -logprobs.gather(-1, token_ids[..., None])[..., 0][response_mask].mean()
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """Masks of all kinds: a single True, a response in the middle, everything."""
+        one = torch.zeros(2, 4, dtype=torch.bool)
+        one[1, 2] = True
+        yield draw.normal(2, 4, 5), draw.integers(5, 2, 4), one
+        yield draw.normal(2, 3, 4), draw.integers(4, 2, 3), torch.ones(2, 3, dtype=torch.bool)
+        yield draw.normal(1, 1, 3), draw.integers(3, 1, 1), torch.ones(1, 1, dtype=torch.bool)
+        for B, T, V in [(1, 6, 4), (3, 5, 7), (2, 8, 5), (4, 4, 4), (5, 3, 2), (3, 9, 12)]:
+            yield self._batch(draw, B, T, V, 2.0)
+        yield self._batch(draw, 2, 5, 6, 300.0)
+        for B, T, V in [(3, 4, 5), (2, 6, 3)]:
+            logits, token_ids, mask = self._batch(draw, B, T, V, 1.0)
+            yield logits.double(), token_ids, mask
+        for B, T, V in [(4, 7, 9), (6, 10, 3)]:
+            yield self._batch(draw, B, T, V, 3.0)
+
+    @staticmethod
+    def _batch(draw: Draw, B: int, T: int, V: int, scale: float) -> Case:
+        """Prompt, response, padding; the logits outside of the responses are large."""
+        starts = draw.integers(T, B)[:, None]
+        mask = (torch.arange(T) >= starts) & draw.mask(B, T)
+        mask[:, T // 2] = True  # every row has a response
+        logits = draw.normal(B, T, V, scale=scale)
+        return torch.where(mask[..., None], logits, 5 * logits), draw.integers(V, B, T), mask
+
+
+def _logprobs(logits, token_ids):
+    """(B, T) the log-probabilities of the tokens."""
+    return -F.cross_entropy(logits.transpose(1, 2), token_ids, reduction="none")
+
+
+causal_mask = CausalMask()
+attention_head = AttentionHead()
+response_cross_entropy = ResponseCrossEntropy()

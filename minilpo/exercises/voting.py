@@ -1,0 +1,302 @@
+"""Lesson 9: voting. The answer in a text, the answer of a majority, how often that is right."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.trial import a_kind_of
+
+TALK = "apples are left so that makes and then minus plus = is".split()
+
+
+class TextOrNone(Exercise):
+    """An exercise whose result is a text, or None where there is none."""
+
+    def misfit(self, expected: Any, got: Any) -> str:
+        """Either may stand where the other is right: that is no fault of form."""
+        if got is None or isinstance(got, str):
+            return ""
+        return f"the result must be a text or None, got {a_kind_of(got)}"
+
+
+class FinalAnswer(TextOrNone):
+    """Find the answer in a text: the last whole number in it.
+
+    A whole number is a run of the digits 0 to 9, whatever stands before and after it: "It is 12."
+    has the number "12". Return the last one as it is written, a str; None if there is none.
+    """
+
+    name = "final_answer"
+    lesson = 9
+    hints = (
+        'Does it matter what the text says around the numbers? Try it on "Is it 7? No: 12.".',
+        "The module `re` finds runs of digits: `re.findall` gives all of them, in order.",
+        '`numbers = re.findall("[0-9]+", response)`, then `numbers[-1]`, or None if the list is '
+        "empty.",
+    )
+    explanation = (
+        "A model that calculates in words ends with its result, so the last number is the best "
+        "guess. A response without a number has no answer, which isn't the answer 0: it doesn't "
+        "vote later."
+    )
+    follow_up = 'read numbers like "1,200", "-3" and "2.5", too.'
+
+    @staticmethod
+    def right(response):
+        import re
+
+        numbers = re.findall("[0-9]+", response)
+        return numbers[-1] if numbers else None
+
+    @mistake("it is the first number; the last one is asked for")
+    def the_first(response):
+        return next(iter(_numbers(response)), None)
+
+    @mistake("it is the last digit only; a number is a run of digits")
+    def last_digit(response):
+        numbers = _numbers(response)
+        return numbers[-1][-1] if numbers else None
+
+    @mistake("all digits are put together; a number ends where its run of digits ends")
+    def all_digits(response):
+        return "".join(_numbers(response)) or None
+
+    @mistake("only words of nothing but digits are found; a full stop may stand after them")
+    def words_only(response):
+        numbers = [word for word in response.split() if word.isdigit()]
+        return numbers[-1] if numbers else None
+
+    @mistake("only the last word is looked at; words may come after the last number")
+    def last_word(response):
+        numbers = _numbers(response.split()[-1]) if response.split() else []
+        return numbers[-1] if numbers else None
+
+    @mistake("it is the largest number; the last one is asked for")
+    def the_largest(response):
+        return max(_numbers(response), key=int, default=None)
+
+    @mistake("a text without a number has no answer: None, not a number and not an empty text")
+    def never_none(response):
+        return FinalAnswer.right(response) or ""
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """No number, one, several; beside full stops, signs and letters; words after the last."""
+        yield ("7 + 5 = 12. #### 12",)
+        yield ("It is 12.",)
+        yield ("",)
+        yield ("I don't know.",)
+        yield ("40 apples, then 3 are left over, I think",)
+        yield ("(8)",)
+        yield ("9-4=5!",)
+        yield ("105",)
+        yield ("step1: 30\nstep2: 6\n",)
+        for n in (2, 4, 6, 9, 14, 20):
+            yield (_talk(draw, n),)
+
+
+class MajorityVote(TextOrNone):
+    """Let answers vote: the most frequent one wins.
+
+    `answers` is a list of texts, some of which may be None: no answer, which doesn't vote. Return
+    the answer that occurs most often; of several that occur equally often, the one that comes first
+    in the list. If nobody votes, return None.
+    """
+
+    name = "majority_vote"
+    lesson = 9
+    hints = (
+        'Who wins in ["7", None, "9", None, "9", None]?',
+        "Put the answers that are None aside first. `list.count` counts one answer; "
+        "`collections.Counter` counts all.",
+        "`max(votes, key=votes.count)` is the first of those that occur most often; an empty list "
+        "has no maximum, so treat it on its own.",
+    )
+    explanation = (
+        "Wrong answers differ from each other, right ones are all the same. So a majority can be "
+        "right more often than any single answer. `max` keeps the first of equals, which makes "
+        "the result the same every time; a set would forget the order."
+    )
+    follow_up = "let every answer weigh as much as its probability, not just 1."
+
+    @staticmethod
+    def right(answers):
+        votes = [answer for answer in answers if answer is not None]
+        if not votes:
+            return None
+        return max(votes, key=votes.count)  # the first of those that occur most often
+
+    @mistake("None votes too, and wins where most have no answer; put it aside first")
+    def none_votes(answers):
+        return max(answers, key=answers.count) if answers else None
+
+    @mistake("of equally frequent answers it is the last; the first is asked for")
+    def last_of_equals(answers):
+        return MajorityVote.right(answers[::-1])
+
+    @mistake("of equally frequent answers it is the smallest; the first in the list is asked for")
+    def smallest_of_equals(answers):
+        votes = _votes(answers)
+        return min(votes, key=lambda vote: (-votes.count(vote), int(vote))) if votes else None
+
+    @mistake("of equally frequent answers it is the largest; the first in the list is asked for")
+    def largest_of_equals(answers):
+        votes = _votes(answers)
+        return max(votes, key=lambda vote: (votes.count(vote), int(vote))) if votes else None
+
+    @mistake("more than half of the votes are asked for; the most frequent answer wins anyhow")
+    def more_than_half(answers):
+        votes, winner = _votes(answers), MajorityVote.right(answers)
+        return winner if 2 * votes.count(winner) > len(votes) else None
+
+    @mistake("it is the first answer, however often it occurs")
+    def the_first(answers):
+        return next(iter(_votes(answers)), None)
+
+    @mistake("it is the rarest answer; the most frequent wins")
+    def the_rarest(answers):
+        votes = _votes(answers)
+        return min(votes, key=votes.count) if votes else None
+
+    @mistake("it is the largest answer; count how often each occurs")
+    def the_largest(answers):
+        return max(_votes(answers), key=int, default=None)
+
+    @mistake("if nobody votes there is no winner: None, not an empty text")
+    def never_none(answers):
+        return MajorityVote.right(answers) or ""
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """Ties of every order, None in the majority, nobody, one."""
+        yield (["7", "9", "9"],)
+        yield (["7", None, "9", None, "9", None],)
+        yield ([],)
+        yield ([None, None],)
+        yield (["12"],)
+        yield (["9", "10", "10", "9"],)
+        yield (["8", "3", "5"],)
+        yield (["3", "8", "8", "5", "5", "3"],)
+        for n in (3, 5, 8, 12, 20):
+            yield (_answers(draw, n),)
+            yield (_answers(draw, n),)
+
+
+class VoteAccuracy(Exercise):
+    """Measure how often a majority is right.
+
+    `answers` is a list of P lists, one for each prompt: the answers of N responses, texts or None.
+    `right_answers` is a list of P texts. The answers to a prompt vote as in `majority_vote`: the
+    most frequent wins, of equals the first, None doesn't vote. Return the share of prompts whose
+    winner is the right answer, a float. A prompt for which nobody votes isn't right.
+    """
+
+    name = "vote_accuracy"
+    lesson = 9
+    hints = (
+        "One winner per prompt, then one True or False per prompt. Which loop is the outer one?",
+        "`zip(answers, right_answers)` gives the votes of a prompt together with its right answer. "
+        "You may copy your `majority_vote` into the function, or call it.",
+        "Count the prompts whose winner equals the right answer and divide by the number of "
+        "prompts, not of answers.",
+    )
+    explanation = (
+        "Each prompt counts once, whether its majority was large or narrow. That is why "
+        "temperature helps here although it makes every single answer worse: one wrong answer "
+        "that all responses share can't be outvoted, different wrong answers can."
+    )
+    follow_up = "draw it for N = 1, 3, 5, 9: how fast does it grow, and at which temperature?"
+
+    @staticmethod
+    def right(answers, right_answers):
+        n_right = 0
+        for of_prompt, right_answer in zip(answers, right_answers, strict=True):
+            votes = [answer for answer in of_prompt if answer is not None]
+            winner = max(votes, key=votes.count, default=None)
+            n_right += winner == right_answer
+        return n_right / len(right_answers)
+
+    @mistake("it is the share of right answers; let the answers to a prompt vote first")
+    def of_single_answers(answers, right_answers):
+        shares = [
+            sum(answer == right_answer for answer in of_prompt) / len(of_prompt)
+            for of_prompt, right_answer in zip(answers, right_answers, strict=True)
+        ]
+        return sum(shares) / len(shares)
+
+    @mistake("one right answer among many is enough; it must win the vote")
+    def any_right(answers, right_answers):
+        return _share(map(lambda votes, right: right in votes, answers, right_answers))
+
+    @mistake("None votes too; put it aside first")
+    def none_votes(answers, right_answers):
+        winners = [max(votes, key=votes.count) for votes in answers]
+        return _share(map(str.__eq__, map(str, winners), right_answers))
+
+    @mistake("of equally frequent answers the last wins; it is the first")
+    def last_of_equals(answers, right_answers):
+        return VoteAccuracy.right([votes[::-1] for votes in answers], right_answers)
+
+    @mistake("more than half of the answers must be right; being the most frequent is enough")
+    def more_than_half(answers, right_answers):
+        return _share(
+            map(lambda votes, right: 2 * votes.count(right) > len(votes), answers, right_answers)
+        )
+
+    @mistake("only the first response to each prompt is looked at")
+    def first_only(answers, right_answers):
+        return _share(map(lambda votes, right: votes[0] == right, answers, right_answers))
+
+    @mistake("it is the share of prompts that went wrong")
+    def turned(answers, right_answers):
+        return 1.0 - VoteAccuracy.right(answers, right_answers)
+
+    @mistake("it is a number of prompts; divide by how many there are")
+    def total(answers, right_answers):
+        return VoteAccuracy.right(answers, right_answers) * float(len(right_answers))
+
+    def cases(self, draw: Draw) -> Iterator[Case]:
+        """One prompt and many, narrow majorities, ties, prompts for which nobody votes."""
+        yield [["7", "9", "9"]], ["9"]
+        yield [["7", "9", "9"]], ["7"]
+        yield [["4"], ["5"], [None]], ["4", "6", "7"]
+        yield [["1", "2", "2", "1"], ["2", "1", "1", "2"]], ["1", "1"]
+        yield [[None, None, "3"], ["3", "4", "5"], ["4", "4", "3"]], ["3", "3", "3"]
+        for P, N in [(2, 3), (6, 5), (6, 1), (5, 4), (12, 9), (12, 6), (30, 5), (3, 16), (30, 3)]:
+            yield [_answers(draw, N) for _ in range(P)], [_number(draw) for _ in range(P)]
+
+
+def _number(draw):
+    return draw.choice(["3", "8", "10", "24"])
+
+
+def _answers(draw, n):
+    """Numbers as texts, a quarter of them None."""
+    return [None if draw.uniform(1) < 0.25 else _number(draw) for _ in range(n)]
+
+
+def _talk(draw, n):
+    """Words and numbers, the numbers with something beside them."""
+    words = []
+    for _ in range(n):
+        number = str(int(draw.integers(500, 1)))
+        framed = draw.choice(["{}.", "{}", "{},", "({})", "#{}"]).format(number)
+        words.append(framed if draw.uniform(1) < 0.5 else draw.choice(TALK))
+    return " ".join(words)
+
+
+def _numbers(response):
+    """The runs of digits."""
+    return "".join(c if c in "0123456789" else " " for c in response).split()
+
+
+def _votes(answers):
+    return [answer for answer in answers if answer is not None]
+
+
+def _share(outcomes):
+    outcomes = list(outcomes)
+    return sum(outcomes) / len(outcomes)
+
+
+final_answer = FinalAnswer()
+majority_vote = MajorityVote()
+vote_accuracy = VoteAccuracy()
