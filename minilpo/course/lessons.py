@@ -23,17 +23,18 @@ class Lesson(NamedTuple):
         return f"{self.number:02}_{self.stem}.ipynb"
 
 
+TRAINING = 110  # seconds on the same cores, for the language model of all lessons, once
 LESSONS = (
-    Lesson(1, "a_tiny_language_model", "A tiny language model", 0),
-    Lesson(2, "temperature", "Temperature", 0),
-    Lesson(3, "no_single_temperature", "No single temperature wins", 0),
-    Lesson(4, "a_head_that_chooses", "A head that chooses", 0),
-    Lesson(5, "samples_to_preferences", "From samples to preferences", 0),
-    Lesson(6, "the_lpo_loss", "The LPO loss by hand", 0),
-    Lesson(7, "training_and_judging", "Training it and judging it", 0),
-    Lesson(8, "word_by_word", "Word by word", 0),
-    Lesson(9, "voting", "Voting: where to be random", 0),
-    Lesson(10, "your_own", "Your own task, and the paper's tables", 0),
+    Lesson(1, "a_tiny_language_model", "A tiny language model", 5),
+    Lesson(2, "temperature", "Temperature", 5),
+    Lesson(3, "no_single_temperature", "No single temperature wins", 12),
+    Lesson(4, "a_head_that_chooses", "A head that chooses", 9),
+    Lesson(5, "samples_to_preferences", "From samples to preferences", 11),
+    Lesson(6, "the_lpo_loss", "The LPO loss by hand", 6),
+    Lesson(7, "training_and_judging", "Training it and judging it", 24),
+    Lesson(8, "word_by_word", "Word by word", 24),
+    Lesson(9, "voting", "Voting: where to be random", 17),
+    Lesson(10, "your_own", "Your own task, and the paper's tables", 16),
 )
 
 

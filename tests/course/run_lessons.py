@@ -20,7 +20,7 @@ from nbclient.exceptions import CellExecutionError
 
 import minilpo
 from minilpo import exercises
-from minilpo.course.lessons import LESSONS, Lesson
+from minilpo.course.lessons import LESSONS, TRAINING, Lesson
 
 SECONDS = 600  # for a cell: the first lesson trains the language model in one
 BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
@@ -35,8 +35,9 @@ def fingerprint(notebook) -> str:
 def time_line(lesson: Lesson) -> str:
     """The line at the top of a lesson."""
     return (
-        f"*Time: about {lesson.seconds:g} seconds on two cores of a server, from a cold start with "
-        "the language model in the cache (median of three).*"
+        f"*Time: about {lesson.seconds:g} seconds on two cores of a server, from a cold start "
+        "(median of three). The first lesson that you run also trains the language model: "
+        f"{TRAINING} more.*"
     )
 
 
