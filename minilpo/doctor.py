@@ -471,8 +471,10 @@ def expected_times(step: float, lessons: Sequence[Lesson]) -> list[str]:
     ratio = step / STEP_SECONDS
     lines = [f"minilpo demo: {in_words(ratio * DEMO_SECONDS)}"]
     if lessons:
-        once = PretrainConfig().steps * step
-        lines.append(f"the language model of the lessons, trained once: {in_words(once)}")
+        from minilpo.course.lessons import TRAINING
+
+        once = in_words(ratio * TRAINING)
+        lines.append(f"the language model of the lessons, trained once: {once}")
     for lesson in lessons:
         lines.append(f"lesson {lesson.number}, {lesson.title}: {in_words(ratio * lesson.seconds)}")
     return lines

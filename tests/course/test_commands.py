@@ -1,0 +1,70 @@
+"""The course's commands, run from outside."""
+
+import json
+
+import pytest
+
+from minilpo.cli import main
+from minilpo.course.lessons import LESSONS
+from tests.outside import fails
+
+nbformat = pytest.importorskip("nbformat")
+
+
+def test_lessons_are_copied_and_the_learners_own_work_is_kept(tmp_path, capsys):
+    place = tmp_path / "mine"
+    assert main(["tutorials", str(place)]) == 0
+    assert "jupyter lab" in capsys.readouterr().out
+    (place / LESSONS[1].file).write_text("solved")
+    assert main(["tutorials", str(place)]) == 0
+    said = capsys.readouterr().out
+    assert f"kept yours: {LESSONS[1].file}" in said and said.startswith("0 files copied")
+    assert (place / LESSONS[1].file).read_text() == "solved"
+
+
+def test_lessons_go_into_no_file(tmp_path, capsys):
+    (tmp_path / "here").write_text("mine")
+    assert "must go into a folder" in fails(capsys, "tutorials", tmp_path / "here")
+
+
+def test_grading_prints_a_table_and_says_what_stood_between(tmp_path, capsys):
+    assert main(["tutorials", str(tmp_path / "class")]) == 0
+    capsys.readouterr()
+    notebook, out = tmp_path / "class" / LESSONS[4].file, tmp_path / "grades.csv"
+    assert main(["grade", str(notebook), "--out", str(out), "--seed", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "0 / 2" in said and "best_worst_pairs not written" in said and "process" in said
+    grades = json.loads(out.with_suffix(".json").read_text())
+    assert (
+        grades["seed"] == 1 and [row["result"] for row in grades["grades"]] == ["not written"] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--jobs", "0"], "--jobs must be from 1 to 64, got 0"),
+        (["--seconds", "0"], "--seconds must be from 1 to 3,600, got 0"),
+        (["--out", "grades.txt"], "must be a name ending in .csv"),
+    ],
+)
+def test_bad_words_are_one_line(words, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, "grade", "a.ipynb", *words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_doctors_verdict_is_the_exit_status(monkeypatch, capsys):
+    for status in (0, 1):
+        monkeypatch.setattr("minilpo.doctor.report", lambda *_, status=status: status)
+        assert main(["doctor"]) == status
+
+
+def test_a_lesson_runs_unsolved_and_solved_as_a_notebook_program_would(tmp_path):
+    """The sixth needs no language model."""
+    from tests.course.run_lessons import run
+
+    assert main(["tutorials", str(tmp_path)]) == 0
+    for solve in (False, True):
+        said = run(tmp_path, LESSONS[5], solve, write=False)
+        assert not said.startswith("failed"), said
