@@ -73,6 +73,16 @@ class Eq11Score(Exercise):
         token_probs = (choice_logprobs.exp() * choice_logits.softmax(-1)).sum(-1)
         return token_probs.log().masked_fill(~response_mask, 0.0).sum(-1)
 
+    @mistake("the log of what has become 0 is taken, and 0 times that is NaN; use logsumexp")
+    def zero_times_infinity(choice_logits, choice_logprobs, response_mask):
+        token_probs = (choice_logprobs.exp() * choice_logits.softmax(-1)).sum(-1)
+        return (token_probs.log() * response_mask).sum(-1)
+
+    @mistake("logs are added up over the choices; it is probabilities that add: logsumexp")
+    def logs_added(choice_logits, choice_logprobs, response_mask):
+        token_scores = (choice_logprobs + choice_logits.log_softmax(-1)).sum(-1)
+        return token_scores.masked_fill(~response_mask, 0.0).sum(-1)
+
     @mistake("the logits aren't probabilities yet; take their log-softmax first")
     def of_logits(choice_logits, choice_logprobs, response_mask):
         token_scores = (choice_logprobs + choice_logits).logsumexp(-1)
@@ -161,6 +171,15 @@ class TwoTemperatures(Exercise):
     def beginning_forgotten(words, first, rest):
         return [rest, *TwoTemperatures.right(words, first, rest)[1:]] if words else []
 
+    @mistake("for the first word, words[i - 1] is words[-1], the last; it begins a sentence anyway")
+    def round_the_corner(words, first, rest):
+        return [first if words[i - 1].endswith(".") else rest for i in range(len(words))]
+
+    @mistake("a full stop is expected as a word of its own; it stands at the end of one")
+    def full_stop_alone(words, first, rest):
+        begins = [True, *(word == "." for word in words)]
+        return [first if begin else rest for begin in begins[: len(words)]]
+
     @mistake("capital letters are taken for beginnings; names have them in the middle, too")
     def by_capitals(words, first, rest):
         return [first if word[:1].isupper() else rest for word in words]
@@ -186,9 +205,9 @@ class LetterReward(Exercise):
     """Reward a text whose sentences begin with a given letter.
 
     Cut `response` after each full stop; what is left over at the end without one is a sentence too.
-    Spaces around a sentence don't belong to it, and nothing but spaces is no sentence. Return the
-    share of sentences whose first character is `letter`, a float from 0 to 1; capital and small
-    letters count as the same. A response without any sentence gets 0.0.
+    Spaces and line breaks around a sentence don't belong to it, and nothing but these is no
+    sentence. Return the share of sentences whose first character is `letter`, a float from 0 to 1;
+    capital and small letters count as the same. A response without any sentence gets 0.0.
     """
 
     name = "letter_reward"
@@ -226,6 +245,11 @@ class LetterReward(Exercise):
     def empty_counted(letter, response):
         pieces = [piece.strip().lower() for piece in response.split(".")]
         return sum(piece.startswith(letter.lower()) for piece in pieces) / len(pieces)
+
+    @mistake("the pieces begin with a space and the last is empty; use `strip()`, drop the empty")
+    def only_cut(letter, response):
+        pieces = response.split(".")
+        return sum(piece.startswith(letter) for piece in pieces) / len(pieces)
 
     @mistake("only the first sentence finds its letter: the others begin with a space; strip it")
     def not_stripped(letter, response):

@@ -294,7 +294,7 @@ class Exercise:
     def _passed(self, cases: list[Case]) -> Verdict:
         looked = (
             f"{len(cases)} random inputs ({self._described(cases)}), each twice; type, shape, "
-            "dtype, device and values; that inputs and everybody's random numbers stay as they are"
+            "dtype, device and values; that inputs and global random numbers stay as they are"
         )
         lines = [f"{self.name}: right."]
         lines += textwrap.wrap(

@@ -70,6 +70,11 @@ class Eq10Loss(Exercise):
     def log_missing(choice_logits, chosen_ids, rejected_ids, beta):
         return -torch.sigmoid(beta * _margin(choice_logits, chosen_ids, rejected_ids))
 
+    @mistake("logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one")
+    def crossed(choice_logits, chosen_ids, rejected_ids, beta):
+        logprobs = choice_logits.log_softmax(-1)
+        return -F.logsigmoid(beta * (logprobs[:, chosen_ids] - logprobs[:, rejected_ids]))
+
     @mistake("the softmax runs over the rows; -1 is the last dimension, the choices")
     def over_rows(choice_logits, chosen_ids, rejected_ids, beta):
         logprobs = choice_logits.log_softmax(0)
@@ -92,7 +97,8 @@ class Eq10Loss(Exercise):
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Margins of every sign; the same choice twice; margins of 1000; both precisions."""
-        yield torch.zeros(1, 2), torch.tensor([0]), torch.tensor([1]), 1.0
+        # Two rows: with one, (1, 1) wouldn't say whether a dimension or B numbers are too many.
+        yield torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([1, 0]), 1.0
         yield torch.tensor([[0.0, 2.0]]), torch.tensor([1]), torch.tensor([0]), 0.5
         yield draw.normal(2, 3), torch.tensor([1, 2]), torch.tensor([1, 2]), 2.0
         for B, K in [(1, 3), (5, 2), (3, 6), (4, 4), (8, 3)]:
@@ -111,8 +117,8 @@ class Eq10Gradient(Exercise):
     The arguments are those of `eq10_loss`. The result has shape (B, K): for each row, the
     derivative of that row's loss with respect to each of its K logits. With m the margin, log
     P(chosen) - log P(rejected), the softmax cancels, and the derivative of a row's loss with
-    respect to m is -beta * sigmoid(-beta * m). You may let PyTorch differentiate, or write what
-    comes out.
+    respect to m is -beta * sigmoid(-beta * m). You may write what comes out, or let PyTorch
+    differentiate: it needs `choice_logits.clone().requires_grad_()`, and a sum over the rows.
     """
 
     name = "eq10_gradient"
@@ -162,6 +168,13 @@ class Eq10Gradient(Exercise):
     @mistake("it is divided by the number of rows: that is the gradient of the mean loss")
     def of_the_mean(choice_logits, chosen_ids, rejected_ids, beta):
         return Eq10Gradient.right(choice_logits, chosen_ids, rejected_ids, beta) / len(chosen_ids)
+
+    @mistake("where both are the same choice, the second assignment overwrites the first; add them")
+    def overwritten(choice_logits, chosen_ids, rejected_ids, beta):
+        gradient = Eq10Gradient.right(choice_logits, chosen_ids, rejected_ids, beta)
+        margin = _margin(choice_logits, chosen_ids, rejected_ids)
+        pull = beta * torch.sigmoid(-beta * margin)
+        return gradient.scatter(1, rejected_ids[:, None], pull[:, None])
 
     @mistake("only the chosen choice pulls; the rejected one is pushed down as well")
     def chosen_only(choice_logits, chosen_ids, rejected_ids, beta):
@@ -394,6 +407,14 @@ class NllLoss(Exercise):
     @mistake("the logarithm is missing")
     def log_missing(choice_logits, chosen_ids):
         return -_at(choice_logits.softmax(-1), chosen_ids).mean()
+
+    @mistake("logits are taken for log-probabilities, as by `F.nll_loss`; log_softmax comes first")
+    def of_logits(choice_logits, chosen_ids):
+        return -_at(choice_logits, chosen_ids).mean()
+
+    @mistake("logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one")
+    def crossed(choice_logits, chosen_ids):
+        return -choice_logits.log_softmax(-1)[:, chosen_ids].mean()
 
     @mistake("the log of the mean probability is taken; take the mean of the logs")
     def log_of_mean(choice_logits, chosen_ids):

@@ -70,8 +70,9 @@ class CausalMask(Exercise):
 class AttentionHead(Exercise):
     """Write one causal attention head: each token gathers from itself and those before it.
 
-    `queries`, `keys` and `values` all have the shape (..., T, d). The score of query i and key j is
-    their dot product divided by the square root of d. Where j is after i the score doesn't count.
+    `queries`, `keys` and `values` all have the shape (..., T, d): before T and d there may be any
+    number of dimensions (texts, heads), or none. The score of query i and key j is their dot
+    product divided by the square root of d. Where j is after i the score doesn't count.
     The softmax over the keys makes weights of the scores, which sum to 1 for each query, and the
     result, of the same shape (..., T, d), is the sum of the values with these weights.
     """
@@ -107,6 +108,16 @@ class AttentionHead(Exercise):
     @mistake("the scores aren't divided by the square root of d")
     def not_scaled(queries, keys, values):
         return _masked(queries @ keys.transpose(-2, -1)).softmax(-1) @ values
+
+    @mistake("there is no causal mask, and the scores aren't divided by the square root of d")
+    def neither_masked_nor_scaled(queries, keys, values):
+        return (queries @ keys.transpose(-2, -1)).softmax(-1) @ values
+
+    @mistake("the mask is turned round: `masked_fill` replaces where its mask is True")
+    def mask_turned(queries, keys, values):
+        scores = _scores(queries, keys)
+        seen = torch.ones_like(scores, dtype=torch.bool).tril()
+        return scores.masked_fill(seen, float("-inf")).softmax(-1) @ values
 
     @mistake("the scores are divided by d; by its square root is right")
     def divided_by_d(queries, keys, values):
@@ -226,6 +237,10 @@ class ResponseCrossEntropy(Exercise):
     @mistake("logits are taken for log-probabilities; log_softmax makes them so")
     def raw_logits(logits, token_ids, response_mask):
         return -logits.gather(-1, token_ids[..., None])[..., 0][response_mask].mean()
+
+    @mistake("indexing with token_ids takes all tokens at each place; `gather` takes one at each")
+    def crossed(logits, token_ids, response_mask):
+        return -logits.log_softmax(-1)[:, :, token_ids][response_mask].mean()
 
     @mistake("it is the mean probability, without the log")
     def without_log(logits, token_ids, response_mask):

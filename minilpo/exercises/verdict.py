@@ -45,6 +45,8 @@ def misfit(expected: Any, got: Any, name: str = "the result") -> str:
     'the result must have shape (2,), got (2, 1)'
     >>> misfit(torch.zeros(()), 0.0)
     'the result must be a tensor of shape (), got a Python float; keep to tensor operations'
+    >>> misfit(torch.zeros(2), (torch.zeros(2),))
+    'the result must be a tensor of shape (2,), got a Python tuple; return the tensor in it, [0]'
     >>> misfit(0.5, torch.zeros(()))
     'the result must be a Python float, got a tensor of shape (); .item() makes a number of it'
     """
@@ -72,6 +74,8 @@ def misfit(expected: Any, got: Any, name: str = "the result") -> str:
 def _misfit_of_tensor(expected: Tensor, got: Any, name: str) -> str:
     if type(got) is not Tensor:
         remedy = "keep to tensor operations"
+        if isinstance(got, (list, tuple)) and len(got) == 1 and type(got[0]) is Tensor:
+            remedy = "return the tensor in it, [0]"
         return f"{name} must be {a_kind_of(expected)}, got {a_kind_of(got)}; {remedy}"
     parts = {
         "shape": (tuple(expected.shape), tuple(got.shape)),
@@ -153,4 +157,5 @@ def _written(value: Any) -> str:
 def _rounded(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_rounded, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    # Adding 0 makes 0 of -0, which looks like a mistake.
+    return f"{value + 0.0:.4g}" if isinstance(value, float) else str(value)

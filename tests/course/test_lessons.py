@@ -4,13 +4,16 @@ import ast
 import base64
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import minilpo
 from minilpo import exercises
+from minilpo.cli import COMMANDS, make_parser
 from minilpo.course.lessons import LESSONS, copy_lessons, folder
+from minilpo.flags import SECTIONS, all_given
 
 nbformat = pytest.importorskip("nbformat", reason="lessons are read with the extra `tutorials`")
 from tests.course.run_lessons import fingerprint, solved, time_line  # noqa: E402
@@ -156,6 +159,43 @@ def test_every_page_of_the_course_leads_to_pages_that_exist():
         text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
             assert target.startswith("https://") or (TUTORIALS / target).is_file(), (page, target)
+
+
+def commands_in(text):
+    """Those in backticks and those at the beginning of a line in a block of code, as words."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"`minilpo\s+([^`]+)`", rest)
+    for block in blocks:
+        found += re.findall(r"^minilpo +(.+)$", block, re.MULTILINE)
+    return [shlex.split(command, comments=True) for command in found]
+
+
+def completed(words):
+    """With what a mention may leave out, or shows by a word in capitals: what it works on."""
+    words = ["all" if word.isupper() else word for word in words]
+    if COMMANDS[words[0]].takes_run and "--run" not in words:
+        words += ["--run", "all"]
+    if words in (["reproduce"], ["grade"]):
+        words += ["all"]
+    return words
+
+
+def test_every_minilpo_command_on_the_pages_and_in_the_lessons_is_one_that_the_parser_takes():
+    texts = {page.name: page.read_text(encoding="utf-8") for page in TUTORIALS.glob("*.md")}
+    for lesson in LESSONS:
+        cells = [cell for cell in notebook_of(lesson).cells if cell.cell_type == "markdown"]
+        texts[lesson.file] = "\n\n".join(cell.source for cell in cells)
+    found = [(where, words) for where, text in texts.items() for words in commands_in(text)]
+    assert len(found) >= 30 and {"README.md", LESSONS[9].file} <= {where for where, _ in found}
+    for where, words in found:
+        assert words[0] in COMMANDS, (where, words)
+        try:
+            args = make_parser().parse_args(completed(words))
+            for name, values in all_given(args).items():
+                SECTIONS[name](**values)  # whether there is a loss of that name, these know
+        except (SystemExit, ValueError) as error:
+            pytest.fail(f"{where}: minilpo {' '.join(words)}: {error}")
 
 
 @every_lesson

@@ -117,6 +117,18 @@ def eq11_of_the_library(choice_logits, choice_logprobs, response_mask):
     return latent_scores(choice_logits, choice_logprobs, response_mask, uniform_reference=False)
 
 
+@wrong("eq11_score", "log of 0, times the mask", "0 times that is NaN")
+def eq11_zero_times_infinity(choice_logits, choice_logprobs, response_mask):
+    mixed = (torch.exp(choice_logprobs) * torch.softmax(choice_logits, -1)).sum(-1)
+    return (torch.log(mixed) * response_mask).sum(1)
+
+
+@wrong("eq11_score", "logs added up over the choices", "it is probabilities that add")
+def eq11_logs_added(choice_logits, choice_logprobs, response_mask):
+    joint = choice_logprobs + torch.log_softmax(choice_logits, -1)
+    return (joint.sum(-1) * response_mask).sum(1)
+
+
 # two_temperatures
 
 
@@ -185,6 +197,17 @@ def two_in_place(words, first, rest):
     for i, temperature in enumerate(two_temperatures(words, first, rest)):
         words[i] = temperature
     return words
+
+
+@wrong("two_temperatures", "the last word before the first", "words[i - 1] is words[-1]")
+def round_the_corner(words, first, rest):
+    return [first if words[i - 1][-1] == "." else rest for i in range(len(words))]
+
+
+@wrong("two_temperatures", "a full stop as a word", "expected as a word of its own")
+def full_stop_alone(words, first, rest):
+    starts = [i == 0 or words[i - 1] == "." for i in range(len(words))]
+    return [first if start else rest for start in starts]
 
 
 # letter_reward
@@ -281,3 +304,11 @@ def letter_one_for_nothing(letter, response):
 @wrong("letter_reward", "True or False", "must be a Python float, got a Python bool")
 def letter_bool(letter, response):
     return all(sentence[0].lower() == letter.lower() for sentence in sentences(response))
+
+
+@wrong(
+    "letter_reward", "cut and nothing else", "the pieces begin with a space and the last is empty"
+)
+def only_cut(letter, response):
+    parts = response.split(".")
+    return sum(part[:1] == letter for part in parts) / len(parts)

@@ -95,7 +95,7 @@ def eq10_mean(choice_logits, chosen_ids, rejected_ids, beta):
     return eq10_loss(choice_logits, chosen_ids, rejected_ids, beta).mean()
 
 
-@wrong("eq10_loss", "a dimension too many", "must have shape (1,), got (1, 1)")
+@wrong("eq10_loss", "a dimension too many", "must have shape (2,), got (2, 1)")
 def eq10_column(choice_logits, chosen_ids, rejected_ids, beta):
     return eq10_loss(choice_logits, chosen_ids, rejected_ids, beta)[:, None]
 
@@ -128,6 +128,12 @@ def eq10_of_the_library(choice_logits, chosen_ids, rejected_ids, beta):
     rows = torch.arange(len(chosen_ids))
     scores = choice_logits.log_softmax(-1)
     return preference_loss(scores[rows, chosen_ids], scores[rows, rejected_ids], beta)
+
+
+@wrong("eq10_loss", "every row's ids in every row", "takes B numbers of every row")
+def eq10_crossed(choice_logits, chosen_ids, rejected_ids, beta):
+    logprobs = F.log_softmax(choice_logits, 1)
+    return F.softplus(beta * (logprobs[:, rejected_ids] - logprobs[:, chosen_ids]))
 
 
 # eq10_gradient
@@ -208,7 +214,7 @@ def gradient_by_margin(choice_logits, chosen_ids, rejected_ids, beta):
     return -beta * torch.sigmoid(-beta * margin)
 
 
-@wrong("eq10_gradient", "one number overwrites the other", "wrong for")
+@wrong("eq10_gradient", "one number overwrites the other", "overwrites the first")
 def gradient_overwritten(choice_logits, chosen_ids, rejected_ids, beta):
     rows = torch.arange(len(chosen_ids))
     gradient = eq10_gradient(choice_logits, chosen_ids, rejected_ids, beta)
@@ -220,6 +226,13 @@ def gradient_overwritten(choice_logits, chosen_ids, rejected_ids, beta):
 @wrong("eq10_gradient", "nothing", "it ignores its argument")
 def gradient_zero(choice_logits, chosen_ids, rejected_ids, beta):
     return torch.zeros_like(choice_logits)
+
+
+@wrong("eq10_gradient", "the tuple of autograd.grad", "return the tensor in it, [0]")
+def gradient_in_a_tuple(choice_logits, chosen_ids, rejected_ids, beta):
+    logits = choice_logits.clone().requires_grad_()
+    loss = eq10_loss(logits, chosen_ids, rejected_ids, beta).sum()
+    return torch.autograd.grad(loss, logits)
 
 
 # eq10_optimum
@@ -463,3 +476,13 @@ def nll_number(choice_logits, chosen_ids):
 @wrong("nll_loss", "the last choice always", "it ignores its argument `chosen_ids`")
 def nll_of_last(choice_logits, chosen_ids):
     return -choice_logits.log_softmax(-1)[:, -1].mean()
+
+
+@wrong("nll_loss", "F.nll_loss of logits", "log_softmax comes first")
+def nll_of_logits(choice_logits, chosen_ids):
+    return F.nll_loss(choice_logits, chosen_ids)
+
+
+@wrong("nll_loss", "every row's ids in every row", "takes B numbers of every row")
+def nll_crossed(choice_logits, chosen_ids):
+    return -F.log_softmax(choice_logits, 1)[:, chosen_ids].mean()

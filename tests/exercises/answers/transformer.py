@@ -204,6 +204,21 @@ def keys_ignored(queries, keys, values):
     return attend(queries, queries, values)
 
 
+@wrong(
+    "attention_head", "neither masked nor scaled", "no causal mask, and the scores aren't divided"
+)
+def head_plain(queries, keys, values):
+    return (queries @ keys.transpose(-2, -1)).softmax(-1) @ values
+
+
+@wrong("attention_head", "the ~ before the mask forgotten", "the mask is turned round")
+def head_mask_turned(queries, keys, values):
+    T, d = queries.shape[-2:]
+    mask = torch.tril(torch.ones(T, T)).bool()
+    scores = queries @ keys.transpose(-2, -1) / math.sqrt(d)
+    return scores.masked_fill(mask, -torch.inf).softmax(-1) @ values
+
+
 # The loss of a response
 
 
@@ -316,3 +331,9 @@ def half(logits, token_ids, response_mask):
 @wrong("response_cross_entropy", "the library's own", "calls minilpo's own language_model_loss")
 def from_the_library(logits, token_ids, response_mask):
     return language_model_loss(None, token_ids, response_mask)
+
+
+@wrong("response_cross_entropy", "indexed with all tokens", "`gather` takes one at each")
+def loss_crossed(logits, token_ids, response_mask):
+    logprobs = torch.log_softmax(logits, 2)
+    return -logprobs[:, :, token_ids][response_mask].mean()
