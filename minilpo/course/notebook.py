@@ -32,13 +32,12 @@ def compare(guess: Any, result: Any, what: str = "") -> None:
     >>> compare(0.5, 0.25, "the probability of 'fox'")
     the probability of 'fox': you guessed 0.5, it is 0.25
     >>> compare(None, 0.25)
-    no guess yet, it is 0.25: write one above and run both cells again
+    it is 0.25 (you made no guess: write the next one before you run the cell)
     """
     begin = f"{what}: " if what else ""
     if guess is None or guess is ...:
-        print(
-            f"{begin}no guess yet, it is {_words(result)}: write one above and run both cells again"
-        )
+        reminder = "(you made no guess: write the next one before you run the cell)"
+        print(f"{begin}it is {_words(result)} {reminder}")
     else:
         print(f"{begin}you guessed {_words(guess)}, it is {_words(result)}")
 

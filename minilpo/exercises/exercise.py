@@ -90,8 +90,12 @@ class Exercise:
 
     def hint(self, step: int | None = None) -> None:
         """Prints the next of three hints, or the one of a number from 1 to 3."""
+        if step is None and self._hints_given == len(self.hints):
+            print(f"These were all hints. exercises.{self.name}.solution() shows a right answer.")
+            self._hints_given = 0
+            return
         if step is None:
-            step = self._hints_given = min(self._hints_given + 1, len(self.hints))
+            step = self._hints_given = self._hints_given + 1
         if step not in range(1, len(self.hints) + 1):
             print(f"There are hints 1 to {len(self.hints)}, not {step!r}.")
             return

@@ -198,8 +198,9 @@ class _LibraryCalls:
         is_allowed = code.co_filename.startswith(self.allowed) if self.allowed else False
         if is_allowed or code.co_filename == __file__:  # printing runs what is above
             return False
-        # An import runs a module, and asks the package where a name is.
-        return _is_ours(code) and code.co_name not in ("<module>", "__getattr__")
+        # An import runs a module, asks the package where a name is, and makes classes.
+        is_pythons = code.co_name == "<module>" or code.co_name.startswith("__")
+        return _is_ours(code) and (not is_pythons or code.co_name == "__call__")
 
 
 def _is_ours(code: CodeType) -> bool:
