@@ -16,6 +16,7 @@ class Lesson(NamedTuple):
     stem: str  # of the notebook's name
     title: str
     seconds: float  # on two cores of a server, without training the language model
+    uses_model: bool = True  # that of all lessons
 
     @property
     def file(self) -> str:
@@ -30,11 +31,11 @@ LESSONS = (
     Lesson(3, "no_single_temperature", "No single temperature wins", 12),
     Lesson(4, "a_head_that_chooses", "A head that chooses", 9),
     Lesson(5, "samples_to_preferences", "From samples to preferences", 11),
-    Lesson(6, "the_lpo_loss", "The LPO loss by hand", 6),
+    Lesson(6, "the_lpo_loss", "The LPO loss by hand", 6, uses_model=False),
     Lesson(7, "training_and_judging", "Training it and judging it", 24),
     Lesson(8, "word_by_word", "Word by word", 24),
     Lesson(9, "voting", "Voting: where to be random", 17),
-    Lesson(10, "your_own", "Your own task, and the paper's tables", 16),
+    Lesson(10, "your_own", "Your own task, and the paper's tables", 16, uses_model=False),
 )
 
 

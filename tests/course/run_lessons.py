@@ -34,10 +34,10 @@ def fingerprint(notebook) -> str:
 
 def time_line(lesson: Lesson) -> str:
     """The line at the top of a lesson."""
+    training = f" The first that you run trains the language model: {TRAINING} seconds more."
     return (
         f"*Time: about {lesson.seconds:g} seconds on two cores of a server, from a cold start "
-        "(median of three). The first lesson that you run also trains the language model: "
-        f"{TRAINING} more.*"
+        f"(median of three).{training if lesson.uses_model else ''}*"
     )
 
 
