@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import queue
+import select
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from minilpo.machine.text import one_line
 MEMORY = 4 * 2**30  # bytes, beside PyTorch's own
 PROCESSES = 64
 TO_START = 120.0  # seconds: importing PyTorch takes 2, on a slow disk 60
+TO_END = 10  # seconds that the system may take to end a process
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 EXAMINEE = [sys.executable, "-m", "minilpo.course.examinee"]
 # Elsewhere, some libraries that PyTorch uses don't survive a fork.
@@ -157,6 +159,11 @@ class Sitting:
             for handle in self.handles:
                 with contextlib.suppress(OSError):
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
+            for handle in self.handles:
+                # Its world has ended when it has: whatever was started in it is gone before.
+                ended = select.poll()
+                ended.register(handle, select.POLLIN)
+                ended.poll(1000 * TO_END)
                 os.close(handle)
             self.handles = []
             if self.process is not None and self.process.poll() is None:
