@@ -9,6 +9,7 @@ wheel. Outputs are written back only with --write; `tutorials/` then holds what 
 import argparse
 import base64
 import hashlib
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,6 +126,8 @@ def main() -> int:
         print(outcomes[-1], flush=True)
 
     attend(chosen[0])  # alone: it may train the language model, which the others find
+    if args.jobs > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # lessons side by side share the cores
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(attend, chosen[1:]))
     return int(any(outcome.startswith("failed") for outcome in outcomes))

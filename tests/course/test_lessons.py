@@ -133,6 +133,14 @@ def test_a_stub_has_the_arguments_of_its_exercise_and_nothing_of_the_solution(le
 
 
 @every_lesson
+def test_an_exercise_cell_has_the_names_that_the_grader_gives_it(lesson):
+    [setup] = code_cells(notebook_of(lesson), "setup")
+    names = {}
+    exec("\n".join(line for line in setup.source.splitlines() if line.startswith("import ")), names)
+    assert {"torch", "F", "math", "random", "np"} <= set(names)
+
+
+@every_lesson
 def test_outside_of_exercises_nothing_of_the_library_is_defined_anew(lesson):
     for cell in code_cells(notebook_of(lesson)):
         if "exercise" in cell.metadata.get("tags", []):
