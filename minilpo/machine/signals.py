@@ -3,6 +3,7 @@
 import contextlib
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ def answering_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM end the work once; pressing again within a second changes nothing.
 
     An exception that is raised at a bad moment gets lost: some libraries swallow it while they are
-    imported. If the work goes on for another second of computing, it is raised again.
+    imported, and Python itself reports one from the end of an object's life and goes on. If the
+    work goes on for another second of computing, it is raised again; the report is left out.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -39,12 +41,18 @@ def answering_signals() -> Iterator[None]:
     def again(signal_number: int, frame: object) -> None:
         raise wanted
 
+    def report(lost: "sys.UnraisableHookArgs") -> None:
+        if not (can_repeat and issubclass(lost.exc_type, KeyboardInterrupt)):
+            report_before(lost)
+
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     if can_repeat:
         before[signal.SIGVTALRM] = signal.signal(signal.SIGVTALRM, again)
+    report_before, sys.unraisablehook = sys.unraisablehook, report
     try:
         yield
     finally:
+        sys.unraisablehook = report_before
         if can_repeat:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         for number, handler in before.items():

@@ -385,9 +385,21 @@ def test_ctrl_c_while_everything_is_still_being_imported_is_one_line(tmp_path, s
 
 
 @needs_fork
-def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf(tmp_path, start):
+@pytest.mark.parametrize(
+    "swallow",
+    (
+        "def swallow():\n try:\n  wait()\n except BaseException: pass\n",
+        "class Mortal:\n def __del__(self): wait()\ndef swallow(): Mortal()\n",
+        "import weakref\nclass Mortal: pass\n"
+        "def swallow():\n mortal = Mortal()\n gone = weakref.ref(mortal, lambda _: wait())\n del mortal\n",
+    ),
+    ids=("caught", "at the end of a life", "in a weak reference"),
+)
+def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf(
+    tmp_path, start, swallow
+):
     deaf = "import minilpo.run.steps as run, time\n"
-    deaf += "def swallow(*_):\n try:\n  print('x', flush=True); time.sleep(60)\n except BaseException: pass\n"
+    deaf += f"def wait():\n print('x', flush=True); time.sleep(60)\n{swallow}"
     deaf += "real = run.Run.create\n"
     deaf += "run.Run.create = lambda *a, **k: (swallow(), real(*a, **k))[1]\n"
     process = start(
