@@ -297,13 +297,10 @@ def threads_of_machine() -> Iterator[Finding]:
     """How many threads this machine offers, and which number is fastest: then that is used."""
     import torch
 
-    from minilpo.machine.threads import candidates, choose, measure
+    from minilpo.machine.threads import candidates, choose, cores, measure
 
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
     asked, seconds = os.environ.get("OMP_NUM_THREADS"), measure(candidates())
-    yield from threads_findings(asked, cores, seconds)
+    yield from threads_findings(asked, cores(), seconds)
     if not asked:  # if it is, PyTorch does so already
         torch.set_num_threads(choose(seconds))
 

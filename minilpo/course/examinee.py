@@ -28,7 +28,7 @@ from minilpo import exercises
 from minilpo.course import walls
 from minilpo.course.wire import pack, receive, send, unpack
 from minilpo.exercises.trial import SECONDS, UNSOLVED, Observation, observe
-from minilpo.machine.text import one_line
+from minilpo.machine.text import named, one_line
 from minilpo.tasks.calling import TimeIsUp, limited
 
 CELL = "cell"  # the __name__ in which a cell runs
@@ -118,7 +118,7 @@ def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
         try:
             seen = observe(answer, exercise.entry, case, exercise.may_use, SECONDS)
         except BaseException as error:  # KeyboardInterrupt, or a result that holds itself
-            seen = Observation(problem=f"it raised {_named(error)}")
+            seen = Observation(problem=f"it raised {named(error)}")
         _reply(answers, seen)
 
 
@@ -174,7 +174,7 @@ def defined(name: str, source: str, seconds: float) -> tuple[Any, str]:
             "lines that begin with % or ! aren't either"
         )
     except Exception as error:  # null bytes, half characters, too many brackets
-        return None, f"the cell isn't Python: {_named(error)}"
+        return None, f"the cell isn't Python: {named(error)}"
     try:
         limited(exec, code, names, seconds=seconds)
     except NotImplementedError:
@@ -183,7 +183,7 @@ def defined(name: str, source: str, seconds: float) -> tuple[Any, str]:
         return None, f"the cell was stopped after {seconds:g} seconds; does a loop never end?"
     except BaseException as error:  # SystemExit too
         hint = ALONE if isinstance(error, NameError) else ""
-        return None, f"the cell raised {_named(error)}{_line(error, file)}{hint}"
+        return None, f"the cell raised {named(error)}{_line(error, file)}{hint}"
     if name in names:
         return names[name], ""
     others = [f"`{other}`" for other, value in names.items() if _is_theirs(value)]
@@ -203,14 +203,6 @@ def _line(error: BaseException, file: str) -> str:
             line = trace.tb_lineno
         trace = trace.tb_next
     return f" (line {line})" if line else ""
-
-
-def _named(error: BaseException) -> str:
-    try:
-        text = one_line(str(error), 200)
-    except Exception:  # a learner's own class may do anything
-        text = ""
-    return f"{one_line(type(error).__name__, 60)}{': ' if text else ''}{text}"
 
 
 def _reply(answers: IO[bytes], seen: Observation) -> None:

@@ -33,6 +33,7 @@ from minilpo.exercises.exercise import Exercise
 from minilpo.exercises.trial import SECONDS, UNSOLVED
 from minilpo.machine.progress import Bar
 from minilpo.machine.text import one_line, printable
+from minilpo.machine.threads import cores
 
 BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
 MOST_JOBS = 64
@@ -239,13 +240,6 @@ def difference(before: dict[str, str], now: dict[str, str]) -> str:
 
 
 # What is asked for
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check(paths: Sequence[Path], jobs: int, seed: int, seconds: float) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minilpo.machine.text import one_line
+from minilpo.machine.text import named, one_line
 from minilpo.tasks.calling import TimeIsUp, limited
 
 SECONDS = 5.0  # for one call: what the exercises ask for takes milliseconds
@@ -300,11 +300,7 @@ def _what_happened(error: BaseException, answer: Any, seconds: float) -> str:
     where = f" (line {lines[-1]})" if lines else ""
     if isinstance(error, TimeIsUp):
         return f"it was stopped after {seconds:g} seconds{where}; is there a loop that never ends?"
-    try:
-        text = one_line(str(error), 200)
-    except Exception:  # its own __str__ may be broken too
-        text = ""
-    return f"it raised {type(error).__name__}{': ' if text else ''}{text}{where}"
+    return f"it raised {named(error)}{where}"
 
 
 def a_kind_of(value: Any) -> str:

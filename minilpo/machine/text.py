@@ -21,3 +21,16 @@ def one_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
     text = printable(" ".join(text.split()))
     half = (longest - 5) // 2
     return text if len(text) <= longest else f"{text[:half].rstrip()} ... {text[-half:].lstrip()}"
+
+
+def named(error: BaseException, longest: int = 200) -> str:
+    """An exception's class and text on one line, whatever that class does.
+
+    >>> named(ZeroDivisionError("division by zero")), named(KeyError())
+    ('ZeroDivisionError: division by zero', 'KeyError')
+    """
+    try:
+        text = one_line(str(error), longest)
+    except Exception:  # its own __str__ may be broken too
+        text = ""
+    return f"{one_line(type(error).__name__, 60)}{': ' if text else ''}{text}"

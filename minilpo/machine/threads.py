@@ -74,10 +74,14 @@ def pick(asked: int | None = None, stored: int | None = None) -> Threads:
 
 def candidates() -> list[int]:
     """The numbers of threads worth measuring: `CANDIDATES` up to the cores this process may use."""
-    cores = os.cpu_count() or 1
+    return [n for n in CANDIDATES if n <= cores()]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    return [n for n in CANDIDATES if n <= cores]
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def measure(

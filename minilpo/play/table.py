@@ -20,7 +20,7 @@ from minilpo.machine.text import one_line, printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
 from minilpo.show.strip import background
-from minilpo.tasks import Task, draw_prompts, judge, knows
+from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 Answer = dict[str, Any]  # as it goes into JSON
 
@@ -221,7 +221,7 @@ class Table:
         """The task that rewards responses to a prompt, if there is one."""
         if picked_from is not None:
             return self.tasks[picked_from]
-        return next((own for own in self.tasks.values() if knows(own, prompt)), None)
+        return grader_of(self.tasks.values(), prompt)
 
     def _colour(self, temperature: float) -> str:
         """On the scale of the run's own temperatures; above the hottest it gets no warmer."""

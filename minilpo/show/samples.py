@@ -12,7 +12,7 @@ from minilpo.machine.text import printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
 from minilpo.show.strip import Strip
-from minilpo.tasks import Task, draw_prompts, judge, knows
+from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 
 def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
@@ -71,7 +71,5 @@ class Sampler:
         return "\n".join(lines + self._reward(prompt, response))
 
     def _reward(self, prompt: str, response: str) -> list[str]:
-        for task in self.tasks:
-            if knows(task, prompt):
-                return [f"reward: {judge(task, prompt, response):.2f} ({task.name})"]
-        return []
+        task = grader_of(self.tasks, prompt)
+        return [f"reward: {judge(task, prompt, response):.2f} ({task.name})"] if task else []

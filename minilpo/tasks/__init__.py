@@ -11,7 +11,7 @@ from minilpo.tasks.base import (
     mixed_prompts,
     split_of,
 )
-from minilpo.tasks.calling import ask, judge, kind_of, knows, parts_of, shown, weight_of
+from minilpo.tasks.calling import ask, grader_of, judge, kind_of, knows, parts_of, shown, weight_of
 from minilpo.tasks.constrained_story import ConstrainedStory
 from minilpo.tasks.continuation import Continuation
 from minilpo.tasks.controls import CoinFlip, HiddenWish
@@ -29,6 +29,7 @@ __all__ = [
     "corpus",
     "draw_demonstrations",
     "draw_prompts",
+    "grader_of",
     "judge",
     "kind_of",
     "knows",

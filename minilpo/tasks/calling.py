@@ -10,12 +10,12 @@ import signal
 import threading
 import traceback
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from minilpo.machine.text import one_line
+from minilpo.machine.text import named, one_line
 
 # Seconds for one call of the code in a user's file: it may load a model, but not run for ever.
 LIMIT = 20.0
@@ -165,6 +165,11 @@ def knows(task: Any, prompt: str) -> bool:
     return answer
 
 
+def grader_of(tasks: Iterable[Any], prompt: str) -> Any:
+    """The first task that knows a prompt, so that it can reward responses to it; None if none."""
+    return next((task for task in tasks if knows(task, prompt)), None)
+
+
 def kind_of(task: Any, prompt: str) -> str:
     """The kind of a prompt, as the task names it."""
     kind = _call(task, "kind", prompt)
@@ -237,11 +242,7 @@ def what_happened(error: BaseException) -> str:
                 where = f" (line {line} of {one_line(path.name, 60)})"
     if isinstance(error, TimeIsUp):
         return f"took longer than {LIMIT:g} seconds{where}"
-    try:
-        text = one_line(str(error), 160)
-    except Exception:  # its own __str__ may be broken too
-        text = ""
-    return f"raised {type(error).__name__}{': ' if text else ''}{text}{where}"
+    return f"raised {named(error, 160)}{where}"
 
 
 def shown(value: Any, longest: int = 60) -> str:
