@@ -14,7 +14,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from minilpo import __version__
 from minilpo.config import HOTTEST_TEMPERATURE, MAX_THREADS, RunConfig
@@ -348,7 +348,11 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["MPLBACKEND"] = "agg"
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    with answering_signals():
+
+    def leave(stop: KeyboardInterrupt) -> NoReturn:
+        os._exit(_say_goodbye(stop, argv))
+
+    with answering_signals(leave):
         try:
             status = run_command(make_parser().parse_args(argv))
             sys.stdout.flush()
@@ -366,10 +370,15 @@ def main(argv: list[str] | None = None) -> int:
             )
             return 2
         except KeyboardInterrupt as stop:
-            ended = isinstance(stop, Terminated)
-            why = "told to end" if ended else "interrupted"
-            _complain(f"{why}; {_kept(argv)}", "\r")  # over the terminal's ^C
-            return 143 if ended else 130
+            return _say_goodbye(stop, argv)
+
+
+def _say_goodbye(stop: KeyboardInterrupt, argv: list[str] | None) -> int:
+    """Says that the work was interrupted, and what of it is kept; the exit status."""
+    ended = isinstance(stop, Terminated)
+    why = "told to end" if ended else "interrupted"
+    _complain(f"{why}; {_kept(argv)}", "\r")  # over the terminal's ^C
+    return 143 if ended else 130
 
 
 def _kept(argv: list[str] | None) -> str:

@@ -36,7 +36,7 @@ WITHIN = {
     "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
     "evaluation": ["statistics", "measure", "summary", "evaluate"],
     "show": ["plots", "document", "strip", "report", "samples", "page"],
-    "exercises": ["trial", "verdict", "exercise", *EXERCISES_OF_LESSONS],
+    "exercises": ["trial", "verdict", "examination", "exercise", *EXERCISES_OF_LESSONS],
     "course": [
         "notebook",
         "home",

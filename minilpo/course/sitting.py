@@ -24,7 +24,7 @@ import minilpo
 from minilpo import exercises
 from minilpo.course import walls
 from minilpo.course.wire import NO_ANSWER, pack, receive, send, unpack
-from minilpo.exercises.exercise import Case
+from minilpo.exercises.examination import Case
 from minilpo.exercises.trial import UNSOLVED, Observation
 from minilpo.machine.text import one_line
 

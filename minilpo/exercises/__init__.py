@@ -2,7 +2,8 @@
 
 trial        one call of a learner's function, watched
 verdict      judging a value: form first, then numbers
-exercise     what an exercise is, and how it is checked
+examination  judging an answer on random inputs, and guessing the mistake
+exercise     what an exercise is, and what a learner calls
 transformer  lesson 1
 temperature  lesson 2
 rewards      lesson 3

@@ -34,8 +34,8 @@ def brief():
     here.
     """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minilpo.run.forms.LOG_EVERY", 20)  # first: it takes its own from the next
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
-        patch.setattr("minilpo.run.forms.LOG_EVERY", 20)
         patch.setattr(
             "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
         )
@@ -347,10 +347,11 @@ def wait_for(process, text: bytes) -> None:
 
 @needs_fork
 def test_ctrl_c_twice_at_once_and_sigterm_end_with_one_line(tmp_path, start):
-    for signals, status, word in (
-        ([signal.SIGINT] * 2, 130, "interrupted"),
-        ([signal.SIGTERM], 143, "told to end"),
-        ([signal.SIGTERM, signal.SIGINT], 143, "told to end"),
+    either = {130: "interrupted", 143: "told to end"}  # Python may hear of both at the same time
+    for signals, words in (
+        ([signal.SIGINT] * 2, {130: "interrupted"}),
+        ([signal.SIGTERM], {143: "told to end"}),
+        ([signal.SIGTERM, signal.SIGINT], either),
     ):
         process = start(["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"])
         wait_for(process, b"pretraining")
@@ -359,9 +360,9 @@ def test_ctrl_c_twice_at_once_and_sigterm_end_with_one_line(tmp_path, start):
             time.sleep(0.005)
         code, lines = farewell(process)
         assert (
-            code == status
+            code in words
             and len(lines) == 1
-            and word in lines[0]
+            and words[code] in lines[0]
             and "goes on from there" in lines[0]
         ), (code, lines)
 
@@ -392,13 +393,17 @@ def test_ctrl_c_while_everything_is_still_being_imported_is_one_line(tmp_path, s
         "class Mortal:\n def __del__(self): wait()\ndef swallow(): Mortal()\n",
         "import weakref\nclass Mortal: pass\n"
         "def swallow():\n mortal = Mortal()\n gone = weakref.ref(mortal, lambda _: wait())\n del mortal\n",
+        "import sys\ndef swallow():\n sys.path.insert(0, FOLDER)\n import wrapping\n",
     ),
-    ids=("caught", "at the end of a life", "in a weak reference"),
+    ids=("caught", "at the end of a life", "in a weak reference", "in an import, which wraps it"),
 )
 def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf(
     tmp_path, start, swallow
 ):
-    deaf = "import minilpo.run.steps as run, time\n"
+    wrapping = "import __main__\nclass Part:\n def __set_name__(self, *_): __main__.wait()\n"
+    wrapping += "class Whole: part = Part()\n"
+    (tmp_path / "wrapping.py").write_text(wrapping)
+    deaf = f"import minilpo.run.steps as run, time\nFOLDER = {str(tmp_path)!r}\n"
     deaf += f"def wait():\n print('x', flush=True); time.sleep(60)\n{swallow}"
     deaf += "real = run.Run.create\n"
     deaf += "run.Run.create = lambda *a, **k: (swallow(), real(*a, **k))[1]\n"

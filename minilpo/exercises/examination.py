@@ -1,0 +1,260 @@
+"""Judging an answer: a learner's function beside the right one, on random inputs.
+
+An examination says what it looked at and, where the answer agrees with a mistake that it knows,
+which one. It never raises.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from minilpo.exercises.trial import UNSOLVED, Observation, a_kind_of, copied, same
+from minilpo.exercises.verdict import Verdict, agree, shown
+
+Case = tuple[Any, ...]  # the arguments of one call
+
+
+class Key(Protocol):
+    """What is known of right and wrong answers; see `Exercise`."""
+
+    name: str
+    follow_up: str
+
+    @staticmethod
+    def right(*arguments: Any) -> Any: ...  # noqa: D102
+    @property
+    def mistakes(self) -> dict[str, Callable[..., Any]]: ...  # noqa: D102
+    def misfit(self, expected: Any, got: Any) -> str: ...  # noqa: D102
+    def agree(self, expected: Any, got: Any, case: Case) -> bool: ...  # noqa: D102
+
+
+class Examination:
+    """One answer to one exercise.
+
+    Args:
+        key: says what is right, and which mistakes are likely.
+        cases: the inputs, the simplest first.
+        call: tries the learner's function on one of them.
+    """
+
+    def __init__(self, key: Key, cases: list[Case], call: Callable[[Case], Observation]):
+        self.key, self.cases, self.call = key, cases, call
+        self.names = list(inspect.signature(key.right).parameters)
+        self.expected = [key.right(*copied(case)) for case in cases]
+        self.given: list[Any] = []  # the first results, as they were when they came
+
+    def verdict(self) -> Verdict:
+        """The first thing that is wrong, or that nothing is."""
+        return self._ask() or self._compare() or self._ask_again() or self._passed()
+
+    def _ask(self) -> Verdict | None:
+        """Calls the function on every input, and looks at the form of what comes."""
+        results = []  # of which `given` has copies
+        for number, (case, right) in enumerate(zip(self.cases, self.expected, strict=True), 1):
+            seen = self.call(case)
+            if seen.problem == UNSOLVED:
+                return self._unsolved()
+            wrong = seen.problem or self._misfit(right, seen.value)
+            if seen.printed and seen.value is None and right is not None and not seen.problem:
+                wrong = "it prints its result; let it end with return and the result"
+            if wrong:
+                # Some mistakes show in the form only after some inputs.
+                self.given += [] if seen.problem else [seen.value]
+                why = self._mistake_made() or self._state()
+                return self._failed(wrong, number, seen.printed, why)
+            self.given.append(copied(seen.value))
+            results.append(seen.value)
+        self.results = results
+        return None
+
+    def _compare(self) -> Verdict | None:
+        """Looks at the values."""
+        rows = list(zip(self.expected, self.given, self.cases, strict=True))
+        wrong_at = [i for i, row in enumerate(rows) if not self._is_right(*row)]
+        if not wrong_at:
+            return None
+        right, value, _ = rows[wrong_at[0]]
+        values = (
+            f"wrong for {len(wrong_at)} of {len(rows)} inputs; "
+            f"here {shown(right)} is right, got {shown(value)}"
+        )
+        return self._failed(values, wrong_at[0] + 1, why=self._why())
+
+    def _ask_again(self) -> Verdict | None:
+        """What it says may not depend on what it was asked before: once more, in another order."""
+        for number, (result, value) in enumerate(zip(self.results, self.given, strict=True), 1):
+            if not same(result, value):
+                wrong = "it changes this result when it is called again; make a new one each time"
+                return self._failed(wrong, number)
+        for i in reversed(range(len(self.cases))):
+            again = self.call(self.cases[i])
+            if again.problem or not same(again.value, self.given[i]):
+                wrong = "it gives another result for the same input when asked again; keep no state"
+                return self._failed(again.problem or wrong, i + 1, again.printed)
+        return None
+
+    # Likely mistakes
+
+    def _why(self) -> str:
+        """The likely mistake behind wrong values, or an empty text."""
+        if why := self._mistake_made() or self._state():
+            return why
+        if len(self.given) > 2 and all(same(self.given[0], value) for value in self.given[1:]):
+            return "it says the same whatever it is given"
+        for place, name in enumerate(self.names):
+            if self._ignores(place):
+                return f"it ignores its argument `{name}`"
+        if all(map(_opposite, self.expected, self.given)):
+            return "every number has the wrong sign"
+        return ""
+
+    def _mistake_made(self) -> str:
+        """What to say of the mistake that gives the same values for the first inputs."""
+        if all(map(self._is_right, self.expected, self.given, self.cases)):
+            return ""
+        for message, wrong in self.key.mistakes.items():
+            # It may have failed before the last input.
+            pairs = zip(self.cases, self.given, strict=False)
+            if all(self._is_made(wrong, case, value) for case, value in pairs):
+                return message
+        return ""
+
+    def _state(self) -> str:
+        """What to say if the first result or the last is another one now."""
+        ends = list(zip(self.cases, self.given, strict=False))
+        for case, value in ends[:1] + ends[-1:]:
+            again = self.call(case)
+            # What can't even be compared with itself, a NumPy array, says nothing.
+            if not again.problem and same(value, value) and not same(again.value, value):
+                return (
+                    "it keeps something from one call to the next, in a global name, or in a "
+                    "default argument that is a list"
+                )
+        return ""
+
+    def _ignores(self, place: int) -> bool:
+        """Whether another value of one argument, which should matter, changes nothing."""
+        looked = 0
+        for case, value in zip(self.cases, self.given, strict=True):
+            others = [*(other[place] for other in self.cases), *_turned(case[place])]
+            changed = next(filter(None, (self._changed(case, place, x) for x in others)), None)
+            if changed is None:
+                continue
+            seen = self.call(changed)
+            if seen.problem or not same(seen.value, value):
+                return False
+            looked += 1
+            if looked == 4:
+                break
+        return looked > 0
+
+    def _changed(self, case: Case, place: int, other: Any) -> Case | None:
+        """An input with another value of one argument, if that changes what is right."""
+        if not _alike(case[place], other) or same(case[place], other):
+            return None
+        changed = (*case[:place], other, *case[place + 1 :])
+        right = self.key.right
+        try:
+            matters = not same(right(*copied(changed)), right(*copied(case)))
+        except Exception:  # the two inputs don't fit together
+            return None
+        return changed if matters else None
+
+    # Looking at values that may refuse to be looked at
+
+    def _misfit(self, expected: Any, got: Any) -> str:
+        try:
+            return self.key.misfit(expected, got)
+        except Exception as error:
+            return (
+                f"the result must be {a_kind_of(expected)}, got {a_kind_of(got)}, which raises "
+                f"{type(error).__name__} when it is looked at"
+            )
+
+    def _is_right(self, expected: Any, got: Any, case: Case) -> bool:
+        """Whether a value has the right form and is right."""
+        try:
+            fits = not self.key.misfit(expected, got)
+            return fits and self.key.agree(expected, got, case)
+        except Exception:
+            return False
+
+    def _is_made(self, wrong: Callable[..., Any], case: Case, value: Any) -> bool:
+        """Whether a wrong function gives this very value."""
+        try:
+            return self._is_right(wrong(*copied(case)), value, case)
+        except Exception:  # it may not be made for this input
+            return False
+
+    # What is said
+
+    def _unsolved(self) -> Verdict:
+        name = self.key.name
+        message = (
+            f"{name} {UNSOLVED}. When it is, run the cell again; "
+            f"exercises.{name}.hint() helps. The lesson goes on with the library's."
+        )
+        return Verdict(name, None, "not written yet", message)
+
+    def _failed(self, wrong: str, number: int, printed: str = "", why: str = "") -> Verdict:
+        name, values = self.key.name, self.cases[number - 1]
+        inputs = ", ".join(
+            f"{argument} = {shown(value, 60)}"
+            for argument, value in zip(self.names, values, strict=False)
+        )
+        lines = [
+            f"{name}: not yet.",
+            f"  On input {number} of {len(self.cases)}, {inputs}:",
+            f"  {wrong}.",
+        ]
+        end = "" if why.endswith("?") else "."
+        lines += [f"  Likely mistake: {why}{end}"] if why else []
+        lines += [f"  It printed: {shown(printed)}"] if printed else []
+        lines += [f"  Help: exercises.{name}.hint()"]
+        message = f"{wrong}; likely mistake: {why}" if why else wrong
+        return Verdict(name, False, message, "\n".join(lines))
+
+    def _passed(self) -> Verdict:
+        name = self.key.name
+        looked = (
+            f"{len(self.cases)} random inputs ({self._described()}), each twice; type, shape, "
+            "dtype, device and values; that inputs and global random numbers stay as they are"
+        )
+        lines = [f"{name}: right."]
+        for text in (f"Looked at: {looked}.", f"Harder: {self.key.follow_up}"):
+            lines += textwrap.wrap(text, 96, initial_indent="  ", subsequent_indent="    ")
+        return Verdict(name, True, f"looked at {looked}", "\n".join(lines))
+
+    def _described(self) -> str:
+        """The shapes and ranges of the inputs, argument by argument."""
+        parts = []
+        for name, values in zip(self.names, zip(*self.cases, strict=False), strict=False):
+            if isinstance(values[0], Tensor):
+                shapes = dict.fromkeys(str(tuple(value.shape)) for value in values)
+                more = ", ..." if len(shapes) > 4 else ""
+                parts.append(f"{name} of shape {', '.join(list(shapes)[:4])}{more}")
+            elif isinstance(values[0], (int, float)):
+                parts.append(f"{name} from {min(values):g} to {max(values):g}")
+        return "; ".join(parts) or "texts and lists"
+
+
+def _turned(value: Any) -> list[Any]:
+    """The same numbers in another order, where no other input has such a shape."""
+    return [value.flip(tuple(range(value.ndim)))] if isinstance(value, Tensor) else []
+
+
+def _alike(value: Any, other: Any) -> bool:
+    """Whether one value may stand in the other's place."""
+    if isinstance(value, Tensor) and isinstance(other, Tensor):
+        return value.shape == other.shape and value.dtype == other.dtype
+    return type(value) is type(other)
+
+
+def _opposite(right: Any, value: Any) -> bool:
+    is_number = isinstance(right, float) or (
+        isinstance(right, Tensor) and right.is_floating_point()
+    )
+    return is_number and agree(right, -value)
