@@ -18,14 +18,11 @@ from typing import Any, NamedTuple, NoReturn
 
 from minilpo import __version__
 from minilpo.config import HOTTEST_TEMPERATURE, MAX_THREADS, RunConfig
+from minilpo.experiments import EXPERIMENTS
 from minilpo.flags import SECTIONS, Parser, add_flags, all_given, folder, whole_config
 from minilpo.machine.signals import Terminated, answering_signals
 from minilpo.machine.text import one_line, printable
 
-EXPERIMENTS = (
-    *("fig3", "fig4", "fig5", "fig6", "fig7"),
-    *("table1", "table3", "table4", "table5", "controls"),
-)
 REPRODUCE: dict[str, dict[str, Any]] = {
     # Twice as many tasks need a longer training; each experiment has its own losses.
     "pretrain": {"steps": 4250, "demonstrations": 68_000},
@@ -163,17 +160,19 @@ def sample(args: argparse.Namespace) -> None:
 
 def page_to_write(page: Path, path: Path) -> Path:
     """Where a page goes, links followed: never over a file of the run, or what is no file."""
+    from minilpo.show.page import NAME as PAGE
+
     target = Path(os.path.realpath(page))
     if target.exists() and not target.is_file():
         raise ValueError(
             f"--html must name a file, got {str(page)!r}, which is something else; "
             "give it another name"
         )
-    is_report = target == path.resolve() / "report.html"
+    is_report = target == path.resolve() / PAGE
     if is_report or (target.suffix != ".html" and path.resolve() in target.parents):
         raise ValueError(
             f"--html must not be one of the run's own files, got {str(page)!r}; "
-            "let the name end in .html, and be another than report.html"
+            f"let the name end in .html, and be another than {PAGE}"
         )
     return target
 
@@ -286,19 +285,21 @@ class Command(NamedTuple):
     own_flags: Callable[[Parser], None] | None = None
     out: str | None = None  # the folder that it makes by default
     takes_run: bool = False  # or works on one
+    kept: str = ""  # said when it is interrupted; if empty, what is true of folders
 
 
+UNCHANGED = "nothing was changed"
 COMMANDS = {
     "demo": Command(demo, ("run", *SECTIONS), out="runs/demo"),
     "pretrain": Command(pretrain, ("run", "model", "pretrain"), takes_run=True),
     "train": Command(train, ("lpo",), takes_run=True),
     "evaluate": Command(evaluate, ("evaluation",), takes_run=True),
-    "sample": Command(sample, (), sample_flags, takes_run=True),
+    "sample": Command(sample, (), sample_flags, takes_run=True, kept=UNCHANGED),
     "reproduce": Command(reproduce, tuple(SECTIONS), reproduce_flags, out="runs/reproduce"),
-    "play": Command(play, (), play_flags, takes_run=True),
-    "tutorials": Command(tutorials, (), tutorials_flags),
-    "grade": Command(grade, (), grade_flags),
-    "doctor": Command(doctor),
+    "play": Command(play, (), play_flags, takes_run=True, kept=UNCHANGED),
+    "tutorials": Command(tutorials, (), tutorials_flags, kept=UNCHANGED),
+    "grade": Command(grade, (), grade_flags, kept="the table has what was graded so far"),
+    "doctor": Command(doctor, kept=UNCHANGED),
 }
 
 
@@ -384,11 +385,9 @@ def _say_goodbye(stop: KeyboardInterrupt, argv: list[str] | None) -> int:
 def _kept(argv: list[str] | None) -> str:
     """What becomes of the work when it is interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] and words[0] in ("sample", "play", "doctor", "tutorials"):
-        return "nothing was changed"
-    if words[:1] == ["grade"]:
-        return "the table has what was graded so far"
     command = COMMANDS.get(words[0]) if words else None
+    if command and command.kept:
+        return command.kept
     path = command.out if command and command.out else "the folder"
     for flag, value in itertools.pairwise(words):
         if flag in ("--run", "--out"):
@@ -406,7 +405,6 @@ def run_command(args: argparse.Namespace) -> int:
     """Checks what can be said of the numbers before anything is read, then does the work."""
     limits = {"threads": (1, MAX_THREADS), "seeds": (1, 1000), "seed": (0, 2**63 - 1)}
     limits["temperature"] = (0, int(HOTTEST_TEMPERATURE))
-    limits |= {"port": (0, 65535), "jobs": (1, 64), "seconds": (1, 3600)}
     for name, (low, high) in limits.items():
         value = getattr(args, name, None)
         if value is not None and not low <= value <= high:

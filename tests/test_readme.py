@@ -6,7 +6,8 @@ from importlib import import_module
 from pathlib import Path
 
 from minilpo import exercises
-from minilpo.cli import COMMANDS, EXPERIMENTS, make_parser
+from minilpo.cli import COMMANDS, make_parser
+from minilpo.experiments import EXPERIMENTS
 from minilpo.tasks import TASKS
 from tests.outside import run_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from minilpo.cli import EXPERIMENTS
+from minilpo.experiments import EXPERIMENTS
 
 PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [

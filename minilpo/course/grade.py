@@ -32,7 +32,7 @@ from minilpo.course.sitting import CAN_FORK, MEMORY, PROCESSES, Exam, Sitting, U
 from minilpo.exercises.exercise import Exercise
 from minilpo.exercises.trial import SECONDS, UNSOLVED
 from minilpo.machine.progress import Bar
-from minilpo.machine.text import one_line, printable
+from minilpo.machine.text import named, one_line, printable
 from minilpo.machine.threads import cores
 
 BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
@@ -192,7 +192,7 @@ class Room:
         except UnavailableError as error:
             result, message = NOT_GRADED, str(error)
         except Exception as error:  # a fault of ours must not take the others' grades along
-            result, message = NOT_GRADED, f"the check failed: {type(error).__name__}: {error}"
+            result, message = NOT_GRADED, f"the check failed: {named(error)}"
         return result, one_line(message), perf_counter() - begun
 
     def _sitting(self) -> Sitting:
@@ -250,7 +250,7 @@ def _check(paths: Sequence[Path], jobs: int, seed: int, seconds: float) -> None:
     if not 0 <= seed < 2**63:
         raise ValueError(f"--seed must be from 0 to {2**63 - 1:,}, got {seed}")
     if not 1 <= seconds <= MOST_SECONDS:
-        raise ValueError(f"--seconds must be from 1 to {MOST_SECONDS}, got {seconds:g}")
+        raise ValueError(f"--seconds must be from 1 to {MOST_SECONDS:,}, got {seconds:g}")
 
 
 def _once(paths: Sequence[Path]) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -114,8 +115,7 @@ class Exercise:
         """
         verdict = self.examine(lambda case: observe(answer, self.entry, case, self.may_use), seed)
         print(verdict.text)
-        function = answer if verdict.passed else self.right
-        return Verdict(self.name, verdict.passed, verdict.message, verdict.text, function)
+        return replace(verdict, function=answer if verdict.passed else self.right)
 
     def examine(self, call: Callable[[Case], Observation], seed: int) -> Verdict:
         """Judges answers, wherever they come from: `call` tries the function on one input."""

@@ -259,8 +259,6 @@ def _misconduct(
 
 
 def _library_called(names: list[str]) -> str:
-    if not names:
-        return ""
     return (
         f"it calls minilpo's own {names[0]}; write it yourself, with operations of Python and "
         "PyTorch"

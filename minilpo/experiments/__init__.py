@@ -16,6 +16,11 @@
     reproduce    runs them over seeds, and writes JSON, table and figure
 
 `minilpo reproduce NAME` runs one, `minilpo reproduce all` all of them. To add one: a file here with
-the four names that `base` lists, and its name in `cli.EXPERIMENTS`. The README maps the paper's
+the four names that `base` lists, and its name in `EXPERIMENTS`. The README maps the paper's
 equations, tables and figures to functions and tests.
 """
+
+EXPERIMENTS = (
+    *("fig3", "fig4", "fig5", "fig6", "fig7"),
+    *("table1", "table3", "table4", "table5", "controls"),
+)

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
-import minilpo.experiments
 from minilpo.config import RunConfig
+from minilpo.experiments import EXPERIMENTS
 from minilpo.experiments.base import Experiment, Finding, Numbers, text_table
 from minilpo.experiments.lab import Lab
 from minilpo.experiments.page import NAME as PAGE
@@ -29,6 +28,7 @@ from minilpo.machine.files import (
     write_sealed_json,
 )
 from minilpo.machine.progress import Bar, say
+from minilpo.machine.text import named
 from minilpo.machine.threads import pick
 from minilpo.run.folder import read_config, write_config
 from minilpo.show import plots
@@ -132,18 +132,17 @@ def put_together(out: Path, name: str, n_seeds: int) -> Result:
         finding = module.conclude(seeds)
         with plots.own_style():
             figure = module.draw(seeds)
+            png = plots.png(figure)
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         # Whatever a reader of strange numbers stumbles on: ours always have what it needs.
         raise ValueError(
             f"{out / name} must hold numbers that this experiment measured, "
-            f"but they can't be put together ({type(error).__name__}: {error}); "
+            f"but they can't be put together ({named(error)}); "
             "delete its seed_*.json files and repeat the command"
         ) from error
     if n_seeds == 1:
         sentence = "A single seed says nothing about the direction: run at least two."
         finding = replace(finding, agrees=False, sentence=sentence)
-    with plots.own_style():
-        png = plots.png(figure)
     return Result(name, module.PAPER, n_seeds, finding, png, described(figure))
 
 
@@ -165,21 +164,14 @@ def write_result(out: Path, result: Result) -> None:
 
 def write_page(out: Path, config: RunConfig, results: dict[str, Result]) -> None:
     """Writes the page of these results and of what earlier commands have left in the folder."""
-    for name in experiments_in(out):
-        if name not in results:
+    for name in EXPERIMENTS:
+        if name not in results and n_seeds_in(out / name):
             # What is shown comes from its numbers: figures and tables carry no checksum.
             try:
                 results[name] = put_together(out, name, n_seeds_in(out / name))
             except ValueError as error:
                 say(f"minilpo: {PAGE} leaves out {name}: {error}")
     write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
-
-
-def experiments_in(out: Path) -> list[str]:
-    """The names of the experiments that a folder has numbers of."""
-    modules = {module.name for module in iter_modules(minilpo.experiments.__path__)}
-    names = {path.parent.name for path in out.glob("*/seed_0.json")} & modules
-    return [name for name in names if hasattr(experiment(name), "conclude")]
 
 
 def n_seeds_in(folder: Path) -> int:

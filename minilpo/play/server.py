@@ -25,7 +25,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from minilpo.machine.text import one_line
+from minilpo.machine.text import named, one_line
 from minilpo.play.table import Table
 from minilpo.run.folder import Run
 
@@ -196,7 +196,7 @@ class Handler(BaseHTTPRequestHandler):
         except queue.Full:
             return self._refuse(503, "too many questions are waiting; try again in a moment")
         except Exception as error:
-            return self._refuse(500, f"minilpo couldn't answer: {type(error).__name__}: {error}")
+            return self._refuse(500, f"minilpo couldn't answer: {named(error)}")
         self._send_json(200, answer)
 
     def _place(self) -> str | None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from minilpo.cli import EXPERIMENTS, main
+from minilpo.cli import main
 from minilpo.experiments import (
+    EXPERIMENTS,
     controls,
     fig3,
     fig4,
