@@ -414,3 +414,16 @@ def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf
     process.send_signal(signal.SIGINT)
     code, lines = farewell(process)
     assert code in (130, -signal.SIGINT) and len(lines) == 1 and "interrupted" in lines[0], lines
+
+
+@needs_fork
+def test_outside_of_an_import_an_interruption_lets_everything_be_put_in_order(tmp_path, start):
+    tidy = "import minilpo.run.steps as run, time\n"
+    tidy += "def wait(*_, **__):\n try: print('x', flush=True); time.sleep(60)\n"
+    tidy += " finally: print('in order', flush=True)\n"
+    tidy += "run.Run.create = wait\n"
+    process = start(["demo", "--out", str(tmp_path / "run"), *TINY], before=tidy)
+    process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"in order" in said
