@@ -29,10 +29,15 @@ from minilpo.course import walls
 from minilpo.course.wire import pack, receive, send, unpack
 from minilpo.exercises.trial import SECONDS, UNSOLVED, Observation, observe
 from minilpo.machine.text import named, one_line
+from minilpo.tasks import Task
 from minilpo.tasks.calling import TimeIsUp, limited
 
 CELL = "cell"  # the __name__ in which a cell runs
-ALONE = "; of other cells, only torch, F, math, random and np are there"
+NAMES = {  # what a cell finds that other cells of a lesson have imported
+    **{"torch": torch, "F": torch.nn.functional, "math": math, "random": random, "np": np},
+    "Task": Task,
+}
+ALONE = f"; of other cells, only {', '.join(NAMES)} are there"
 TO_DEFINE = 10.0  # seconds for running the cell itself
 LARGEST_FILE = 16 * 2**20  # bytes that may be written
 MOST_FILES = 256  # open at once
@@ -162,8 +167,7 @@ def defined(name: str, source: str, seconds: float) -> tuple[Any, str]:
     """
     if not any(line.strip() and not line.strip().startswith("#") for line in source.splitlines()):
         return None, UNSOLVED
-    names: dict[str, Any] = {"__name__": CELL, "torch": torch, "F": torch.nn.functional}
-    names |= {"math": math, "random": random, "np": np}
+    names: dict[str, Any] = {"__name__": CELL, **NAMES}
     file = f"<{name}>"
     try:
         code = compile(source, file, "exec", dont_inherit=True)

@@ -96,7 +96,7 @@ HOSTILE = {
     "half a character": ("x = '\ud800'", "the cell isn't Python"),
     "brackets": ("(" * 5000, "the cell isn't Python"),
     "raises": ("x = 1\n1 / 0\n", "the cell raised ZeroDivisionError: division by zero (line 2)"),
-    "needs others": (f"{RIGHT}\nrun.tasks\n", "only torch, F, math, random and np are there"),
+    "needs others": (f"{RIGHT}\nrun.tasks\n", "only torch, F, math, random, np, Task are there"),
     "asks": (f"input()\n{RIGHT}", "the cell raised EOFError"),
     "leaves": ("import os\nos._exit(0)", "its process ended, with status 0, instead of answering"),
     "leaves later": (inside("import os; os._exit(3)"), "its process ended, with status 3"),
