@@ -2,6 +2,7 @@
 hostile text, task by task.
 """
 
+import gc
 import math
 import random
 import re
@@ -205,7 +206,9 @@ def test_the_time_for_a_long_text_grows_no_faster_than_the_text(task, piece):
     """16 times the text takes about 16 times as long, and 256 times as long if it were read over
     again from every place.
 
-    Processor time, the least of some runs, so that a busy machine changes nothing.
+    Processor time, the least of some runs, without the collector of garbage (which goes through
+    everything that the other tests have left), so that a busy machine changes nothing. What takes
+    less than 80 ms is fast enough whatever the short text took.
     """
     prompt, _ = case(task, 0)
 
@@ -217,7 +220,11 @@ def test_the_time_for_a_long_text_grows_no_faster_than_the_text(task, piece):
             least = min(least, time.process_time() - start)
         return least
 
-    assert seconds(80_000) < 80 * max(seconds(5_000), 1e-4)
+    gc.disable()
+    try:
+        assert seconds(80_000) < 80 * max(seconds(5_000), 1e-3)
+    finally:
+        gc.enable()
 
 
 # What good answers get.
