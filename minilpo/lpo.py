@@ -67,15 +67,16 @@ def train_lpo(
     write = partial(generate, lm, progress=training.begin(len(tasks)))
     rule, held_out = RULES[config.pairs], held_out_prompts(tasks, config, seed)
     for n_done in range(len(training.log), config.rounds):
-        generator = torch_generator(seed, f"LPO round {n_done}")
+        name = f"LPO round {n_done}"
+        generator = torch_generator(seed, name)
         written = Written(*round_prompts(tasks, config, seed, n_done))
-        for task_of, prompts in written.parts(PROMPTS_AT_ONCE):
+        for i, (task_of, prompts) in enumerate(written.parts(PROMPTS_AT_ONCE)):
             # 1. Write: N responses per prompt, by choices drawn from the head (Eq. 5).
-            policy = SampledHead(head, choices)
-            rollout = write(prompts, policy, generator, n_samples=config.samples)
+            policy, draws = SampledHead(head, choices), torch_generator(seed, f"{name} part {i}")
+            rollout = write(prompts, policy, draws, n_samples=config.samples)
             # 2. Prefer: rewards say which responses are better. Those in no pair are forgotten.
             scored = Scored(rollout, task_of, score(rollout, task_of))
-            written.keep(scored, rule.pairs(scored, config, generator))
+            written.keep(scored, rule.pairs(scored, config, draws))
         # 3. Fit: make the choices behind the better responses more likely (Eq. 9, 10 or 11).
         rollout, pairs = written.in_pairs()
         with training.timed("lpo"):

@@ -403,10 +403,10 @@ def test_rounds_write_for_new_prompts_with_the_head_and_for_the_same_held_out_on
     for round in range(3):
         rng = python_rng(7, f"LPO prompts {round}")
         _, prompts = mixed_prompts(TASKS, 6, "train", rng)  # 12 for 11: as many of each
-        seed = torch_generator(7, f"LPO round {round}").initial_seed()
-        expected += [
-            (lm, prompts[start : start + 4], "SampledHead", seed, 5) for start in (0, 4, 8)
-        ]
+        for part in range(3):
+            seed = torch_generator(7, f"LPO round {round} part {part}").initial_seed()
+            some = prompts[4 * part : 4 * part + 4]
+            expected.append((lm, some, "SampledHead", seed, 5))
         held_out = mixed_prompts(TASKS, 3, "validation", python_rng(7, "validation prompts"))[1]
         seed = torch_generator(7, "validation").initial_seed()
         expected.append((lm, held_out, "GreedyHead", seed, VALIDATION_SAMPLES))
@@ -527,16 +527,18 @@ def test_the_constant_control_is_fitted_to_the_first_round_after_the_head_and_co
 
 
 def collected(writer, config, head, seed, lm, tasks=TASKS):
-    """The first round's responses and pairs, made here, and the generator as it is after them."""
-    rng, generator = python_rng(seed, "LPO prompts 0"), torch_generator(seed, "LPO round 0")
-    n = -(-config.prompts // len(tasks))
+    """The first round's responses and pairs, made here, and the generator of its gradient steps."""
+    rng, n = python_rng(seed, "LPO prompts 0"), -(-config.prompts // len(tasks))
     written = Written(*mixed_prompts(tasks, n, "train", rng))
-    for task_of, prompts in written.parts(4):
-        policy = SampledHead(head, CHOICES)
-        rollout = writer(lm, prompts, policy, generator, n_samples=config.samples)
+    for part, (task_of, prompts) in enumerate(written.parts(4)):
+        policy, draws = (
+            SampledHead(head, CHOICES),
+            torch_generator(seed, f"LPO round 0 part {part}"),
+        )
+        rollout = writer(lm, prompts, policy, draws, n_samples=config.samples)
         rewards = score(rollout, task_of)
-        written.keep(Scored(rollout, task_of, rewards), best_worst_pairs(rewards, generator))
-    return written, generator
+        written.keep(Scored(rollout, task_of, rewards), best_worst_pairs(rewards, draws))
+    return written, torch_generator(seed, "LPO round 0")
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
@@ -544,7 +546,7 @@ def test_one_round_teaches_the_head_what_each_task_wants(writer, level):
     head = head_of(level)
     config = config_of(
         level,
-        prompts=40,
+        prompts=160,
         samples=8,
         validation_prompts=4,
         epochs=20,

@@ -1,5 +1,6 @@
 """Batched generation: each row by its own choice, and rows that have ended leave the batch."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from minilpo.adaptive_decoder import Decisions
 from minilpo.decoding.policies import Policy, Step
 from minilpo.decoding.rollout import Rollout, concatenate
 from minilpo.lm.language_model import Batch, LanguageModel
+from minilpo.seeds import torch_generator
 
 ENOUGH_TO_LEAVE = (
     0.25  # of the rows must have ended before they leave the batch: leaving costs a copy
@@ -28,13 +30,15 @@ def generate(
 ) -> Rollout:
     """Writes `n_samples` responses to each prompt, each by its own choices (Eq. 2, 5 to 8).
 
+    What a response says depends on its prompt, its number among that prompt's responses, the policy
+    and the generator, and on nothing else (up to rounding): not on the other prompts of the call,
+    on how many samples there are, or on how many rows are written together.
+
     Args:
         lm: the language model.
         prompts: P texts.
         policy: decides how each token is drawn.
-        generator: draws the uniform numbers behind all that is random, before the first token: each
-            row has its own, so what a row says doesn't depend on the rows it shares a batch with
-            (up to rounding).
+        generator: gives one number, the key to all that is random in this call: see `uniforms_of`.
         n_samples: N.
         max_new_tokens: longest response, at least 1; by default as long as the model allows.
         rows_per_batch: rows written together: a matter of speed and memory.
@@ -47,9 +51,9 @@ def generate(
         ValueError: if there is no prompt, one has an unknown word or is too long for the model, or
             nothing may be written.
     """
-    encoded, T = _checked(lm, prompts, n_samples, max_new_tokens)
-    # Two numbers per row and step: the first for the choice, the second for the token.
-    uniforms = torch.rand(len(prompts), n_samples, T, 2, generator=generator)
+    encoded, limits = _checked(lm, prompts, n_samples, max_new_tokens)
+    key = int(torch.randint(2**63 - 1, (), generator=generator))
+    names = _names(prompts)
 
     # Prompts of like length waste no padding. Reading many prompts at once takes memory too.
     by_length = sorted(range(len(prompts)), key=lambda p: len(encoded[p]))
@@ -57,20 +61,60 @@ def generate(
     rollouts = []
     for start in range(0, len(prompts), prompts_per_batch):
         members = by_length[start : start + prompts_per_batch]
+        longest = max(limits[p] for p in members)
+        drawn = [uniforms_of(names[p], n_samples, lm.max_length, key) for p in members]
+        uniforms = torch.cat(drawn)[:, :longest]  # (B, T, 2)
         last = torch.tensor([encoded[p][-1] for p in members]).repeat_interleave(n_samples)
+        rows_limits = torch.tensor([limits[p] for p in members]).repeat_interleave(n_samples)
         read = [encoded[p] for p in members]
         # No name keeps the batch: its memory is free again before the next one takes as much.
-        written = _write(lm.read(read, n_samples, T), policy, last, uniforms[members], lm.end_ids)
-        rollouts.append(_as_rollout(lm, [prompts[p] for p in members], n_samples, *written))
+        written = _write(
+            lm.read(read, n_samples, longest), policy, last, uniforms, rows_limits, lm.end_ids
+        )
+        texts = [prompts[p] for p in members]
+        rollouts.append(_as_rollout(lm, texts, n_samples, rows_limits, *written))
         if progress:
             progress(len(members) * n_samples)
     return concatenate(rollouts).sorted_by(torch.tensor(by_length).argsort())
 
 
+def uniforms_of(name: str, n_samples: int, max_length: int, key: int) -> Tensor:
+    """The numbers behind all that is random in the responses to one prompt.
+
+    Every prompt has a generator of its own, and the numbers are laid out by the longest text that
+    the model can read: so those of sample n are the same however many samples are drawn, however
+    long they may be, and whatever other prompts there are.
+
+    Args:
+        name: the prompt; if it comes more than once in a call, its number too.
+        n_samples: N.
+        max_length: of prompt and response together, in tokens.
+        key: of the call.
+
+    Returns:
+        (N, max_length, 2) in [0, 1): for each token one to draw the choice with and one for itself.
+
+    >>> three, one = uniforms_of("Hi", 3, 5, key=0), uniforms_of("Hi", 1, 5, key=0)
+    >>> three.shape, bool((three[:1] == one).all())
+    (torch.Size([3, 5, 2]), True)
+    """
+    return torch.rand(n_samples, max_length, 2, generator=torch_generator(key, name))
+
+
+def _names(prompts: Sequence[str]) -> list[str]:
+    """The prompts, numbered where one comes again: it is to get other responses."""
+    seen: Counter[str] = Counter()
+    names = []
+    for prompt in prompts:
+        names.append(f"{seen[prompt]} {prompt}")
+        seen[prompt] += 1
+    return names
+
+
 def _checked(
     lm: LanguageModel, prompts: Sequence[str], n_samples: int, max_new_tokens: int | None
-) -> tuple[list[list[int]], int]:
-    """The prompts in token ids, and how many tokens a response may have."""
+) -> tuple[list[list[int]], list[int]]:
+    """The prompts in token ids, and how many tokens the responses to each may have."""
     if not len(prompts):
         raise ValueError(
             "prompts must hold at least one text, got none; "
@@ -83,13 +127,14 @@ def _checked(
             )
     encoded = lm.encode(prompts)
     longest = max(map(len, encoded))
-    room = lm.max_length - longest
-    if room < 1:
+    if longest >= lm.max_length:
         raise ValueError(
             f"a prompt must leave room for a response in the model's {lm.max_length} tokens, "
             f"got one of {longest} tokens with its end mark; shorten it"
         )
-    return encoded, room if max_new_tokens is None else min(room, max_new_tokens)
+    # Each prompt has its own room: a longer one beside it must not cut its responses short.
+    most = lm.max_length if max_new_tokens is None else max_new_tokens
+    return encoded, [min(most, lm.max_length - len(prompt)) for prompt in encoded]
 
 
 @torch.inference_mode()
@@ -97,7 +142,8 @@ def _write(
     batch: Batch,
     policy: Policy,
     last_token_ids: Tensor,  # (B,) the end of each row's prompt
-    uniforms: Tensor,  # (P, N, T, 2)
+    uniforms: Tensor,  # (B, T, 2)
+    limits: Tensor,  # (B,) how many tokens each row may write
     end_ids: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One batch: token ids (B, t), choice ids (B, S), and what they were chosen from, (B, S, C).
@@ -106,8 +152,9 @@ def _write(
     single option is chosen). What stands after the end of a response means nothing yet.
     """
     device = batch.logits.device
-    uniforms = uniforms.flatten(0, 1).permute(1, 2, 0).contiguous().to(device)  # (T, 2, B)
+    uniforms = uniforms.permute(1, 2, 0).contiguous().to(device)  # (T, 2, B)
     T, _, B = uniforms.shape
+    full_after, limits = set(limits.tolist()), limits.to(device)
     positions, ends = torch.arange(T, device=device), _tensor_of(end_ids, device)
     rows, last_token_ids = torch.arange(B, device=device), last_token_ids.to(device)
     ended = torch.zeros_like(rows, dtype=torch.bool)
@@ -131,16 +178,19 @@ def _write(
         all_token_ids[rows, t] = token_ids.int()
         # 3. Let the rows leave that have ended.
         ended |= torch.isin(token_ids, ends)
+        is_full = t + 1 in full_after  # some row has no room left: it must leave now
+        if is_full:
+            ended |= limits == t + 1
         n_ended = int(ended.sum())
-        if n_ended == len(rows) or t == T - 1:
+        if n_ended == len(rows):
             _check_finite(step.logits)
             break
-        if n_ended >= ENOUGH_TO_LEAVE * len(rows):
+        if n_ended >= ENOUGH_TO_LEAVE * len(rows) or is_full:
             _check_finite(step.logits)
             going = (~ended).nonzero()[:, 0]
             batch.select(going)
             rows, token_ids, choice, ended = (x[going] for x in (rows, token_ids, choice, ended))
-            uniforms = uniforms[..., going]
+            uniforms, limits = uniforms[..., going], limits[going]
         # 4. Read what was drawn.
         batch.step(token_ids)
         step = _step(batch, rows, token_ids, positions[t + 1], uniforms[t + 1, 0])
@@ -175,6 +225,7 @@ def _as_rollout(
     lm: LanguageModel,
     prompts: list[str],
     n_samples: int,
+    limits: Tensor,
     token_ids: Tensor,
     choice_ids: Tensor,
     features: Tensor,
@@ -182,7 +233,9 @@ def _as_rollout(
     """What `_write` returns without what stands after the ends; gradients may go through it."""
     is_end = torch.isin(token_ids, _tensor_of(lm.end_ids, token_ids.device))
     ends_before = is_end.cumsum(1, dtype=torch.int16) - is_end.short()
-    response_mask = ends_before == 0  # nothing after the first end token
+    # Nothing after the first end token, and nothing where there was no room left.
+    has_room = torch.arange(token_ids.shape[1]) < limits[:, None]
+    response_mask = (ends_before == 0) & has_room.to(token_ids.device)
     mask = response_mask[:, : choice_ids.shape[1]]
     lengths = (response_mask & ~is_end).sum(1).tolist()
     return Rollout(

@@ -10,7 +10,7 @@ import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
 from minilpo.decoding.choices import Temperatures
-from minilpo.decoding.generate import generate
+from minilpo.decoding.generate import generate, uniforms_of
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.decoding.rollout import concatenate, marginal_decisions, reread, score
 from minilpo.decoding.sampling import draw, token_probs
@@ -87,6 +87,12 @@ def one_at_a_time(lm, how, level, prompt, row, uniforms):
     return sequence[-len(logprobs) :], chosen, torch.cat(states), torch.stack(logprobs)
 
 
+def numbers_of(lm, prompt, n_samples, generator):
+    """The uniform numbers of a prompt in the first call with a generator."""
+    key = int(torch.randint(2**63 - 1, (), generator=generator))
+    return uniforms_of(f"0 {prompt}", n_samples, lm.max_length, key)
+
+
 def reads(model):
     """The (rows, tokens) of every reading by the model from now on."""
     shapes = []
@@ -99,6 +105,54 @@ def reads(model):
 WRITERS = [
     (level, how) for level in ("sequence", "token") for how in ("greedy", "sampled", "mixed")
 ]
+
+
+def lines_of(rollout, prompt):
+    """What the responses to one prompt are: tokens, choices, texts."""
+    p, N = rollout.prompts.index(prompt), rollout.n_samples
+    lines = []
+    for row in range(p * N, (p + 1) * N):
+        mask, made = rollout.response_mask[row], rollout.decisions.mask[row]
+        ids, chosen = rollout.token_ids[row, mask], rollout.decisions.choice_ids[row, made]
+        lines.append((ids.tolist(), chosen.tolist(), rollout.responses[row]))
+    return lines
+
+
+@pytest.mark.parametrize("ending", [-20, 4.5])
+@pytest.mark.parametrize("level, how", [("sequence", "sampled"), ("token", "sampled")])
+def test_a_response_depends_on_nothing_but_its_prompt_its_number_and_the_generator(
+    lm, level, how, ending
+):
+    """Not on the other prompts of the call, of which one is much longer, on their order, on how
+    many samples there are, or on how many rows are written together; also where responses end only
+    because there is no more room.
+    """
+    end = lm.model.token_embedding.weight[lm.tokenizer.eos_id]
+    lm.model.norm.bias += ending * end / (end @ end)
+    policy, longer = policy_of(how, level, lm.sentence_starts), " ".join(PROMPTS)
+    whole = generate(lm, [*PROMPTS, longer], policy, seeded(3), n_samples=6)
+    calls = [
+        generate(lm, [longer, *reversed(PROMPTS)], policy, seeded(3), n_samples=6),
+        generate(lm, [*PROMPTS, longer], policy, seeded(3), n_samples=6, rows_per_batch=1),
+        generate(lm, [*PROMPTS, longer], policy, seeded(3), n_samples=2),
+    ]
+    calls += [generate(lm, [p], policy, seeded(3), n_samples=6) for p in [*PROMPTS, longer]]
+    for rollout in calls:
+        for prompt in rollout.prompts:
+            n = rollout.n_samples
+            assert lines_of(rollout, prompt) == lines_of(whole, prompt)[:n]
+    if ending < 0:  # every response takes all the room there is, and no more
+        room = [lm.max_length - len(ids) for ids in lm.encode(whole.prompts) for _ in range(6)]
+        assert whole.response_mask.sum(1).tolist() == room
+
+
+def test_a_prompt_that_comes_twice_and_a_second_call_get_other_responses(lm):
+    policy, draws = policy_of("sampled", "sequence", lm.sentence_starts), seeded(3)
+    twice = generate(lm, PROMPTS[:1] * 2, policy, draws, n_samples=4)
+    again = generate(lm, PROMPTS[:1], policy, draws, n_samples=4)
+    alone = generate(lm, PROMPTS[:1], policy, seeded(3), n_samples=4)
+    assert twice.responses[:4] == alone.responses
+    assert len({*twice.responses, *again.responses}) > 6
 
 
 @pytest.mark.parametrize("rows_per_batch", [12, 100])
@@ -124,7 +178,7 @@ def test_a_batch_that_rows_leave_equals_writing_one_response_at_a_time(
     ]
     assert sum(narrower) >= 2  # rows did leave, more than once
     decisions = marginal_decisions(lm, rollout, CHOICES)
-    uniforms = torch.rand(len(PROMPTS), N, T, 2, generator=seeded(3)).flatten(0, 1)
+    uniforms = torch.cat([numbers_of(lm, prompt, N, seeded(3)) for prompt in PROMPTS])[:, :T]
     features = unpack(decisions.features, decisions.mask)
     for row in range(len(PROMPTS) * N):
         alone = one_at_a_time(lm, how, level, PROMPTS[row // N], row % N, uniforms[row])
@@ -294,11 +348,11 @@ def test_a_response_is_never_longer_than_asked_for_and_by_default_as_long_as_the
 ):
     # No response ends by itself.
     lm.model.norm.bias -= 20 * lm.model.token_embedding.weight[lm.tokenizer.eos_id]
-    longest = max(len(lm.tokenizer.encode(prompt)) for prompt in PROMPTS) + 1
+    rooms = [110 - len(lm.tokenizer.encode(prompt)) - 1 for prompt in PROMPTS]
     policy = GreedyHead(head, CHOICES)
-    for asked, written in [(1, 1), (7, 7), (1000, 110 - longest), (None, 110 - longest)]:
+    for asked, written in [(1, [1] * 3), (7, [7] * 3), (1000, rooms), (None, rooms)]:
         rollout = generate(lm, PROMPTS, policy, seeded(0), max_new_tokens=asked)
-        assert rollout.response_mask.sum(1).tolist() == [written] * 3
+        assert rollout.response_mask.sum(1).tolist() == written
 
 
 def test_what_can_not_be_written_is_refused_with_what_to_pass_instead(lm, head):
