@@ -99,6 +99,9 @@ class Decisions:
     choice_ids: Tensor  # (R, S) what was chosen
     mask: Tensor  # (R, S) True where a decision was made, n times in all
 
+    def __len__(self) -> int:
+        return len(self.choice_ids)
+
     def rows(self, index: Tensor) -> "Decisions":
         """Some of the rows, (B,), in any order; a row named twice is copied."""
         mask = self.mask[index]
@@ -127,6 +130,19 @@ class MarginalDecisions(Decisions):
         return MarginalDecisions(
             made.features, made.choice_ids, made.mask, logprobs, self.token_mask[index]
         )
+
+
+@dataclass(frozen=True)
+class SampledDecisions(Decisions):
+    """Decisions, and how likely the head found each choice when it drew it: for GRPO."""
+
+    sampling_logprobs: Tensor  # (R, S) log P(tau_t | h_t) of what was chosen, constants
+
+    def rows(self, index: Tensor) -> "SampledDecisions":
+        """Some of the rows, (B,), in any order; a row named twice is copied."""
+        made = super().rows(index)
+        logprobs = self.sampling_logprobs[index]
+        return SampledDecisions(made.features, made.choice_ids, made.mask, logprobs)
 
 
 def unpack(values: Tensor, mask: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
+RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
 FORMAT = 4  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
@@ -126,10 +127,17 @@ class LPOConfig:
     )
     samples: int = option(16, "responses per prompt", minimum=2, maximum=256)
     epochs: int = option(8, "passes over the pairs of a round", minimum=1, maximum=10_000)
+    rule: str = option(
+        "lpo",
+        "how the head learns: lpo from pairs of responses; reinforce, grpo or regression from all "
+        "responses and their rewards (see reward_losses.py)",
+        choices=RULES,
+    )
     loss: str = option(
         "default",
         "what is compared of two responses: eq9, eq10, eq11 or eq11_marginal (see losses.py); "
-        "default is what measured best here: eq10 at sequence level, eq11 at token level",
+        "default is what measured best here: eq10 at sequence level, eq11 at token level; "
+        "with another rule than lpo, eq10",
         choices=("default", *LOSSES),
     )
     reduce: str = option(
@@ -152,13 +160,22 @@ class LPOConfig:
         4, "pairs per prompt of --pairs top_bottom", minimum=1, maximum=128
     )
     pairs_per_batch: int = option(
-        64, "preference pairs per gradient step", minimum=1, maximum=65_536
+        64,
+        "preference pairs per gradient step; without pairs, prompts with all their responses",
+        minimum=1,
+        maximum=65_536,
     )
     train_lm: bool = option(False, "train the language model too, by the same loss (eq9 only)")
     lm_learning_rate: float = option(
         1e-4, "learning rate of the language model with --train-lm", above=0, maximum=1
     )
     beta: float = option(1.0, "strength of the preference in the loss", above=0, maximum=1000)
+    clip: float = option(
+        0.2,
+        "how far --rule grpo may move the probability of a choice away from 1 times the old one",
+        above=0,
+        maximum=1000,
+    )
     head_learning_rate: float = option(1e-3, "learning rate of the head", above=0, maximum=10)
     n_hidden: int = option(128, "width of the head's two hidden layers", minimum=1, maximum=8192)
     validation_prompts: int = option(
@@ -175,6 +192,26 @@ class LPOConfig:
                 "--train-lm must come with --loss eq9, whose score contains the words, "
                 f"got --loss {self.loss}"
             )
+        if self.rule != "lpo":
+            self._check_without_pairs()
+
+    def _check_without_pairs(self) -> None:
+        """Raises a ValueError for settings that go with pairs alone."""
+        if self.pairs != "best_worst":
+            raise ValueError(
+                f"--pairs {self.pairs} must come with --rule lpo, got --rule {self.rule}, "
+                "which forms no pairs; leave one of them out"
+            )
+        if self.train_lm:
+            raise ValueError(
+                f"--train-lm must come with --rule lpo, got --rule {self.rule}, "
+                "which trains the head alone; leave one of them out"
+            )
+        if self.rule != "reinforce" and self.loss in ("eq11", "eq11_marginal"):
+            raise ValueError(
+                f"--loss {self.loss} must come with --rule lpo or reinforce, got --rule "
+                f"{self.rule}, which is about the choices that were drawn; leave one of them out"
+            )
 
     def resolved(self, level: str) -> "LPOConfig":
         """The same settings with the loss that is the default at this level, if none was asked for.
@@ -182,7 +219,8 @@ class LPOConfig:
         >>> LPOConfig().resolved("token").loss
         'eq11'
         """
-        loss = {"sequence": "eq10", "token": "eq11"}[level] if self.loss == "default" else self.loss
+        by_default = "eq11" if level == "token" and self.rule == "lpo" else "eq10"
+        loss = by_default if self.loss == "default" else self.loss
         if loss == "eq11_marginal" and level == "token":
             raise ValueError(
                 "--loss eq11_marginal must come with --level sequence, got --level token; "

@@ -21,6 +21,13 @@ def fitting(constant_head: ConstantHead, config: LPOConfig) -> Callable[[Trainin
         # With --train-lm the examples are texts; a head alone needs no more than its decisions.
         examples = ended.rollout.decisions if config.train_lm else ended.examples
         with training.timed("lpo"):
-            fit(score, examples, ended.pairs, optimizer_of(score, config), config, ended.generator)
+            fit(
+                score,
+                examples,
+                ended.compared,
+                optimizer_of(score, config),
+                config,
+                ended.generator,
+            )
 
     return after_round

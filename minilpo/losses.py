@@ -128,11 +128,10 @@ def choice_scores(
             f"{tuple(decision_mask.shape)}; pass those stored in the Decisions"
         )
     # Of all that could be chosen, only what was drawn counts; the softmax sees to the others.
-    logprobs = choice_logits.log_softmax(-1)  # (B, S, K)
-    drawn = logprobs.gather(-1, choice_ids[..., None])[..., 0]  # (B, S)
+    drawn = of_choices(choice_logits.log_softmax(-1), choice_ids)  # (B, S)
     if uniform_reference:
         drawn = drawn + math.log(choice_logits.shape[-1])
-    return _over_steps(drawn, decision_mask, reduce)
+    return over_steps(drawn, decision_mask, reduce)
 
 
 def joint_scores(
@@ -186,7 +185,7 @@ def joint_scores(
             f"choice_scores must have shape (B,) = {tuple(response_mask.shape[:1])}, "
             f"got {tuple(choice_scores.shape)}; pass one score per response"
         )
-    return _over_steps(token_logprobs - ref_token_logprobs, response_mask, reduce) + choice_scores
+    return over_steps(token_logprobs - ref_token_logprobs, response_mask, reduce) + choice_scores
 
 
 def latent_scores(
@@ -234,7 +233,7 @@ def latent_scores(
     scores = (choice_logprobs + choice_logits.log_softmax(-1)).logsumexp(-1)  # (B, T)
     if uniform_reference:
         scores = scores - (choice_logprobs.logsumexp(-1) - math.log(choice_logprobs.shape[-1]))
-    return _over_steps(scores, response_mask, reduce)
+    return over_steps(scores, response_mask, reduce)
 
 
 def marginal_scores(
@@ -286,6 +285,16 @@ def marginal_scores(
     return scores
 
 
+def of_choices(values: Tensor, choice_ids: Tensor) -> Tensor:
+    """Of a value per choice, (..., K), those of the choices that were drawn, (...).
+
+    >>> import torch
+    >>> of_choices(torch.tensor([[5, 6], [7, 8]]), torch.tensor([1, 0]))
+    tensor([6, 7])
+    """
+    return values.gather(-1, choice_ids[..., None])[..., 0]
+
+
 def _check_latent(choice_logits: Tensor, choice_logprobs: Tensor, response_mask: Tensor) -> None:
     B, T, K = choice_logprobs.shape if choice_logprobs.ndim == 3 else (-1, -1, -1)
     if response_mask.shape != (B, T) or choice_logits.shape not in ((B, T, K), (B, 1, K)):
@@ -297,7 +306,7 @@ def _check_latent(choice_logits: Tensor, choice_logprobs: Tensor, response_mask:
         )
 
 
-def _over_steps(scores: Tensor, mask: Tensor, reduce: str) -> Tensor:
+def over_steps(scores: Tensor, mask: Tensor, reduce: str) -> Tensor:
     """(B, S) scores to (B,): their sum or mean where the mask is True."""
     # What stands where the mask is False may be anything, even NaN: it is replaced, not weighted.
     total = scores.masked_fill(~mask, 0.0).sum(-1)

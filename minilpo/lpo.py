@@ -1,6 +1,7 @@
 """Latent Preference Optimization on one page: `train_lpo` is the method, `fit` its gradient steps.
 
 What is compared of two responses, any of `losses.SCORES`, goes with any of `preferences.RULES`.
+Other rules than LPO, for comparison, are in `reward_losses`: they see the rewards of all responses.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ from minilpo.decoding.rollout import Rollout, Scored, marginal_decisions, score
 from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import LanguageModel
 from minilpo.losses import SCORES
-from minilpo.preferences import RULES, PreferencePairs
+from minilpo.preferences import RULES, Comparisons, Judged, LearningRule, PreferencePairs, Said
+from minilpo.reward_losses import RULES as REWARD_RULES
+from minilpo.reward_losses import sampled_decisions
 from minilpo.seeds import torch_generator
 from minilpo.tasks import Task
 from minilpo.training import (
@@ -65,7 +68,7 @@ def train_lpo(
     config = config.resolved(head.level)
     training = training or training_of(lm, head, config)
     write = partial(generate, lm, progress=training.begin(len(tasks)))
-    rule, held_out = RULES[config.pairs], held_out_prompts(tasks, config, seed)
+    rule, held_out = LEARNING_RULES[config.rule], held_out_prompts(tasks, config, seed)
     for n_done in range(len(training.log), config.rounds):
         name = f"LPO round {n_done}"
         generator = torch_generator(seed, name)
@@ -76,17 +79,17 @@ def train_lpo(
             rollout = write(prompts, policy, draws, n_samples=config.samples)
             # 2. Prefer: rewards say which responses are better. Those in no pair are forgotten.
             scored = Scored(rollout, task_of, score(rollout, task_of))
-            written.keep(scored, rule.pairs(scored, config, draws))
+            written.keep(scored, rule.compare(scored, config, draws))
         # 3. Fit: make the choices behind the better responses more likely (Eq. 9, 10 or 11).
-        rollout, pairs = written.in_pairs()
+        rollout, compared = written.in_comparisons()
         with training.timed("lpo"):
             examples = training.score.examples(lm, rollout, choices)
-            epochs = fit(training.score, examples, pairs, training.optimizer, config, generator)
+            epochs = fit(training.score, examples, compared, training.optimizer, config, generator)
         # 4. Keep the best: rewards of held-out prompts, by the head's most likely choices (Eq. 4).
         greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")
         checked = write(held_out[1], greedy, draws, n_samples=VALIDATION_SAMPLES)
         reward = score(checked, held_out[0]).mean().item()
-        training.end_round(Round(written, rollout, pairs, examples, generator, epochs, reward))
+        training.end_round(Round(written, rollout, compared, examples, generator, epochs, reward))
     training.restore_best()
     return training.log
 
@@ -100,8 +103,11 @@ class HeadScore:
 
     def examples(self, lm: LanguageModel, rollout: Rollout, choices: Choices) -> Decisions:
         """What the score is made from: constants, so the transformer isn't run again to fit."""
-        is_marginal = SCORES[self.config.loss].is_marginal
-        return marginal_decisions(lm, rollout, choices) if is_marginal else rollout.decisions
+        if SCORES[self.config.loss].is_marginal:
+            return marginal_decisions(lm, rollout, choices)
+        if LEARNING_RULES[self.config.rule].needs_sampling_logprobs:
+            return sampled_decisions(self.head, rollout.decisions)
+        return rollout.decisions
 
     def __call__(self, decisions: Decisions) -> tuple[Tensor, Tensor]:
         """The scores of R responses, (R,), and the choice logits behind them, (n, K)."""
@@ -110,20 +116,35 @@ class HeadScore:
         return SCORES[self.config.loss].of(choice_logits, decisions, self.config), packed
 
 
+def lpo_pairs(judged: Judged, config: LPOConfig, generator: torch.Generator) -> Comparisons:
+    """The pairs that `config.pairs` names."""
+    return RULES[config.pairs].pairs(judged, config, generator)
+
+
+def lpo_losses(said: Said, pairs: PreferencePairs, config: LPOConfig) -> Tensor:
+    """−log σ(β · (score_c − score_r)) of each pair, or what `config.pairs` has for it, (B,)."""
+    chosen, rejected = said.scores[pairs.chosen], said.scores[pairs.rejected]  # (B,) each
+    return pairs.weights * RULES[config.pairs].loss(chosen, rejected, config.beta)
+
+
+# By the names of `LPOConfig.rule`.
+LEARNING_RULES = {"lpo": LearningRule(lpo_pairs, lpo_losses), **REWARD_RULES}
+
+
 def fit(
     score: ScoreOfResponses,
     examples: Any,
-    pairs: PreferencePairs,
+    compared: Comparisons,
     optimizer: torch.optim.Optimizer,
     config: LPOConfig,
     generator: torch.Generator,
 ) -> list[dict[str, float]]:
-    """The LPO step, over and over: `config.epochs` passes over the pairs, in random order.
+    """The step of LPO, over and over: `config.epochs` passes over the pairs, in random order.
 
     Args:
         score: of responses; what it trains is changed in place.
         examples: what the score is made from, R responses: for a `HeadScore`, `Decisions`.
-        pairs: rows of the examples.
+        compared: pairs, or what else the rule learns from, as rows of the examples.
         optimizer: of what the score trains.
         config: the rule, beta, the number of epochs and the rest.
         generator: draws the order of the pairs.
@@ -134,17 +155,18 @@ def fit(
     Raises:
         ValueError: as soon as a loss or a weight isn't finite; it names the flags to change.
     """
-    rule, epochs = RULES[config.pairs], []
+    rule, epochs = LEARNING_RULES[config.rule], []
     for epoch in range(config.epochs):
-        for batch in torch.randperm(len(pairs), generator=generator).split(config.pairs_per_batch):
-            chosen, _ = score(examples.rows(pairs.chosen[batch]))  # (B,)
-            rejected, _ = score(examples.rows(pairs.rejected[batch]))
-            loss = (pairs.weights[batch] * rule.loss(chosen, rejected, config.beta)).mean()
+        order = torch.randperm(len(compared), generator=generator)
+        for batch in order.split(config.pairs_per_batch):
+            rows, some = compared.some(batch).used()
+            made_from = examples.rows(rows)
+            loss = rule.losses(Said(*score(made_from), made_from), some, config).mean()
             check_finite([loss], "loss", epoch, config)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        epochs.append(describe_fit(score, examples, pairs, rule.loss, config))
+        epochs.append(describe_fit(score, examples, compared, rule, config))
         weights = [weight for part in score.trained.values() for weight in part.parameters()]
         numbers = torch.tensor(list(epochs[-1].values()))
         check_finite([*weights, numbers], "loss or weights", epoch, config)

@@ -4,9 +4,9 @@ Which pairs are formed changes what the head learns: LPO fits "this temperature 
 one", not the mean reward.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,54 @@ from torch import Tensor
 from minilpo.config import LPOConfig
 from minilpo.losses import nll_loss, preference_loss
 
+Some = TypeVar("Some", bound="Comparisons")
+
+
+class Comparisons:
+    """Which responses a head learns from: pairs, or all responses to each prompt.
+
+    A response is named by its row in a rollout, or in what was made from one.
+    """
+
+    n_dropped: int  # prompts that give no comparison
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows of all these responses, in any shape."""
+        raise NotImplementedError
+
+    @property
+    def pairs(self) -> "PreferencePairs":
+        """The pairs among them, which the log describes."""
+        raise NotImplementedError
+
+    def some(self: Some, index: Tensor) -> Some:
+        """Some of the comparisons, (B,)."""
+        raise NotImplementedError
+
+    def at(self: Some, rows: Tensor) -> Some:
+        """The same of responses that have moved to other `rows`."""
+        raise NotImplementedError
+
+    def used(self: Some) -> tuple[Tensor, Some]:
+        """The rows of all these responses, each once, and the same comparisons as places in it."""
+        used, rows = self.rows.unique(return_inverse=True)
+        return used, self.at(rows)
+
+
+def together(parts: Sequence[Some]) -> Some:
+    """Several comparisons of one kind as one."""
+    joined: dict[str, Any] = {"n_dropped": sum(part.n_dropped for part in parts)}
+    for name in {field.name for field in fields(parts[0])} - {"n_dropped"}:  # type: ignore[arg-type]
+        joined[name] = torch.cat([getattr(part, name) for part in parts])
+    return type(parts[0])(**joined)
+
 
 @dataclass(frozen=True)
-class PreferencePairs:
+class PreferencePairs(Comparisons):
     """Rows of a rollout, pair by pair, and how many prompts gave none."""
 
     chosen: Tensor  # (B,) rows of the better responses
@@ -26,6 +71,24 @@ class PreferencePairs:
 
     def __len__(self) -> int:
         return len(self.chosen)
+
+    @property
+    def rows(self) -> Tensor:
+        """(2, B): those of the better responses, then those of the worse."""
+        return torch.stack([self.chosen, self.rejected])
+
+    @property
+    def pairs(self) -> "PreferencePairs":
+        """All of them."""
+        return self
+
+    def some(self, index: Tensor) -> "PreferencePairs":
+        """Some of the pairs, (B,)."""
+        return replace(self.at(self.rows[:, index]), weights=self.weights[index])
+
+    def at(self, rows: Tensor) -> "PreferencePairs":
+        """The same pairs of responses that have moved to other `rows`, (2, B)."""
+        return replace(self, chosen=rows[0], rejected=rows[1])
 
 
 def best_worst_pairs(rewards: Tensor, generator: torch.Generator) -> PreferencePairs:
@@ -210,6 +273,24 @@ class Rule(NamedTuple):
 
     pairs: Callable[[Judged, LPOConfig, torch.Generator], PreferencePairs]
     loss: Callable[[Tensor, Tensor, float], Tensor] = preference_loss
+
+
+class Said(NamedTuple):
+    """What the head says of R responses."""
+
+    scores: Tensor  # (R,)
+    choice_logits: Tensor  # (n, K) at their n decisions
+    made_from: Any  # for a head alone, `Decisions` of the R responses
+
+
+class LearningRule(NamedTuple):
+    """How a head learns: from which responses, and the losses of these, not reduced."""
+
+    compare: Callable[[Judged, LPOConfig, torch.Generator], Comparisons]
+    losses: Callable[
+        [Said, Any, LPOConfig], Tensor
+    ]  # of the responses in the comparisons, and these
+    needs_sampling_logprobs: bool = False  # it compares the head with what it was at sampling
 
 
 def _best_worst(judged: Judged, config: LPOConfig, generator: torch.Generator) -> PreferencePairs:

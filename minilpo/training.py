@@ -17,7 +17,7 @@ from minilpo.decoding.choices import Choices
 from minilpo.decoding.rollout import Rollout, Scored, concatenate
 from minilpo.lm.language_model import LanguageModel
 from minilpo.machine.progress import Progress
-from minilpo.preferences import PreferencePairs
+from minilpo.preferences import Comparisons, LearningRule, PreferencePairs, Said, together
 from minilpo.seeds import python_rng
 from minilpo.tasks import Task, mixed_prompts
 
@@ -55,7 +55,7 @@ def held_out_prompts(
 
 
 class Written:
-    """The prompts of a round, and of their responses those that are in a pair: memory stays small.
+    """The prompts of a round, and of their responses those that are compared: memory stays small.
 
     Args:
         task_of: the task of each prompt.
@@ -66,7 +66,7 @@ class Written:
         self.task_of, self.prompts = task_of, prompts
         self.rewards: list[Tensor] = []
         self.kept: list[Rollout] = []
-        self.pairs: list[PreferencePairs] = []
+        self.compared: list[Comparisons] = []
 
     def parts(self, size: int) -> Iterator[tuple[Sequence[Task], Sequence[str]]]:
         """The prompts, so many at a time, with their tasks."""
@@ -74,36 +74,30 @@ class Written:
             part = slice(start, start + size)
             yield self.task_of[part], self.prompts[part]
 
-    def keep(self, scored: Scored, pairs: PreferencePairs) -> None:
-        """Takes note of the rewards of one part, and keeps the responses that are in a pair."""
+    def keep(self, scored: Scored, compared: Comparisons) -> None:
+        """Takes note of the rewards of one part, and keeps the responses that are compared."""
         # A response may be in several pairs; it is kept once, and the pairs point at its new row.
-        used, row = torch.cat([pairs.chosen, pairs.rejected]).unique(return_inverse=True)
-        n_kept = sum(len(rollout.responses) for rollout in self.kept)
-        chosen, rejected = n_kept + row[: len(pairs)], n_kept + row[len(pairs) :]
+        used, moved = compared.used()
+        n_kept = sum(len(rollout) for rollout in self.kept)
         self.rewards.append(scored.rewards)
-        self.pairs.append(PreferencePairs(chosen, rejected, pairs.n_dropped, pairs.weights))
+        self.compared.append(moved.at(n_kept + moved.rows))
         if len(used):
             self.kept.append(scored.rollout.rows(used))
 
-    def in_pairs(self) -> tuple[Rollout, PreferencePairs]:
-        """The responses that are in a pair, one per prompt of it, and all pairs as rows of these.
+    def in_comparisons(self) -> tuple[Rollout, Comparisons]:
+        """The responses that are compared, as one per prompt, and what is compared, as their rows.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: if no two responses to a prompt differ in reward.
         """
-        if not self.kept:
+        compared = together(self.compared)
+        if not len(compared.pairs):
             raise ValueError(
                 f"at least one of {len(self.prompts)} prompts must have responses of different "
                 "reward, got none; draw more --samples or --prompts, allow --temperatures further "
                 "apart, or check that the task's reward can vary"
             )
-        pairs = PreferencePairs(
-            torch.cat([part.chosen for part in self.pairs]),
-            torch.cat([part.rejected for part in self.pairs]),
-            sum(part.n_dropped for part in self.pairs),
-            torch.cat([part.weights for part in self.pairs]),
-        )
-        return concatenate(self.kept), pairs
+        return concatenate(self.kept), compared
 
 
 @dataclass(frozen=True)
@@ -111,12 +105,17 @@ class Round:
     """What there was in a round of LPO."""
 
     written: Written
-    rollout: Rollout  # the responses that are in a pair
-    pairs: PreferencePairs  # rows of it
+    rollout: Rollout  # the responses that were learned from
+    compared: Comparisons  # rows of it
     examples: Any  # what the scores were made from
     generator: torch.Generator  # of all that was drawn in this round, and may be drawn yet
     epochs: list[dict[str, float]]  # see `describe_fit`
     validation_reward: float
+
+    @property
+    def pairs(self) -> PreferencePairs:
+        """Those that the log describes, as rows of the rollout."""
+        return self.compared.pairs
 
 
 class Training:
@@ -172,9 +171,10 @@ class Training:
     def end_round(self, ended: Round) -> None:
         """Logs a round and keeps its result if it is the best so far.
 
-        The log's entry has the rewards, how many pairs were formed and how many prompts were
-        dropped, which choices were on the chosen and on the rejected side, task by task, and for
-        each epoch what `describe_fit` says.
+        The log's entry has the rewards, how many pairs were formed and how many prompts gave none,
+        which choices were on the chosen and on the rejected side, task by task, and for each epoch
+        what `describe_fit` says. Where the head learns without pairs, these are the best and the
+        worst response to each prompt, so that trainings by different rules can be compared.
         """
         pairs, rewards = ended.pairs, torch.cat(ended.written.rewards)
         number = len(self.log) + 1
@@ -265,23 +265,22 @@ def share_of_choices(decisions: Decisions, rows: Tensor, n_choices: int) -> list
 def describe_fit(
     score: ScoreOfResponses,
     examples: Any,
-    pairs: PreferencePairs,
-    loss: Callable[[Tensor, Tensor, float], Tensor],
+    compared: Comparisons,
+    rule: LearningRule,
     config: LPOConfig,
 ) -> dict[str, float]:
-    """How well the pairs are fitted: loss, margin, share of margins above 0, the head's entropy."""
-    rows = torch.arange(1 + int(torch.cat([pairs.chosen, pairs.rejected]).max()))
+    """How good the fit is: loss, and of pairs margin and share of margins above 0; entropy."""
     # In parts, because all of them at once might not fit into memory.
-    parts = [score(examples.rows(some)) for some in rows.split(256)]
-    scores = torch.cat([part for part, _ in parts])
-    chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]
-    margin = chosen - rejected
+    parts = [score(examples.rows(some)) for some in torch.arange(len(examples)).split(256)]
+    scores, choice_logits = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
+    losses = rule.losses(Said(scores, choice_logits, examples), compared, config)
+    margin = scores[compared.pairs.chosen] - scores[compared.pairs.rejected]
     differs = margin != 0  # with the same choices on both sides there is nothing to be right about
     return {
-        "loss": (pairs.weights * loss(chosen, rejected, config.beta)).mean().item(),
+        "loss": losses.mean().item(),
         "margin": margin.mean().item(),
         "pair_accuracy": (margin[differs] > 0).float().mean().item() if differs.any() else 0.5,
-        "entropy": torch.cat([entropy(choice_logits) for _, choice_logits in parts]).mean().item(),
+        "entropy": entropy(choice_logits).mean().item(),
     }
 
 
@@ -296,7 +295,7 @@ def check_finite(tensors: Iterable[Tensor], what: str, epoch: int, config: LPOCo
     if all(bool(tensor.isfinite().all()) for tensor in tensors):
         return
     flags = ["head_learning_rate"] + ["lm_learning_rate"] * config.train_lm
-    flags += ["beta"] * (config.pairs != "nll")
+    flags += ["beta"] * (config.rule == "lpo" and config.pairs != "nll")
     lower = " or ".join(
         f"--{flag.replace('_', '-')} (now {getattr(config, flag):g})" for flag in flags
     )

@@ -506,7 +506,7 @@ def test_the_log_of_joint_training_describes_the_joint_loss_of_the_model_as_it_h
         Written(task_of, TWO_PROMPTS),
     )
     written.keep(scored, all_pairs(scored.rewards))
-    rollout, pairs = written.in_pairs()
+    rollout, pairs = written.in_comparisons()
     made, model, tokenizer, before = (
         rollout.decisions,
         lm.model,

@@ -21,7 +21,7 @@ from minilpo.decoding.rollout import Rollout, Scored, score
 from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.losses import SCORES, choice_scores, latent_scores, marginal_scores
-from minilpo.lpo import VALIDATION_SAMPLES, HeadScore, fit, train_lpo, training_of
+from minilpo.lpo import LEARNING_RULES, VALIDATION_SAMPLES, HeadScore, fit, train_lpo, training_of
 from minilpo.preferences import (
     RULES,
     PreferencePairs,
@@ -291,7 +291,7 @@ def test_a_fit_is_plain_gradient_descent_on_the_mean_loss_of_a_batch_in_the_orde
                 parameter.data -= 0.1 * gradient
     for parameter, expected in zip(parameters, slow_parameters, strict=True):
         torch.testing.assert_close(parameter, expected, atol=1e-4, rtol=1e-3)
-    told = describe_fit(trained, examples, PAIRS, RULES[rule].loss, config)
+    told = describe_fit(trained, examples, PAIRS, LEARNING_RULES["lpo"], config)
     assert len(log) == 3 and log[-1] == pytest.approx(told)
     assert log[0]["loss"] > log[1]["loss"] > log[2]["loss"]
 
@@ -353,7 +353,7 @@ def test_any_score_goes_with_any_rule_and_fitting_lowers_its_loss(loss, rule, le
     pairs = RULES[rule].pairs(Ratings(rewards, tuple(parts)), config, seeded(1))
     assert 4 <= len(pairs) <= 6 * 15
     score = HeadScore(head_of(level), config)
-    before = describe_fit(score, made, pairs, RULES[rule].loss, config)
+    before = describe_fit(score, made, pairs, LEARNING_RULES["lpo"], config)
     log = fit(score, made, pairs, optimizer_of(score, config), config, seeded(2))
     assert log[-1]["loss"] < log[0]["loss"] < before["loss"]
 
@@ -504,7 +504,7 @@ def test_the_constant_control_is_fitted_to_the_first_round_after_the_head_and_co
     lm = GPTLanguageModel(model_of(0).requires_grad_(False), Words())
     head, by_hand = head_of(), constant_of()
     written, generator = collected(writer, config, head, seed=0, lm=lm)
-    rollout, pairs = written.in_pairs()
+    rollout, pairs = written.in_comparisons()
     training = training_of(lm, head, config)
     made = marginal(rollout) if loss == "eq11" else rollout.decisions
     examples = rollout if config.train_lm else made

@@ -15,6 +15,7 @@ FLOORS = [
     ["machine"],
     ["adaptive_decoder", "losses", "tasks", "lm", "flags"],
     ["preferences", "decoding", "exercises"],
+    ["reward_losses"],
     ["training", "joint_score", "evaluation"],
     ["lpo", "show"],
     ["constant_control"],

@@ -13,7 +13,7 @@ from minilpo.constant_control import fitting
 from minilpo.decoding.rollout import Rollout, Scored
 from minilpo.joint_score import JointScore
 from minilpo.losses import nll_loss, preference_loss
-from minilpo.lpo import HeadScore, train_lpo, training_of
+from minilpo.lpo import LEARNING_RULES, HeadScore, train_lpo, training_of
 from minilpo.preferences import (
     RULES,
     PreferencePairs,
@@ -112,7 +112,7 @@ def test_of_what_was_written_only_responses_in_pairs_are_kept_and_pairs_still_po
         some = replace(whole.rows(rows), prompts=prompts[part * size :][:size], n_samples=N)
         own = rewards[part * size :][:size]
         written.keep(Scored(some, task_of, own), form(own))
-    rollout, pairs = written.in_pairs()
+    rollout, pairs = written.in_comparisons()
     expected = form(rewards) if size == 6 else None
     assert torch.equal(torch.cat(written.rewards), rewards)
     assert rollout.n_samples == 1 and len(rollout.prompts) == len(rollout.responses)
@@ -202,7 +202,7 @@ def test_the_log_of_an_epoch_is_a_plain_mean_over_pairs_and_decisions(rule):
         "pair_accuracy": sum(margin > 0 for margin in differing) / len(differing),
         "entropy": -(probs * probs.log()).sum().item() / sum(lengths),
     }
-    told = describe_fit(HeadScore(head, config), made, pairs, RULES[rule].loss, config)
+    told = describe_fit(HeadScore(head, config), made, pairs, LEARNING_RULES["lpo"], config)
     assert told == pytest.approx(expected, rel=1e-4)
     assert 0.2 < expected["pair_accuracy"] < 0.8
 
@@ -333,7 +333,7 @@ def test_the_best_so_far_is_kept_as_it_was_and_comes_back_in_the_end():
     written = Written([TASKS[0]], ["hot 1"])
     rollout, rewards = rollout_of(["hot 1"], 2), torch.tensor([[0.0, 1.0]])
     written.keep(Scored(rollout, [TASKS[0]], rewards), best_worst_pairs(rewards, seeded(0)))
-    made, pairs = written.in_pairs()
+    made, pairs = written.in_comparisons()
     for reward in (0.3, 0.6, 0.6, 0.1):
         head.mlp[-1].bias.data += 1.0  # it goes on changing
         states.append(copy.deepcopy(head.state_dict()))

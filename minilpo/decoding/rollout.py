@@ -26,6 +26,9 @@ class Rollout:
     response_mask: Tensor  # (R, T) True at the response's tokens, its end token included
     decisions: Decisions  # of R rows
 
+    def __len__(self) -> int:
+        return len(self.responses)
+
     def prompt_of(self, row: int) -> str:
         """The prompt that a row responds to."""
         return self.prompts[row // self.n_samples]

@@ -19,7 +19,7 @@ from minilpo.lm.model import GPT
 from minilpo.lm.pretraining import Corpus, Example, collate, language_model_loss, pretrain
 from minilpo.losses import SCORES
 from minilpo.lpo import PROMPTS_AT_ONCE, HeadScore
-from minilpo.preferences import RULES, PreferencePairs
+from minilpo.preferences import RULES, Comparisons
 from minilpo.run.folder import Run
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, mixed_prompts
@@ -248,14 +248,14 @@ def rollout_in_pairs(
     choices: Choices,
     config: LPOConfig,
     generator: torch.Generator,
-) -> tuple[Rollout, PreferencePairs]:
+) -> tuple[Rollout, Comparisons]:
     """A round's first half, as in `train_lpo`: the responses that are in a pair, and the pairs."""
     written, policy = Written(task_of, prompts), SampledHead(head, choices)
     for tasks, part in written.parts(PROMPTS_AT_ONCE):
         rollout = generate(lm, part, policy, generator, n_samples=config.samples)
         scored = Scored(rollout, tasks, score(rollout, tasks))
         written.keep(scored, RULES[config.pairs].pairs(scored, config, generator))
-    return written.in_pairs()
+    return written.in_comparisons()
 
 
 def print_lpo(lm: GPTLanguageModel, run: Run, repeats: int) -> None:
