@@ -87,7 +87,10 @@ def train(args: argparse.Namespace) -> None:
     with work_in_run(args.run, run.config):
         # What isn't asked for is as in the half-done training, if there is one, else as it was.
         config = half_done_lpo(run) or run.config.lpo
-        asked = dataclasses.replace(config, **all_given(args)["lpo"])
+        given = all_given(args)["lpo"]
+        if given.get("rule", config.rule) != config.rule:
+            given = {"loss": "default", **given}  # each rule has a default of its own
+        asked = dataclasses.replace(config, **given)
         lpo = asked.resolved(run.config.level)
         use_threads(run, args.threads)
         train_step(run, lpo)

@@ -199,18 +199,18 @@ class LPOConfig:
         """Raises a ValueError for settings that go with pairs alone."""
         if self.pairs != "best_worst":
             raise ValueError(
-                f"--pairs {self.pairs} must come with --rule lpo, got --rule {self.rule}, "
-                "which forms no pairs; leave one of them out"
+                f"--pairs must be left at best_worst with --rule {self.rule}, which learns from "
+                f"all responses, got --pairs {self.pairs}; or take --rule lpo"
             )
         if self.train_lm:
             raise ValueError(
                 f"--train-lm must come with --rule lpo, got --rule {self.rule}, "
-                "which trains the head alone; leave one of them out"
+                "which trains the head alone; take --no-train-lm"
             )
         if self.rule != "reinforce" and self.loss in ("eq11", "eq11_marginal"):
             raise ValueError(
                 f"--loss {self.loss} must come with --rule lpo or reinforce, got --rule "
-                f"{self.rule}, which is about the choices that were drawn; leave one of them out"
+                f"{self.rule}, which is about the choices that were drawn; take --loss eq10"
             )
 
     def resolved(self, level: str) -> "LPOConfig":

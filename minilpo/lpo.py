@@ -159,6 +159,7 @@ def fit(
     for epoch in range(config.epochs):
         order = torch.randperm(len(compared), generator=generator)
         for batch in order.split(config.pairs_per_batch):
+            # The head is read once for each of the responses, and `some` says who is who.
             rows, some = compared.some(batch).used()
             made_from = examples.rows(rows)
             loss = rule.losses(Said(*score(made_from), made_from), some, config).mean()
