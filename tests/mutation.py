@@ -60,6 +60,7 @@ JUDGING += (
 )
 PARTS = {
     "losses": Part(("losses.py",), ("test_losses.py",)),
+    "reward_losses": Part(("reward_losses.py",), ("test_reward_losses.py",)),
     "sampling": Part(
         ("decoding/sampling.py", "decoding/choices.py", "decoding/policies.py"),
         ("decoding/test_sampling.py", "decoding/test_choices.py", "decoding/test_policies.py"),

@@ -18,7 +18,7 @@ import pytest
 
 from minilpo.cli import COMMANDS, main
 from minilpo.tasks import load_tasks, split_of
-from tests.outside import RESULTS, TINY, fails, files_of
+from tests.outside import RESULTS, TINY, fails, files_of, run_of
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +148,25 @@ def test_the_language_model_can_be_trained_too_and_the_other_losses_run(run, cap
         assert not (run / "trained_model.pt").exists()
     capsys.readouterr()
     assert "--loss eq9" in fails(capsys, "train", "--run", run, "--train-lm", "--loss", "eq10")
+
+
+def test_a_run_can_be_trained_again_by_another_rule_with_the_loss_that_goes_with_it(run, capsys):
+    for rule in ("grpo", "regression", "lpo"):
+        assert main(["train", "--run", str(run), "--rule", rule]) == 0
+        assert json.loads((run / "config.json").read_text())["lpo"]["rule"] == rule
+    assert main(["evaluate", "--run", str(run)]) == 0
+    capsys.readouterr()
+    said = fails(capsys, "train", "--run", run, "--rule", "reinforce", "--pairs", "gap")
+    assert "--pairs must be left at best_worst" in said
+
+
+def test_a_whole_run_by_reinforce_at_token_level_and_back_to_lpo(tmp_path):
+    run = run_of(tmp_path / "run", "--rule", "reinforce", "--level", "token")
+    assert RESULTS - {"timings.json"} == set(files_of(run))
+    assert "REINFORCE" in (run / "report.html").read_text()
+    assert json.loads((run / "config.json").read_text())["lpo"]["loss"] == "eq10"
+    assert main(["train", "--run", str(run), "--rule", "lpo"]) == 0
+    assert json.loads((run / "config.json").read_text())["lpo"]["loss"] == "eq11"
 
 
 def test_token_level_runs_from_nothing_and_shows_a_temperature_for_every_word(tmp_path, capsys):

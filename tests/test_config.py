@@ -7,6 +7,7 @@ import pytest
 
 from minilpo.config import (
     FORMAT,
+    RULES,
     EvaluationConfig,
     LPOConfig,
     ModelConfig,
@@ -34,6 +35,20 @@ SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
         (lambda: RunConfig(temperatures=(1.0,)), "at least two"),
         (lambda: LPOConfig(loss="dpo"), "--loss must be one of default, eq9"),
         (lambda: LPOConfig(train_lm=True), "--train-lm must come with --loss eq9"),
+        (lambda: LPOConfig(rule="ppo"), "--rule must be one of lpo, reinforce, grpo, regression"),
+        (
+            lambda: LPOConfig(rule="grpo", pairs="gap"),
+            "--pairs must be left at best_worst with --rule grpo.*got --pairs gap; or take --rule",
+        ),
+        (
+            lambda: LPOConfig(rule="reinforce", train_lm=True, loss="eq9"),
+            "--train-lm must come with --rule lpo, got --rule reinforce.*--no-train-lm",
+        ),
+        (
+            lambda: LPOConfig(rule="regression", loss="eq11"),
+            "--loss eq11 must come with --rule lpo or reinforce, got --rule regression.*eq10",
+        ),
+        (lambda: LPOConfig(clip=0), "--clip must be above 0, got 0"),
         (
             lambda: RunConfig(level="token", lpo=LPOConfig(loss="eq11_marginal")),
             "--loss eq11_marginal must come with",
@@ -46,6 +61,12 @@ SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
 def test_what_is_out_of_bounds_is_refused_with_the_name_of_its_flag(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_loss_by_default_is_that_of_level_and_rule(rule):
+    resolved = [LPOConfig(rule=rule).resolved(level).loss for level in ("sequence", "token")]
+    assert resolved == ["eq10", "eq11" if rule == "lpo" else "eq10"]
 
 
 def test_settings_survive_a_trip_through_json():

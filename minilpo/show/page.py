@@ -202,17 +202,49 @@ def _training(run: Results) -> Html:
     when = "once per response" if run.config.level == "sequence" else "before every word"
     pairs, without = (sum(entry[key] for entry in log) for key in ("pairs", "dropped_prompts"))
     also = " The language model was trained too, by the same loss." if config.train_lm else ""
+    if config.rule == "lpo":
+        by = "Latent Preference Optimization (LPO)"
+        what = (
+            f"{_rule(config.pairs)} (rule {config.pairs}, loss {config.loss}): {pairs:,} pairs in "
+            f"all; {without:,} prompts gave none, because none of their responses was better than "
+            "another by that rule."
+        )
+    else:
+        by, what = REWARD_RULES[config.rule]
+        what += f" All responses to a prompt were learned from (rule {config.rule}, loss "
+        what += f"{config.loss})"
+        # Regression learns from these too.
+        if config.rule != "regression":
+            what += f", but for {without:,} prompts whose responses all scored the same"
+        what += "."
     return _step(
-        "The head was trained by Latent Preference Optimization (LPO).",
+        f"The head was trained by {by}.",
         f"It decides {when}. In each of {_counted(config.rounds, 'round')} the model wrote "
         f"{config.samples} responses to each of {prompts:,} prompts, at temperatures drawn from "
         "the head, and a program gave every response a reward from 0 to 1. "
-        f"{_rule(config.pairs)} (rule {config.pairs}, loss {config.loss}): {pairs:,} pairs in all; "
-        f"{without:,} prompts gave none, because none of their responses was better than another "
-        "by that rule. After each round the mean reward on held-out prompts was "
+        f"{what} After each round the mean reward on held-out prompts was "
         f"{', '.join(f'{reward:.3f}' for reward in rewards)}; the head of round "
         f"{1 + rewards.index(max(rewards))} was kept.{also}",
     )
+
+
+REWARD_RULES = {  # by the names of `LPOConfig.rule`: its name, and what the head learned
+    "reinforce": (
+        "REINFORCE",
+        "The head learned to take the temperatures behind more reward than the mean of their "
+        "prompt more often, and the others less often.",
+    ),
+    "grpo": (
+        "GRPO (Group Relative Policy Optimization)",
+        "The head learned to take the temperatures behind more reward than the mean of their "
+        "prompt more often, and the others less often, by a limited factor in each round.",
+    ),
+    "regression": (
+        "predicting rewards",
+        "The head learned to predict the reward of each temperature; the one with the highest "
+        "prediction is its choice.",
+    ),
+}
 
 
 def _rule(pairs: str) -> str:

@@ -247,7 +247,7 @@ def _draw_training(pretrain_log: list[dict[str, float]], lpo_log: list[dict[str,
     count = [i + 1 for i in range(len(epochs))]
     breaks = [i + 0.5 for i in count[:-1] if i % len(lpo_log[0]["epochs"]) == 0]
     lines = {"margin": _column(epochs, "margin")}
-    title = "Each round draws new pairs"
+    title = "Each round draws new responses"
     sentences.append(plots.curve(margin, count, lines, "LPO epoch", "margin (nats)", title, breaks))
 
     nats = _column(epochs, "entropy")

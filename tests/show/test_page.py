@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
-from minilpo.config import RunConfig
+from minilpo.config import RULES, LPOConfig, RunConfig
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import SampledHead
@@ -151,6 +151,17 @@ def test_the_steps_are_told_with_the_runs_own_numbers(metrics):
     assert "before every word" in text and "21 pairs in all; 6 prompts gave none" in text
     assert "0.512, 0.575, 0.637; the head of round 3 was kept" in text
     assert "zebra, cow, ant" in text and "512 test prompts per task" in text
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_page_names_the_rule_that_the_head_learned_by(metrics, rule):
+    text = Reader(run_page(results(metrics, lpo=LPOConfig(rule=rule)))).text
+    names = {"lpo": "Latent Preference Optimization (LPO)", "reinforce": "REINFORCE"}
+    names |= {"grpo": "GRPO (Group Relative", "regression": "predicting rewards"}
+    assert [name for name in RULES if f"head was trained by {names[name]}" in text] == [rule]
+    assert ("21 pairs in all" in text) == (rule == "lpo")
+    said = "but for 6 prompts whose responses all scored the same." in text
+    assert said == (rule in ("reinforce", "grpo"))
 
 
 def test_the_head_that_is_said_to_be_kept_is_that_of_the_best_round(metrics):
