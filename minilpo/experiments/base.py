@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike
 from minilpo.evaluation.statistics import seed_interval
 
 Numbers = dict[str, Any]  # what `measure` returns: the numbers of one seed
-DISAGREES = "The direction doesn't agree beyond the interval over seeds."
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,23 @@ class Row:
         """+1 if the interval is above 0, -1 if it is below, else 0, as for a single seed."""
         low, high = self.ci95 or (0.0, 0.0)
         return int(low > 0) - int(high < 0)
+
+    def told(self, above: str, below: str, undecided: str) -> str:
+        """The text for an interval above 0, below 0, or around it, as for a single seed.
+
+        >>> Row("head - greedy", [0.1, 0.2]).told("gains", "loses", "can't be told")
+        "can't be told"
+        """
+        return {1: above, -1: below, 0: undecided}[self.sign()]
+
+    def text(self, decimals: int = 3) -> str:
+        """The mean with its sign and half the interval, for a sentence about a difference.
+
+        >>> Row("head - greedy", [0.1, 0.2, 0.3]).text(), Row("head - greedy", [-0.1]).text()
+        ('+0.200 ± 0.248', '-0.100')
+        """
+        mean = f"{self.mean:+.{decimals}f}"
+        return f"{mean} ± {self.ci95[1] - self.mean:.{decimals}f}" if self.ci95 else mean
 
 
 @dataclass(frozen=True)
@@ -116,9 +132,47 @@ def difference(
     return Row(label, [scale * (a - b) for a, b in pairs], paper)
 
 
-def direction(agrees: bool, how: str, otherwise: str = DISAGREES) -> str:
-    """The sentence that a table ends with: how the direction agrees, or that it doesn't."""
-    return f"The direction agrees: {how}" if agrees else otherwise
+def direction(agrees: bool, how: str) -> str:
+    """The sentence that a table ends with: whether the direction is the paper's.
+
+    Args:
+        agrees: whether every comparison is, beyond its interval over seeds.
+        how: what was found; it must be true in both cases.
+    """
+    return f"The direction {'agrees' if agrees else 'does not agree everywhere'}: {how}"
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Names as a sentence lists them.
+
+    >>> in_words(["math"]), in_words(["math", "story", "instruct"])
+    ('math', 'math, story and instruct')
+    """
+    *firsts, last = names
+    return f"{', '.join(firsts)} and {last}" if firsts else last
+
+
+def compared(
+    differences: Mapping[str, Row],
+    above: str = "above {}",
+    below: str = "below {}",
+    undecided: str = "not clearly different from {}",
+) -> str:
+    """Which differences are above 0, which below, and which can't be told, for a sentence.
+
+    Args:
+        differences: by the name of what is subtracted, or of what it is about.
+        above, below, undecided: what is said of each sort; `{}` stands for the names.
+
+    >>> compared({"Eq. 10": Row("", [-2.0, -2.1]), "Eq. 11": Row("", [-1.0, 1.0])})
+    'below Eq. 10, not clearly different from Eq. 11'
+    """
+    parts = []
+    for sign, words in ((1, above), (-1, below), (0, undecided)):
+        names = [name for name, row in differences.items() if row.sign() == sign]
+        if names:
+            parts.append(words.format(in_words(names)))
+    return ", ".join(parts)
 
 
 def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -71,6 +71,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         for control in ("random_head", "learned_constant"):
             numbers[f"{level} {control}"] = values_of(seeds, level, control)
     wins = sum(row.ci95 is not None and row.ci95[0] > 50 for row in rows)
+    losses = sum(row.ci95 is not None and row.ci95[1] < 50 for row in rows)
 
     rewards = [Row(f"reward: {name.replace('_', ' ')}", values) for name, values in numbers.items()]
     token = difference("token - sequence", numbers["token"], numbers["sequence"])
@@ -88,16 +89,15 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     agrees = wins == len(rows)
     sentence = direction(
         agrees,
-        "the head wins against every fixed temperature at both levels "
-        f"({wins} of {len(rows)} intervals are above 50%).",
-        f"Only {wins} of {len(rows)} intervals are above 50%: "
-        "the direction doesn't agree everywhere.",
+        "of the win-rates against each fixed temperature at both levels, "
+        f"{wins} of {len(rows)} intervals are above 50%, {losses} below. ",
     )
-    sentence += (
-        " But the paper's token level gains less than its sequence level; "
-        f"here it gains {token.mean:+.3f} more."
-        if token.sign() > 0
-        else " As in the paper, the token level doesn't gain more than the sequence level."
+    sentence += token.told(
+        "But the paper's token level gains less than its sequence level; "
+        f"here it gains more ({token.text()}).",
+        f"As in the paper, the token level gains less than the sequence level ({token.text()}).",
+        "The paper's token level gains less than its sequence level; "
+        f"here they don't clearly differ ({token.text()}).",
     )
     return Finding([*rows, *rewards, *differences], agrees, sentence)
 

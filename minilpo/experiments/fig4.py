@@ -9,6 +9,7 @@ from minilpo.experiments.base import (
     Finding,
     Numbers,
     Row,
+    compared,
     difference,
     direction,
     mean_and_half,
@@ -68,16 +69,19 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         difference("instruct - math", middle, cold),
         difference("story - instruct", warm, middle),
     ]
-    widest = max(MIXTURE, key=lambda name: spreads[name].mean)
-    ordered = all(row.sign() > 0 for row in differences)
-    agrees = ordered and widest == "instruct"
+    wider, spread = {}, spreads["instruct"].ours
+    for name in MIXTURE:
+        if name != "instruct":
+            label = f"standard deviation, instruct - {name}"
+            wider[name] = difference(label, spread, spreads[name].ours)
+    agrees = all(row.sign() > 0 for row in [*differences, *wider.values()])
     sentence = direction(
         agrees,
-        "math lowest, instructions in between and widest, stories highest.",
-        f"The order of the tasks {'agrees' if ordered else 'does not agree'}, "
-        f"and {widest} is the widest.",
+        f"the mean temperature of instruct is {compared({'math': differences[0]})}, "
+        f"that of story {compared({'instruct': differences[1]})}; "
+        f"the spread of instruct is {compared(wider)}.",
     )
-    return Finding(rows + differences, agrees, sentence)
+    return Finding([*rows, *differences, *wider.values()], agrees, sentence)
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:

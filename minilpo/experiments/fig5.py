@@ -12,6 +12,7 @@ from minilpo.experiments.base import (
     Finding,
     Numbers,
     Row,
+    compared,
     difference,
     direction,
     draw_bars,
@@ -60,21 +61,28 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         Row("reward: head", head),
         Row("share of the way to the two temperatures", [_way(seed) for seed in seeds]),
     ]
-    win_rates = values_of(seeds, "win_rates")
-    rows += percent_at("win-rate against", seeds[0]["temperatures"], win_rates)
+    shares = values_of(seeds, "win_rates")
+    win_rates = percent_at("win-rate against", seeds[0]["temperatures"], shares)
+    wins = sum(row.ci95 is not None and row.ci95[0] > 50 for row in win_rates)
     gain = difference("head - best constant", head, constant)
-    agrees = warmer.sign() > 0 and gain.sign() > 0
+    agrees = warmer.sign() > 0 and gain.sign() > 0 and wins == len(win_rates)
     how = (
-        f"colder by {warmer.mean:.2f} at the first word of a sentence, and above the best constant."
+        f"{_place(warmer)} at the first word of a sentence than after it ({warmer.text(2)}); "
+        f"in reward {compared({'the best constant': gain})} ({gain.text()}); "
+        f"{wins} of {len(win_rates)} intervals of the win-rates are above 50%."
     )
-    return Finding([*rows, gain], agrees, direction(agrees, how))
+    return Finding([*rows, *win_rates, gain], agrees, direction(agrees, how))
+
+
+def _place(warmer: Row) -> str:
+    return warmer.told("colder", "warmer", "neither clearly colder nor warmer")
 
 
 def _way(seed: Numbers) -> float:
     """How far the head gets from the best constant to the best two temperatures; 1 is all."""
     gain = seed["reward"] - seed["best_constant"]
     span = seed["two_temperatures"]["reward"] - seed["best_constant"]
-    return gain / span if span else float(gain >= 0)
+    return gain / span if span > 0 else float(gain >= 0)
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
@@ -85,7 +93,10 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     first, other = draw_bars(left, [0, 1], places, scale=1, color=colours, width=0.6)
     left.set_xticks([0, 1], ["first word\nof a sentence", "all others"])
     left.set(ylabel="mean chosen temperature", ylim=(0, 1))
-    left.set_title(f"Cold at the first word: {first:.2f} against {other:.2f}")
+    warmer = Row("difference", [after - at_first for at_first, after in places])
+    left.set_title(
+        f"{_place(warmer).capitalize()} at the first word:\n{first:.2f} against {other:.2f}"
+    )
     fixed, _ = mean_and_half(values_of(seeds, "fixed"))
     options = {"color": plots.BLUE, "markersize": 4, "label": "one temperature"}
     right.plot(seeds[0]["temperatures"], fixed, "o-", **options)
@@ -95,5 +106,13 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     right.axhline(float(two), color=plots.GREEN, linestyle="--", label="two temperatures")
     plots.legend(right, loc="lower left")
     right.set(xlabel="fixed temperature", ylabel="mean reward", ylim=(0, 1.02))
-    right.set_title("What no single temperature can do")
+    right.set_title(_above_every_temperature(seeds))
     return fig
+
+
+def _above_every_temperature(seeds: Sequence[Numbers]) -> str:
+    """A title: whether the head is above each single temperature, on the test prompts."""
+    temperatures, head = seeds[0]["temperatures"], values_of(seeds, "reward")
+    gains = [difference("", head, values_of(seeds, "fixed", k)) for k in range(len(temperatures))]
+    above = sum(row.sign() > 0 for row in gains)
+    return f"The head is above {above} of {len(temperatures)}\nsingle temperatures"

@@ -43,7 +43,11 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     cold, warm = (values_of(seeds, "constrained_story", place) for place in PLACES)
     rows.append(difference("constrained_story: difference", warm, cold))
     agrees = rows[-1].sign() > 0
-    how = "in constrained stories the first word of a sentence is colder than the rest."
+    verdict = rows[-1].told("colder than", "warmer than", "not clearly different from")
+    how = (
+        f"in constrained stories the first word of a sentence is {verdict} the rest "
+        f"({rows[-1].text(2)})."
+    )
     return Finding(rows, agrees, direction(agrees, how), _files(seeds[0]))
 
 

@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from minilpo.experiments.base import Finding, Numbers, Row, direction, draw_bars, values_of
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    compared,
+    difference,
+    direction,
+    draw_bars,
+    in_words,
+    values_of,
+)
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots
 
@@ -29,7 +39,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     """By task: the highest temperature against the lowest, the best by count and by ratio."""
     temperatures = np.array(seeds[0]["temperatures"])
     ends = f"share at t={temperatures[-1]:g} minus share at t={temperatures[0]:g}"
-    rows, warm = [], []
+    rows, warm, other = [], [], []
     for name in MIXTURE:
         chosen, rejected = (np.array(values_of(seeds, key, name)) for key in ("chosen", "rejected"))
         most = temperatures[chosen.argmax(1)].tolist()
@@ -41,19 +51,30 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
             Row(f"{name}: chosen most often", most),
             Row(f"{name}: most often chosen for once rejected", for_one),
         ]
-    of_warm = [row.subject for row in warm if row.sign() > 0]
-    agrees = len(of_warm) == len(MIXTURE)
-    sentence = direction(
-        agrees,
-        "the highest temperature is chosen more often than the lowest in every task.",
-        "The highest temperature is chosen more often than the lowest only in "
-        f"{', '.join(of_warm) or 'no task'}: the direction doesn't agree everywhere.",
+        other.append(difference(f"{name}: difference of these two", most, for_one))
+    agrees = all(row.sign() > 0 for row in warm)
+    often = compared(
+        {row.subject: row for row in warm},
+        "more often than the lowest in {}",
+        "less often than the lowest in {}",
+        "not clearly more or less often than the lowest in {}",
     )
-    sentence += (
-        " Counting what was chosen (NLL) is not the same as "
-        "weighing it against what was rejected (Eq. 10)."
+    how = f"the highest temperature is chosen {often}. {_what_differs(other)}"
+    return Finding([*rows, *other], agrees, direction(agrees, how))
+
+
+def _what_differs(other: Sequence[Row]) -> str:
+    """Where counting the chosen leads elsewhere than weighing them against the rejected."""
+    names = [row.subject for row in other if row.sign() != 0]
+    if not names:
+        return (
+            "Counting what was chosen (NLL) and weighing it against what was rejected (Eq. 10) "
+            "don't clearly point to different temperatures in any task."
+        )
+    return (
+        "Counting what was chosen (NLL) points to another temperature than weighing it against "
+        f"what was rejected (Eq. 10) in {in_words(names)}."
     )
-    return Finding(rows, agrees, sentence)
 
 
 def _odds(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:

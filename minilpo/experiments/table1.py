@@ -9,6 +9,8 @@ from minilpo.evaluation.measure import learned_constant
 from minilpo.experiments.base import (
     Finding,
     Numbers,
+    Row,
+    compared,
     difference,
     direction,
     draw_bars,
@@ -18,6 +20,7 @@ from minilpo.experiments.base import (
 )
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
+from minilpo.tasks.continuation import repeated
 
 PAPER = (
     "free continuation, token level: share of repeated 3-grams, greedy 0.36%, adaptive 0.22%; "
@@ -29,48 +32,56 @@ SAMPLES = 10  # the paper's number
 
 
 def measure(lab: Lab) -> Numbers:
-    """Repeats at every fixed temperature and with the head."""
+    """Repeats and rewards at every fixed temperature and with the head, trained on the reward."""
     test = lab.fixed("test", (TASK,), TEMPERATURES)
     prompts = lab.quarter_of_the_prompts()
     head = lab.head("token", (TASK,), TEMPERATURES, samples=SAMPLES, prompts=prompts)
     rollout, rewards = lab.adaptive(head.greedy, test)
-    made = rollout.decisions
-    constant = test.fixed_rewards[:, learned_constant(head.constant)]
+    made, constant = rollout.decisions, learned_constant(head.constant)
+    # Repeats are counted in the texts: the reward, which trains the head, asks for more than that.
+    repeats = np.array([repeated(response) for response in test.fixed.responses])
+    fixed_repeats = repeats.reshape(test.fixed_rewards.shape)  # (P, K)
     return {
-        "repeats": (1 - test.fixed_rewards.mean(0)).tolist(),
-        "adaptive": float(1 - rewards.mean()),
-        "learned_constant": float(1 - constant.mean()),
+        "repeats": fixed_repeats.mean(0).tolist(),
+        "adaptive": float(np.mean([repeated(response) for response in rollout.responses])),
+        "learned_constant": float(fixed_repeats[:, constant].mean()),
         "not_greedy": float((made.choice_ids[made.mask] > 0).double().mean()),
+        "fixed_rewards": test.fixed_rewards.mean(0).tolist(),
+        "reward": float(rewards.mean()),
+        "learned_constant_reward": float(test.fixed_rewards[:, constant].mean()),
     }
 
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Percentages of repeated 3-grams, and the difference to greedy."""
-    head, repeats = values_of(seeds, "adaptive"), values_of(seeds, "repeats")
+    """Percentages of repeated 3-grams, differences, and what the head gets of its reward."""
+    head, fixed = values_of(seeds, "adaptive"), values_of(seeds, "repeats")
     greedy, warmest = values_of(seeds, "repeats", 0), values_of(seeds, "repeats", -1)
     to_greedy = difference("head - greedy (points)", head, greedy, "-0.14", scale=100)
     to_warmest = difference("head - warmest (points)", head, warmest, scale=100)
+    reward = values_of(seeds, "reward")
+    gain = difference(
+        "reward: head - learned constant", reward, values_of(seeds, "learned_constant_reward")
+    )
     rows = [
-        *percent_at("repeats at", TEMPERATURES, repeats, {0.0: "0.36"}),
+        *percent_at("repeats at", TEMPERATURES, fixed, {0.0: "0.36"}),
         percent("repeats with the head", head, "0.22"),
         percent("repeats with a learned constant", values_of(seeds, "learned_constant")),
         percent("choices that aren't greedy", values_of(seeds, "not_greedy"), "94"),
         to_greedy,
         to_warmest,
     ]
+    for k, t in enumerate(TEMPERATURES):
+        rows.append(Row(f"reward at t={t:g}", values_of(seeds, "fixed_rewards", k)))
+    rows += [Row("reward with the head", reward), gain]
     agrees = to_greedy.sign() < 0
-    sentence = direction(
-        agrees,
-        "the head repeats itself less than greedy.",
-        "The direction doesn't agree: the head doesn't repeat itself less than greedy.",
+    how = (
+        f"the head's share of repeats is {compared({'that of greedy': to_greedy})} "
+        f"({to_greedy.text(1)} points), "
+        f"{compared({'that of the warmest temperature': to_warmest})} ({to_warmest.text(1)}). "
+        "In its reward, which asks for new sentences on the subject too, "
+        f"it is {compared({'a learned constant': gain})} ({gain.text()})."
     )
-    sentence += (
-        " The warmest temperature alone does as well or better: "
-        "here variety is all that is asked for."
-        if to_warmest.sign() >= 0
-        else " It also repeats itself less than the warmest temperature alone."
-    )
-    return Finding(rows, agrees, sentence)
+    return Finding(rows, agrees, direction(agrees, how))
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:

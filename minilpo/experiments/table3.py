@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
@@ -14,6 +15,7 @@ from minilpo.experiments.base import (
     Finding,
     Numbers,
     Row,
+    compared,
     difference,
     direction,
     draw_bars,
@@ -25,33 +27,41 @@ from minilpo.experiments.lab import Lab
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
 from minilpo.tasks.math import final_answer
-from minilpo.tasks.math_paths import MathPaths, majority
+from minilpo.tasks.math_paths import majority
 
 PAPER = (
     "mathematics, majority vote of 8: best fixed temperature 87.46%, adaptive 87.70%, "
-    "and 87.95% with 1.2 among the choices"
+    "and 87.95% with 1.2 among the choices; of single answers greedy's are best"
 )
-TASK = "math_paths"
 CHOICES = {"adaptive": (0.0, 0.4, 0.8, 1.0), "adaptive with 1.2": (0.0, 0.4, 0.8, 1.0, 1.2)}
 FIXED = CHOICES["adaptive with 1.2"]
+# In `math_paths` the greedy answer is wrong; in `math` it is the best single answer, as in the
+# paper.
+HEADS = {"math_paths": ("adaptive", "adaptive with 1.2"), "math": ("adaptive",)}
 PAPERS_VOTES = {"adaptive": "87.70", "adaptive with 1.2": "87.95"}
 PAPERS_SINGLE = {"adaptive": "80.47", "adaptive with 1.2": "80.51"}
 PAPERS_GAINS = {"adaptive": "+0.24", "adaptive with 1.2": "+0.49"}
 VOTERS = 8
+UNDECIDED = "not clearly different"
 
 
 def measure(lab: Lab) -> Numbers:
-    """Votes with both heads and at fixed temperatures, the best of which training prompts tell."""
+    """By task: votes with the heads and at fixed temperatures; training prompts tell the best."""
+    return {task: _measure_task(lab, task) for task in HEADS}
+
+
+def _measure_task(lab: Lab, task: str) -> Numbers:
     numbers: Numbers = {}
     for split in ("train", "test"):
-        measured = lab.fixed(split, (TASK,), FIXED)
+        measured = lab.fixed(split, (task,), FIXED)
         votes = [vote(lab, measured, Fixed(Temperatures([t])), f"vote {split} {t}") for t in FIXED]
         rights, singles = zip(*votes, strict=True)
         numbers[split] = {"vote": list(rights), "single": list(singles)}
     numbers["best"] = int(np.argmax(numbers["train"]["vote"]))
-    test = lab.fixed("test", (TASK,), FIXED)
-    for name, choices in CHOICES.items():
-        head = lab.head("token", (TASK,), choices, prompts=lab.quarter_of_the_prompts())
+    test = lab.fixed("test", (task,), FIXED)
+    for name in HEADS[task]:
+        choices, prompts = CHOICES[name], lab.quarter_of_the_prompts()
+        head = lab.head("token", (task,), choices, prompts=prompts)
         right, single = vote(lab, test, head.greedy, f"vote test {name}")
         numbers[name] = {"vote": right, "single": single}
     return numbers
@@ -59,59 +69,108 @@ def measure(lab: Lab) -> Numbers:
 
 def vote(lab: Lab, measured: Measured, policy: Policy, purpose: str) -> tuple[float, float]:
     """The shares of right majorities of `VOTERS` answers to a prompt, and of right single ones."""
-    task = MathPaths()
     generator = torch_generator(lab.seed, purpose)
     rollout = generate(lab.lm, measured.prompts, policy, generator, n_samples=VOTERS)
     answers = [final_answer(response) for response in rollout.responses]
     right = []
-    for p, prompt in enumerate(measured.prompts):
+    for p, (task, prompt) in enumerate(zip(measured.task_of, measured.prompts, strict=True)):
         voted = majority(answers[p * VOTERS : (p + 1) * VOTERS])
         right.append(task.reward(prompt, f"#### {voted}"))
     return float(np.mean(right)), float(score(rollout, measured.task_of).double().mean())
 
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Votes beside the paper's, then differences to the best fixed temperature."""
-    votes, singles, differences = [], [], []
-    best = [seed["test"]["vote"][seed["best"]] for seed in seeds]
-    for name in CHOICES:
-        right, gain = values_of(seeds, name, "vote"), f"vote, {name} - best fixed (points)"
-        votes.append(percent(f"vote, {name}", right, PAPERS_VOTES[name]))
-        single = values_of(seeds, name, "single")
-        singles.append(percent(f"single answer, {name}", single, PAPERS_SINGLE[name]))
-        differences.append(difference(gain, right, best, PAPERS_GAINS[name], scale=100))
-    rows: list[Row] = [
-        *percent_at("vote at", FIXED, values_of(seeds, "test", "vote")),
-        percent("vote at the best fixed", best, "87.46"),
-        *votes,
-        percent("single answer, greedy", values_of(seeds, "test", "single", 0), "81.59"),
-        *singles,
-        *differences,
-    ]
-    agrees = all(row.sign() > 0 for row in differences)
-    sentence = direction(
-        agrees,
-        f"the vote gains {differences[0].mean:+.1f} points by sampling only where it helps.",
-        "The direction doesn't agree beyond the interval over seeds for both sets of temperatures.",
+    """Votes and single answers beside the paper's, and where the gain of a vote comes from."""
+    rows: list[Row] = []
+    sentences, agrees = [], True
+    for task, names in HEADS.items():
+        of_task = values_of(seeds, task)
+        rates, greedy = _rates(task, of_task), _greedy_minus_next(task, of_task)
+        rows += [*rates, greedy]
+        is_best = greedy.told("is", "is not", "is not clearly")
+        sentences.append(f"On {task} greedy {is_best} the best single answer at one temperature.")
+        for name in names:
+            gain, single, voting, own = gains = _gains(task, name, of_task)
+            rows += gains
+            agrees &= gain.sign() > 0
+            sentences.append(
+                f"{name.capitalize()}: the vote is {compared({'the best fixed one': gain})} "
+                f"({gain.text(1)} points), {single.text(1)} by its single answers "
+                f"({single.told('better', 'worse', UNDECIDED)}) and {voting.text(1)} by what "
+                f"voting adds ({voting.told('more', 'less', UNDECIDED)}); "
+                f"it is {compared({'the own single answer': own})} ({own.text(1)})."
+            )
+    return Finding(rows, agrees, direction(agrees, " ".join(sentences)))
+
+
+def _rates(task: str, seeds: Sequence[Numbers]) -> list[Row]:
+    """The shares of right votes and of right single answers."""
+    rows = percent_at(f"{task}: vote at", FIXED, values_of(seeds, "test", "vote"))
+    rows.append(percent(f"{task}: vote at the best fixed", _at_best(seeds, "vote"), "87.46"))
+    for name in HEADS[task]:
+        right = values_of(seeds, name, "vote")
+        rows.append(percent(f"{task}: vote, {name}", right, PAPERS_VOTES[name]))
+    singles = values_of(seeds, "test", "single")
+    rows += percent_at(f"{task}: single answer at", FIXED, singles, {0.0: "81.59"})
+    for name in HEADS[task]:
+        right = values_of(seeds, name, "single")
+        rows.append(percent(f"{task}: single answer, {name}", right, PAPERS_SINGLE[name]))
+    return rows
+
+
+def _greedy_minus_next(task: str, seeds: Sequence[Numbers]) -> Row:
+    """The greedy single answer minus the best of the other temperatures, in points."""
+    singles = values_of(seeds, "test", "single")
+    others = [max(of_seed[1:]) for of_seed in singles]
+    label = f"{task}: single answer, greedy - best other (points)"
+    return difference(label, [of_seed[0] for of_seed in singles], others, scale=100)
+
+
+def _gains(task: str, name: str, seeds: Sequence[Numbers]) -> tuple[Row, Row, Row, Row]:
+    """In points, what the head's vote gains over the best fixed one, its two parts, and its own.
+
+    The first is the sum of the second, a better single answer, and the third, how much more voting
+    adds to it. The fourth is what voting adds to the head's single answer.
+    """
+    vote, single = values_of(seeds, name, "vote"), values_of(seeds, name, "single")
+    best_vote, best_single = _at_best(seeds, "vote"), _at_best(seeds, "single")
+    added = np.subtract(vote, single).tolist()
+    best_added = np.subtract(best_vote, best_single).tolist()
+    label = f"{task}: vote, {name} - best fixed"
+    return (
+        difference(f"{label} (points)", vote, best_vote, PAPERS_GAINS[name], scale=100),
+        difference(f"{label}: by the single answer", single, best_single, scale=100),
+        difference(f"{label}: by voting", added, best_added, scale=100),
+        difference(f"{task}: {name}, vote - single answer (points)", vote, single, scale=100),
     )
-    return Finding(rows, agrees, sentence)
+
+
+def _at_best(seeds: Sequence[Numbers], kind: str) -> list[float]:
+    """Votes or single answers at the temperature whose vote was best on training prompts."""
+    return [seed["test"][kind][seed["best"]] for seed in seeds]
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
-    """Votes and single answers."""
-    fig, [[ax]] = plots.figure(1, 1, width=6)
-    places = np.arange(len(FIXED) + len(CHOICES))
+    """Votes and single answers, by task."""
+    fig, axes = plots.figure(1, len(HEADS), width=6)
+    for ax, task in zip(axes.flat, HEADS, strict=True):
+        _draw_task(ax, task, values_of(seeds, task))
+    plots.legend(axes[0, 0], loc="upper left")
+    return fig
+
+
+def _draw_task(ax: Axes, task: str, seeds: Sequence[Numbers]) -> None:
+    names = HEADS[task]
+    places = np.arange(len(FIXED) + len(names))
     for kind, shift, colour in (("single", -0.2, plots.GREY), ("vote", 0.2, plots.BLUE)):
-        heads = np.transpose([values_of(seeds, name, kind) for name in CHOICES])
+        heads = np.transpose([values_of(seeds, name, kind) for name in names])
         values = np.hstack([values_of(seeds, "test", kind), heads])
         label = f"majority of {VOTERS}" if kind == "vote" else "single answer"
         mean = draw_bars(ax, places + shift, values, color=colour, label=label)
-    plots.name_ticks(ax, FIXED, "head", "head\nwith 1.2")
+    plots.name_ticks(ax, FIXED, *["head", "head\nwith 1.2"][: len(names)])
     ax.set(xlabel="fixed temperature, or a token-level head", ylabel="right answers (%)")
-    ax.set_ylim(0, 105)
+    ax.set_ylim(0, 125)
+    best, head = 100 * mean[: len(FIXED)].max(), 100 * mean[len(FIXED)]
     ax.set_title(
-        f"Voting: {100 * mean[:-2].max():.0f}% at most with one temperature, "
-        f"{100 * mean[-2]:.0f}% with the head"
+        f"{task}, voting: {best:.0f}% at most with one\ntemperature, {head:.0f}% with the head"
     )
-    plots.legend(ax, loc="upper left")
-    return fig

@@ -8,10 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.experiments.base import (
-    DISAGREES,
     Finding,
     Numbers,
+    Row,
+    compared,
     difference,
+    direction,
     draw_bars,
     mean_and_half,
     percent,
@@ -27,6 +29,7 @@ PAPER = (
 )
 TASK = "math"
 LOSSES = {"eq10": "Eq. 10", "eq11": "Eq. 11", "eq11_marginal": "Eq. 11, exact", "nll": "NLL"}
+LPO = ("eq10", "eq11")  # those that the paper compares with the NLL
 PAPERS = {"eq10": "81.59", "eq11": "81.59", "nll": "78.92"}  # all by greedy choice
 PAPERS_FIXED = {0.0: "81.59", 0.6: "79.15", 1.0: "78.32"}
 
@@ -53,31 +56,43 @@ def measure(lab: Lab) -> Numbers:
 
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Accuracies beside the paper's, then what the NLL loses."""
-    fixed = values_of(seeds, "fixed")
-    rows = percent_at("fixed", seeds[0]["temperatures"], fixed, PAPERS_FIXED)
-    differences, is_below = [], {}
-    for choice, papers, lost in (("greedy", PAPERS, "-2.67"), ("sampled", {}, "")):
-        right = {loss: values_of(seeds, loss, choice) for loss in LOSSES}
+    """Accuracies beside the paper's, then what the NLL loses, and whether the others find t=0."""
+    temperatures, fixed = seeds[0]["temperatures"], values_of(seeds, "fixed")
+    rows = percent_at("fixed", temperatures, fixed, PAPERS_FIXED)
+    for choice, papers in {"greedy": PAPERS, "sampled": {}}.items():
         for loss, name in LOSSES.items():
-            rows.append(percent(f"{name}, {choice} choice", right[loss], papers.get(loss, "")))
-        to_nll = []
-        for loss in ("eq10", "eq11"):
-            label = f"NLL - {LOSSES[loss]}, {choice} choice (points)"
-            to_nll.append(difference(label, right["nll"], right[loss], lost, scale=100))
-        is_below[choice] = all(row.sign() < 0 for row in to_nll)
-        differences += to_nll
-    sentence = DISAGREES
-    if is_below["greedy"]:
-        sentence = "The direction agrees: the NLL stays below Eq. 10 and Eq. 11."
-    elif is_below["sampled"]:
-        sentence = (
-            "The direction agrees in what the heads have learned: "
-            "sampled from, the NLL's is below those of Eq. 10 and Eq. 11. "
-            "The most likely choice alone hides it: "
-            "here it is nearly always the right one under the NLL too."
-        )
-    return Finding([*rows, *differences], is_below["greedy"] or is_below["sampled"], sentence)
+            right = values_of(seeds, loss, choice)
+            rows.append(percent(f"{name}, {choice} choice", right, papers.get(loss, "")))
+    nll, sampled = (values_of(seeds, "nll", choice) for choice in ("greedy", "sampled"))
+    cold, coldest = f"fixed t={temperatures[0]:g}", values_of(seeds, "fixed", 0)
+    by_greedy = _minus_lpo(seeds, "NLL", nll, "greedy", "-2.67")
+    by_sampled = _minus_lpo(seeds, "NLL", sampled, "sampled")
+    by_cold = _minus_lpo(seeds, cold, coldest, "greedy")
+    nll_is_below = all(row.sign() < 0 for row in by_greedy.values())
+    agrees = nll_is_below and all(row.sign() <= 0 for row in by_cold.values())
+    how = (
+        f"by greedy choice the NLL is {_with_sizes(by_greedy)}, and {cold} is "
+        f"{_with_sizes(by_cold)}; by sampled choice the NLL is {_with_sizes(by_sampled)}."
+    )
+    differences = [*by_greedy.values(), *by_sampled.values(), *by_cold.values()]
+    return Finding([*rows, *differences], agrees, direction(agrees, how))
+
+
+def _minus_lpo(
+    seeds: Sequence[Numbers], name: str, right: Sequence[float], choice: str, paper: str = ""
+) -> dict[str, Row]:
+    """An accuracy minus those of LPO's losses, in points, by the names of these."""
+    minus = {}
+    for loss in LPO:
+        label = f"{name} - {LOSSES[loss]}, {choice} choice (points)"
+        of_loss = values_of(seeds, loss, choice)
+        minus[LOSSES[loss]] = difference(label, right, of_loss, paper, scale=100)
+    return minus
+
+
+def _with_sizes(differences: dict[str, Row]) -> str:
+    sizes = ", ".join(row.text(1) for row in differences.values())
+    return f"{compared(differences)} ({sizes} points)"
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
@@ -112,5 +127,21 @@ def _draw_probabilities(ax: Axes, seeds: Sequence[Numbers]) -> None:
         share = 100 * np.mean(values, 0)
         ax.plot(seeds[0]["temperatures"], share, style, color=colour, label=label, markersize=4)
     ax.set(xlabel="temperature", ylabel="probability (%)", ylim=(0, None))
-    ax.set_title("Why: the NLL copies what was chosen")
+    ax.set_title("Learned: " + _copies(seeds))
     plots.legend(ax)
+
+
+def _copies(seeds: Sequence[Numbers]) -> str:
+    """A title: whether the NLL's head is closer to what was chosen than the head of Eq. 10."""
+    away = {loss: [_away(seed, loss) for seed in seeds] for loss in ("nll", "eq10")}
+    return difference("", away["nll"], away["eq10"]).told(
+        "Eq. 10 copies what was chosen\nmore than the NLL does",
+        "the NLL copies what was chosen\nmore than Eq. 10 does",
+        "the NLL and Eq. 10 are about as far\nfrom what was chosen",
+    )
+
+
+def _away(seed: Numbers, loss: str) -> float:
+    """How far the learned probabilities are from the shares among chosen responses, 0 to 1."""
+    learned, chosen = seed[loss]["probabilities"], seed[loss]["chosen_share"]
+    return float(np.abs(np.subtract(learned, chosen)).sum()) / 2

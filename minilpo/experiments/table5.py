@@ -6,7 +6,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo.evaluation.statistics import mean_over_tasks
-from minilpo.experiments.base import Finding, Numbers, Row, difference, draw_bars, values_of
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    compared,
+    difference,
+    direction,
+    draw_bars,
+    values_of,
+)
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -35,21 +44,19 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         for choice, values in ways.items():
             gains.append(difference(f"{level}, {choice} - best constant", values, constant))
         between.append(difference(f"{level}: greedy - sample", ways["greedy"], ways["sample"]))
-    all_gain = all(row.sign() > 0 for row in gains)
-    differing = [row.subject for row in between if row.sign() != 0]
-    sentence = (
-        "Both ways are above the best constant at both levels."
-        if all_gain
-        else "Not every way is above the best constant."
+    agrees = all(row.sign() > 0 for row in gains) and not any(row.sign() for row in between)
+    gained = compared(
+        {row.label.split(" - ")[0].replace(", ", "-level "): row for row in gains},
+        "{} choice above the best constant",
+        "{} choice below the best constant",
+        "{} choice not clearly different from the best constant",
     )
-    sentence += (
-        f" At {' and '.join(differing)} level they differ beyond the interval over seeds, "
-        "which they don't in the paper."
-        if differing
-        else " As in the paper, the two ways don't differ beyond the interval over seeds."
-    )
+    sentence = direction(agrees, f"{gained}. ")
+    for row in between:
+        verdict = row.told("is better than", "is worse than", "does not clearly differ from")
+        sentence += f"At {row.subject} level greedy choice {verdict} sampled ({row.text()}). "
     rows = [Row(name, values_of(seeds, name)) for name in seeds[0]]
-    return Finding([*rows, *gains, *between], all_gain and not differing, sentence)
+    return Finding([*rows, *gains, *between], agrees, sentence.strip())
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:

@@ -22,7 +22,7 @@ from minilpo.experiments import (
     table4,
     table5,
 )
-from minilpo.experiments.base import Row, mean_and_half, text_table
+from minilpo.experiments.base import Row, compared, direction, mean_and_half, text_table
 from minilpo.experiments.lab import MIXTURE
 from minilpo.experiments.reproduce import experiment
 from minilpo.machine.files import load_tensors, save_tensors, write_sealed_json
@@ -85,7 +85,7 @@ def test_the_tables_are_printed(whole, capsys):
 def test_one_language_model_and_one_head_of_each_kind_serve_all_experiments(whole):
     assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == 2  # one a seed
     per_seed = [len(list(folder.glob("head_*.pt"))) for folder in (whole / "cache").iterdir()]
-    assert per_seed == [2 + 1 + 2 + 4 + 2] * 2  # mixture, table1, table3, table4, controls
+    assert per_seed == [2 + 1 + 3 + 4 + 2] * 2  # mixture, table1, table3, table4, controls
 
 
 def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypatch):
@@ -264,13 +264,35 @@ def test_a_table_of_one_seed_says_so(whole):
     )
 
 
-def five(make):
+def five(make, **given):
     """Five seeds that differ a little."""
-    return [make(0.001 * seed) for seed in range(5)]
+    return [make(0.001 * seed, **given) for seed in range(5)]
+
+
+def around(value, noise):
+    """A number that is as often well above a value as below, so that nothing can be told."""
+    return value + 0.05 * (-1) ** round(1000 * noise)
 
 
 def named(finding):
     return {row.label: row for row in finding.rows}
+
+
+def titles(module, seeds):
+    """The titles of an experiment's figure."""
+    return [ax.get_title().replace("\n", " ") for ax in module.draw(seeds).axes]
+
+
+def test_what_is_said_of_a_difference_is_on_which_side_of_zero_its_interval_lies():
+    up, down, open_ = Row("a", [0.1, 0.11]), Row("b", [-0.1, -0.11]), Row("c", [-0.1, 0.1])
+    told = [row.told("above", "below", "open") for row in (up, down, open_, Row("d", [0.1]))]
+    assert told == ["above", "below", "open", "open"]  # a single seed says nothing
+    rows = {"A": up, "B": down, "C": open_, "D": down}
+    assert compared(rows) == "above A, below B and D, not clearly different from C"
+    assert compared({"A": up}, "{} wins", "{} loses", "{} is open") == "A wins"
+    assert down.text(3) == f"-0.105 ± {12.706 * 0.005:.3f}" and Row("d", [0.1]).text(1) == "+0.1"
+    assert direction(True, "x.") == "The direction agrees: x."
+    assert "does not agree" in direction(False, "x.")
 
 
 def fig3_seed(noise, token=0.9, wins=0.6):
@@ -291,19 +313,28 @@ def fig3_seed(noise, token=0.9, wins=0.6):
 
 def test_fig3_agrees_only_if_every_win_rate_is_above_even_and_says_which_level_is_better():
     good = fig3.conclude(five(fig3_seed))
-    assert good.agrees and "less than its sequence level" in good.sentence
+    assert good.agrees and "4 of 4 intervals are above 50%, 0 below" in good.sentence
+    assert "But the paper's token level" in good.sentence and "+0.080" in good.sentence
     rows = named(good)
     assert rows["token - oracle"].mean == pytest.approx(0.102) and rows[
         "token - sequence"
     ].mean == pytest.approx(0.08)
     parts = rows["token: found a better constant"].mean + rows["token: adapted to the context"].mean
     assert parts == pytest.approx(rows["token - best constant"].mean)
-    bad = fig3.conclude(five(lambda noise: fig3_seed(noise, token=0.8, wins=0.4)))
-    assert not bad.agrees and "0 of 4" in bad.sentence and "doesn't gain more" in bad.sentence
+    bad = fig3.conclude(five(fig3_seed, token=0.8, wins=0.4))
+    assert not bad.agrees and "0 of 4 intervals are above 50%, 4 below" in bad.sentence
+    assert "As in the paper, the token level gains less" in bad.sentence
+    undecided = [
+        fig3_seed(noise, token=around(0.82, noise), wins=around(0.5, noise))
+        for noise in (0.0, 0.001, 0.002, 0.003)
+    ]
+    open_ = fig3.conclude(undecided)
+    assert not open_.agrees and "0 of 4 intervals are above 50%, 0 below" in open_.sentence
+    assert "don't clearly differ" in open_.sentence and "As in the paper" not in open_.sentence
 
 
 def test_fig4_asks_for_the_order_of_the_tasks_and_for_the_widest():
-    def seed(noise, math=0.0, instruct=0.5):
+    def seed(noise, math=0.0, instruct=0.5, constrained=0.9):
         shares = {
             "math": [1 - math, math],
             "instruct": [1 - instruct - noise, instruct + noise],
@@ -311,35 +342,73 @@ def test_fig4_asks_for_the_order_of_the_tasks_and_for_the_widest():
         }
         return {
             "temperatures": [0.0, 1.0],
-            "shares": shares | {"constrained_story": [0.1, 0.9]},
+            "shares": shares | {"constrained_story": [1 - constrained, constrained]},
             "one_right_answer": 0.1,
             "open": 0.9,
         }
 
-    assert fig4.conclude(five(seed)).agrees
-    assert not fig4.conclude(five(lambda noise: seed(noise, math=0.9))).agrees
-    assert not fig4.conclude(five(lambda noise: seed(noise, instruct=0.02))).agrees
+    good = fig4.conclude(five(seed))
+    assert good.agrees and "instruct is above math" in good.sentence
+    assert "the spread of instruct is above math, story and constrained_story" in good.sentence
+    warm = fig4.conclude(five(seed, math=0.9))
+    assert not warm.agrees and "instruct is below math" in warm.sentence
+    narrow = fig4.conclude(five(seed, instruct=0.02))
+    assert not narrow.agrees and "the spread of instruct is above math and story, below" in (
+        narrow.sentence
+    )
+    # Widest on average, but not beyond the interval: that isn't enough.
+    mixed = [seed(0.0, constrained=share) for share in (0.5, 0.9, 0.5, 0.9, 0.5)]
+    undecided = fig4.conclude(mixed)
+    assert not undecided.agrees
+    assert "not clearly different from constrained_story" in undecided.sentence
+
+
+def fig5_seed(noise, first=0.1, reward=0.86, win=0.6):
+    return {
+        "temperatures": [0.0, 1.0],
+        "fixed": [0.4, 0.6],
+        "best_constant": 0.6,
+        "two_temperatures": {"first": 0.0, "rest": 1.0, "reward": 0.9},
+        "reward": reward + noise,
+        "win_rates": [0.7, win + noise],
+        "first_word_temperature": first,
+        "other_temperature": 0.6 + noise,
+    }
 
 
 def test_fig5_measures_how_far_it_is_to_the_best_two_temperatures():
-    def seed(noise, first=0.1, reward=0.86):
-        return {
-            "temperatures": [0.0, 1.0],
-            "fixed": [0.4, 0.6],
-            "best_constant": 0.6,
-            "two_temperatures": {"first": 0.0, "rest": 1.0, "reward": 0.9},
-            "reward": reward + noise,
-            "win_rates": [0.7, 0.6],
-            "first_word_temperature": first,
-            "other_temperature": 0.6 + noise,
-        }
+    good = fig5.conclude(five(fig5_seed))
+    assert named(good)["share of the way to the two temperatures"].mean == pytest.approx(
+        0.262 / 0.3
+    )
+    worse_rule = {"two_temperatures": {"first": 0.0, "rest": 1.0, "reward": 0.5}}
+    seeds = [seed | worse_rule for seed in five(fig5_seed, reward=0.4)]
+    assert named(fig5.conclude(seeds))["share of the way to the two temperatures"].mean == 0
 
-    good = fig5.conclude(five(seed))
-    assert good.agrees and named(good)[
-        "share of the way to the two temperatures"
-    ].mean == pytest.approx(0.262 / 0.3)
-    assert not fig5.conclude(five(lambda noise: seed(noise, first=0.7))).agrees
-    assert not fig5.conclude(five(lambda noise: seed(noise, reward=0.5))).agrees
+
+def test_fig5_tells_temperatures_rewards_and_win_rates_apart():
+    good = fig5.conclude(five(fig5_seed))
+    assert good.agrees and "colder at the first word" in good.sentence
+    assert "above the best constant" in good.sentence and "2 of 2 intervals" in good.sentence
+    warm = fig5.conclude(five(fig5_seed, first=0.7))
+    assert not warm.agrees and "warmer at the first word" in warm.sentence
+    assert "above the best constant" in warm.sentence
+    poor = fig5.conclude(five(fig5_seed, reward=0.5, win=0.3))
+    assert not poor.agrees and "colder at the first word" in poor.sentence
+    assert "below the best constant" in poor.sentence and "1 of 2 intervals" in poor.sentence
+    assert not fig5.conclude(five(fig5_seed, win=0.3)).agrees
+    undecided = [fig5_seed(noise, reward=around(0.6, noise)) for noise in (0.0, 0.001, 0.002)]
+    open_ = fig5.conclude(undecided)
+    assert not open_.agrees and "not clearly different from the best constant" in open_.sentence
+    assert titles(fig5, five(fig5_seed)) == [
+        "Colder at the first word: 0.10 against 0.60",
+        "The head is above 2 of 2 single temperatures",
+    ]
+    assert titles(fig5, five(fig5_seed, first=0.7, reward=0.5)) == [
+        "Warmer at the first word: 0.70 against 0.60",
+        "The head is above 1 of 2 single temperatures",
+    ]
+    assert titles(fig5, [fig5_seed(0.0)])[0].startswith("Neither clearly colder nor warmer")
 
 
 def test_fig6_compares_the_first_word_with_the_rest():
@@ -347,71 +416,164 @@ def test_fig6_compares_the_first_word_with_the_rest():
         places = {"first_word_temperature": first + noise, "other_temperature": 0.6}
         return {name: places | {"strips": []} for name in MIXTURE}
 
-    assert (
-        fig6.conclude(five(seed)).agrees
-        and not fig6.conclude(five(lambda noise: seed(noise, 0.8))).agrees
-    )
+    good, bad = fig6.conclude(five(seed)), fig6.conclude(five(seed, first=0.8))
+    assert good.agrees and "is colder than the rest" in good.sentence
+    assert not bad.agrees and "is warmer than the rest (-0.20" in bad.sentence
+    undecided = fig6.conclude([seed(0.0, around(0.6, noise)) for noise in (0.0, 0.001, 0.002)])
+    assert not undecided.agrees and "not clearly different from the rest" in undecided.sentence
 
 
 def test_fig7_tells_what_was_chosen_most_from_what_was_chosen_most_for_once_rejected():
-    def seed(noise, chosen=(0.3, 0.7)):
+    def seed(noise, chosen=(0.3, 0.7), rejected=(0.1, 0.9)):
         return {
             "temperatures": [0.0, 1.0],
             "chosen": {name: [chosen[0] - noise, chosen[1] + noise] for name in MIXTURE},
-            "rejected": {name: [0.1, 0.9] for name in MIXTURE},
+            "rejected": {name: list(rejected) for name in MIXTURE},
         }
 
     good = fig7.conclude(five(seed))
     assert good.agrees and named(good)["math: chosen most often"].mean == 1
     assert named(good)["math: most often chosen for once rejected"].mean == 0
-    assert not fig7.conclude(five(lambda noise: seed(noise, (0.6, 0.4)))).agrees
+    assert "points to another temperature" in good.sentence and MIXTURE[0] in good.sentence
+    bad = fig7.conclude(five(seed, chosen=(0.6, 0.4)))
+    assert not bad.agrees and "less often than the lowest in math, " in bad.sentence
+    same = fig7.conclude(five(seed, rejected=(0.9, 0.1)))
+    assert same.agrees and "don't clearly point to different temperatures" in same.sentence
+    mixed = [seed(0.0, chosen=(0.5 - x, 0.5 + x)) for x in (0.1, -0.1, 0.1, -0.1)]
+    undecided = fig7.conclude(mixed)
+    assert not undecided.agrees and "not clearly more or less often" in undecided.sentence
 
 
-def test_table1_says_if_the_warmest_temperature_alone_does_as_well():
-    def seed(noise, adaptive=0.05):
-        return {
-            "repeats": [0.4, 0.3, 0.2, 0.1, 0.04],
-            "adaptive": adaptive + noise,
-            "not_greedy": 0.9,
-            "learned_constant": 0.04,
-        }
+def table1_seed(noise, adaptive=0.05, reward=0.8):
+    return {
+        "repeats": [0.4, 0.3, 0.2, 0.1, 0.04],
+        "adaptive": adaptive + noise,
+        "not_greedy": 0.9,
+        "learned_constant": 0.04,
+        "fixed_rewards": [0.2, 0.3, 0.5, 0.6, 0.7],
+        "reward": reward + noise,
+        "learned_constant_reward": 0.7,
+    }
 
-    warm = table1.conclude(five(seed))
-    assert warm.agrees and "as well or better" in warm.sentence
-    assert (
-        "also repeats itself less"
-        in table1.conclude(five(lambda noise: seed(noise, 0.01))).sentence
-    )
-    assert not table1.conclude(five(lambda noise: seed(noise, 0.5))).agrees
+
+def test_table1_compares_repeats_with_greedy_and_with_the_warmest_and_rewards_with_a_constant():
+    cold = "that of greedy"
+    warm = table1.conclude(five(table1_seed))
+    assert warm.agrees and f"below {cold}" in warm.sentence
+    assert "above that of the warmest temperature" in warm.sentence
+    assert "it is above a learned constant (+0.102" in warm.sentence
+    better = table1.conclude(five(table1_seed, adaptive=0.01, reward=0.5))
+    assert better.agrees and "below that of the warmest temperature" in better.sentence
+    assert "it is below a learned constant" in better.sentence
+    worse = table1.conclude(five(table1_seed, adaptive=0.5))
+    assert not worse.agrees and f"above {cold}" in worse.sentence
+    three = [table1_seed(0.0, around(0.4, n), around(0.7, n)) for n in (0.0, 0.001, 0.002)]
+    undecided = table1.conclude(three)
+    assert not undecided.agrees and f"not clearly different from {cold}" in undecided.sentence
+    assert "it is not clearly different from a learned constant" in undecided.sentence
+
+
+def test_table1_counts_repeats_in_the_texts_not_in_the_reward(whole):
+    for seed in (0, 1):
+        numbers = json.loads((whole / "table1" / f"seed_{seed}.json").read_text())["numbers"]
+        cold = numbers["repeats"][0]
+        # At most as much as the share of different 3-grams, which is one side of the reward.
+        assert 0 < numbers["fixed_rewards"][0] <= 1 - cold + 1e-9 and cold > 0
+
+
+def table3_seed(noise, vote=0.9, single=0.6, greedy=0.1):
+    rates = {"vote": [greedy, 0.5, 0.8, 0.7, 0.6], "single": [greedy, 0.1, 0.2, 0.55, 0.3]}
+    heads = {name: {"vote": vote + noise, "single": single} for name in table3.CHOICES}
+    of_task = {"train": rates, "test": rates, "best": 3, **heads}
+    return {task: of_task for task in table3.HEADS}
 
 
 def test_table3_takes_the_fixed_temperature_that_was_best_on_training_prompts():
-    def seed(noise, vote=0.9):
-        rates = {"vote": [0.1, 0.5, 0.8, 0.7, 0.6], "single": [0.1] * 5}
-        numbers = {"train": rates, "test": rates, "best": 3}
-        return numbers | {name: {"vote": vote + noise, "single": 0.6} for name in table3.CHOICES}
-
-    good = table3.conclude(five(seed))
-    assert good.agrees and named(good)["vote at the best fixed (%)"].mean == pytest.approx(70)
-    assert named(good)["vote, adaptive - best fixed (points)"].mean == pytest.approx(20.2)
-    assert not table3.conclude(five(lambda noise: seed(noise, 0.65))).agrees
+    good = table3.conclude(five(table3_seed))
+    rows = named(good)
+    assert good.agrees and rows["math_paths: vote at the best fixed (%)"].mean == pytest.approx(70)
+    assert rows["math_paths: vote, adaptive - best fixed (points)"].mean == pytest.approx(20.2)
+    assert not table3.conclude(five(table3_seed, vote=0.65)).agrees
 
 
-def test_table4_finds_the_nll_below_greedily_or_at_least_when_sampled_from():
-    def seed(noise, greedy=0.8, sampled=0.7):
-        numbers = {"temperatures": [0.0, 1.0], "fixed": [0.95, 0.5]}
-        for loss in table4.LOSSES:
-            low = loss == "nll"
-            numbers[loss] = {
-                "greedy": greedy if low else 0.95 + noise,
-                "sampled": sampled if low else 0.93 + noise,
-            }
-        return numbers
+def test_table3_splits_the_gain_of_a_vote_into_a_better_single_answer_and_what_voting_adds():
+    for seeds in (five(table3_seed), five(table3_seed, vote=0.65, single=0.63)):
+        rows = named(table3.conclude(seeds))
+        for label in ("math_paths: vote, adaptive with 1.2", "math: vote, adaptive"):
+            whole, *parts = (
+                rows[f"{label} - best fixed{part}"].mean
+                for part in (" (points)", ": by the single answer", ": by voting")
+            )
+            assert sum(parts) == pytest.approx(whole)
+    better = table3.conclude(five(table3_seed)).sentence
+    assert "+5.0 ± 0.0 by its single answers (better)" in better and "(more)" in better
+    assert "above the own single answer (+30.2" in better
+    # All of the gain is a better single answer: the votes of the head agree with each other.
+    merely = table3.conclude(five(table3_seed, vote=0.75, single=0.752)).sentence
+    assert "above the best fixed one" in merely and "(less)" in merely
+    worse = table3.conclude(five(table3_seed, vote=0.5, single=0.4)).sentence
+    assert "does not agree" in worse and "below the best fixed one" in worse
+    assert "by its single answers (worse)" in worse
 
-    assert "stays below" in table4.conclude(five(seed)).sentence
-    hidden = table4.conclude(five(lambda noise: seed(noise, greedy=0.952)))
-    assert hidden.agrees and "sampled from" in hidden.sentence
-    assert not table4.conclude(five(lambda noise: seed(noise, 0.952, 0.932))).agrees
+
+def test_table3_says_where_greedy_is_the_best_single_answer_as_in_the_paper():
+    warm, cold = table3.conclude(five(table3_seed)), table3.conclude(five(table3_seed, greedy=0.8))
+    assert "On math greedy is not the best single answer" in warm.sentence
+    assert "On math greedy is the best single answer" in cold.sentence
+    undecided = [table3_seed(0.0, greedy=around(0.55, n)) for n in (0.0, 0.001, 0.002, 0.003)]
+    assert "greedy is not clearly the best" in table3.conclude(undecided).sentence
+
+
+def test_table3_says_if_one_of_its_heads_alone_does_not_gain():
+    seeds = five(table3_seed)
+    for seed in seeds:
+        seed["math"] = seed["math"] | {"adaptive": {"vote": 0.7, "single": 0.6}}
+    finding = table3.conclude(seeds)
+    assert not finding.agrees and "above the best fixed one (+20.2" in finding.sentence
+    assert "not clearly different from the best fixed one (+0.0" in finding.sentence
+
+
+def table4_seed(noise, greedy=0.8, sampled=0.7, eq11=0.95, cold=0.95, copied="nll"):
+    numbers = {"temperatures": [0.0, 1.0], "fixed": [cold, 0.5]}
+    for loss in table4.LOSSES:
+        low = loss == "nll"
+        numbers[loss] = {
+            "greedy": greedy if low else (eq11 if loss == "eq11" else 0.95) + noise,
+            "sampled": sampled if low else 0.93 + noise,
+            "probabilities": [0.6, 0.4] if loss == copied else [0.9 + noise, 0.1 - noise],
+            "chosen_share": [0.6, 0.4],
+        }
+    return numbers
+
+
+def test_table4_names_each_loss_that_the_nll_is_not_below():
+    good = table4.conclude(five(table4_seed))
+    assert good.agrees and "by greedy choice the NLL is below Eq. 10 and Eq. 11 (" in good.sentence
+    one = table4.conclude(five(table4_seed, eq11=0.7))
+    assert not one.agrees and "greedy choice the NLL is above Eq. 11, below Eq. 10" in one.sentence
+    seeds = [table4_seed(0.0, eq11=around(0.8, n)) for n in (0.0, 0.001, 0.002)]
+    undecided = table4.conclude(seeds)
+    assert not undecided.agrees
+    assert "the NLL is below Eq. 10, not clearly different from Eq. 11" in undecided.sentence
+
+
+def test_table4_does_not_take_the_sampled_choice_for_the_greedy_one():
+    hidden = table4.conclude(five(table4_seed, greedy=0.96))
+    assert not hidden.agrees and "by greedy choice the NLL is above Eq. 10" in hidden.sentence
+    assert "by sampled choice the NLL is below Eq. 10 and Eq. 11" in hidden.sentence
+
+
+def test_table4_asks_whether_the_other_losses_find_the_coldest_temperature():
+    cold = table4.conclude(five(table4_seed, cold=0.99))
+    assert not cold.agrees and "fixed t=0 is above Eq. 10 and Eq. 11" in cold.sentence
+
+
+def test_the_title_of_table4_says_who_copies_what_was_chosen():
+    assert "the NLL copies what was chosen more" in titles(table4, five(table4_seed))[1]
+    assert (
+        "Eq. 10 copies what was chosen more" in titles(table4, five(table4_seed, copied="eq10"))[1]
+    )
+    assert "about as far" in titles(table4, five(table4_seed, copied="none"))[1]
 
 
 def test_table5_agrees_if_both_ways_gain_and_do_not_differ():
@@ -424,19 +586,53 @@ def test_table5_agrees_if_both_ways_gain_and_do_not_differ():
         }
         return rewards | {"token, sample": sampled, "best constant": 0.75}
 
-    assert table5.conclude(five(seed)).agrees
-    worse = table5.conclude(five(lambda noise: seed(noise, 0.8)))
-    assert not worse.agrees and "token level they differ" in worse.sentence
-    assert "Not every way" in table5.conclude(five(lambda noise: seed(noise, 0.7))).sentence
+    good = table5.conclude(five(seed))
+    assert good.agrees and "token-level sample choice above the best constant" in good.sentence
+    assert good.sentence.count("does not clearly differ from sampled") == 2
+    worse = table5.conclude(five(seed, sampled=0.8))
+    assert not worse.agrees
+    assert "At token level greedy choice is better than sampled (+0.05" in worse.sentence
+    better = table5.conclude(five(seed, sampled=0.9))
+    assert not better.agrees and "greedy choice is worse than sampled (-0.05" in better.sentence
+    lost = table5.conclude(five(seed, sampled=0.7))
+    assert "token-level sample choice below the best constant" in lost.sentence
+    undecided = [seed(n, sampled=around(0.75, n)) for n in (0.0, 0.001, 0.002, 0.003)]
+    said = table5.conclude(undecided).sentence
+    assert "token-level sample choice not clearly different from the best constant" in said
 
 
-def test_the_controls_sound_the_alarm_if_anything_is_gained():
-    def seed(noise, reward=0.5):
-        return {
-            name: {"best_constant": 0.5, "reward": reward - noise, "fixed": [0.5]}
-            for name in controls.TASKS
-        }
+def controls_seed(noise, coin=0.5, wish=0.5):
+    noise = noise * (-1) ** round(1000 * noise)
+    numbers = {"temperatures": [0.0, 1.0]}
+    for name, reward in zip(controls.TASKS, (coin, wish), strict=True):
+        temperatures = {"best_temperature": 0.0, "chosen_temperature": 0.9}
+        rewards = {"best_constant": 0.5, "reward": reward + noise, "fixed": [0.5, 0.4]}
+        numbers[name] = temperatures | rewards
+    return numbers
 
-    assert controls.conclude(five(seed)).agrees
-    alarm = controls.conclude(five(lambda noise: seed(noise, 0.6)))
+
+def test_the_controls_tell_a_loss_and_a_gain_from_neither_on_each_task():
+    as_it_must = controls.conclude(five(controls_seed))
+    assert as_it_must.agrees and as_it_must.sentence.count("neither clearly gains nor loses") == 2
+    assert "As it must be" in as_it_must.sentence and "don't trust" not in as_it_must.sentence
+    lost = controls.conclude(five(controls_seed, wish=0.45))
+    assert lost.agrees and "On hidden_wish the head loses (-0.05" in lost.sentence
+    assert "LPO doesn't maximise the mean reward" in lost.sentence
+    assert "On coin_flip the head neither" in lost.sentence
+    assert "As it must be" not in lost.sentence
+
+
+@pytest.mark.parametrize("rewards", [{"coin": 0.6}, {"wish": 0.6}, {"coin": 0.4}])
+def test_the_controls_sound_the_alarm_if_anything_is_gained_or_if_a_coin_makes_a_difference(
+    rewards,
+):
+    alarm = controls.conclude(five(controls_seed, **rewards))
     assert not alarm.agrees and "don't trust" in alarm.sentence
+
+
+def test_the_controls_say_nothing_of_a_single_seed_and_their_titles_say_what_their_rows_do():
+    one = controls.conclude([controls_seed(0.0, wish=0.2)])
+    assert one.sentence.count("neither clearly gains nor loses") == 2
+    said = titles(controls, five(controls_seed, wish=0.45))
+    assert said[0].startswith("coin_flip: the head neither clearly gains nor loses")
+    assert said[1].startswith("hidden_wish: the head loses (-0.05")

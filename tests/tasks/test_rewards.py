@@ -17,6 +17,7 @@ from minilpo.lm.tokenizer import EOS, PAD, SEP
 from minilpo.tasks import TASKS, kind_of, offers
 from minilpo.tasks.constrained_story import NAMES, letter_of
 from minilpo.tasks.constrained_story import SENTENCES as CONSTRAINED_SENTENCES
+from minilpo.tasks.continuation import subject_of
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
 from minilpo.tasks.story import SENTENCES, WORDS, read_request
 from minilpo.tasks.words import CATEGORIES, PLACES
@@ -53,7 +54,8 @@ def checked_reward(task, prompt, response):
     if offers(task, "parts"):
         parts = task.parts(prompt, response)
         assert all(type(value) is float and 0 <= value <= 1 for value in parts.values())
-        assert math.isclose(reward, math.prod(parts.values()))
+        together = min if task.name == "continuation" else math.prod
+        assert math.isclose(reward, together(parts.values()))
     return reward
 
 
@@ -195,9 +197,7 @@ def test_a_prompt_is_judged_like_any_other_text_and_is_never_a_perfect_answer(
         checked_reward(task, prompt, response) == 1
         for response in (prompt, theirs, prompt + joint + theirs)
     ]
-    assert (
-        not any(perfect) or task.name == "continuation"
-    )  # where any text counts that doesn't repeat itself
+    assert not any(perfect)
 
 
 @every_task
@@ -342,6 +342,19 @@ def story_of(patterns, prompt, first=""):
     )
 
 
+def continuation_of(prompt):
+    """A sentence of each sort about the prompt's subject, none of them the prompt's own."""
+    sentences = []
+    for pattern in SENTENCES:
+        for i in (0, 1):
+            words = {slot: choices[i] for slot, choices in WORDS.items()}
+            sentence = pattern.template.format(**words | {"subject": subject_of(prompt)})
+            if sentence not in prompt:
+                sentences.append(sentence)
+                break
+    return " ".join(sentences)
+
+
 def five_of_a_category(prompt):
     [category] = [category for category in CATEGORIES if re.search(rf"\b{category}\b", prompt)]
     return (
@@ -365,7 +378,7 @@ def best_answers(task, prompt):
         case "constrained_story":
             return [story_of(CONSTRAINED_SENTENCES, prompt, NAMES[letter_of(prompt)][0])]
         case "continuation":
-            return ["The witch gave the fox a map. At noon the fox dreamed of a tiny kite."]
+            return [continuation_of(prompt)]
         case "hidden_wish":
             answer = five_of_a_category(prompt)
             return [
@@ -411,29 +424,20 @@ def test_repeating_an_answer_never_raises_its_reward(task, seed, times):
         )
 
 
-every_task_of_order = pytest.mark.parametrize(
-    "task",
-    [task for name, task in MADE.items() if name != "continuation"],
-    ids=lambda task: task.name,
-)
-
-
-@every_task_of_order
+@every_task
 @stable
 @given(seed=seeds, times=st.integers(1, 4))
 def test_shuffling_the_words_of_a_good_answer_never_raises_its_reward(no_slips, task, seed, times):
-    """But for `continuation`, which judges nothing but repetition: a text that repeats itself gains
-    by being shuffled.
-
-    In a story a sentence that repeats another costs about as much as one that is broken, so
+    """In a story a sentence that repeats another costs about as much as one that is broken, so
     breaking it can gain a little: at most an eighth, where four of five sentences are the same and
-    three of these break.
+    three of these break. A continuation whose sentences begin alike can gain as much.
     """
     prompt, rng = case(task, seed)
     answer = task.demonstration(prompt, rng)
     words = swaps = answer.split(" ")
     for _ in range(times):
         swaps = swapped(swaps, rng)
-    most = checked_reward(task, prompt, answer) * (9 / 8 if "story" in task.name else 1)
+    gains_a_little = ("story", "constrained_story", "continuation")
+    most = checked_reward(task, prompt, answer) * (9 / 8 if task.name in gains_a_little else 1)
     for response in (rng.sample(words, len(words)), swaps):
         assert checked_reward(task, prompt, " ".join(response)) <= most + 1e-12

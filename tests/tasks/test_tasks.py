@@ -24,7 +24,7 @@ from minilpo.tasks import (
     words,
 )
 from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
-from minilpo.tasks.continuation import subject_of
+from minilpo.tasks.continuation import repeated, subject_of
 from minilpo.tasks.controls import _hidden_bit
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
 from minilpo.tasks.math import LARGEST, SLIP, THINGS, final_answer
@@ -666,7 +666,6 @@ def test_a_users_task_may_not_take_the_name_of_another(task_file):
 
 
 def test_three_words_in_a_row_are_counted_as_repeats_wherever_they_come_again():
-    task = MADE["continuation"]
     rng = random.Random(0)
     for _ in range(200):
         words = [rng.choice("ab") for _ in range(rng.randint(3, 12))]
@@ -674,8 +673,64 @@ def test_three_words_in_a_row_are_counted_as_repeats_wherever_they_come_again():
         for i in range(len(words) - 2):
             repeats += tuple(words[i : i + 3]) in seen
             seen.add(tuple(words[i : i + 3]))
-        assert task.reward("any", " ".join(words)) == pytest.approx(1 - repeats / (len(words) - 2))
-    assert task.reward("any", "two words") == task.reward("any", "") == 0.0
+        assert repeated(" ".join(words)) == pytest.approx(repeats / (len(words) - 2))
+    assert repeated("two words") == repeated("") == 0.0
+
+
+OPENING = "The fox found a silver key in the forest."
+GOES_ON = [
+    "Then the fox ran slowly through the cave.",
+    "A tiny witch helped the fox.",
+    "At noon the fox dreamed of a round drum.",
+    "The ghost gave the fox a map.",
+    "The fox lost a heavy bell in the palace.",
+]
+
+
+@pytest.mark.parametrize(
+    "response, reward",
+    [
+        (" ".join(GOES_ON), 1),
+        (" ".join(GOES_ON[:4]), 4 / 5),  # too short
+        (" ".join([*GOES_ON, "The fox sold a warm cup in the desert."]), 1),  # longer is as good
+        (" ".join([*GOES_ON[:4], OPENING]), 4 / 5),  # the prompt's own sentence isn't new
+        (" ".join([*GOES_ON[:4], GOES_ON[0]]), 4 / 5),  # nor is one that has been said
+        (" ".join([*GOES_ON[:4], "A tiny witch helped the bear."]), 4 / 5),  # another subject
+        (" ".join([*GOES_ON, "fox fox fox."]), 5 / 6),  # not a sentence of a story
+        (OPENING, 0),
+        (f"Continue this text: {OPENING}", 0),
+        (" ".join([OPENING] * 5), 0),
+        ("the fox ran", 0),
+        ("blue seven drum, witch? on on the", 0),
+        ("", 0),
+        (GOES_ON[0], 1 / 5),
+        (" ".join([GOES_ON[0]] * 5), 1 / 5),  # as greedy writing goes
+        (GOES_ON[1].replace("tiny", "old"), 0),  # a word that no story has
+    ],
+)
+def test_a_continuation_is_worth_its_new_sentences_about_the_subject(response, reward):
+    task = MADE["continuation"]
+    for prompt in (f"Continue this text: {OPENING}", f"{OPENING} What happens next?"):
+        assert task.reward(prompt, response) == pytest.approx(reward)
+
+
+def test_repeats_cost_a_continuation_even_if_all_its_sentences_are_new():
+    words = ("key", "lantern", "map", "ring", "book")
+    alike = " ".join(f"The fox found a silver {word} in the cave." for word in words)
+    parts = MADE["continuation"].parts(f"Go on from here: {OPENING}", alike)
+    # Of the 43 3-grams, these come five times: "The fox found", "fox found a", "found a silver",
+    # "in the cave."; and "the cave. The", "cave. The fox" come four times.
+    assert parts == {"new": 1, "variety": pytest.approx(1 - (4 * 4 + 2 * 3) / 43)}
+    assert MADE["continuation"].reward(f"Go on from here: {OPENING}", alike) == parts["variety"]
+
+
+def test_the_demonstrations_of_a_continuation_score_high():
+    task, rng = MADE["continuation"], random.Random(0)
+    rewards = []
+    for _ in range(1000):
+        prompt = task.prompt(rng)
+        rewards.append(task.reward(prompt, task.demonstration(prompt, rng)))
+    assert 0.88 < sum(rewards) / 1000 < 0.93  # 0.904 for 5,000 of them
 
 
 def test_a_continuation_goes_on_about_the_subject_of_any_prompt_in_and_out_of_distribution():
