@@ -98,36 +98,36 @@ def grpo_loss(
     return -over_steps(gains, decision_mask, "mean")
 
 
-def regression_loss(predictions: Tensor, decision_mask: Tensor, rewards: Tensor) -> Tensor:
-    """Squared error of the rewards that were predicted: mean_t (σ(z_t) − r_i)².
+def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
+    """Squared error of the reward that was predicted: (σ(score_i) − r_i)².
 
-    z_t is the logit of the choice drawn, so σ(z_k) becomes the mean reward of responses with choice
-    k in that place, and the most likely choice is the one with the highest. (At token level, of
-    responses whose other choices are drawn as they were: a first-visit Monte Carlo estimate; Sutton
-    and Barto, "Reinforcement Learning", section 5.3.) With σ, the next round draws k in
-    proportion to p_k / (1 − p_k), just as LPO's Eq. 10 with beta 1 does for rewards 0 and 1: bold
-    enough to use what is known, and never certain of what isn't.
+    The score of a response is Σ_t z_t, the sum of the logits of the choices that wrote it: each
+    choice adds to the log-odds of the reward, so that what each adds by itself is found by
+    regression.
+
+    At sequence level σ(z_k) becomes the mean reward of choice k, and the most likely choice is the
+    one with the highest. For rewards 0 and 1 the next round then draws k in proportion to p_k /
+    (1 − p_k), just as LPO's Eq. 10 with beta 1: bold enough to use what is known, and never certain
+    of what isn't. At token level a single choice adds little, so the head stays close to uniform
+    when it draws, and all that was learned shows when it takes its most likely choice.
 
     Args:
-        predictions: (P, N, S) z_t, of the choices that were drawn.
-        decision_mask: (P, N, S) True where a decision was made.
+        scores: (P, N) sums of logits (not of log-probabilities).
         rewards: (P, N) from 0 to 1.
 
     Returns:
         (P, N) losses, not reduced.
 
     Raises:
-        ValueError: if the shapes don't fit together.
+        ValueError: if the shapes aren't (P, N).
 
-    A logit of 0 predicts 0.5:
+    A score of 0 predicts 0.5:
 
-    >>> mask = torch.tensor([[[True], [True]]])
-    >>> regression_loss(torch.zeros(1, 2, 1), mask, torch.tensor([[0.5, 1.0]]))
+    >>> regression_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.5, 1.0]]))
     tensor([[0.0000, 0.2500]])
     """
-    _check(rewards, predictions=predictions, mask=decision_mask)
-    errors = (predictions.sigmoid() - rewards[..., None]) ** 2  # (P, N, S)
-    return over_steps(errors, decision_mask, "mean")
+    _check(rewards, scores=scores)
+    return (scores.sigmoid() - rewards) ** 2
 
 
 def _check(rewards: Tensor, **others: Tensor) -> None:
@@ -216,9 +216,9 @@ def _grpo(said: Said, groups: Groups, config: LPOConfig) -> Tensor:
 
 
 def _regression(said: Said, groups: Groups, config: LPOConfig) -> Tensor:
-    made, rows = said.made_from, groups.rows
-    predictions = of_choices(unpack(said.choice_logits, made.mask), made.choice_ids)[rows]
-    return regression_loss(predictions, made.mask[rows], groups.rewards)
+    made = said.made_from
+    drawn = of_choices(unpack(said.choice_logits, made.mask), made.choice_ids)  # (R, S)
+    return regression_loss(over_steps(drawn, made.mask, "sum")[groups.rows], groups.rewards)
 
 
 RULES = {  # by the names of `LPOConfig.rule`
