@@ -12,6 +12,7 @@ import itertools
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -20,7 +21,7 @@ from minilpo import __version__
 from minilpo.config import HOTTEST_TEMPERATURE, MAX_THREADS, RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.flags import SECTIONS, Parser, add_flags, all_given, folder, whole_config
-from minilpo.machine.signals import Terminated, answering_signals
+from minilpo.machine.signals import LostError, Terminated, answering_signals
 from minilpo.machine.text import one_line, printable
 
 REPRODUCE: dict[str, dict[str, Any]] = {
@@ -39,6 +40,7 @@ REMEDIES = {  # by what the operating system says
     errno.EROFS: "choose a folder that you may write",
 }
 OTHER_REMEDY = "choose another folder"
+ENOUGH_TO_SPEAK = 3.0  # seconds after which torchrun has ended the other processes, if one has
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -361,6 +363,10 @@ def main(argv: list[str] | None = None) -> int:
             status = run_command(make_parser().parse_args(argv))
             sys.stdout.flush()
             return status
+        except LostError as error:
+            if _is_first():
+                _complain(f"error: {_in_words(error)}")
+            return 2
         except (ValueError, OSError) as error:
             _complain(f"error: {_in_words(error)}")
             return 2
@@ -380,6 +386,8 @@ def main(argv: list[str] | None = None) -> int:
 def _say_goodbye(stop: KeyboardInterrupt, argv: list[str] | None) -> int:
     """Says that the work was interrupted, and what of it is kept; the exit status."""
     ended = isinstance(stop, Terminated)
+    if not _is_first():
+        return 143 if ended else 130
     why = "told to end" if ended else "interrupted"
     _complain(f"{why}; {_kept(argv)}", "\r")  # over the terminal's ^C
     return 143 if ended else 130
@@ -400,8 +408,22 @@ def _kept(argv: list[str] | None) -> str:
 
 def _complain(message: str, start: str = "") -> None:
     """One line on stderr, if there is one to write to."""
+    if not _is_first():
+        # What is wrong in every process the first one says, and then this one is told to end.
+        time.sleep(ENOUGH_TO_SPEAK)
+        message = f"process {os.environ['RANK']}: {message}"
     with contextlib.suppress(AttributeError, OSError, ValueError):
         print(f"{start}minilpo: {message}", file=sys.stderr, flush=True)
+
+
+def _is_first() -> bool:
+    """Whether this process is alone, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0" or not _together()
+
+
+def _together() -> bool:
+    """Whether torchrun has started several processes for this command."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -412,7 +434,23 @@ def run_command(args: argparse.Namespace) -> int:
         value = getattr(args, name, None)
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name} must be from {low} to {high:,}, got {value}")
-    return COMMANDS[args.command].run(args) or 0
+    command = COMMANDS[args.command]
+    return (run_together(command, args) if _together() else command.run(args)) or 0
+
+
+def run_together(command: Command, args: argparse.Namespace) -> int | None:
+    """Runs a command in all processes that torchrun has started; see `machine.processes`."""
+    if not command.sections:
+        shared = ", ".join(name for name, other in COMMANDS.items() if other.sections)
+        raise ValueError(
+            f"torchrun must start one of {shared}, got {args.command}; start that without torchrun"
+        )
+    from minilpo.machine import processes
+
+    flag = "out" if command.out else "run"
+    with processes.joined(getattr(args, flag)) as folder:
+        setattr(args, flag, folder)
+        return command.run(args)
 
 
 def _in_words(error: Exception) -> str:

@@ -4,7 +4,7 @@ What is compared of two responses, any of `losses.SCORES`, goes with any of `pre
 Other rules than LPO, for comparison, are in `reward_losses`: they see the rewards of all responses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,12 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Choices
 from minilpo.decoding.generate import generate
-from minilpo.decoding.policies import GreedyHead, SampledHead
+from minilpo.decoding.policies import GreedyHead, Policy, SampledHead
 from minilpo.decoding.rollout import Rollout, Scored, marginal_decisions, score
 from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import LanguageModel
 from minilpo.losses import SCORES
+from minilpo.machine import processes
 from minilpo.preferences import RULES, Comparisons, Judged, LearningRule, PreferencePairs, Said
 from minilpo.reward_losses import RULES as REWARD_RULES
 from minilpo.reward_losses import sampled_decisions
@@ -67,19 +68,21 @@ def train_lpo(
     """
     config = config.resolved(head.level)
     training = training or training_of(lm, head, config)
-    write = partial(generate, lm, progress=training.begin(len(tasks)))
+    write = partial(generate, lm, progress=processes.for_all(training.begin(len(tasks))))
     rule, held_out = LEARNING_RULES[config.rule], held_out_prompts(tasks, config, seed)
     for n_done in range(len(training.log), config.rounds):
         name = f"LPO round {n_done}"
         generator = torch_generator(seed, name)
         written = Written(*round_prompts(tasks, config, seed, n_done))
-        for i, (task_of, prompts) in enumerate(written.parts(PROMPTS_AT_ONCE)):
+        # Several processes share the parts, so nothing may depend on which part came before.
+        for i, task_of, prompts in processes.share(written.parts(PROMPTS_AT_ONCE)):
             # 1. Write: N responses per prompt, by choices drawn from the head (Eq. 5).
             policy, draws = SampledHead(head, choices), torch_generator(seed, f"{name} part {i}")
             rollout = write(prompts, policy, draws, n_samples=config.samples)
             # 2. Prefer: rewards say which responses are better. Those in no pair are forgotten.
             scored = Scored(rollout, task_of, score(rollout, task_of))
             written.keep(scored, rule.compare(scored, config, draws))
+        written.gather()
         # 3. Fit: make the choices behind the better responses more likely (Eq. 9, 10 or 11).
         rollout, compared = written.in_comparisons()
         with training.timed("lpo"):
@@ -87,11 +90,25 @@ def train_lpo(
             epochs = fit(training.score, examples, compared, training.optimizer, config, generator)
         # 4. Keep the best: rewards of held-out prompts, by the head's most likely choices (Eq. 4).
         greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")
-        checked = write(held_out[1], greedy, draws, n_samples=VALIDATION_SAMPLES)
-        reward = score(checked, held_out[0]).mean().item()
+        reward = mean_reward(write, held_out, greedy, draws)
         training.end_round(Round(written, rollout, compared, examples, generator, epochs, reward))
     training.restore_best()
     return training.log
+
+
+def mean_reward(
+    write: Callable[..., Rollout],
+    asked: tuple[Sequence[Task], Sequence[str]],
+    policy: Policy,
+    generator: torch.Generator,
+) -> float:
+    """The mean reward of `VALIDATION_SAMPLES` responses to each prompt of some tasks."""
+    task_of, prompts = processes.share(asked[0]), processes.share(asked[1])
+    rewards: list[Tensor] = []
+    if prompts:
+        rollout = write(prompts, policy, generator, n_samples=VALIDATION_SAMPLES)
+        rewards = list(score(rollout, task_of))  # (N,) each
+    return torch.stack(processes.together(rewards)).mean().item()
 
 
 class HeadScore:

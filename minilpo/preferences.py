@@ -52,12 +52,12 @@ class Comparisons:
         return used, self.at(rows)
 
 
-def together(parts: Sequence[Some]) -> Some:
+def joined(parts: Sequence[Some]) -> Some:
     """Several comparisons of one kind as one."""
-    joined: dict[str, Any] = {"n_dropped": sum(part.n_dropped for part in parts)}
+    whole: dict[str, Any] = {"n_dropped": sum(part.n_dropped for part in parts)}
     for name in {field.name for field in fields(parts[0])} - {"n_dropped"}:  # type: ignore[arg-type]
-        joined[name] = torch.cat([getattr(part, name) for part in parts])
-    return type(parts[0])(**joined)
+        whole[name] = torch.cat([getattr(part, name) for part in parts])
+    return type(parts[0])(**whole)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,9 @@ from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Choices
 from minilpo.decoding.rollout import Rollout, Scored, concatenate
 from minilpo.lm.language_model import LanguageModel
+from minilpo.machine import processes
 from minilpo.machine.progress import Progress
-from minilpo.preferences import Comparisons, LearningRule, PreferencePairs, Said, together
+from minilpo.preferences import Comparisons, LearningRule, PreferencePairs, Said, joined
 from minilpo.seeds import python_rng
 from minilpo.tasks import Task, mixed_prompts
 
@@ -54,6 +55,14 @@ def held_out_prompts(
     return mixed_prompts(tasks, config.validation_prompts, "validation", rng)
 
 
+class Kept(NamedTuple):
+    """What is kept of the responses to some prompts."""
+
+    rewards: Tensor  # (P, N) of all
+    rollout: Rollout  # those that are compared
+    compared: Comparisons  # as rows of these
+
+
 class Written:
     """The prompts of a round, and of their responses those that are compared: memory stays small.
 
@@ -64,25 +73,30 @@ class Written:
 
     def __init__(self, task_of: Sequence[Task], prompts: Sequence[str]):
         self.task_of, self.prompts = task_of, prompts
-        self.rewards: list[Tensor] = []
-        self.kept: list[Rollout] = []
-        self.compared: list[Comparisons] = []
+        self.kept: list[Kept] = []
 
-    def parts(self, size: int) -> Iterator[tuple[Sequence[Task], Sequence[str]]]:
-        """The prompts, so many at a time, with their tasks."""
-        for start in range(0, len(self.prompts), size):
+    def parts(self, size: int) -> list[tuple[int, Sequence[Task], Sequence[str]]]:
+        """The prompts, so many at a time: the number of each part, tasks and prompts."""
+        parts = []
+        for i, start in enumerate(range(0, len(self.prompts), size)):
             part = slice(start, start + size)
-            yield self.task_of[part], self.prompts[part]
+            parts.append((i, self.task_of[part], self.prompts[part]))
+        return parts
 
     def keep(self, scored: Scored, compared: Comparisons) -> None:
         """Takes note of the rewards of one part, and keeps the responses that are compared."""
         # A response may be in several pairs; it is kept once, and the pairs point at its new row.
         used, moved = compared.used()
-        n_kept = sum(len(rollout) for rollout in self.kept)
-        self.rewards.append(scored.rewards)
-        self.compared.append(moved.at(n_kept + moved.rows))
-        if len(used):
-            self.kept.append(scored.rollout.rows(used))
+        self.kept.append(Kept(scored.rewards, scored.rollout.rows(used), moved))
+
+    def gather(self) -> None:
+        """Where several processes have written for a share of the parts: all get all of them."""
+        self.kept = processes.together(self.kept)
+
+    @property
+    def rewards(self) -> Tensor:
+        """(P, N), of all that was written, also of what was forgotten."""
+        return torch.cat([part.rewards for part in self.kept])
 
     def in_comparisons(self) -> tuple[Rollout, Comparisons]:
         """The responses that are compared, as one per prompt, and what is compared, as their rows.
@@ -90,14 +104,17 @@ class Written:
         Raises:
             ValueError: if no two responses to a prompt differ in reward.
         """
-        compared = together(self.compared)
-        if not len(compared.pairs):
+        compared, n_before = [], 0
+        for part in self.kept:
+            compared.append(part.compared.at(n_before + part.compared.rows))
+            n_before += len(part.rollout)
+        if not any(len(part.pairs) for part in compared):
             raise ValueError(
                 f"at least one of {len(self.prompts)} prompts must have responses of different "
                 "reward, got none; draw more --samples or --prompts, allow --temperatures further "
                 "apart, or check that the task's reward can vary"
             )
-        return concatenate(self.kept), compared
+        return concatenate([part.rollout for part in self.kept]), joined(compared)
 
 
 @dataclass(frozen=True)
@@ -176,7 +193,7 @@ class Training:
         what `describe_fit` says. Where the head learns without pairs, these are the best and the
         worst response to each prompt, so that trainings by different rules can be compared.
         """
-        pairs, rewards = ended.pairs, torch.cat(ended.written.rewards)
+        pairs, rewards = ended.pairs, ended.written.rewards
         number = len(self.log) + 1
         self.log.append(
             {

@@ -530,7 +530,7 @@ def collected(writer, config, head, seed, lm, tasks=TASKS):
     """The first round's responses and pairs, made here, and the generator of its gradient steps."""
     rng, n = python_rng(seed, "LPO prompts 0"), -(-config.prompts // len(tasks))
     written = Written(*mixed_prompts(tasks, n, "train", rng))
-    for part, (task_of, prompts) in enumerate(written.parts(4)):
+    for part, task_of, prompts in written.parts(4):
         policy, draws = (
             SampledHead(head, CHOICES),
             torch_generator(seed, f"LPO round 0 part {part}"),

@@ -32,7 +32,7 @@ EXERCISES_OF_LESSONS = [
 ]
 # In the folders, the same: a file imports only from those before it.
 WITHIN = {
-    "machine": ["text", "signals", "files", "threads", "progress"],
+    "machine": ["text", "signals", "files", "processes", "threads", "progress"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
     "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
     "evaluation": ["statistics", "measure", "summary", "evaluate"],

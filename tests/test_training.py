@@ -83,9 +83,10 @@ def same(a, b):
 def test_the_prompts_come_in_parts_in_order_each_with_its_task(size):
     prompts, task_of = [f"prompt {p}" for p in range(5)], [TASKS[p % 2] for p in range(5)]
     parts = list(Written(task_of, prompts).parts(size))
-    assert [prompt for _, part in parts for prompt in part] == prompts
-    assert [task for part, _ in parts for task in part] == task_of
-    sizes = [len(part) for _, part in parts]
+    assert [number for number, _, _ in parts] == list(range(len(parts)))
+    assert [prompt for _, _, part in parts for prompt in part] == prompts
+    assert [task for _, part, _ in parts for task in part] == task_of
+    sizes = [len(part) for _, _, part in parts]
     assert sizes[:-1] == [size] * (len(sizes) - 1) and 1 <= sizes[-1] <= size
 
 
@@ -107,14 +108,14 @@ def test_of_what_was_written_only_responses_in_pairs_are_kept_and_pairs_still_po
     rewards = torch.randint(0, 3, (6, N), generator=seeded(3)) / 2
     rewards[4] = 0.5  # gives no pair, so that a part of one prompt keeps nothing
     whole, written = rollout_of(prompts, N), Written([TASKS[0]] * 6, prompts)
-    for part, (task_of, _) in enumerate(written.parts(size)):
+    for part, task_of, _ in written.parts(size):
         rows = torch.arange(part * size * N, (part * size + len(task_of)) * N)
         some = replace(whole.rows(rows), prompts=prompts[part * size :][:size], n_samples=N)
         own = rewards[part * size :][:size]
         written.keep(Scored(some, task_of, own), form(own))
     rollout, pairs = written.in_comparisons()
     expected = form(rewards) if size == 6 else None
-    assert torch.equal(torch.cat(written.rewards), rewards)
+    assert torch.equal(written.rewards, rewards)
     assert rollout.n_samples == 1 and len(rollout.prompts) == len(rollout.responses)
     in_pairs = set(torch.cat([pairs.chosen, pairs.rejected]).tolist())
     assert in_pairs == set(range(len(rollout.responses)))

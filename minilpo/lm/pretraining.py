@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from minilpo.config import PretrainConfig
 from minilpo.lm.model import GPT
 from minilpo.lm.tokenizer import Tokenizer
+from minilpo.machine import processes
 from minilpo.machine.progress import Progress
 from minilpo.seeds import python_rng
 
@@ -170,13 +171,12 @@ def pretrain(
         for group in training.optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor(step, config)
         # 2. The gradient, no longer than 1.
-        loss = language_model_loss(model, *batch)
-        loss.backward()
+        loss = add_gradients(model, *batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         # 3. The step.
         training.optimizer.step()
         training.optimizer.zero_grad(set_to_none=True)
-        losses.append(_finite(loss.item(), step, config))
+        losses.append(_finite(loss, step, config))
         training.step = step + 1
         # 4. From time to time, a look at how it goes.
         if training.step % LOG_EVERY == 0 or training.step == config.steps:
@@ -188,6 +188,20 @@ def pretrain(
                 training.after_log(training)
         training.progress.advance()
     return training.log
+
+
+def add_gradients(model: GPT, token_ids: Tensor, target_mask: Tensor) -> float:
+    """Adds the gradient of a batch's loss, which it returns; several processes share the rows."""
+    rows = processes.share(range(len(token_ids)))
+    token_ids, own = token_ids[rows], target_mask[rows]
+    # A mean over the targets of the whole batch, of which this process has a part, maybe none.
+    part = int(own.sum()) / int(target_mask.sum())
+    loss = token_ids.new_zeros((), dtype=torch.float32)
+    if len(rows):
+        loss = part * language_model_loss(model, token_ids, own)
+        loss.backward()
+    processes.add_gradients([model])
+    return processes.add_up(loss.detach()).item()
 
 
 def _finite(loss: float, step: int, config: PretrainConfig) -> float:

@@ -1,8 +1,9 @@
 """What stands between the method and somebody's computer.
 
-text      text that is safe to show
-files     files are written whole or not at all, and nothing damaged is believed
-threads   how many threads compute
-progress  progress bars
-signals   Ctrl-C and its like
+text       text that is safe to show
+signals    Ctrl-C and its like
+files      files are written whole or not at all, and nothing damaged is believed
+processes  several processes that work on one run
+threads    how many threads compute
+progress   progress bars
 """

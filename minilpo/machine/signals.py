@@ -15,6 +15,10 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: somebody wants this process to end."""
 
 
+class LostError(ValueError):
+    """Another process of the same command has ended: see `processes`."""
+
+
 @contextlib.contextmanager
 def answering_signals(leave: Callable[[KeyboardInterrupt], NoReturn]) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the work once; pressing again within a second changes nothing.

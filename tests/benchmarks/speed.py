@@ -251,7 +251,7 @@ def rollout_in_pairs(
 ) -> tuple[Rollout, Comparisons]:
     """A round's first half, as in `train_lpo`: the responses that are in a pair, and the pairs."""
     written, policy = Written(task_of, prompts), SampledHead(head, choices)
-    for tasks, part in written.parts(PROMPTS_AT_ONCE):
+    for _, tasks, part in written.parts(PROMPTS_AT_ONCE):
         rollout = generate(lm, part, policy, generator, n_samples=config.samples)
         scored = Scored(rollout, tasks, score(rollout, tasks))
         written.keep(scored, RULES[config.pairs].pairs(scored, config, generator))
