@@ -20,6 +20,11 @@ class Choices:
 
     names: tuple[str, ...]
 
+    @property
+    def deterministic(self) -> tuple[bool, ...]:
+        """For each option whether it always writes the same response to a prompt."""
+        return (False,) * len(self)
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -141,6 +146,11 @@ class Temperatures(Choices):
         self.rules = torch.tensor([self.top_k, self.top_p, self.min_p])  # (3, K)
         self.names = tuple(self._name(k) for k in range(K))
 
+    @property
+    def deterministic(self) -> tuple[bool, ...]:
+        """For each option whether it is greedy: at temperature 0 nothing is drawn."""
+        return tuple(temperature == 0 for temperature in self.temperatures)
+
     def _name(self, k: int) -> str:
         parts = [f"{self.temperatures[k]:g}"]
         parts += [f"top-k {self.top_k[k]}"] if self.top_k[k] else []
@@ -202,6 +212,11 @@ class FirstTokens(Choices):
         _column("temperature", [temperature], 1, _is_temperature, "0 or above")
         self.names = _column("names", names, len(token_ids), bool, "not empty")
         self.token_ids, self.temperature = torch.tensor(token_ids), temperature
+
+    @property
+    def deterministic(self) -> tuple[bool, ...]:
+        """All of them, if what follows the first token is greedy."""
+        return (self.temperature == 0,) * len(self)
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
         """See `Choices.probs`."""

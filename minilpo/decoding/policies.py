@@ -132,11 +132,20 @@ class Fixed(Policy):
     """Row i of the batch takes option i modulo K. With one temperature, that is ordinary decoding.
 
     With N = K samples per prompt, sample k of every prompt takes option k.
+
+    Args:
+        choices: the options.
+        order: which option each of a prompt's samples takes, as many as there are samples; by
+            default 0, 1, ..., K - 1.
     """
 
+    def __init__(self, choices: Choices, order: Sequence[int] | None = None):
+        super().__init__(choices)
+        self.order = torch.arange(len(choices)) if order is None else torch.tensor(order)  # (N,)
+
     def choose(self, step: Step) -> Tensor:
-        """(B,) ids 0, 1, ..., K - 1, 0, 1, ..."""
-        return step.rows % len(self.choices)
+        """(B,) ids, by default 0, 1, ..., K - 1, 0, 1, ..."""
+        return self.order.to(step.rows.device)[step.rows % len(self.order)]
 
 
 class ByPlace(Policy):

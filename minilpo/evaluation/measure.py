@@ -1,4 +1,8 @@
-"""What is measured: fixed temperatures, the head, random choices and simple rules, all scored."""
+"""What is measured: fixed temperatures, the head, random choices and simple rules, all scored.
+
+P prompts, K options, N responses of each kind to a prompt. What one draw makes of a prompt says
+little about it, so means are over all N; what is uncertain about a mean comes from the prompts.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,19 +45,30 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Measured(Prompts):
-    """One response at every fixed option to each prompt."""
+    """N responses by every fixed option to each prompt."""
 
-    fixed: Rollout  # K responses per prompt, response k by option k
-    fixed_rewards: np.ndarray  # (P, K)
+    fixed: Rollout
+    places: np.ndarray  # (K, N) which of a prompt's responses in `fixed` is number n by option k
+    fixed_samples: np.ndarray  # (P, K, N) the reward of each
+
+    @property
+    def fixed_rewards(self) -> np.ndarray:
+        """(P, K) the mean reward of an option's responses to a prompt."""
+        return self.fixed_samples.mean(-1)
 
 
 @dataclass(frozen=True)
 class Compared(Measured):
-    """The same, and one response with the head and one at random to each prompt."""
+    """The same, and N responses with the head and N at random to each prompt."""
 
     adaptive: Rollout  # by the head's most likely choices (Eq. 4)
-    adaptive_rewards: np.ndarray  # (P,)
-    random_rewards: np.ndarray  # (P,) by choices drawn evenly
+    adaptive_samples: np.ndarray  # (P, N) the reward of each
+    random_rewards: np.ndarray  # (P,) by choices drawn evenly, the mean of N
+
+    @property
+    def adaptive_rewards(self) -> np.ndarray:
+        """(P,) the mean reward of the head's responses to a prompt."""
+        return self.adaptive_samples.mean(-1)
 
 
 def prompts_to_measure(
@@ -71,18 +86,47 @@ def prompts_to_measure(
     return Prompts(*mixed_prompts(tasks, n_per_task[split], split, rng))
 
 
+def layout(choices: Choices, n_samples: int) -> tuple[list[int], np.ndarray]:
+    """Which option writes each response to a prompt, and which response is number n by option k.
+
+    An option that always writes the same writes once, and that response counts as all of its N:
+    so greedy decoding costs one response however many samples are asked for.
+
+    Args:
+        choices: K options.
+        n_samples: N.
+
+    Returns:
+        The option of each response, and (K, N) places in that list.
+
+    >>> layout(Temperatures([0.0, 0.5, 1.0]), 2)
+    ([0, 1, 1, 2, 2], array([[0, 0],
+           [1, 2],
+           [3, 4]]))
+    """
+    order: list[int] = []
+    places = []
+    for k, always_the_same in enumerate(choices.deterministic):
+        n_written = 1 if always_the_same else n_samples
+        places.append(len(order) + np.arange(n_samples) % n_written)
+        order += [k] * n_written
+    return order, np.stack(places)
+
+
 def measure_fixed(
     lm: LanguageModel,
     prompts: Prompts,
     choices: Choices,
     generator: torch.Generator,
     tell: Tell = None,
+    n_samples: int = 1,
 ) -> Measured:
-    """Writes and scores one response by every option to every prompt."""
-    texts, every = prompts.prompts, Fixed(choices)
-    rollout = generate(lm, texts, every, generator, n_samples=len(choices), progress=tell)
-    rewards = score(rollout, prompts.task_of).double().numpy()
-    return Measured(prompts.task_of, prompts.prompts, rollout, rewards)
+    """Writes and scores `n_samples` responses by every option to every prompt, see `layout`."""
+    order, places = layout(choices, n_samples)
+    texts, every = prompts.prompts, Fixed(choices, order)
+    rollout = generate(lm, texts, every, generator, n_samples=len(order), progress=tell)
+    rewards = score(rollout, prompts.task_of).double().numpy()  # (P, len(order))
+    return Measured(prompts.task_of, prompts.prompts, rollout, places, rewards[:, places])
 
 
 def measure_policy(
@@ -91,10 +135,12 @@ def measure_policy(
     policy: Policy,
     generator: torch.Generator,
     tell: Tell = None,
+    n_samples: int = 1,
 ) -> tuple[Rollout, np.ndarray]:
-    """Writes one response by a policy to each prompt: the responses, and their rewards, (P,)."""
-    rollout = generate(lm, prompts.prompts, policy, generator, progress=tell)
-    return rollout, score(rollout, prompts.task_of)[:, 0].double().numpy()
+    """Writes responses by a policy to each prompt: the responses, and their rewards, (P, N)."""
+    texts = prompts.prompts
+    rollout = generate(lm, texts, policy, generator, n_samples=n_samples, progress=tell)
+    return rollout, score(rollout, prompts.task_of).double().numpy()
 
 
 def compare(
@@ -103,14 +149,19 @@ def compare(
     policy: GreedyHead,
     generator: torch.Generator,
     tell: Tell = None,
+    n_samples: int = 1,
 ) -> Compared:
     """Writes and scores by every option, by the head, and by choices drawn evenly."""
-    fixed = measure_fixed(lm, prompts, policy.choices, generator, tell)
-    adaptive, rewards = measure_policy(lm, prompts, policy, generator, tell)
+    options = generator, tell, n_samples
+    fixed = measure_fixed(lm, prompts, policy.choices, *options)
+    adaptive, adaptive_samples = measure_policy(lm, prompts, policy, *options)
     at_random = evenly(policy.head, policy.choices)
-    _, random_rewards = measure_policy(lm, prompts, at_random, generator, tell)
+    _, random_samples = measure_policy(lm, prompts, at_random, *options)
     return Compared(
-        **vars(fixed), adaptive=adaptive, adaptive_rewards=rewards, random_rewards=random_rewards
+        **vars(fixed),
+        adaptive=adaptive,
+        adaptive_samples=adaptive_samples,
+        random_rewards=random_samples.mean(-1),
     )
 
 
@@ -130,7 +181,8 @@ def learned_constant(constant_head: AdaptiveDecoder) -> int:
 class TwoTemperatures:
     """The search for the best rule of two: one for a sentence's first word, one for the rest.
 
-    All pairs are tried on selection prompts; the best is scored on test prompts.
+    All pairs are tried on selection prompts; the best is scored on test prompts, with several
+    responses to each.
     """
 
     lm: LanguageModel
@@ -138,11 +190,13 @@ class TwoTemperatures:
     selection: Prompts  # of one task
     test: Prompts
     seed: int
+    n_samples: int = 1  # per test prompt
 
     @property
     def n_responses(self) -> int:
         """How many responses it writes."""
-        return len(self.choices) ** 2 * len(self.selection.prompts) + len(self.test.prompts)
+        n_selection, n_test = len(self.selection.prompts), len(self.test.prompts)
+        return len(self.choices) ** 2 * n_selection + self.n_samples * n_test
 
     def search(self, tell: Tell = None) -> dict[str, Any]:
         """The two temperatures and the rule's mean reward on test prompts."""
@@ -152,7 +206,8 @@ class TwoTemperatures:
         rewards = self._rewards(self.selection, pairs, generator, tell)  # (P, K * K)
         # The best pair is chosen here, on selection prompts, and only then scored on others.
         first, rest = pairs[int(rewards.mean(0).argmax())]
-        reward = self._rewards(self.test, [(first, rest)], generator, tell).mean().item()
+        best = [(first, rest)] * self.n_samples
+        reward = self._rewards(self.test, best, generator, tell).mean().item()
         temperatures = self.choices.temperatures
         return {"first": temperatures[first], "rest": temperatures[rest], "reward": reward}
 

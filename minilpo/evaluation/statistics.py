@@ -1,4 +1,8 @@
-"""Means over tasks, win-rates, intervals: over prompts by bootstrap, over seeds by Student's t."""
+"""Means over tasks, win-rates, and intervals.
+
+Over prompts by bootstrap or, for shares of few prompts, by Wilson's formula; over seeds by
+Student's t.
+"""
 
 from collections.abc import Sequence
 
@@ -37,6 +41,22 @@ def win_points(rewards: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (rewards > other) + 0.5 * (rewards == other)
 
 
+def win_shares(rewards: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`win_points` where each side wrote several responses: the mean over all pairs of them.
+
+    Args:
+        rewards: (P, N) of N responses to each prompt.
+        other: (P, M) of M other responses to the same prompts.
+
+    Returns:
+        (P,) the mean points of the first over N * M pairs.
+
+    >>> win_shares(np.array([[1.0, 0.5]]), np.array([[0.5, 0.0]])).tolist()
+    [0.875]
+    """
+    return win_points(rewards[:, :, None], other[:, None, :]).mean((1, 2))
+
+
 def bootstrap_interval(
     values: np.ndarray, names: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> list[float]:
@@ -59,13 +79,92 @@ def bootstrap_interval(
     >>> low < 49.5 < high, round(high - low)
     (True, 11)
     """
+    means = resampled_means(values, names, resamples, rng)
+    return [float(bound) for bound in np.percentile(means, [2.5, 97.5])]
+
+
+def resampled_means(
+    values: np.ndarray, names: np.ndarray, resamples: int, rng: np.random.Generator
+) -> np.ndarray:
+    """`mean_over_tasks(values, names)` of resampled prompts, (resamples,).
+
+    Which prompts are drawn depends on the generator and the names alone, not on the values: two
+    calls with generators of one seed draw the same.
+    """
     means, tasks = np.zeros(resamples), np.unique(names)
     for name in tasks:
         of_task = values[names == name]
         n = len(of_task)
         counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)  # how often each is drawn
         means += counts @ of_task / n / len(tasks)
-    return [float(bound) for bound in np.percentile(means, [2.5, 97.5])]
+    return means
+
+
+def ratio_interval(
+    part: np.ndarray, whole: np.ndarray, names: np.ndarray, resamples: int, seed: int
+) -> list[float] | None:
+    """95% interval of mean(part) / mean(whole), both by `mean_over_tasks`.
+
+    The prompts are resampled once for both, so the interval is paired. A ratio to a mean near 0
+    may be anything: then there is no interval.
+
+    Args:
+        part: (P,) one value per prompt.
+        whole: (P,) another.
+        names: (P,) the task of each prompt.
+        resamples: how many times to resample.
+        seed: of the resampling.
+
+    Returns:
+        [low, high]; None if the mean of `whole` is 0 or below in 1% of the resamples or more.
+
+    >>> rng = np.random.default_rng(0)
+    >>> whole, names = rng.normal(1, 0.1, 99), np.array(["a"] * 99)
+    >>> [round(bound, 3) for bound in ratio_interval(whole / 2, whole, names, 200, 0)]
+    [0.5, 0.5]
+    >>> ratio_interval(whole, whole - 1, names, 200, 0) is None
+    True
+    """
+    parts, wholes = (
+        resampled_means(values, names, resamples, np.random.default_rng(seed))
+        for values in (part, whole)
+    )
+    beyond = wholes <= 0
+    if beyond.mean() >= 0.01:
+        return None
+    # The few that are left count as beyond every bound; so few don't move the percentiles.
+    ratios = np.where(beyond, np.copysign(np.inf, parts), parts / np.where(beyond, 1, wholes))
+    return [float(bound) for bound in np.percentile(ratios, [2.5, 97.5])]
+
+
+Z_QUANTILE = 1.959964  # the 97.5% quantile of the normal distribution
+
+
+def wilson_interval(successes: float, n: int) -> list[float]:
+    """95% interval of a probability from few trials, Wilson's score interval.
+
+        (p + z² / 2n ± z √(p (1 - p) / n + z² / 4n²)) / (1 + z² / n),    p = successes / n
+
+    It holds every probability under which p would be no further than z = 1.96 standard errors
+    away. Unlike a bootstrap it has a width when all trials came out alike, and it stays within 0
+    and 1. Source: E. B. Wilson, "Probable inference, the law of succession, and statistical
+    inference", Journal of the American Statistical Association 22 (1927).
+
+    Args:
+        successes: how many of the trials succeeded; a fraction where a trial is itself a mean.
+        n: how many trials, at least 1.
+
+    Returns:
+        [low, high].
+
+    >>> [round(bound, 3) for bound in wilson_interval(20, 20)]
+    [0.839, 1.0]
+    """
+    p, z = successes / n, Z_QUANTILE
+    middle = p + z**2 / (2 * n)
+    half = z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
+    low, high = ((middle + side * half) / (1 + z**2 / n) for side in (-1, 1))
+    return [max(low, 0.0), min(high, 1.0)]  # rounding must not lead outside
 
 
 # The 97.5% quantile of Student's t with 1, 2, ... degrees of freedom.
