@@ -247,6 +247,13 @@ class EvaluationConfig:
     """How much is measured."""
 
     test_prompts: int = option(512, "test prompts per task", minimum=2, maximum=100_000)
+    samples_per_prompt: int = option(
+        2,
+        "responses to each test prompt at each temperature and with the head (at temperature 0 all "
+        "are the same, and one is written)",
+        minimum=1,
+        maximum=256,
+    )
     selection_prompts: int = option(
         256,
         "training prompts per task on which the best constant temperatures are chosen",

@@ -60,7 +60,7 @@ class Writer:
     def __init__(self):
         self.calls, self.policies, self.texts = [], [], []
 
-    def __call__(self, lm, prompts, policy, generator, *, n_samples=1, progress=None):
+    def __call__(self, lm, prompts, policy, generator, *, n_samples=1, progress=None, **limits):
         asked = type(policy).__name__, generator.initial_seed(), n_samples
         self.calls.append((lm, list(prompts), *asked))
         self.policies.append(policy)

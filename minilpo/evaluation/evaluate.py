@@ -15,6 +15,7 @@ from minilpo.evaluation.measure import (
     compare,
     learned_constant,
     measure_fixed,
+    n_compared,
     prompts_to_measure,
 )
 from minilpo.evaluation.summary import by_place_in_sentence, controls, summarize
@@ -37,15 +38,15 @@ def evaluate(
 ) -> tuple[dict[str, Any], Compared]:
     """Measures the head against every fixed temperature.
 
-    The best constant and the oracle are chosen on training prompts; everything is scored on test
-    prompts. Tasks with an `ood_prompt` are also scored on prompts whose wording or subject never
+    The best constants are chosen on training prompts, with one response at each temperature;
+    everything is scored on test prompts, with `config.samples_per_prompt`. Tasks with an `ood_prompt` are also scored on prompts whose wording or subject never
     occurs in training.
 
     Args:
         lm: the language model.
         tasks: each counts the same.
         policy: the head, which decides greedily (Eq. 4), and the `Temperatures` it chooses among.
-        config: how many prompts and resamples.
+        config: how many prompts, responses and resamples.
         seed: of the prompts and the sampling.
         constant_head: the control that saw nothing; with it, "controls" says what the gain over the
             best constant is made of.
@@ -64,16 +65,17 @@ def evaluate(
             "for other choices use measure_fixed and measure_policy"
         )
     temperatures, resamples = list(choices.temperatures), config.resamples
+    N = config.samples_per_prompt
     train, test, ood = (prompts_to_measure(tasks, split, config, seed) for split in SPLITS)
     ruled = [task for task in tasks if task.constraint and head.level == "token"]
     searches = {
-        task.name: TwoTemperatures(lm, choices, train.of(task), test.of(task), seed)
+        task.name: TwoTemperatures(lm, choices, train.of(task), test.of(task), seed, N)
         for task in ruled
     }
     progress = progress or Progress()
     progress.begin(
         len(choices) * len(train.prompts)
-        + (len(choices) + 2) * (len(test.prompts) + len(ood.prompts))
+        + n_compared(policy, N) * (len(test.prompts) + len(ood.prompts))
         + sum(search.n_responses for search in searches.values())
     )
     tell = progress.advance
@@ -81,7 +83,7 @@ def evaluate(
     # 1. Choose constants on training prompts, score everything on test prompts.
     generator = torch_generator(seed, "evaluation train")
     selection = measure_fixed(lm, train, choices, generator, tell)
-    tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), tell)
+    tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), tell, N)
     summary = summarize(selection, tested, temperatures, resamples, seed)
     metrics = {"temperatures": temperatures, **summary}
     # 2. Say what the gain is made of.
@@ -97,7 +99,7 @@ def evaluate(
         metrics["tasks"][name]["two_temperatures"] = search.search(tell)
     # 4. Leave what was trained on.
     if ood.prompts:
-        compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), tell)
+        compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), tell, N)
         metrics["ood"] = summarize(selection, compared, temperatures, resamples, seed)
     return metrics, tested
 
@@ -106,5 +108,6 @@ def within_sentences(
     lm: LanguageModel, tested: Compared, task: Task, temperatures: Sequence[float]
 ) -> dict[str, float]:
     """The temperatures that the head chose for first words and others, on a task's prompts."""
-    rows = torch.from_numpy((tested.names == task.name).nonzero()[0])
-    return by_place_in_sentence(tested.adaptive.rows(rows), temperatures, lm.sentence_starts)
+    rows = (tested.names == task.name).nonzero()[0]
+    own = tested.adaptive.rows(torch.from_numpy(tested.adaptive_rows(rows)))
+    return by_place_in_sentence(own, temperatures, lm.sentence_starts)

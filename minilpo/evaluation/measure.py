@@ -5,7 +5,7 @@ little about it, so means are over all N; what is uncertain about a mean comes f
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, Policy, Sample
 from minilpo.decoding.rollout import Rollout, score
 from minilpo.lm.language_model import LanguageModel
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Task, mixed_prompts, offers
+from minilpo.tasks import Task, kind_of, mixed_prompts, offers
 
 Tell = Callable[[int], object] | None  # is told how many responses were written
 
@@ -35,6 +35,12 @@ class Prompts:
     def names(self) -> np.ndarray:
         """(P,) the name of each prompt's task."""
         return np.array([task.name for task in self.task_of])
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """(P,) what its task says each prompt is a kind of."""
+        pairs = zip(self.task_of, self.prompts, strict=True)
+        return np.array([kind_of(task, prompt) for task, prompt in pairs])
 
     def of(self, task: Task) -> "Prompts":
         """Those of one task."""
@@ -56,6 +62,10 @@ class Measured(Prompts):
         """(P, K) the mean reward of an option's responses to a prompt."""
         return self.fixed_samples.mean(-1)
 
+    def fixed_rows(self, prompts: np.ndarray, k: int) -> np.ndarray:
+        """Rows of `fixed`: option k's responses to some prompts, (n,); each stands there once."""
+        return (prompts[:, None] * self.fixed.n_samples + np.unique(self.places[k])).ravel()
+
 
 @dataclass(frozen=True)
 class Compared(Measured):
@@ -69,6 +79,11 @@ class Compared(Measured):
     def adaptive_rewards(self) -> np.ndarray:
         """(P,) the mean reward of the head's responses to a prompt."""
         return self.adaptive_samples.mean(-1)
+
+    def adaptive_rows(self, prompts: np.ndarray) -> np.ndarray:
+        """Rows of `adaptive`: all responses to some prompts, (n * N,)."""
+        N = self.adaptive.n_samples
+        return (prompts[:, None] * N + np.arange(N)).ravel()
 
 
 def prompts_to_measure(
@@ -138,8 +153,9 @@ def measure_policy(
     n_samples: int = 1,
 ) -> tuple[Rollout, np.ndarray]:
     """Writes responses by a policy to each prompt: the responses, and their rewards, (P, N)."""
-    texts = prompts.prompts
-    rollout = generate(lm, texts, policy, generator, n_samples=n_samples, progress=tell)
+    # With few responses to each, more prompts than usual are written together.
+    options: dict[str, Any] = {"n_samples": n_samples, "rows_per_batch": 256, "progress": tell}
+    rollout = generate(lm, prompts.prompts, policy, generator, **options)
     return rollout, score(rollout, prompts.task_of).double().numpy()
 
 
@@ -151,18 +167,52 @@ def compare(
     tell: Tell = None,
     n_samples: int = 1,
 ) -> Compared:
-    """Writes and scores by every option, by the head, and by choices drawn evenly."""
-    options = generator, tell, n_samples
-    fixed = measure_fixed(lm, prompts, policy.choices, *options)
-    adaptive, adaptive_samples = measure_policy(lm, prompts, policy, *options)
-    at_random = evenly(policy.head, policy.choices)
-    _, random_samples = measure_policy(lm, prompts, at_random, *options)
+    """Writes and scores by every option, by the head, and by choices drawn evenly.
+
+    At sequence level nothing more is written than by every option: see `chosen_among`.
+    """
+    fixed = measure_fixed(lm, prompts, policy.choices, generator, tell, n_samples)
+    if policy.level == "sequence":
+        adaptive, samples = chosen_among(lm, fixed, policy, generator)
+        # Drawn evenly, a choice gets the mean reward of all.
+        random_samples = fixed.fixed_rewards
+    else:
+        options = generator, tell, n_samples
+        adaptive, samples = measure_policy(lm, prompts, policy, *options)
+        at_random = evenly(policy.head, policy.choices)
+        _, random_samples = measure_policy(lm, prompts, at_random, *options)
     return Compared(
         **vars(fixed),
         adaptive=adaptive,
-        adaptive_samples=adaptive_samples,
+        adaptive_samples=samples,
         random_rewards=random_samples.mean(-1),
     )
+
+
+def n_compared(policy: GreedyHead, n_samples: int) -> int:
+    """How many responses `compare` writes to each prompt."""
+    order, _ = layout(policy.choices, n_samples)
+    return len(order) + (2 * n_samples if policy.level == "token" else 0)
+
+
+def chosen_among(
+    lm: LanguageModel, fixed: Measured, policy: GreedyHead, generator: torch.Generator
+) -> tuple[Rollout, np.ndarray]:
+    """What a head that chooses once writes: the responses by the option that it chooses.
+
+    A response with such a head is one by a fixed option, only that the head says which. So those
+    that were measured are its own as well as any others would be, and where it takes the constant
+    that it is compared with, no luck of drawing comes between the two.
+
+    Returns:
+        N responses to each prompt, and their rewards, (P, N).
+    """
+    texts, N = fixed.prompts, fixed.places.shape[1]
+    asked = generate(lm, texts, policy, generator, max_new_tokens=1)
+    choice_ids, every = asked.decisions.choice_ids[:, 0].numpy(), np.arange(len(texts))
+    rows = every[:, None] * fixed.fixed.n_samples + fixed.places[choice_ids]  # (P, N)
+    chosen = fixed.fixed.rows(torch.from_numpy(rows.ravel()))
+    return replace(chosen, prompts=texts, n_samples=N), fixed.fixed_samples[every, choice_ids]
 
 
 def evenly(head: AdaptiveDecoder, choices: Choices) -> SampledHead:

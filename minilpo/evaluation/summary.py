@@ -1,6 +1,6 @@
 """What was measured, summed up: best constants, the numbers of `metrics.json`, controls."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,16 @@ import torch
 
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared, Measured
-from minilpo.evaluation.statistics import bootstrap_interval, mean_over_tasks, win_points
-from minilpo.tasks import Task, kind_of, offers, parts_of
+from minilpo.evaluation.statistics import (
+    bootstrap_interval,
+    mean_over_tasks,
+    ratio_interval,
+    wilson_interval,
+    win_shares,
+)
+from minilpo.tasks import Task, offers, parts_of
+
+FEWEST = 8  # training prompts of a kind on which a constant of its own is chosen
 
 
 def summarize(
@@ -19,56 +27,79 @@ def summarize(
     """The numbers behind one table: `tasks`, `mean`, `win_rate`, with 95% paired bootstraps.
 
     Args:
-        selection: responses at fixed temperatures; the best constant and the oracle are chosen on
-            them.
+        selection: responses at fixed temperatures; the best constants, over all prompts, per task
+            and per kind of prompt, are chosen on them.
         test: responses at fixed temperatures and with the head; everything is scored on them.
         temperatures: K values.
         resamples: bootstrap resamples behind an interval.
         seed: of the bootstrap.
     """
     names, fixed, adaptive = test.names, test.fixed_rewards, test.adaptive_rewards
-    constant, best_of_task = best_constants(selection)
-    best = [best_of_task[name] for name in names]
+    constant, of_task = best_constants(selection)
+    of_kind, every = best_per_kind(selection, of_task), np.arange(len(names))
+    pairs = zip(names.tolist(), test.kinds.tolist(), strict=True)
+    per_task = fixed[every, [of_task[name] for name in names]]
+    per_kind = fixed[every, [of_kind.get((name, kind), of_task[name]) for name, kind in pairs]]
     interval = partial(interval_of, resamples=resamples, seed=seed)
+
+    def difference(rewards: np.ndarray) -> dict[str, Any]:
+        estimate = mean_over_tasks(adaptive, names) - mean_over_tasks(rewards, names)
+        return {"estimate": float(estimate), "ci95": interval(adaptive - rewards, names)}
 
     # 1. Task by task, and kind by kind where a task has kinds.
     tasks: dict[str, Any] = {}
     for task in dict.fromkeys(test.task_of):
-        rows, k = (names == task.name).nonzero()[0], best_of_task[task.name]
+        rows = (names == task.name).nonzero()[0]
         tasks[task.name] = {
             **describe(test, rows, temperatures),
             "adaptive_ci95": interval(adaptive[rows], names[rows]),
-            "oracle": float(fixed[rows, k].mean()),
-            "oracle_temperature": temperatures[k],
-            **kinds_and_parts(test, task, rows, temperatures),
+            # The best per task was called the oracle once; whoever reads that name still finds it.
+            "oracle": float(per_task[rows].mean()),
+            "oracle_temperature": temperatures[of_task[task.name]],
+            "best_per_task": float(per_task[rows].mean()),
+            "best_per_kind": float(per_kind[rows].mean()),
+            **kinds_and_parts(test, task, rows, temperatures, interval),
         }
 
     # 2. Over all, each task counting the same.
-    mean_fixed, mean_adaptive = mean_over_tasks(fixed, names), mean_over_tasks(adaptive, names)
-    mean_oracle = mean_over_tasks(fixed[np.arange(len(names)), best], names)
-    mean_best = mean_fixed[constant]
-    gap = mean_oracle - mean_best
-    closed = float((mean_adaptive - mean_best) / gap) if gap > 0 else None
-    gain = {
-        "estimate": float(mean_adaptive - mean_best),
-        "ci95": interval(adaptive - fixed[:, constant], names),
-    }
+    mean_fixed, mean_per_task = mean_over_tasks(fixed, names), mean_over_tasks(per_task, names)
+    best = fixed[:, constant]
+    gain, gap = difference(best), mean_per_task - mean_fixed[constant]
+    # Where the best per task gets no more than the best constant, there is no gap to close.
+    closed = float(gain["estimate"] / gap) if gap > 0 else None
+    closed_ci95 = None
+    if closed is not None:
+        closed_ci95 = ratio_interval(adaptive - best, per_task - best, names, resamples, seed)
 
     # 3. Prompt by prompt, against each fixed temperature.
-    points = {str(float(t)): win_points(adaptive, fixed[:, k]) for k, t in enumerate(temperatures)}
+    won = {
+        str(float(t)): win_shares(test.adaptive_samples, test.fixed_samples[:, k])
+        for k, t in enumerate(temperatures)
+    }
     return {
         "tasks": tasks,
         "mean": {
             "fixed": mean_fixed.tolist(),
-            "best_fixed": {"temperature": temperatures[constant], "reward": float(mean_best)},
-            "adaptive": float(mean_adaptive),
-            "oracle": float(mean_oracle),
+            "best_fixed": {
+                "temperature": temperatures[constant],
+                "reward": float(mean_fixed[constant]),
+            },
+            "adaptive": float(mean_over_tasks(adaptive, names)),
+            "oracle": float(mean_per_task),
+            "best_per_task": float(mean_per_task),
+            "best_per_kind": float(mean_over_tasks(per_kind, names)),
             "gain_over_best_fixed": gain,
+            "gain_over_best_per_task": difference(per_task),
+            "gain_over_best_per_kind": difference(per_kind),
             "gap_closed": closed,
+            "gap_closed_ci95": closed_ci95,
         },
-        "win_rate": {t: float(mean_over_tasks(won, names)) for t, won in points.items()},
-        "win_rate_ci95": {t: interval(won, names) for t, won in points.items()},
+        "win_rate": {t: float(mean_over_tasks(points, names)) for t, points in won.items()},
+        "win_rate_ci95": {t: interval(points, names) for t, points in won.items()},
     }
+
+
+Interval = Callable[[np.ndarray, np.ndarray], list[float]]  # of values, (P,), and their tasks
 
 
 def interval_of(values: np.ndarray, names: np.ndarray, *, resamples: int, seed: int) -> list[float]:
@@ -78,8 +109,9 @@ def interval_of(values: np.ndarray, names: np.ndarray, *, resamples: int, seed: 
 
 def describe(test: Compared, rows: np.ndarray, temperatures: Sequence[float]) -> dict[str, Any]:
     """Mean rewards of some prompts, and which temperatures the head chose for them."""
-    made = test.adaptive.decisions
-    chosen = made.choice_ids.numpy()[rows][made.mask.numpy()[rows]]
+    P, made = len(test.prompts), test.adaptive.decisions
+    choice_ids, mask = (x.numpy().reshape(P, -1)[rows] for x in (made.choice_ids, made.mask))
+    chosen = choice_ids[mask]
     shares = np.bincount(chosen, minlength=len(temperatures)).astype(float)
     shares /= shares.sum()
     return {
@@ -92,17 +124,37 @@ def describe(test: Compared, rows: np.ndarray, temperatures: Sequence[float]) ->
 
 
 def kinds_and_parts(
-    test: Compared, task: Task, rows: np.ndarray, temperatures: Sequence[float]
+    test: Compared, task: Task, rows: np.ndarray, temperatures: Sequence[float], interval: Interval
 ) -> dict[str, Any]:
     """`describe` for each kind of a task's prompts, and the parts of its reward, if it has any."""
     numbers: dict[str, Any] = {}
-    kinds = np.array([kind_of(task, test.prompts[row]) for row in rows])
+    kinds = test.kinds[rows]
     if set(kinds) != {task.name}:
-        of_kind = {kind: rows[kinds == kind] for kind in sorted(set(kinds.tolist()))}
-        numbers["kinds"] = {kind: describe(test, r, temperatures) for kind, r in of_kind.items()}
+        numbers["kinds"] = {}
+        for kind in sorted(set(kinds.tolist())):
+            of_kind = rows[kinds == kind]
+            numbers["kinds"][kind] = {
+                **describe(test, of_kind, temperatures),
+                **interval_of_few(test, of_kind, interval),
+            }
     if offers(task, "parts"):
         numbers["parts"] = mean_parts(task, test, rows)
     return numbers
+
+
+def interval_of_few(test: Compared, rows: np.ndarray, interval: Interval) -> dict[str, Any]:
+    """The 95% interval of the head's mean reward on a few prompts, and how it was found.
+
+    Where every reward is 0 or 1 it is Wilson's, which knows that 20 right answers out of 20 don't
+    make the 21st certain. Each prompt counts as one trial, however many responses it got: they are
+    too alike to count for more. Other rewards are resampled, which takes two prompts at least.
+    """
+    rewards, n = test.adaptive_rewards[rows], len(rows)
+    every = np.append(test.fixed_samples[rows], test.adaptive_samples[rows])
+    if np.isin(every, (0, 1)).all():
+        return {"ci95": wilson_interval(float(rewards.sum()), n), "ci95_by": "wilson"}
+    found = interval(rewards, test.names[rows]) if n > 1 else None
+    return {"ci95": found, "ci95_by": "bootstrap"}
 
 
 def best_constants(selection: Measured) -> tuple[int, dict[str, int]]:
@@ -111,6 +163,22 @@ def best_constants(selection: Measured) -> tuple[int, dict[str, int]]:
     order = dict.fromkeys(names.tolist())
     of_task = {name: int(rewards[names == name].mean(0).argmax()) for name in order}
     return int(mean_over_tasks(rewards, names).argmax()), of_task  # the lower of equals
+
+
+def best_per_kind(
+    selection: Measured, of_task: dict[str, int], fewest: int = FEWEST
+) -> dict[tuple[str, str], int]:
+    """The index of the best temperature for each kind of prompt, by (task, kind).
+
+    A kind with fewer than `fewest` prompts in the selection has that of its task: chosen on so few
+    it would be chance.
+    """
+    names, kinds, best = selection.names, selection.kinds, {}
+    for name, kind in dict.fromkeys(zip(names.tolist(), kinds.tolist(), strict=True)):
+        rewards = selection.fixed_rewards[(names == name) & (kinds == kind)]
+        enough = len(rewards) >= fewest
+        best[name, kind] = int(rewards.mean(0).argmax()) if enough else of_task[name]
+    return best
 
 
 def controls(
@@ -159,19 +227,20 @@ def controls(
 
 def mean_parts(task: Task, test: Compared, rows: np.ndarray) -> dict[str, Any]:
     """The mean of each part of the reward, at every fixed temperature and with the head."""
-    K, prompts = test.fixed.n_samples, [test.prompts[row] for row in rows]
-    responses = [test.adaptive.responses[row] for row in rows]
-    names = [*parts_of(task, prompts[0], responses[0])]
+    adaptive = test.adaptive_rows(rows)
+    names = [*parts_of(task, test.prompts[rows[0]], test.adaptive.responses[adaptive[0]])]
 
-    def means(responses: list[str]) -> dict[str, float]:
-        pairs = zip(prompts, responses, strict=True)
-        parts = [parts_of(task, prompt, response, names) for prompt, response in pairs]
-        return {name: float(np.mean([of_row[name] for of_row in parts])) for name in names}
+    def means(rollout: Rollout, written: np.ndarray) -> dict[str, float]:
+        of_rows = []
+        for row in written.tolist():
+            prompt = test.prompts[row // rollout.n_samples]
+            of_rows.append(parts_of(task, prompt, rollout.responses[row], names))
+        return {name: float(np.mean([parts[name] for parts in of_rows])) for name in names}
 
-    adaptive = means(responses)
-    fixed = [means([test.fixed.responses[row * K + k] for row in rows]) for k in range(K)]
+    with_head = means(test.adaptive, adaptive)
+    fixed = [means(test.fixed, test.fixed_rows(rows, k)) for k in range(len(test.places))]
     return {
-        name: {"fixed": [of_choice[name] for of_choice in fixed], "adaptive": adaptive[name]}
+        name: {"fixed": [of_choice[name] for of_choice in fixed], "adaptive": with_head[name]}
         for name in names
     }
 

@@ -186,7 +186,8 @@ class Lab:
         generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
 
         def measure() -> tuple[Policy, Measured, Rollout, np.ndarray]:
-            return policy, measured, *measure_policy(self.lm, measured, policy, generator)
+            rollout, rewards = measure_policy(self.lm, measured, policy, generator)
+            return policy, measured, rollout, rewards[:, 0]
 
         _, _, rollout, rewards = self._once(name, measure)
         return rollout, rewards

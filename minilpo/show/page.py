@@ -119,11 +119,12 @@ def picture_of(shown: Picture) -> Html:
 def chosen_responses(
     test: Compared, lm: GPTLanguageModel, temperatures: Sequence[float]
 ) -> tuple[list[Shown], list[Shown]]:
-    """Good and bad responses of the head to test prompts, see `best_and_worst`."""
-    names, rewards = test.names.tolist(), test.adaptive_rewards.tolist()
+    """Good and bad ones among the head's first responses to test prompts: `best_and_worst`."""
+    names, rewards = test.names.tolist(), test.adaptive_samples[:, 0].tolist()
 
     def shown(rows: list[int]) -> list[Shown]:
-        responses = test.adaptive.rows(torch.tensor(rows, dtype=torch.long))
+        first = torch.tensor(rows, dtype=torch.long) * test.adaptive.n_samples
+        responses = test.adaptive.rows(first)
         pairs = zip(rows, strips_of(responses, temperatures, lm), strict=True)
         return [Shown(names[row], rewards[row], words) for row, words in pairs]
 
@@ -261,12 +262,15 @@ def _evaluation(config: RunConfig) -> Html:
     measured, n = config.evaluation, len(config.temperatures)
     return _step(
         "The head was compared with fixed temperatures",
-        f"on {measured.test_prompts:,} test prompts per task, which training never saw: one "
-        f"response with the head, and one at each of {n} fixed temperatures. What a careful user "
-        f"would choose by hand was chosen on {measured.selection_prompts:,} training prompts per "
-        "task: the best constant is one temperature for all tasks, the oracle is one for each "
-        f"task. Every task counts the same. Intervals are from {measured.resamples:,} resamples "
-        "of the test prompts; another seed varies more.",
+        f"on {measured.test_prompts:,} test prompts per task, which training never saw: with "
+        f"{_counted(measured.samples_per_prompt, 'response')} to each by the head, and as many at "
+        f"each of {n} fixed temperatures (at 0 all are the same). The reward of a prompt is their "
+        "mean. What a careful user would choose by hand was chosen on "
+        f"{measured.selection_prompts:,} training prompts per task: the best constant is one "
+        "temperature for all prompts, the best per task is one for each task, the best per kind "
+        "one for each kind of prompt. A head may get more than these: it reads each prompt. Every "
+        f"task counts the same. Intervals are from {measured.resamples:,} resamples of the test "
+        "prompts; another seed varies more.",
     )
 
 
@@ -286,7 +290,8 @@ def _times(metrics: dict[str, Any]) -> Html:
 def _outcome(metrics: dict[str, Any]) -> Html:
     caption = (
         "Mean reward on test prompts at each fixed temperature (the best is bold), with the head, "
-        "and with the oracle; last, the mean temperature that the head chose."
+        "and with constants that were chosen on training prompts for each task, and for each kind "
+        "of prompt; last, the mean temperature that the head chose."
     )
     parts = [
         _reward_table(metrics, caption),
@@ -308,7 +313,9 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     rows.append(["head", *[f"{column['adaptive']:.3f}" for column in columns.values()]])
     intervals = [column.get("adaptive_ci95") for column in columns.values()]
     rows.append(["its 95% interval", *[_interval(interval) for interval in intervals]])
-    rows.append(["oracle", *[f"{column['oracle']:.3f}" for column in columns.values()]])
+    for best in ("best_per_task", "best_per_kind"):
+        rewards = [f"{column[best]:.3f}" for column in columns.values()]
+        rows.append([best.replace("_", " "), *rewards])
     chosen = [column.get("chosen_temperature") for column in columns.values()]
     rows.append(["chosen t", *["" if t is None else f"{t:.2f}" for t in chosen]])
     return table(caption, ["temperature", *map(_breakable, columns)], rows)
@@ -345,10 +352,15 @@ def _task_by_task(metrics: dict[str, Any]) -> str:
 def _kinds(name: str, kinds: dict[str, Any]) -> Html:
     rows = []
     for kind, of_kind in kinds.items():
-        numbers = f"{of_kind['adaptive']:.3f}", f"{of_kind['chosen_temperature']:.2f}"
+        interval = _interval(of_kind["ci95"])
+        numbers = f"{of_kind['adaptive']:.3f}", interval, f"{of_kind['chosen_temperature']:.2f}"
         rows.append([kind, str(of_kind["prompts"]), *numbers])
-    caption = f"{name}, by kind of prompt: does the head tell them apart?"
-    return table(caption, ["kind", "prompts", "head", "chosen t"], rows)
+    caption = (
+        f"{name}, by kind of prompt: does the head tell them apart? Intervals are Wilson's where "
+        "every reward is 0 or 1, each prompt counting once, else from resampled prompts: of few "
+        "prompts those are rather too narrow."
+    )
+    return table(caption, ["kind", "prompts", "head", "95% interval", "chosen t"], rows)
 
 
 def _controls(metrics: dict[str, Any]) -> Html | None:
@@ -405,9 +417,9 @@ def _responses(run: Results) -> Html:
     n_best, n_worst = len(run.best), len(run.worst)
     rule = (
         f"{n_best + n_worst} responses of the head to test prompts, picked by a rule and not by "
-        "hand: every task's responses were sorted by reward, equal ones in the order of the "
-        f"prompts; going around the tasks, the first was taken until there were {n_best}, then in "
-        f"the same way the last until there were {n_worst} more. So the good ones are as good, and "
+        "hand: every task's responses, the first to each prompt, were sorted by reward, equal ones "
+        "in the order of the prompts; going around the tasks, the first was taken until there were "
+        f"{n_best}, then in the same way the last until there were {n_worst} more. So the good ones are as good, and "
         "the bad ones as bad, as they come. The number under a word is its temperature."
     )
     return joined(

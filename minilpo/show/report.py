@@ -38,7 +38,7 @@ class Picture(NamedTuple):
 
 
 def result_table(metrics: dict[str, Any]) -> str:
-    """Mean rewards as plain text: fixed temperatures, the head, the oracle; then conclusions."""
+    """Mean rewards as plain text: fixed temperatures, the head, the best constants; conclusions."""
     return "\n".join([*_reward_lines(metrics), "", *conclusions(metrics)])
 
 
@@ -99,25 +99,38 @@ def _reward_lines(metrics: dict[str, Any]) -> list[str]:
     labels = [f"t={t:g}" for t in metrics["temperatures"]]
     widths = [max(7, len(label) + 2) for label in labels]
     header = "".join(f"{label:>{w}}" for label, w in zip(labels, widths, strict=True))
-    lines = [f"{'mean reward':<{width}}{header}{'head':>8}{'oracle':>8}{'chosen t':>10}"]
+    lines = [f"{'mean reward':<{width}}{header}{'head':>8}{'best per task':>15}{'chosen t':>10}"]
     for name, task in [*metrics["tasks"].items(), ("mean", metrics["mean"])]:
         fixed = "".join(f"{r:{w}.3f}" for r, w in zip(task["fixed"], widths, strict=True))
         chosen = f"{task['chosen_temperature']:10.2f}" if "chosen_temperature" in task else ""
-        numbers = f"{fixed}{task['adaptive']:8.3f}{task['oracle']:8.3f}{chosen}"
+        numbers = f"{fixed}{task['adaptive']:8.3f}{task['best_per_task']:15.3f}{chosen}"
         lines.append(f"{name:<{width}}{numbers}")
     return lines
 
 
 def _gain_lines(mean: dict[str, Any]) -> list[str]:
     best, gain = mean["best_fixed"], mean["gain_over_best_fixed"]
-    closed = ""
-    if mean["gap_closed"] is not None:
-        closed = f"; {100 * mean['gap_closed']:.0f}% of the gap to the oracle"
     return [
         f"best constant, chosen on training prompts: t={best['temperature']:g}, "
         f"mean reward {best['reward']:.3f}",
-        f"head: {mean['adaptive']:.3f}, a gain of {_difference(gain, '95% interval ')}{closed}",
+        f"head: {mean['adaptive']:.3f}, a gain of {_difference(gain, '95% interval ')}; "
+        f"{_gap_closed(mean)}",
+        f"against the best constant per task, {mean['best_per_task']:.3f}, a gain of "
+        f"{_difference(mean['gain_over_best_per_task'])}; "
+        f"against the best per kind of prompt, {mean['best_per_kind']:.3f}, "
+        f"{_difference(mean['gain_over_best_per_kind'])}",
     ]
+
+
+def _gap_closed(mean: dict[str, Any]) -> str:
+    """How much of the way to the best constant per task the head goes, where there is a way."""
+    closed, interval = mean["gap_closed"], mean["gap_closed_ci95"]
+    if closed is None:
+        return "the best per task isn't above the best constant: no gap to close"
+    if interval is None:
+        return f"the gap to the best per task ({closed:.0%} closed) may be 0: no interval for that"
+    low, high = interval
+    return f"{closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})"
 
 
 def _control_lines(controls: dict[str, Any]) -> list[str]:
@@ -144,17 +157,19 @@ def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
 
 
 def example_responses(test: Compared, temperatures: Sequence[float], n_per_task: int = 4) -> str:
-    """By the head and at both ends of the temperatures: responses to each task's first prompts."""
+    """By the head and at both ends of the temperatures: a response to each task's first prompts."""
     K, made = len(temperatures), test.adaptive.decisions
     lines = []
     for name in dict.fromkeys(test.names.tolist()):
         for p in (test.names == name).nonzero()[0][:n_per_task].tolist():
-            chosen = torch.tensor(temperatures)[made.choice_ids[p][made.mask[p]]].mean()
-            wrote = f"head, t={chosen:.2g}, reward {test.adaptive_rewards[p]:.2f}"
-            lines += [f"[{name}] {test.prompts[p]}", f"  {wrote}: {test.adaptive.responses[p]}"]
+            row = p * test.adaptive.n_samples  # the first of the head's responses
+            chosen = torch.tensor(temperatures)[made.choice_ids[row][made.mask[row]]].mean()
+            wrote = f"head, t={chosen:.2g}, reward {test.adaptive_samples[p, 0]:.2f}"
+            lines += [f"[{name}] {test.prompts[p]}", f"  {wrote}: {test.adaptive.responses[row]}"]
             for k in (0, K - 1):
-                wrote = f"fixed t={temperatures[k]:g}, reward {test.fixed_rewards[p, k]:.2f}"
-                lines.append(f"  {wrote}: {test.fixed.responses[p * K + k]}")
+                wrote = f"fixed t={temperatures[k]:g}, reward {test.fixed_samples[p, k, 0]:.2f}"
+                response = test.fixed.responses[p * test.fixed.n_samples + test.places[k, 0]]
+                lines.append(f"  {wrote}: {response}")
             lines.append("")
     return "\n".join(map(printable, lines))
 

@@ -20,8 +20,13 @@ from minilpo.evaluation.measure import (
     learned_constant,
     prompts_to_measure,
 )
-from minilpo.evaluation.statistics import bootstrap_interval, mean_over_tasks, win_points
-from minilpo.evaluation.summary import by_place_in_sentence, summarize
+from minilpo.evaluation.statistics import (
+    bootstrap_interval,
+    mean_over_tasks,
+    win_points,
+    win_shares,
+)
+from minilpo.evaluation.summary import FEWEST, by_place_in_sentence, summarize
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.tokenizer import Tokenizer
@@ -62,34 +67,41 @@ def decided_by(choice_ids, mask):
 def measured(
     tasks, counts, fixed_rewards, adaptive_rewards=None, chosen=None, decided=None, rng=None
 ):
-    """What `evaluate` would have measured: the rewards are given, the texts are noise."""
+    """What `evaluate` would have measured: the rewards are given, the texts are noise.
+
+    Rewards are (P, K) and (P,), or (P, K, N) and (P, N) of N responses of each sort.
+    """
     rng = rng or random.Random(0)
     task_of = [task for task, count in zip(tasks, counts, strict=True) for _ in range(count)]
-    P, K = np.shape(fixed_rewards)
-    texts = ["".join(rng.choices("zca", k=rng.randint(1, 9))) for _ in range(P * (K + 1))]
-    chosen = torch.zeros(P, 1, dtype=torch.long) if chosen is None else torch.as_tensor(chosen)
+    fixed = np.array(fixed_rewards, dtype=float)
+    fixed = fixed.reshape(*fixed.shape[:2], -1)  # (P, K, N)
+    P, K, N = fixed.shape
+    adaptive = np.zeros((P, N)) if adaptive_rewards is None else np.array(adaptive_rewards)
+    texts = ["".join(rng.choices("zca", k=rng.randint(1, 9))) for _ in range(P * (K + 1) * N)]
+    chosen = torch.zeros(P * N, 1, dtype=torch.long) if chosen is None else torch.as_tensor(chosen)
     decided = (
         torch.ones_like(chosen, dtype=torch.bool) if decided is None else torch.as_tensor(decided)
     )
     return Compared(
         task_of=task_of,
         prompts=[f"{task.name} {'x' * rng.randint(1, 9)}" for task in task_of],
-        fixed=rollout(K, texts[: P * K]),
-        fixed_rewards=np.array(fixed_rewards),
-        adaptive=rollout(1, texts[P * K :], decided_by(chosen, decided)),
-        adaptive_rewards=np.zeros(P) if adaptive_rewards is None else np.array(adaptive_rewards),
+        fixed=rollout(K * N, texts[: P * K * N]),
+        places=np.arange(K * N).reshape(K, N),
+        fixed_samples=fixed,
+        adaptive=rollout(N, texts[P * K * N :], decided_by(chosen, decided)),
+        adaptive_samples=adaptive.reshape(P, N),
         random_rewards=np.array([rng.random() for _ in range(P)]),
     )
 
 
-def random_measured(seed, counts=(30, 11, 50)):
+def random_measured(seed, counts=(30, 11, 50), n_samples=3):
     rng = np.random.default_rng(seed)
-    P, K, S = sum(counts), len(FOUR_TEMPERATURES), 5
-    rewards = rng.choice(np.float32([0, 0.2, 1 / 3, 0.5, 0.8, 1]), (P, K + 1)).astype(
+    P, K, N, S = sum(counts), len(FOUR_TEMPERATURES), n_samples, 5
+    rewards = rng.choice(np.float32([0, 0.2, 1 / 3, 0.5, 0.8, 1]), (P, K + 1, N)).astype(
         float
     )  # few values: there are ties
-    decided = np.arange(S) < rng.integers(1, S + 1, (P, 1))
-    chosen = rng.integers(K, size=(P, S))
+    decided = np.arange(S) < rng.integers(1, S + 1, (P * N, 1))
+    chosen = rng.integers(K, size=(P * N, S))
     return measured(
         THREE_TASKS, counts, rewards[:, :K], rewards[:, K], chosen, decided, random.Random(seed)
     )
@@ -114,56 +126,88 @@ def slow_summary(selection, test):
         means = [score(k) for k in range(K)]
         return means.index(max(means))
 
+    N = test.fixed_samples.shape[2]
+
+    def fixed(data, p, k):
+        return mean(data.fixed_samples[p, k, n] for n in range(N))
+
+    def adaptive_of(p):
+        return mean(test.adaptive_samples[p, n] for n in range(N))
+
     def won(p, k):
-        return 0.5 + 0.5 * np.sign(test.adaptive_rewards[p] - test.fixed_rewards[p, k])
+        pairs = [(n, m) for n in range(N) for m in range(N)]
+        return mean(
+            0.5 + 0.5 * np.sign(test.adaptive_samples[p, n] - test.fixed_samples[p, k, m])
+            for n, m in pairs
+        )
 
     def describe(rows):
         made = test.adaptive.decisions
         picks = [
-            int(made.choice_ids[p, s])
+            int(made.choice_ids[p * N + n, s])
             for p in rows
+            for n in range(N)
             for s in range(made.choice_ids.shape[1])
-            if made.mask[p, s]
+            if made.mask[p * N + n, s]
         ]
         return {
             "prompts": len(rows),
-            "fixed": [mean(test.fixed_rewards[p, k] for p in rows) for k in range(K)],
-            "adaptive": mean(test.adaptive_rewards[p] for p in rows),
+            "fixed": [mean(fixed(test, p, k) for p in rows) for k in range(K)],
+            "adaptive": mean(adaptive_of(p) for p in rows),
             "chosen_temperature": mean(temperatures[k] for k in picks),
             "histogram": [picks.count(k) / len(picks) for k in range(K)],
         }
 
-    constant = best(
-        selection, lambda k: over_tasks(selection, lambda p: selection.fixed_rewards[p, k])
-    )
-    oracle, tasks = {}, {}
+    def kind(data, p):
+        return data.task_of[p].kind(data.prompts[p])
+
+    constant = best(selection, lambda k: over_tasks(selection, lambda p: fixed(selection, p, k)))
+    of_task, of_kind, tasks = {}, {}, {}
     for task in THREE_TASKS:
-        rows = rows_of(test, task)
-        chosen = best(
-            selection,
-            lambda k, task=task: mean(
-                selection.fixed_rewards[p, k] for p in rows_of(selection, task)
-            ),
-        )
-        oracle[task.name] = chosen
+        rows, chosen_on = rows_of(test, task), rows_of(selection, task)
+        chosen = best(selection, lambda k, on=chosen_on: mean(fixed(selection, p, k) for p in on))
+        of_task[task.name] = chosen
+        for name in {kind(test, p) for p in rows}:
+            like = [p for p in chosen_on if kind(selection, p) == name]
+            of_kind[task.name, name] = (
+                chosen
+                if len(like) < FEWEST
+                else best(selection, lambda k, on=like: mean(fixed(selection, p, k) for p in on))
+            )
+
+        def per_kind(p, name=task.name):
+            return fixed(test, p, of_kind[name, kind(test, p)])
+
         tasks[task.name] = describe(rows) | {
-            "oracle": mean(test.fixed_rewards[p, chosen] for p in rows),
+            "oracle": mean(fixed(test, p, chosen) for p in rows),
+            "best_per_task": mean(fixed(test, p, chosen) for p in rows),
+            "best_per_kind": mean(per_kind(p) for p in rows),
             "oracle_temperature": temperatures[chosen],
         }
         if isinstance(task, Kinds):
-            kinds = {task.kind(test.prompts[p]) for p in rows}
-            of_kind = {
-                kind: [p for p in rows if task.kind(test.prompts[p]) == kind] for kind in kinds
+            groups = {
+                name: [p for p in rows if kind(test, p) == name]
+                for name in {kind(test, p) for p in rows}
             }
             tasks[task.name]["kinds"] = {
-                kind: describe(members) for kind, members in of_kind.items()
+                name: describe(members) | {"ci95_by": "bootstrap"}
+                for name, members in groups.items()
             }
         if isinstance(task, Parts):
-            on_fixed = [
-                [task.parts(test.prompts[p], test.fixed.responses[p * K + k]) for p in rows]
-                for k in range(K)
+
+            def parts_at(k, task=task, rows=rows):
+                pairs = [(p, n) for p in rows for n in range(N)]
+                return [
+                    task.parts(test.prompts[p], test.fixed.responses[p * K * N + k * N + n])
+                    for p, n in pairs
+                ]
+
+            on_fixed = [parts_at(k) for k in range(K)]
+            on_adaptive = [
+                task.parts(test.prompts[p], test.adaptive.responses[p * N + n])
+                for p in rows
+                for n in range(N)
             ]
-            on_adaptive = [task.parts(test.prompts[p], test.adaptive.responses[p]) for p in rows]
             tasks[task.name]["parts"] = {
                 part: {
                     "fixed": [mean(parts[part] for parts in at_k) for at_k in on_fixed],
@@ -171,19 +215,26 @@ def slow_summary(selection, test):
                 }
                 for part in ("size", "same")
             }
-    best_reward = over_tasks(test, lambda p: test.fixed_rewards[p, constant])
-    adaptive = over_tasks(test, lambda p: test.adaptive_rewards[p])
-    best_oracle = over_tasks(test, lambda p: test.fixed_rewards[p, oracle[test.task_of[p].name]])
+    best_reward = over_tasks(test, lambda p: fixed(test, p, constant))
+    adaptive = over_tasks(test, adaptive_of)
+    per_task = over_tasks(test, lambda p: fixed(test, p, of_task[test.task_of[p].name]))
+    per_kind = over_tasks(
+        test, lambda p: fixed(test, p, of_kind[test.task_of[p].name, kind(test, p)])
+    )
     return {
         "tasks": tasks,
         "mean": {
-            "fixed": [over_tasks(test, lambda p, k=k: test.fixed_rewards[p, k]) for k in range(K)],
+            "fixed": [over_tasks(test, lambda p, k=k: fixed(test, p, k)) for k in range(K)],
             "best_fixed": {"temperature": temperatures[constant], "reward": best_reward},
             "adaptive": adaptive,
-            "oracle": best_oracle,
+            "oracle": per_task,
+            "best_per_task": per_task,
+            "best_per_kind": per_kind,
             "gain_over_best_fixed": {"estimate": adaptive - best_reward},
-            "gap_closed": (adaptive - best_reward) / (best_oracle - best_reward)
-            if best_oracle > best_reward
+            "gain_over_best_per_task": {"estimate": adaptive - per_task},
+            "gain_over_best_per_kind": {"estimate": adaptive - per_kind},
+            "gap_closed": (adaptive - best_reward) / (per_task - best_reward)
+            if per_task > best_reward
             else None,
         },
         "win_rate": {
@@ -315,7 +366,7 @@ def test_intervals_resample_prompts_within_tasks_and_differences_in_pairs():
         assert task["adaptive_ci95"] == pytest.approx(
             slow_interval(test.adaptive_rewards[own], test.names[own]), abs=0.02
         )
-    won = win_points(test.adaptive_rewards, test.fixed_rewards[:, 2])
+    won = win_shares(test.adaptive_samples, test.fixed_samples[:, 2])
     assert summary["win_rate_ci95"]["0.7"] == pytest.approx(
         slow_interval(won, test.names), abs=0.02
     )
