@@ -418,7 +418,9 @@ class WithoutOod(Task):
         self.prompt, self.demonstration, self.reward = task.prompt, task.demonstration, task.reward
 
 
-CONFIG = EvaluationConfig(test_prompts=3, selection_prompts=2, ood_prompts=1, resamples=100)
+CONFIG = EvaluationConfig(
+    test_prompts=3, samples_per_prompt=2, selection_prompts=2, ood_prompts=1, resamples=100
+)
 
 
 @pytest.fixture(scope="module")
@@ -441,9 +443,11 @@ def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks, tokeniz
     policy, told = GreedyHead(head.requires_grad_(False), CHOICES), Told()
     metrics, test = evaluate(lm, all_tasks, policy, CONFIG, 0, progress=told)
     # Nine tasks, six of them with prompts out of distribution.
-    expected = 9 * (3 * 2 + 5 * 3) + 6 * (5 * 1)
-    # Nine rules for the constrained task, and the best of them.
-    expected += (9 * 2 + 3) * (level == "token")
+    # To each prompt one response at 0 and two at each other temperature; with the head the same.
+    written = 1 + 2 * 2 + (2 * 2 if level == "token" else 0)
+    expected = 9 * (3 * 2 + written * 3) + 6 * (written * 1)
+    # Nine rules for the constrained task, and the best of them, twice.
+    expected += (9 * 2 + 2 * 3) * (level == "token")
     assert told.begun == [(expected, 0)] and sum(told.done) == expected
     assert metrics == evaluate(lm, all_tasks, policy, CONFIG, 0)[0]
     assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (27, 3)
@@ -458,13 +462,13 @@ def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks, tokeniz
     assert ruled == ({"constrained_story"} if level == "token" else set())
     for row, task in enumerate(metrics["tasks"].values()):
         if level == "token":
-            own = test.adaptive.rows(torch.arange(3 * row, 3 * row + 3))
+            own = test.adaptive.rows(torch.arange(6 * row, 6 * row + 6))
             places = by_place_in_sentence(own, TEMPERATURES, lm.sentence_starts)
             assert places.items() <= task.items()
         else:
             assert not {"first_word_temperature", "other_temperature"} & task.keys()
-    for k in range(3):  # response k was written at temperature k
-        assert set(test.fixed.decisions.choice_ids[k::3].flatten().tolist()) == {k}
+    written_by = test.fixed.decisions.choice_ids.view(27, 5)
+    assert (written_by == torch.tensor([0, 1, 1, 2, 2])).all()
 
 
 def test_only_temperatures_can_be_evaluated(lm):

@@ -13,6 +13,7 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.policies import GreedyHead
 from minilpo.evaluation.evaluate import evaluate
 from minilpo.evaluation.measure import (
+    Compared,
     TwoTemperatures,
     measure_fixed,
     measure_policy,
@@ -26,8 +27,12 @@ from minilpo.tasks import mixed_prompts
 from tests.conftest import CHOICES, TEMPERATURES, seeded
 from tests.standin import STOP, Warmth, Writer, language_model, rewards_of
 
-CONFIG = EvaluationConfig(test_prompts=5, selection_prompts=4, ood_prompts=3, resamples=100)
+N = 2  # responses per prompt
+CONFIG = EvaluationConfig(
+    test_prompts=5, samples_per_prompt=N, selection_prompts=4, ood_prompts=3, resamples=100
+)
 SEED, K = 3, len(CHOICES)
+WRITTEN = 1 + 2 * N  # at every temperature to each prompt: at 0 one is enough
 
 
 class Uneven(Warmth):
@@ -114,33 +119,39 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_for_ea
         split: torch_generator(SEED, f"evaluation {split}").initial_seed() for split in prompts
     }
     expected = [(prompts["train"], "Fixed", seeds["train"], K)]
+    # At sequence level the head is only asked which of the temperatures it chooses.
+    policies = {
+        "sequence": [("Fixed", WRITTEN), ("GreedyHead", 1)],
+        "token": [("Fixed", WRITTEN), ("GreedyHead", N), ("SampledHead", N)],
+    }[level]
     for split in ("test", "ood"):
-        expected += [
-            (prompts[split], how, seeds[split], n)
-            for how, n in [("Fixed", K), ("GreedyHead", 1), ("SampledHead", 1)]
-        ]
+        expected += [(prompts[split], how, seeds[split], n) for how, n in policies]
     if level == "token":
         own = {
             split: [prompt for prompt in prompts[split] if prompt.startswith("icecold")]
             for split in ("train", "test")
         }
         seed = torch_generator(SEED, "two temperatures icecold").initial_seed()
-        expected[4:4] = [(own["train"], "ByPlace", seed, K**2), (own["test"], "ByPlace", seed, 1)]
+        expected[4:4] = [(own["train"], "ByPlace", seed, K**2), (own["test"], "ByPlace", seed, N)]
     assert [call[1:] for call in writer.calls] == expected
     assert all(call[0] is lm for call in writer.calls)
     assert {type(policy).__name__: policy.level for policy in writer.policies} == {
         "Fixed": "sequence",
         "GreedyHead": level,
-        "SampledHead": level,
-        **({"ByPlace": "token"} if level == "token" else {}),
+        **({"SampledHead": "token", "ByPlace": "token"} if level == "token" else {}),
     }
     assert all(policy.choices is CHOICES for policy in writer.policies)
     greedy = [asked for asked in writer.policies if isinstance(asked, GreedyHead)]
     assert all(asked is policy for asked in greedy)
-    # The head in training is compared with one that is uniform.
-    even = writer.policies[3].head
-    assert even(torch.randn(5, 16, generator=seeded(0))).softmax(-1).std() == 0
-    total = sum(len(texts) for texts in writer.texts)
+    if level == "token":
+        # The head in training is compared with one that is uniform.
+        even = writer.policies[3].head
+        assert even(torch.randn(5, 16, generator=seeded(0))).softmax(-1).std() == 0
+    total = sum(
+        len(texts)
+        for call, texts in zip(writer.calls, writer.texts, strict=True)
+        if not (level == "sequence" and call[2] == "GreedyHead")
+    )
     assert told.begun == [(total, 0)] and sum(told.done) == total
 
     rewards = [
@@ -151,16 +162,29 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_for_ea
     assert metrics["temperatures"] == list(TEMPERATURES)
     assert test.prompts == prompts["test"] and test.names.tolist() == names.tolist()
     assert [task.name for task in test.task_of] == names.tolist()
-    np.testing.assert_allclose(test.fixed_rewards, rewards[1].reshape(15, K), atol=1e-6)
-    np.testing.assert_allclose(test.adaptive_rewards, rewards[2], atol=1e-6)
-    np.testing.assert_allclose(test.random_rewards, rewards[3], atol=1e-6)
-    assert test.fixed.responses == writer.texts[1] and test.adaptive.responses == writer.texts[2]
-    assert metrics["mean"]["adaptive"] == pytest.approx(by_task(rewards[2], names))
+    by_option = rewards[1].reshape(15, WRITTEN)[:, [[0, 0], [1, 2], [3, 4]]]  # (P, K, N)
+    np.testing.assert_allclose(test.fixed_samples, by_option, atol=1e-6)
+    np.testing.assert_allclose(test.fixed_rewards, by_option.mean(2), atol=1e-6)
+    assert test.fixed.responses == writer.texts[1]
+    if level == "token":
+        np.testing.assert_allclose(test.adaptive_samples, rewards[2].reshape(15, N), atol=1e-6)
+        at_random = rewards[3].reshape(15, N).mean(1)
+        assert test.adaptive.responses == writer.texts[2]
+    else:
+        chosen = [TEMPERATURES.index(float(text)) for text in writer.texts[2]]
+        own = by_option[np.arange(15), chosen]
+        np.testing.assert_allclose(test.adaptive_samples, own, atol=1e-6)
+        at_random = by_option.mean((1, 2))
+        assert test.adaptive.responses == [text for text in writer.texts[2] for _ in range(N)]
+    np.testing.assert_allclose(test.random_rewards, at_random, atol=1e-6)
+    adaptive = test.adaptive_samples.mean(1)
+    assert metrics["mean"]["adaptive"] == pytest.approx(by_task(adaptive, names))
     on_train = rewards[0].reshape(12, K)
     train_names = np.array([prompt.split()[0] for prompt in prompts["train"]])
     best = int(np.argmax([by_task(on_train[:, k], train_names) for k in range(K)]))
     assert metrics["mean"]["best_fixed"]["temperature"] == TEMPERATURES[best]
-    assert metrics["ood"]["mean"]["adaptive"] == pytest.approx(np.mean(rewards[-2]))
+    if level == "token":
+        assert metrics["ood"]["mean"]["adaptive"] == pytest.approx(np.mean(rewards[-2]))
     assert list(metrics["ood"]["tasks"]) == ["lukewarm"]
     assert metrics["ood"]["tasks"]["lukewarm"]["prompts"] == 3
     # As on training prompts, where it was right.
@@ -178,14 +202,14 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_for_ea
 def test_without_prompts_out_of_distribution_there_is_nothing_to_say_of_them(writer):
     tasks = [TASKS[0], TASKS[2]]
     metrics, _ = evaluate(language_model(), tasks, policy_of("sequence"), CONFIG, SEED)
-    assert "ood" not in metrics and len(writer.calls) == 4
+    assert "ood" not in metrics and len(writer.calls) == 3
 
 
 def test_at_token_level_places_in_a_sentence_are_told_apart_and_their_best_rule_is_found(writer):
     lm, policy = language_model(), policy_of("token")
     metrics, test = evaluate(lm, TASKS, policy, CONFIG, SEED)
     for task in TASKS:
-        rows = [row for row, name in enumerate(test.names) if name == task.name]
+        rows = [p * N + n for p in range(15) for n in range(N) if test.names[p] == task.name]
         chosen = np.array(
             [[float(value) for value in test.adaptive.responses[row].split()] for row in rows]
         )
@@ -218,7 +242,8 @@ def test_where_no_token_is_in_the_middle_of_a_sentence_its_temperature_is_0():
     assert places == {"first_word_temperature": 1.0, "other_temperature": 0.0}
 
 
-def test_a_policy_writes_one_response_to_each_of_the_prompts_and_is_scored_on_it(writer):
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_policy_writes_as_many_responses_to_each_prompt_as_asked_and_is_scored_on_them(writer, n):
     lm, generator = language_model(), seeded(0)
     prompts = prompts_to_measure(TASKS, "test", CONFIG, SEED)
     measured = measure_fixed(lm, prompts, CHOICES, generator)
@@ -226,10 +251,11 @@ def test_a_policy_writes_one_response_to_each_of_the_prompts_and_is_scored_on_it
     assert measured.prompts == prompts.prompts and measured.task_of == prompts.task_of
     expected = np.reshape(rewards_of(TASKS, prompts.prompts, writer.texts[-1]), (15, K))
     np.testing.assert_allclose(measured.fixed_rewards, expected, atol=1e-6)
-    rollout, rewards = measure_policy(lm, measured, policy_of("sequence"), generator)
-    assert writer.calls[-1][1:] == (prompts.prompts, "GreedyHead", 0, 1)
+    by_head = policy_of("token")
+    rollout, rewards = measure_policy(lm, measured, by_head, generator, n_samples=n)
+    assert writer.calls[-1][1:] == (prompts.prompts, "GreedyHead", 0, n)
     assert rollout.responses == writer.texts[-1]
-    expected = rewards_of(TASKS, prompts.prompts, writer.texts[-1])
+    expected = np.reshape(rewards_of(TASKS, prompts.prompts, writer.texts[-1]), (15, n))
     np.testing.assert_allclose(rewards, expected, atol=1e-6)
 
 
@@ -240,14 +266,19 @@ def test_parts_are_means_over_prompts_and_a_response_that_has_others_is_refused(
             parts = super().parts(prompt, response)
             return {**parts, "more": 1.0} if response == "1 1 0" else parts
 
-    # Two to each of two prompts.
+    # By each of two options one response, and one by the head, to each of two prompts.
     fixed = ["1 0 1", "0 0 0", "1 0 0", "1 1 0" if bad == "fixed" else "1 1 1"]
     adaptive = ["1 0 0", "1 1 0" if bad == "adaptive" else "0 1 0"]
-    responses = [
-        SimpleNamespace(n_samples=n, responses=texts) for n, texts in [(2, fixed), (1, adaptive)]
-    ]
-    test = SimpleNamespace(
-        prompts=["icecold 1", "icecold 2"], fixed=responses[0], adaptive=responses[1]
+    task = Changing("icecold", False)
+    test = Compared(
+        task_of=[task] * 2,
+        prompts=["icecold 1", "icecold 2"],
+        fixed=SimpleNamespace(n_samples=2, responses=fixed),
+        places=np.array([[0], [1]]),
+        fixed_samples=np.zeros((2, 2, 1)),
+        adaptive=SimpleNamespace(n_samples=1, responses=adaptive),
+        adaptive_samples=np.zeros((2, 1)),
+        random_rewards=np.zeros(2),
     )
     if bad != "neither":
         with pytest.raises(ValueError, match="parts"):
@@ -338,25 +369,29 @@ def test_each_split_has_its_own_number_of_prompts_drawn_by_the_seed():
 @pytest.mark.parametrize(
     "tasks, level, n",
     [
-        (TASKS[:1], "sequence", 7 * 4 + 9 * 5),
-        (TASKS[:1], "token", 7 * 4 + 9 * 5),
-        (TASKS[1:2], "sequence", 7 * 4 + 9 * 5 + 9 * 3),
-        (TASKS[1:2], "token", 7 * 4 + 9 * 5 + 9 * 3),
-        (TASKS[2:], "sequence", 7 * 4 + 9 * 5),
-        (TASKS[2:], "token", 7 * 4 + 9 * 5 + 49 * 4 + 5),
-        (TASKS, "sequence", 3 * (7 * 4 + 9 * 5) + 9 * 3),
-        (TASKS, "token", 3 * (7 * 4 + 9 * 5) + 9 * 3 + 49 * 4 + 5),
+        (TASKS[:1], "sequence", 7 * 4 + 13 * 5),
+        (TASKS[:1], "token", 7 * 4 + 17 * 5),
+        (TASKS[1:2], "sequence", 7 * 4 + 13 * 5 + 13 * 3),
+        (TASKS[1:2], "token", 7 * 4 + 17 * 5 + 17 * 3),
+        (TASKS[2:], "sequence", 7 * 4 + 13 * 5),
+        (TASKS[2:], "token", 7 * 4 + 17 * 5 + 49 * 4 + 2 * 5),
+        (TASKS, "sequence", 3 * (7 * 4 + 13 * 5) + 13 * 3),
+        (TASKS, "token", 3 * (7 * 4 + 17 * 5) + 17 * 3 + 49 * 4 + 2 * 5),
     ],
 )
 def test_the_responses_are_counted_before_they_are_written(writer, tasks, level, n):
-    """With 7 temperatures: 4 prompts to choose on, 5 of them and two more responses to test on, 3
-    out of distribution; a rule is chosen among 49.
+    """With 7 temperatures, the first of them 0: 4 prompts to choose on; 5 to test on, each with 1
+    and 6 * 2 responses and at token level 2 * 2 more; 3 out of distribution; a rule is chosen among
+    49 and gets 2 responses to each test prompt.
     """
     choices = Temperatures([k / 10 for k in range(7)])
     policy, told = policy_of(level, choices=choices), Told()
     evaluate(language_model(), tasks, policy, CONFIG, SEED, progress=told)
     assert told.begun == [(n, 0)]
-    assert sum(told.done) == sum(len(texts) for texts in writer.texts) == n
+    written = sum(len(texts) for texts in writer.texts)
+    # At sequence level the head is asked for its choices, which are no responses.
+    asked = 5 * len(tasks) + 3 * (TASKS[1] in tasks) if level == "sequence" else 0
+    assert sum(told.done) == written - asked == n
 
 
 def test_the_search_for_two_temperatures_tries_every_pair_on_every_selection_prompt(writer):
@@ -370,3 +405,6 @@ def test_the_search_for_two_temperatures_tries_every_pair_on_every_selection_pro
     pairs = [(first, rest) for first in ("0", "0.5", "1") for rest in ("0", "0.5", "1")]
     assert tried == [[first, rest, first] for first, rest in pairs] * 4
     assert writer.texts[1] == ["1 0 1"] * 5
+    twice = TwoTemperatures(language_model(), CHOICES, selection, test, SEED, n_samples=2)
+    assert twice.search() == search.search() and twice.n_responses == 46
+    assert writer.texts[3] == ["1 0 1"] * 10

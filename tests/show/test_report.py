@@ -68,7 +68,7 @@ BY_HAND = {  # numbers that are easy to find again
         "ant": {
             "fixed": [0.1, 0.2, 0.3],
             "adaptive": 0.4,
-            "oracle": 0.5,
+            "best_per_task": 0.5,
             "chosen_temperature": 0.6,
             "histogram": [0.4, 0, 0.6],
         },
@@ -76,7 +76,7 @@ BY_HAND = {  # numbers that are easy to find again
             **{
                 "fixed": [0.11, 0.22, 0.33],
                 "adaptive": 0.44,
-                "oracle": 0.55,
+                "best_per_task": 0.55,
                 "chosen_temperature": 1.0,
                 "histogram": [0, 0, 1],
             },
@@ -85,11 +85,16 @@ BY_HAND = {  # numbers that are easy to find again
         },
     },
     "mean": {
-        **{"fixed": [0.105, 0.21, 0.315], "adaptive": 0.42, "oracle": 0.525, "gap_closed": 0.25},
-        **{
-            "best_fixed": {"temperature": 0.5, "reward": 0.385},
-            "gain_over_best_fixed": gain(0.035, -0.0125, 0.08251),
-        },
+        "fixed": [0.105, 0.21, 0.315],
+        "adaptive": 0.42,
+        "best_per_task": 0.525,
+        "best_per_kind": 0.535,
+        "gap_closed": 0.25,
+        "gap_closed_ci95": [-0.125, 0.626],
+        "best_fixed": {"temperature": 0.5, "reward": 0.385},
+        "gain_over_best_fixed": gain(0.035, -0.0125, 0.08251),
+        "gain_over_best_per_task": gain(-0.105, -0.15, 0.05),
+        "gain_over_best_per_kind": gain(-0.115, -0.16, -0.04),
     },
     "controls": {
         **{
@@ -110,13 +115,16 @@ BY_HAND = {  # numbers that are easy to find again
     },
 }
 TABLE = """\
-mean reward      t=0  t=0.5    t=1    head  oracle  chosen t
-ant            0.100  0.200  0.300   0.400   0.500      0.60
-elephant       0.110  0.220  0.330   0.440   0.550      1.00
-mean           0.105  0.210  0.315   0.420   0.525
+mean reward      t=0  t=0.5    t=1    head  best per task  chosen t
+ant            0.100  0.200  0.300   0.400          0.500      0.60
+elephant       0.110  0.220  0.330   0.440          0.550      1.00
+mean           0.105  0.210  0.315   0.420          0.525
 
 best constant, chosen on training prompts: t=0.5, mean reward 0.385
-head: 0.420, a gain of +0.035 (95% interval -0.013 to +0.083); 25% of the gap to the oracle
+head: 0.420, a gain of +0.035 (95% interval -0.013 to +0.083); \
+25% of the gap to the best per task (-12% to 63%)
+against the best constant per task, 0.525, a gain of -0.105 (-0.150 to +0.050); \
+against the best per kind of prompt, 0.535, -0.115 (-0.160 to -0.040)
 controls: temperatures at random 0.123; a head that sees nothing 0.568, always at t=1
 of the gain, -0.100 (-0.200 to +0.000) is a better constant, \
 +0.135 (+0.100 to +0.200) is adapting to the context
@@ -132,11 +140,40 @@ def test_the_table_says_what_was_measured_and_what_it_comes_to():
 def test_the_table_leaves_out_what_there_is_not():
     plain = {name: part for name, part in BY_HAND.items() if name not in ("controls", "ood")}
     plain["tasks"] = {"ant": BY_HAND["tasks"]["ant"]}
-    said = result_table(plain | {"mean": BY_HAND["mean"] | {"gap_closed": None}})
-    assert (
-        not re.search("controls|new wordings|elephant|of the gap|collapsed", said)
-        and "a gain of +0.035" in said
-    )
+    said = result_table(plain)
+    assert not re.search("controls|new wordings|elephant|collapsed", said)
+    assert "a gain of +0.035" in said
+
+
+@pytest.mark.parametrize(
+    "closed, interval, says",
+    [
+        (0.98, [0.76, 1.12], "; 98% of the gap to the best per task (76% to 112%)"),
+        (-0.5, [-0.9, -0.1], "; -50% of the gap to the best per task (-90% to -10%)"),
+        (7.5, None, "; the gap to the best per task (750% closed) may be 0: no interval for that"),
+        (None, None, "; the best per task isn't above the best constant: no gap to close"),
+    ],
+)
+def test_the_share_of_the_gap_that_was_closed_has_an_interval_or_a_reason_to_have_none(
+    closed, interval, says
+):
+    mean = BY_HAND["mean"] | {"gap_closed": closed, "gap_closed_ci95": interval}
+    [line] = [line for line in conclusions(BY_HAND | {"mean": mean}) if line.startswith("head:")]
+    assert line.endswith(says)
+
+
+def test_a_head_that_lost_against_every_constant_is_said_to_have_lost():
+    lost = {
+        "gain_over_best_fixed": gain(-0.2, -0.3, -0.1),
+        "gain_over_best_per_task": gain(-0.25, -0.35, -0.15),
+        "gain_over_best_per_kind": gain(-0.3, -0.4, -0.2),
+        "gap_closed": -4.0,
+        "gap_closed_ci95": [-6.0, -2.0],
+    }
+    said = "\n".join(conclusions(BY_HAND | {"mean": BY_HAND["mean"] | lost}))
+    assert "a gain of -0.200 (95% interval -0.300 to -0.100); -400% of the gap" in said
+    assert "0.525, a gain of -0.250 (-0.350 to -0.150)" in said
+    assert "0.535, -0.300 (-0.400 to -0.200)" in said
 
 
 def test_the_conclusions_are_the_lines_below_the_table():
@@ -177,7 +214,7 @@ def test_a_head_that_collapsed_to_one_temperature_is_said():
 def test_the_numbers_of_the_table_stand_under_their_headings(metrics, name):
     header, *lines = result_table(metrics | {"tasks": {name: metrics["tasks"]["ant"]}}).splitlines()
     ends = [
-        [word.end() for word in re.finditer(r"(chosen )?\S+", line)]
+        [word.end() for word in re.finditer(r"(chosen |best per )?\S+", line)]
         for line in (header, *lines[:2])
     ]
     assert ends[0][2:] == ends[1][1:] == ends[2][1:] + ends[1][-1:]
