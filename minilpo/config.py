@@ -244,24 +244,28 @@ class LPOConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How much is measured."""
+    """How much is measured.
+
+    More prompts say more than as many more responses to each: two samples take most of the luck of
+    drawing out of a mean, while the prompts are what is left of its uncertainty.
+    """
 
     test_prompts: int = option(512, "test prompts per task", minimum=2, maximum=100_000)
     samples_per_prompt: int = option(
         2,
-        "responses to each test prompt at each temperature and with the head (at temperature 0 all "
-        "are the same, and one is written)",
+        "responses to each test prompt, at every temperature above 0 (at 0 all are the same) and "
+        "with the head",
         minimum=1,
         maximum=256,
     )
     selection_prompts: int = option(
-        256,
+        192,
         "training prompts per task on which the best constant temperatures are chosen",
         minimum=1,
         maximum=100_000,
     )
     ood_prompts: int = option(
-        128, "out-of-distribution prompts per task", minimum=1, maximum=100_000
+        96, "out-of-distribution prompts per task", minimum=1, maximum=100_000
     )
     resamples: int = option(
         2000, "bootstrap resamples behind an interval", minimum=100, maximum=100_000

@@ -39,8 +39,8 @@ def evaluate(
     """Measures the head against every fixed temperature.
 
     The best constants are chosen on training prompts, with one response at each temperature;
-    everything is scored on test prompts, with `config.samples_per_prompt`. Tasks with an `ood_prompt` are also scored on prompts whose wording or subject never
-    occurs in training.
+    everything is scored on test prompts, with `config.samples_per_prompt`. Tasks with an
+    `ood_prompt` are also scored on prompts whose wording or subject never occurs in training.
 
     Args:
         lm: the language model.
