@@ -316,7 +316,7 @@ def test_fig3_agrees_only_if_every_win_rate_is_above_even_and_says_which_level_i
     assert good.agrees and "4 of 4 intervals are above 50%, 0 below" in good.sentence
     assert "But the paper's token level" in good.sentence and "+0.080" in good.sentence
     rows = named(good)
-    assert rows["token - oracle"].mean == pytest.approx(0.102) and rows[
+    assert rows["token - best per task"].mean == pytest.approx(0.102) and rows[
         "token - sequence"
     ].mean == pytest.approx(0.08)
     parts = rows["token: found a better constant"].mean + rows["token: adapted to the context"].mean
