@@ -417,10 +417,11 @@ def _responses(run: Results) -> Html:
     n_best, n_worst = len(run.best), len(run.worst)
     rule = (
         f"{n_best + n_worst} responses of the head to test prompts, picked by a rule and not by "
-        "hand: every task's responses, the first to each prompt, were sorted by reward, equal ones "
-        "in the order of the prompts; going around the tasks, the first was taken until there were "
-        f"{n_best}, then in the same way the last until there were {n_worst} more. So the good ones "
-        "are as good, and the bad ones as bad, as they come. The number under a word is its temperature."
+        "hand: every task's responses, the first to each prompt, were sorted by reward, equal "
+        "ones in the order of the prompts; going around the tasks, the first was taken until there "
+        f"were {n_best}, then in the same way the last until there were {n_worst} more. So the "
+        "good ones are as good, and the bad ones as bad, as they come. The number under a word is "
+        "its temperature."
     )
     return joined(
         [

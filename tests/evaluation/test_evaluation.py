@@ -1,6 +1,7 @@
 """The numbers of the result table, counted again the slow way."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,12 +18,15 @@ from minilpo.evaluation.measure import (
     Compared,
     Prompts,
     TwoTemperatures,
+    compare,
     learned_constant,
+    measure_fixed,
     prompts_to_measure,
 )
 from minilpo.evaluation.statistics import (
     bootstrap_interval,
     mean_over_tasks,
+    wilson_interval,
     win_points,
     win_shares,
 )
@@ -289,6 +293,111 @@ def test_of_equally_good_constants_the_lowest_is_taken():
         == summary["tasks"]["a"]["oracle_temperature"]
         == 0.5
     )
+
+
+class Sorted(Plain):
+    """The kind of a prompt is its last word."""
+
+    def kind(self, prompt):
+        return prompt.split()[-1]
+
+
+def of_kinds(kinds, fixed, adaptive=None):
+    """What was measured on one task, whose prompts are of these kinds."""
+    made = measured([Sorted("a")], [len(kinds)], fixed, adaptive)
+    return replace(made, prompts=[f"a {kind}" for kind in kinds])
+
+
+def test_the_best_per_kind_is_chosen_on_training_prompts_where_there_are_enough_of_the_kind():
+    cold, warm = [1.0, 0.0], [0.0, 1.0]
+    kinds = ["many"] * FEWEST + ["few"] * (FEWEST - 1) + ["most"] * 20
+    selection = of_kinds(kinds, [warm] * FEWEST + [warm] * (FEWEST - 1) + [cold] * 20)
+    # On test prompts it is the other way round for "many"; "new" wasn't there.
+    test = of_kinds(["many", "few", "most", "new"], [cold, [0.25, 0.5], cold, [0.125, 1.0]])
+    summary = summarize(selection, test, [0.0, 1.0], 100, 0)
+    task, mean = summary["tasks"]["a"], summary["mean"]
+    assert task["best_per_task"] == mean["best_per_task"] == (1 + 0.25 + 1 + 0.125) / 4
+    # "many" at its own, 1; "few" and "new" at their task's, 0, as "most".
+    assert task["best_per_kind"] == mean["best_per_kind"] == (0 + 0.25 + 1 + 0.125) / 4
+    assert mean["gain_over_best_per_kind"]["estimate"] == -mean["best_per_kind"]
+
+
+def test_kinds_of_two_tasks_with_the_same_name_are_two_kinds():
+    n = FEWEST
+    tasks, rewards = [Plain("a"), Plain("b")], [[1.0, 0.0]] * n + [[0.0, 1.0]] * n
+    for task in tasks:
+        task.kind = lambda prompt: "same"
+    both = measured(tasks, [n, n], rewards)
+    assert summarize(both, both, [0.0, 1.0], 100, 0)["mean"]["best_per_kind"] == 1.0
+
+
+def test_small_groups_have_wilsons_interval_where_rewards_are_0_or_1_and_else_the_bootstraps():
+    kinds = ["right"] * 20 + ["graded"] * 20 + ["alone"]
+    adaptive = [1.0] * 20 + [0.5, 0.75] * 10 + [0.5]
+    test = of_kinds(kinds, [[0.0, 1.0]] * 41, adaptive)
+    found = summarize(test, test, [0.0, 1.0], 200, 0)["tasks"]["a"]["kinds"]
+    assert found["right"]["ci95_by"] == "wilson" and found["right"]["prompts"] == 20
+    assert found["right"]["ci95"] == pytest.approx([0.8389, 1.0], abs=0.0001)
+    assert found["graded"]["ci95_by"] == "bootstrap"
+    low, high = found["graded"]["ci95"]
+    assert 0.5 < low < 0.625 < high < 0.75
+    assert found["alone"]["prompts"] == 1 and found["alone"]["ci95"] is None
+
+
+def test_many_responses_to_few_prompts_dont_make_wilsons_interval_narrower():
+    rewards = np.array([[1.0, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
+    test = of_kinds(["x"] * 3, rewards[:, None], rewards)
+    found = summarize(test, test, [1.0], 100, 0)["tasks"]["a"]["kinds"]["x"]
+    assert found["ci95"] == wilson_interval(0.75 + 0.5 + 1, 3)
+
+
+def test_the_gap_has_an_interval_unless_it_may_be_0():
+    tasks, rng = [Plain("a"), Plain("b")], np.random.default_rng(0)
+    better = np.concatenate([rng.normal(0.5, 0.2, (200, 1)), rng.normal(0.5, 0.2, (200, 1))])
+    selection = measured(tasks, [1, 1], [[1.0, 0.75], [0.5, 0.6]])  # constant 0; best 0 and 1
+    for gain, has_interval in ((0.3, True), (0.0, False)):
+        other = better + np.repeat([[0.0], [gain]], 200, 0) + rng.normal(0, 0.2, (400, 1))
+        test = measured(tasks, [200, 200], np.hstack([better, other]), better[:, 0] + 0.1)
+        mean = summarize(selection, test, [0.0, 1.0], 400, 0)["mean"]
+        assert (mean["gap_closed_ci95"] is not None) == has_interval
+        if has_interval:
+            low, high = mean["gap_closed_ci95"]
+            assert low < mean["gap_closed"] < high
+            assert mean["gap_closed"] == pytest.approx(0.1 / 0.15, abs=0.2)
+
+
+def test_greedy_responses_are_written_once_and_counted_as_all(greedy):
+    """Two writings of a prompt at temperature 0 are equal, so the second would be in vain."""
+    task = Wordy(greedy)
+    prompts = prompts_to_measure([task], "test", CONFIG, 0)
+    for choices, order in ((HOT, [0, 1, 1, 1]), (Temperatures([0.5]), [0, 0, 0])):
+        made = measure_fixed(greedy.lm, prompts, choices, seeded(0), n_samples=3)
+        assert made.fixed.n_samples == len(order)
+        assert made.fixed.decisions.choice_ids.view(3, -1).tolist() == [order] * 3
+    made = measure_fixed(greedy.lm, prompts, HOT, seeded(0), n_samples=3)
+    assert made.fixed_samples.tolist() == [[[1.0] * 3, [0.0] * 3]] * 3
+    texts = [greedy[prompt] for prompt in prompts.prompts]
+    assert [made.fixed.responses[row] for row in made.fixed_rows(np.arange(3), 0)] == texts
+    assert made.fixed_rows(np.arange(3), 1).tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
+
+
+def test_a_head_that_chooses_once_has_the_responses_of_the_temperatures_that_it_chooses(greedy):
+    """They are those that it would have written itself, in all but the numbers drawn."""
+    lm, prompts = greedy.lm, prompts_to_measure([Wordy(greedy)], "test", CONFIG, 0)
+    head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
+    torch.nn.init.normal_(head.mlp[-1].weight, std=9, generator=seeded(3))
+    policy = GreedyHead(head, HOT)
+    test = compare(lm, prompts, policy, seeded(0), n_samples=2)
+    alone = generate(lm, prompts.prompts, policy, seeded(5), n_samples=2)
+    chosen = alone.decisions.choice_ids
+    assert set(chosen.flatten().tolist()) == {0, 1}  # or this test says nothing
+    assert (test.adaptive.decisions.choice_ids == chosen).all()
+    assert test.adaptive.prompts == prompts.prompts and test.adaptive.n_samples == 2
+    for row, k in enumerate(chosen[:, 0].tolist()):
+        p, n = divmod(row, 2)
+        assert test.adaptive_samples[p, n] == test.fixed_samples[p, k, n]
+        if k == 0:
+            assert test.adaptive.responses[row] == alone.responses[row]
 
 
 @pytest.mark.parametrize("oracle_on_test", [0.5, 0.25])

@@ -1,13 +1,18 @@
 """Means, win-rates and intervals: against counts by hand and against what is known in closed form."""
 
+import random
+
 import numpy as np
 import pytest
 
 from minilpo.evaluation.statistics import (
     bootstrap_interval,
     mean_over_tasks,
+    ratio_interval,
     seed_interval,
+    wilson_interval,
     win_points,
+    win_shares,
 )
 
 
@@ -78,3 +83,86 @@ def test_an_interval_over_a_few_seeds_is_the_one_in_the_books():
     assert seed_interval([1.0, 2.0, 3.0]) == pytest.approx([2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5])
     assert seed_interval([0.7, 0.7]) == pytest.approx([0.7, 0.7])
     assert seed_interval([0.7]) is seed_interval([]) is None
+
+
+# Several responses per prompt, ratios, small groups
+
+
+def test_several_responses_win_by_all_pairs_of_them():
+    first = np.array([[1.0, 0.5], [0.0, 0.0]])
+    other = np.array([[1.0, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    # Against 1, .5 and 0: the first wins with 1 against two and ties once, with .5 it wins once.
+    by_hand = [(0.5 + 1 + 1 + 0 + 0.5 + 1) / 6, (0.5 + 0.5 + 0 + 0.5 + 0.5 + 0) / 6]
+    assert win_shares(first, other) == pytest.approx(by_hand)
+    np.testing.assert_allclose(win_shares(first, other) + win_shares(other, first), 1)
+    assert win_shares(first, first).tolist() == [0.5, 0.5]  # the same responses: neither wins
+    single, one = first[:, :1], other[:, :1]
+    assert win_shares(single, one).tolist() == win_points(single[:, 0], one[:, 0]).tolist()
+
+
+def slow_ratio_interval(part, whole, names, resamples=3000):
+    """The same bootstrap, one prompt at a time."""
+    rng = random.Random(0)
+    groups = [[row for row, own in enumerate(names) if own == name] for name in set(names)]
+    ratios = []
+    for _ in range(resamples):
+        picks = [rng.choices(group, k=len(group)) for group in groups]
+        sums = [
+            sum(sum(values[row] for row in rows) / len(rows) for rows in picks)
+            for values in (part, whole)
+        ]
+        ratios.append(sums[0] / sums[1])
+    ratios.sort()
+    return [ratios[int(0.025 * resamples)], ratios[int(0.975 * resamples)]]
+
+
+def test_the_interval_of_a_ratio_resamples_both_means_together():
+    rng = np.random.default_rng(1)
+    names = np.array(["a"] * 60 + ["b"] * 20)
+    whole = rng.normal(1, 0.8, 80)
+    part = 0.7 * whole + rng.normal(0, 0.3, 80)
+    found = ratio_interval(part, whole, names, 4000, 0)
+    assert found == pytest.approx(slow_ratio_interval(part, whole, names.tolist()), abs=0.03)
+    # Were they resampled apart, it would be several times as wide.
+    assert ratio_interval(2 * whole, whole, names, 400, 0) == pytest.approx([2, 2])
+    assert ratio_interval(-part, whole, names, 4000, 0) == pytest.approx([-found[1], -found[0]])
+
+
+@pytest.mark.parametrize("mean, has_one", [(3.0, True), (1.0, False), (0.0, False), (-3.0, False)])
+def test_a_ratio_to_what_may_be_0_or_less_has_no_interval(mean, has_one):
+    """In standard errors: 3 above 0 is enough, 1 isn't, and nothing below."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, 400)
+    whole = (noise - noise.mean()) / noise.std() + mean / 20
+    found = ratio_interval(np.ones(400), whole, np.array(["a"] * 400), 1000, 0)
+    assert (found is not None) == has_one
+    if found:
+        assert found[0] < 20 / mean < found[1] < np.inf
+
+
+@pytest.mark.parametrize(
+    "successes, n, low, high",
+    [
+        (0, 10, 0.0, 0.2775),  # known values, as in Newcombe, Statistics in Medicine 17 (1998)
+        (10, 10, 0.7225, 1.0),
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilsons_interval_has_the_values_in_the_books(successes, n, low, high):
+    assert wilson_interval(successes, n) == pytest.approx([low, high], abs=0.00006)
+    mirrored = wilson_interval(n - successes, n)
+    assert mirrored == pytest.approx([1 - high, 1 - low], abs=0.00006)
+
+
+@pytest.mark.parametrize("successes, n", [(0.0, 1), (3.0, 7), (5.25, 9), (40.0, 41), (6.0, 6)])
+def test_wilsons_bounds_are_1_96_of_their_own_standard_errors_away_from_what_was_seen(successes, n):
+    """That is how Wilson defined them."""
+    p = successes / n
+    for bound in wilson_interval(successes, n):
+        if 0 < bound < 1:
+            assert abs(p - bound) == pytest.approx(1.959964 * (bound * (1 - bound) / n) ** 0.5)
+        else:
+            assert bound == p
