@@ -259,7 +259,7 @@ class EvaluationConfig:
         maximum=256,
     )
     selection_prompts: int = option(
-        192,
+        256,
         "training prompts per task on which the best constant temperatures are chosen",
         minimum=1,
         maximum=100_000,

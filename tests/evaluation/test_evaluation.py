@@ -383,9 +383,13 @@ def test_greedy_responses_are_written_once_and_counted_as_all(greedy):
 
 def test_a_head_that_chooses_once_has_the_responses_of_the_temperatures_that_it_chooses(greedy):
     """They are those that it would have written itself, in all but the numbers drawn."""
-    lm, prompts = greedy.lm, prompts_to_measure([Wordy(greedy)], "test", CONFIG, 0)
+    config = EvaluationConfig(test_prompts=8)
+    lm, prompts = greedy.lm, prompts_to_measure([Wordy(greedy)], "test", config, 0)
     head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
     torch.nn.init.normal_(head.mlp[-1].weight, std=9, generator=seeded(3))
+    read = lm.read(lm.encode(prompts.prompts), n_samples=1, max_new_tokens=1)
+    with torch.no_grad():  # half of the prompts get each temperature
+        head.mlp[-1].bias -= head(read.hidden_states).median(0).values
     policy = GreedyHead(head, HOT)
     test = compare(lm, prompts, policy, seeded(0), n_samples=2)
     alone = generate(lm, prompts.prompts, policy, seeded(5), n_samples=2)
