@@ -132,10 +132,10 @@ class Temperatures(Choices):
         every, none = [1.0] * K, [0] * K
         top_k, min_p = none if top_k is None else top_k, none if min_p is None else min_p
         top_p = every if top_p is None else top_p
-        self.temperatures = _column("temperatures", temperatures, K, _is_temperature, "0 or above")
-        self.top_k = _column("top_k", top_k, K, lambda k: k >= 0, "0 or above")
-        self.top_p = _column("top_p", top_p, K, lambda p: 0 < p <= 1, "above 0, at most 1")
-        self.min_p = _column("min_p", min_p, K, lambda p: 0 <= p <= 1, "from 0 to 1")
+        self.temperatures = column("temperatures", temperatures, K, is_temperature, "0 or above")
+        self.top_k = column("top_k", top_k, K, lambda k: k >= 0, "0 or above")
+        self.top_p = column("top_p", top_p, K, lambda p: 0 < p <= 1, "above 0, at most 1")
+        self.min_p = column("min_p", min_p, K, lambda p: 0 <= p <= 1, "from 0 to 1")
         self.table = torch.tensor(self.temperatures, dtype=torch.float32)  # (K,)
         self.truncates = any(self.top_k) or min(self.top_p) < 1 or any(self.min_p)
         self.rules = torch.tensor([self.top_k, self.top_p, self.min_p])  # (3, K)
@@ -199,8 +199,8 @@ class FirstTokens(Choices):
     """
 
     def __init__(self, token_ids: Sequence[int], names: Sequence[str], temperature: float = 0.0):
-        _column("temperature", [temperature], 1, _is_temperature, "0 or above")
-        self.names = _column("names", names, len(token_ids), bool, "not empty")
+        column("temperature", [temperature], 1, is_temperature, "0 or above")
+        self.names = column("names", names, len(token_ids), bool, "not empty")
         self.token_ids, self.temperature = torch.tensor(token_ids), temperature
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
@@ -211,11 +211,12 @@ class FirstTokens(Choices):
         return forced.where((positions == 0)[..., None], token_probs(logits, temperatures))
 
 
-def _is_temperature(value: float) -> bool:
+def is_temperature(value: float) -> bool:
+    """Whether a number may be a temperature: 0 (greedy) or above, and finite."""
     return 0 <= value < math.inf
 
 
-def _column(
+def column(
     name: str, values: Sequence[Any], K: int, is_right: Callable[[Any], bool], required: str
 ) -> tuple[Any, ...]:
     """A column of a table of options, checked."""
