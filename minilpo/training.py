@@ -55,6 +55,17 @@ def held_out_prompts(
     return mixed_prompts(tasks, config.validation_prompts, "validation", rng)
 
 
+def responses_per_round(config: LPOConfig, n_tasks: int) -> int:
+    """How many responses are written in a round, those to the held-out prompts included.
+
+    >>> responses_per_round(LPOConfig(), n_tasks=4)
+    18432
+    """
+    to_learn = config.prompts_per_task(n_tasks) * config.samples
+    to_check = config.validation_prompts * VALIDATION_SAMPLES
+    return n_tasks * (to_learn + to_check)
+
+
 class Kept(NamedTuple):
     """What is kept of the responses to some prompts."""
 
@@ -165,11 +176,8 @@ class Training:
 
     def begin(self, n_tasks: int) -> Callable[[int], object]:
         """Says how much there is to do. Returns what is to be told of the responses written."""
-        config = self.config
-        n_written = n_tasks * config.prompts_per_task(n_tasks) * config.samples
-        n_checked = n_tasks * config.validation_prompts * VALIDATION_SAMPLES
-        per_round = n_written + n_checked
-        self.progress.begin(config.rounds * per_round, len(self.log) * per_round)
+        per_round = responses_per_round(self.config, n_tasks)
+        self.progress.begin(self.config.rounds * per_round, len(self.log) * per_round)
         self._timed_until = perf_counter()
         return self.progress.advance
 

@@ -34,7 +34,7 @@ EXERCISES_OF_LESSONS = [
 WITHIN = {
     "machine": ["text", "signals", "files", "processes", "threads", "progress"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
-    "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
+    "decoding": ["sampling", "choices", "policies", "rules", "rollout", "generate"],
     "evaluation": ["statistics", "measure", "summary", "evaluate"],
     "show": ["plots", "document", "strip", "report", "samples", "page"],
     "exercises": ["trial", "verdict", "examination", "exercise", *EXERCISES_OF_LESSONS],

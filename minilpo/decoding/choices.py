@@ -137,12 +137,13 @@ class Temperatures(Choices):
         every, none = [1.0] * K, [0] * K
         top_k, min_p = none if top_k is None else top_k, none if min_p is None else min_p
         top_p = every if top_p is None else top_p
-        self.temperatures = _column("temperatures", temperatures, K, _is_temperature, "0 or above")
-        self.top_k = _column("top_k", top_k, K, lambda k: k >= 0, "0 or above")
-        self.top_p = _column("top_p", top_p, K, lambda p: 0 < p <= 1, "above 0, at most 1")
-        self.min_p = _column("min_p", min_p, K, lambda p: 0 <= p <= 1, "from 0 to 1")
+        self.temperatures = column("temperatures", temperatures, K, is_temperature, "0 or above")
+        self.top_k = column("top_k", top_k, K, lambda k: k >= 0, "0 or above")
+        self.top_p = column("top_p", top_p, K, lambda p: 0 < p <= 1, "above 0, at most 1")
+        self.min_p = column("min_p", min_p, K, lambda p: 0 <= p <= 1, "from 0 to 1")
         self.table = torch.tensor(self.temperatures, dtype=torch.float32)  # (K,)
-        self.truncates = any(self.top_k) or min(self.top_p) < 1 or any(self.min_p)
+        self.sorts = any(self.top_k) or min(self.top_p) < 1
+        self.truncates = self.sorts or any(self.min_p)
         self.rules = torch.tensor([self.top_k, self.top_p, self.min_p])  # (3, K)
         self.names = tuple(self._name(k) for k in range(K))
 
@@ -173,18 +174,24 @@ class Temperatures(Choices):
 
     def _truncated(self, probs: Tensor, choice_ids: Tensor) -> Tensor:
         """(B, V) without the tokens that option choice_ids[b] leaves out, scaled to sum to 1."""
-
         top_k, top_p, min_p = self.rules.to(probs.device)[:, choice_ids, None]  # (B, 1) each
-        ordered, order = probs.sort(dim=-1, descending=True, stable=True)  # equals as they stood
-        rank = torch.arange(probs.shape[-1], device=probs.device)
-        ordered = ordered.masked_fill((top_k > 0) & (rank >= top_k), 0.0)
-        ordered = ordered / ordered.sum(-1, keepdim=True)
-        # A token stays while the likelier ones haven't reached top_p; so the first always stays.
-        before = ordered.cumsum(-1) - ordered
-        ordered = ordered.masked_fill((before >= top_p) & (top_p < 1) & (rank > 0), 0.0)
-        ordered = ordered.masked_fill(ordered < min_p * ordered[:, :1], 0.0)
-        ordered = ordered / ordered.sum(-1, keepdim=True)
-        return torch.zeros_like(probs).scatter(-1, order, ordered)
+        # To sort all tokens takes as long as the rest of a step, and min-p alone doesn't need it.
+        if self.sorts:
+            probs = _likeliest(probs, top_k, top_p)
+        probs = probs.masked_fill(probs < min_p * probs.amax(-1, keepdim=True), 0.0)
+        return probs / probs.sum(-1, keepdim=True)
+
+
+def _likeliest(probs: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """(B, V) with 0 for all but the `top_k` likeliest, and of these all but the `top_p`."""
+    ordered, order = probs.sort(dim=-1, descending=True, stable=True)  # equals as they stood
+    rank = torch.arange(probs.shape[-1], device=probs.device)
+    ordered = ordered.masked_fill((top_k > 0) & (rank >= top_k), 0.0)
+    ordered = ordered / ordered.sum(-1, keepdim=True)
+    # A token stays while the likelier ones haven't reached top_p; so the first always stays.
+    before = ordered.cumsum(-1) - ordered
+    ordered = ordered.masked_fill((before >= top_p) & (top_p < 1) & (rank > 0), 0.0)
+    return torch.zeros_like(probs).scatter(-1, order, ordered)
 
 
 class FirstTokens(Choices):
@@ -209,8 +216,8 @@ class FirstTokens(Choices):
     """
 
     def __init__(self, token_ids: Sequence[int], names: Sequence[str], temperature: float = 0.0):
-        _column("temperature", [temperature], 1, _is_temperature, "0 or above")
-        self.names = _column("names", names, len(token_ids), bool, "not empty")
+        column("temperature", [temperature], 1, is_temperature, "0 or above")
+        self.names = column("names", names, len(token_ids), bool, "not empty")
         self.token_ids, self.temperature = torch.tensor(token_ids), temperature
 
     @property
@@ -226,11 +233,12 @@ class FirstTokens(Choices):
         return forced.where((positions == 0)[..., None], token_probs(logits, temperatures))
 
 
-def _is_temperature(value: float) -> bool:
+def is_temperature(value: float) -> bool:
+    """Whether a number may be a temperature: 0 (greedy) or above, and finite."""
     return 0 <= value < math.inf
 
 
-def _column(
+def column(
     name: str, values: Sequence[Any], K: int, is_right: Callable[[Any], bool], required: str
 ) -> tuple[Any, ...]:
     """A column of a table of options, checked."""

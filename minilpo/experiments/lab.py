@@ -5,6 +5,7 @@ Everything is kept under a key made of the settings it depends on: in memory, an
 interrupted reproduction goes on where it stopped.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LPOConfig, RunConfig
@@ -32,6 +34,7 @@ from minilpo.run.forms import lpo_log_form
 from minilpo.run.steps import pretrain_step
 from minilpo.seeds import torch_generator
 from minilpo.tasks import MAIN, Task
+from minilpo.training import Round, Training
 
 MIXTURE = tuple(task.name for task in MAIN)
 Made = TypeVar("Made")
@@ -45,6 +48,13 @@ class Head:
     constant: AdaptiveDecoder
     choices: Temperatures
     log: list[dict[str, Any]]
+    best_after: list[dict[str, Tensor]]  # round by round, the weights of the best head until then
+
+    def after(self, n_rounds: int) -> GreedyHead:
+        """The head that a training of so many rounds would have kept, greedily."""
+        head = copy.deepcopy(self.head)
+        head.load_state_dict(self.best_after[n_rounds - 1])
+        return GreedyHead(head, self.choices)
 
     @cached_property
     def greedy(self) -> GreedyHead:
@@ -104,34 +114,38 @@ class Lab:
         level: str = "sequence",
         tasks: Sequence[str] = MIXTURE,
         temperatures: Sequence[float] | None = None,
+        choices: Temperatures | None = None,
         **settings: Any,
     ) -> Head:
-        """A head trained by LPO, with the settings of the reproduction but for those given."""
-        temperatures = tuple(temperatures or self.config.temperatures)
+        """A head trained by LPO, with the settings of the reproduction but for those given.
+
+        It chooses among `choices`, or among temperatures alone: those given, or the reproduction's.
+        """
+        choices = choices or Temperatures(temperatures or self.config.temperatures)
         lpo = replace(self.config.lpo, **{"loss": "default", **settings}).resolved(level)
-        settings = {"level": level, "tasks": tasks, "temperatures": temperatures}
-        key = key_of({**settings, "lpo": asdict(lpo)})
+        options = {"temperatures": choices.temperatures, "rules": choices.rules.tolist()}
+        key = key_of({"level": level, "tasks": tasks, **options, "lpo": asdict(lpo)})
 
         def train() -> Head:
-            return self._train_head(key, level, tasks, temperatures, lpo)
+            return self._train_head(key, level, tasks, choices, lpo)
 
         return self._once(f"head {key}", train)
 
     def _train_head(
-        self,
-        key: str,
-        level: str,
-        tasks: Sequence[str],
-        temperatures: tuple[float, ...],
-        lpo: LPOConfig,
+        self, key: str, level: str, tasks: Sequence[str], choices: Temperatures, lpo: LPOConfig
     ) -> Head:
-        shape = self.run.config.model.n_embd, len(temperatures), level, lpo.n_hidden
+        K, path = len(choices), self.folder / f"head_{key}.pt"
+        shape = self.run.config.model.n_embd, K, level, lpo.n_hidden
         head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head"))
         constant = ConstantHead(*shape, torch_generator(self.seed, "head"))
-        path, choices = self.folder / f"head_{key}.pt", Temperatures(temperatures)
         if path.exists():
-            state, log = load_tensors(path), lpo_log_form(self.tasks(tasks), len(temperatures), lpo)
-            form = {"head": head.state_dict(), "constant": constant.state_dict(), "log": log}
+            state = load_tensors(path)
+            form = {
+                "head": head.state_dict(),
+                "constant": constant.state_dict(),
+                "log": lpo_log_form(self.tasks(tasks), K, lpo),
+                "best_after": (head.state_dict(),) * lpo.rounds,
+            }
             wrong = misfit(state, form)
             if wrong:
                 raise ValueError(
@@ -140,14 +154,20 @@ class Lab:
                 )
             head.load_state_dict(state["head"])
             constant.load_state_dict(state["constant"])
-            log = state["log"]
+            log, best_after = state["log"], state["best_after"]
         else:
-            control = fitting(constant, lpo)
-            training = training_of(self.lm, head, lpo, after_round=[control])
+            best_after = []
+
+            def keep(training: Training, ended: Round) -> None:
+                best_after.append(training.best["head"])
+
+            after_round = [fitting(constant, lpo), keep]
+            training = training_of(self.lm, head, lpo, after_round=after_round)
             log = train_lpo(self.lm, self.tasks(tasks), head, choices, lpo, self.seed, training)
             weights = {"head": head.state_dict(), "constant": constant.state_dict()}
-            save_tensors(path, {**weights, "log": log})
-        return Head(head.requires_grad_(False), constant.requires_grad_(False), choices, log)
+            save_tensors(path, {**weights, "log": log, "best_after": best_after})
+        head, constant = head.requires_grad_(False), constant.requires_grad_(False)
+        return Head(head, constant, choices, log, best_after)
 
     def fixed(
         self,

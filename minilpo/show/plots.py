@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
+COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
 
 
 def own_style() -> AbstractContextManager[None]:
@@ -141,3 +142,57 @@ def curve(
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     changes = [f"{label} goes from {y[0]:.3g} to {y[-1]:.3g}" for label, y in lines.items()]
     return f"{title}: {'; '.join(changes)} ({xlabel} {x[0]:g} to {x[-1]:g})."
+
+
+def name_lines(ax: Axes) -> None:
+    """Writes the name of each line beside its end, in its colour: many lines need no legend then.
+
+    A line whose name begins with "_" gets none. Names that would overlap are moved apart.
+    """
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    lines.sort(key=lambda line: float(np.asarray(line.get_ydata())[-1]))
+    ends = [np.asarray(line.get_xydata())[-1].tolist() for line in lines]
+    low, high = ax.get_ylim()
+    places = spread([y for _, y in ends], (high - low) / 25)
+    right_of_axes = ax.get_yaxis_transform()  # x as a share of the width, y as it is
+    for line, end, place in zip(lines, ends, places, strict=True):
+        ax.annotate(
+            str(line.get_label()),
+            end,
+            (1.06, place),
+            textcoords=right_of_axes,
+            color=line.get_color(),
+            fontsize=8,
+            va="center",
+            annotation_clip=False,
+            # To the left end of the name, or it would run through the words.
+            arrowprops={
+                "arrowstyle": "-",
+                "color": line.get_color(),
+                "linewidth": 0.5,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """Places near some rising values, at least a gap apart.
+
+    >>> spread([0.0, 10.0, 11.0, 20.0], gap=3.0)
+    [0.0, 9.0, 12.0, 20.0]
+    """
+    groups: list[list[float]] = []  # of values whose places touch
+    for value in values:
+        groups.append([value])
+        while len(groups) > 1 and _row(groups[-2], gap)[-1] + gap > _row(groups[-1], gap)[0]:
+            groups[-2:] = [groups[-2] + groups[-1]]
+    places = []
+    for group in groups:
+        places += _row(group, gap)
+    return places
+
+
+def _row(values: Sequence[float], gap: float) -> list[float]:
+    """As many places as values, a gap apart, around their mean."""
+    first = float(np.mean(values)) - gap * (len(values) - 1) / 2
+    return [first + gap * i for i in range(len(values))]

@@ -85,7 +85,8 @@ def test_the_tables_are_printed(whole, capsys):
 def test_one_language_model_and_one_head_of_each_kind_serve_all_experiments(whole):
     assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == 2  # one a seed
     per_seed = [len(list(folder.glob("head_*.pt"))) for folder in (whole / "cache").iterdir()]
-    assert per_seed == [2 + 1 + 3 + 4 + 2] * 2  # mixture, table1, table3, table4, controls
+    # mixture, table1, table3, table4, controls, rivals: nine heads and four early ones
+    assert per_seed == [2 + 1 + 3 + 4 + 2 + 9 + 4] * 2
 
 
 def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypatch):
@@ -100,7 +101,7 @@ def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_ask
     out, whole, capsys
 ):
     page = (whole / "report.html").read_text(encoding="utf-8")
-    assert all(f">{name}</h2>" in page for name in EXPERIMENTS) and page.count("<img ") == 10
+    assert all(f">{name}</h2>" in page for name in EXPERIMENTS) and page.count("<img ") == 11
     (out / "report.html").unlink()
     assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
     assert (out / "report.html").read_text(encoding="utf-8") == page
@@ -110,7 +111,7 @@ def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_ask
     capsys.readouterr()
     assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
     rest = (out / "report.html").read_text(encoding="utf-8")
-    assert ">table4</h2>" not in rest and rest.count("<img ") == 9  # nothing damaged is believed
+    assert ">table4</h2>" not in rest and rest.count("<img ") == 10  # nothing damaged is believed
     assert "leaves out table4" in capsys.readouterr().err
 
 

@@ -1,5 +1,6 @@
 """What a person sees: the table, the figures and their descriptions, the examples, the strips."""
 
+import itertools
 import re
 
 import pytest
@@ -456,3 +457,21 @@ def test_a_curve_draws_each_line_with_its_own_colour_and_style(ax):
     assert (list(a.get_ydata()), list(b.get_ydata())) == ([3, 4], [5, 6])
     assert a.get_color() != b.get_color() and a.get_linestyle() != b.get_linestyle()
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_names_of_lines_stand_at_their_ends_in_their_order_and_never_overlap(ax):
+    values = [0.5, 0.505, 0.9, 0.49, 0.1, 0.1]
+    for number, value in enumerate(values):
+        ax.plot([1, 2], [0, value], label=f"line {number}")
+    ax.axhline(0.3, label="_none")
+    plots.name_lines(ax)
+    found = {text.get_text(): text for text in ax.texts}
+    assert sorted(found) == [f"line {number}" for number in range(6)]
+    for number, line in enumerate(ax.lines[:6]):
+        text = found[f"line {number}"]
+        assert text.get_color() == line.get_color() and list(text.xy) == [2, values[number]]
+    by_value = sorted(range(6), key=values.__getitem__)
+    places = [found[f"line {number}"].xyann[1] for number in by_value]
+    gap = (ax.get_ylim()[1] - ax.get_ylim()[0]) / 25
+    assert all(above - below > 0.999 * gap for below, above in itertools.pairwise(places))
+    assert places[-1] == pytest.approx(0.9)  # with room around it, a name stays where its line ends

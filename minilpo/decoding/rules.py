@@ -1,0 +1,234 @@
+"""Rules that need no head and no training: they see what the language model itself predicts.
+
+TopNSigma, EDT, Dynatemp   `Choices`, being pure functions of the logits: a head could choose, too
+Mirostat                   a `Policy`, because it also looks back at what was drawn
+
+Each takes lists, one value per setting. With `Fixed`, and in `Mirostat` itself, row i of a batch
+takes setting i modulo their number: so one call of `generate` tries them all.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from minilpo.decoding.choices import Choices, Temperatures, column, is_temperature
+from minilpo.decoding.policies import Policy, Step
+from minilpo.decoding.sampling import draw, token_probs
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H = -Σ_v p_v ln p_v of softmax(logits), in nats: (..., V) to (...).
+
+    >>> entropy(torch.zeros(2)), math.log(2)
+    (tensor(0.6931), 0.6931471805599453)
+    """
+    return torch.special.entr(logits.softmax(-1)).sum(-1)  # 0 ln 0 counts as 0
+
+
+class TopNSigma(Choices):
+    """Keeps the tokens whose logit is at most n standard deviations below the largest one.
+
+    l_v >= max(l) - n σ(l). Source: Tang et al., "Top-nσ: Not All Logits Are You Need",
+    arXiv 2411.07641. Most logits are noise around a low mean; σ measures it. The temperature is
+    applied after that, so it doesn't change which tokens are kept, as it would with top-p.
+
+    Args:
+        n_sigmas: K values, each 0 or above.
+        temperatures: K values, each 0 (greedy) or above.
+
+    Raises:
+        ValueError: if one list is longer than the other, or a value is out of its range.
+
+    >>> choices = TopNSigma([1.0], [1.0])
+    >>> choices.names
+    ('1, top-n-sigma 1',)
+    >>> choices.probs(torch.tensor([[3.0, 2.0, 0.0, 0.0]]), torch.tensor([0]), torch.tensor(0))
+    tensor([[0.7311, 0.2689, 0.0000, 0.0000]])
+    """
+
+    def __init__(self, n_sigmas: Sequence[float], temperatures: Sequence[float]):
+        K = len(n_sigmas)
+        column("n_sigmas", n_sigmas, K, is_temperature, "0 or above")
+        column("temperatures", temperatures, K, is_temperature, "0 or above")
+        self.table = torch.tensor([n_sigmas, temperatures], dtype=torch.float32)  # (2, K)
+        pairs = zip(n_sigmas, temperatures, strict=True)
+        self.names = tuple(f"{t:g}, top-n-sigma {n:g}" for n, t in pairs)
+
+    def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
+        """See `Choices.probs`; the position plays no part."""
+        n_sigmas, temperatures = self.table.to(logits.device)[:, choice_ids]  # (B,) each
+        # A logit of -inf belongs to a token that never comes: it is no part of the noise.
+        can_come = logits.isfinite()
+        count = can_come.sum(-1, keepdim=True)
+        mean = logits.where(can_come, 0.0).sum(-1, keepdim=True) / count
+        squares = (logits - mean).square().where(can_come, 0.0)  # (B, V)
+        sigma = (squares.sum(-1, keepdim=True) / count).sqrt()  # (B, 1)
+        lowest = logits.amax(-1, keepdim=True) - n_sigmas[:, None] * sigma
+        return token_probs(logits.masked_fill(logits < lowest, -math.inf), temperatures)
+
+
+class ByEntropy(Choices):
+    """A temperature for each token, by how unsure the language model is. A subclass says which."""
+
+    def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
+        """The temperature of each row under its setting: (B, V) and (B,) to (B,)."""
+        raise NotImplementedError
+
+    def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
+        """See `Choices.probs`; the position plays no part."""
+        # Where the model is all but sure, the temperature may be as small as numbers get. With 0 as
+        # the largest logit, dividing by it gives 0 and -inf, never infinity minus infinity.
+        shifted = logits - logits.amax(-1, keepdim=True)
+        return token_probs(shifted, self.temperatures(logits, choice_ids))
+
+
+class EDT(ByEntropy):
+    """Entropy-based dynamic temperature: T = T_0 · 0.8^(θ / H), cold where the model is sure.
+
+    Source: Zhang et al., "EDT: Improving Large Language Models' Generation by Entropy-based Dynamic
+    Temperature Sampling", arXiv 2403.14541; 0.8 is the value that they fixed. H is the entropy at
+    temperature 1, in nats: T rises from 0 at H = 0 towards T_0.
+
+    Args:
+        temperatures: K values of T_0, each 0 (greedy) or above.
+        thetas: K values of θ, each 0 (a constant temperature) or above.
+
+    Raises:
+        ValueError: if one list is longer than the other, or a value is out of its range.
+
+    >>> EDT([1.0], [2.0]).temperatures(torch.zeros(1, 9), torch.tensor([0]))
+    tensor([0.8162])
+    >>> 0.8 ** (2 / math.log(9))
+    0.816185179930338
+    """
+
+    BASE = 0.8
+
+    def __init__(self, temperatures: Sequence[float], thetas: Sequence[float]):
+        K = len(temperatures)
+        column("temperatures", temperatures, K, is_temperature, "0 or above")
+        column("thetas", thetas, K, is_temperature, "0 or above")
+        self.table = torch.tensor([temperatures, thetas], dtype=torch.float32)  # (2, K)
+        pairs = zip(temperatures, thetas, strict=True)
+        self.names = tuple(f"{t:g}, EDT {theta:g}" for t, theta in pairs)
+
+    def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
+        """See `ByEntropy.temperatures`."""
+        highest, thetas = self.table.to(logits.device)[:, choice_ids]  # (B,) each
+        # Not below a tiny number, so that θ = 0 stays a constant where the entropy is 0.
+        return highest * self.BASE ** (thetas / entropy(logits).clamp(min=1e-30))
+
+
+class Dynatemp(ByEntropy):
+    """Dynamic temperature: T = low + (high - low) · (H / ln V)^exponent.
+
+    H / ln V is the entropy at temperature 1 as a share of the most that V tokens can have. Source:
+    the dynamic temperature of koboldcpp and llama.cpp (pull request 4972, January 2024); no paper.
+
+    Args:
+        lows: K temperatures where the model is sure, each 0 (greedy) or above.
+        highs: K temperatures where every token is equally likely, none below its `lows`.
+        exponents: K values above 0.
+
+    Raises:
+        ValueError: if the lists are of different length, or a value is out of its range.
+
+    >>> halfway = torch.tensor([[0.0, 0.0, -torch.inf, -torch.inf]])  # ln 2 of at most ln 4
+    >>> Dynatemp([0.0], [2.0], [1.0]).temperatures(halfway, torch.tensor([0]))
+    tensor([1.])
+    """
+
+    def __init__(self, lows: Sequence[float], highs: Sequence[float], exponents: Sequence[float]):
+        K = len(lows)
+        column("lows", lows, K, is_temperature, "0 or above")
+        column("highs", highs, K, is_temperature, "0 or above")
+        column("exponents", exponents, K, lambda value: 0 < value < math.inf, "above 0")
+        settings = list(zip(lows, highs, exponents, strict=True))
+        for low, high, _ in settings:
+            if low > high:
+                raise ValueError(
+                    f"highs must be at least lows, got {high} and {low}; exchange them"
+                )
+        self.table = torch.tensor([lows, highs, exponents], dtype=torch.float32)  # (3, K)
+        self.names = tuple(f"{a:g} to {b:g}, exponent {c:g}" for a, b, c in settings)
+
+    def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
+        """See `ByEntropy.temperatures`."""
+        low, high, exponent = self.table.to(logits.device)[:, choice_ids]  # (B,) each
+        share = entropy(logits) / math.log(logits.shape[-1])
+        return low + (high - low) * share**exponent
+
+
+class Mirostat(Policy):
+    """Mirostat 2.0: keeps the surprise of a text near a target, by leaving out surprising tokens.
+
+    The surprise of a token is -log2 p, in bits. Tokens that surprise more than a limit μ are left
+    out (never the likeliest one), and one of the rest is drawn. The limit is 2τ at first; after
+    each token μ ← μ - η (surprise - τ). Source: Basu et al., "Mirostat: A Neural Text Decoding
+    Algorithm that Directly Controls Perplexity", arXiv 2007.14966, Algorithm 2. The surprise is
+    that of the language model's own distribution, before tokens are left out.
+
+    Row i of a batch takes setting i modulo K, and each row has a limit of its own.
+
+    Args:
+        targets: K values of τ in bits, each above 0.
+        rates: K values of η, each 0 (the limit stays) or above.
+
+    Raises:
+        ValueError: if one list is longer than the other, or a value is out of its range.
+
+    >>> policy = Mirostat([1.0], [0.5])
+    >>> policy.start(n_rows=1)
+    >>> logits = torch.tensor([[0.5, 0.375, 0.125]]).log()  # surprises: 1, 1.4 and 3 bits
+    >>> last, zero = torch.tensor([7]), torch.tensor([0])
+    >>> step = Step(zero, torch.zeros(1, 4), logits, last, torch.tensor(0), torch.zeros(1))
+    >>> policy.probs(step, policy.choose(step))  # the limit is 2 bits
+    tensor([[0.5714, 0.4286, 0.0000]])
+    >>> policy.observe(step, torch.tensor([1]))
+    >>> policy.choose(step)
+    tensor([1.7925])
+    """
+
+    level = "token"
+    chooses_one = False  # it chooses a limit, one of infinitely many
+
+    def __init__(self, targets: Sequence[float], rates: Sequence[float]):
+        super().__init__(Temperatures([1.0]))  # what tokens are left out of
+        K = len(targets)
+        column("targets", targets, K, lambda value: 0 < value < math.inf, "above 0")
+        column("rates", rates, K, is_temperature, "0 or above")
+        self.table = torch.tensor([targets, rates], dtype=torch.float32)  # (2, K)
+        pairs = zip(targets, rates, strict=True)
+        self.names = tuple(f"mirostat {target:g}, rate {rate:g}" for target, rate in pairs)
+
+    def start(self, n_rows: int) -> None:
+        """Every row begins with the limit 2τ."""
+        self.limits = 2 * self.table[0, torch.arange(n_rows) % len(self.names)]  # (n_rows,) bits
+
+    def choose(self, step: Step) -> Tensor:
+        """(B,) the limits, in bits."""
+        # To the device and the precision of the logits: `start` knows neither.
+        self.limits = self.limits.to(step.logits)
+        return self.limits[step.rows]
+
+    def probs(self, step: Step, choice: Tensor) -> Tensor:
+        """The token probabilities, (B, V), within the limits, (B,)."""
+        probs = step.logits.softmax(-1)
+        too_surprising = -probs.log2() > choice[:, None]
+        # However low the limit, something must be said.
+        likeliest = probs.argmax(-1, keepdim=True)
+        too_surprising = too_surprising.scatter(-1, likeliest, False)
+        kept = probs.masked_fill(too_surprising, 0.0)
+        return kept / kept.sum(-1, keepdim=True)
+
+    def draw(self, step: Step, choice: Tensor, uniforms: Tensor) -> Tensor:
+        """Draws the next tokens, (B,)."""
+        return draw(self.probs(step, choice), uniforms)
+
+    def observe(self, step: Step, token_ids: Tensor) -> None:
+        """Moves the limits of the rows that are still going, and of no others."""
+        targets, rates = self.table.to(step.logits)[:, step.rows % len(self.names)]  # (B,) each
+        probs = step.logits.softmax(-1).gather(-1, token_ids[:, None])[:, 0]
+        self.limits[step.rows] -= rates * (-probs.log2() - targets)

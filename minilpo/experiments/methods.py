@@ -1,0 +1,236 @@
+"""The ways to decode that `rivals` compares: rules with settings to try out, and heads to train."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from minilpo.decoding.choices import Choices, Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import ByPlace, Fixed, Policy
+from minilpo.decoding.rollout import score
+from minilpo.decoding.rules import EDT, Dynatemp, Mirostat, TopNSigma
+from minilpo.evaluation.measure import Prompts
+from minilpo.experiments.lab import MIXTURE, Lab
+from minilpo.seeds import python_rng, torch_generator
+from minilpo.tasks import kind_of, mixed_prompts
+from minilpo.training import responses_per_round
+
+TEST_SAMPLES = 4  # responses to each test prompt
+LEAST_PROMPTS = 30  # training prompts of a kind; a smaller kind takes the setting of its task
+JOINT = Temperatures(  # a temperature with and without min-p; for greedy both are the same
+    [0.0, 0.4, 0.4, 0.8, 0.8, 1.2, 1.2], min_p=[0.0, 0.0, 0.1, 0.0, 0.1, 0.0, 0.1]
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to decode that isn't learned, with the settings to try."""
+
+    words: str  # what a setting is called
+    settings: list[tuple[Any, ...]]
+    policy: Callable[..., Policy]  # from columns of settings: row i takes setting i modulo K
+    groups: tuple[str, ...] = ("",)  # "": one setting for all prompts; else one "per task", ...
+
+    def of(self, *numbers: int) -> Policy:
+        """The policy of some of the settings, by their numbers."""
+        return self.policy(*zip(*(self.settings[k] for k in numbers), strict=True))
+
+    def name(self, k: int) -> str:
+        """What setting k is called."""
+        return self.words.format(*self.settings[k])
+
+
+def rules_of(lab: Lab) -> dict[str, Rule]:
+    """What isn't learned, by name; but for the options of the heads, 12 settings each."""
+
+    def fixed(choices: Callable[..., Choices]) -> Callable[..., Policy]:
+        return lambda *columns: Fixed(choices(*columns))
+
+    def by_place(first: Sequence[float], rest: Sequence[float]) -> Policy:
+        K = len(first)
+        pairs = [(k, K + k) for k in range(K)]
+        return ByPlace(Temperatures([*first, *rest]), pairs, lab.lm.sentence_starts)
+
+    def grid(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return list(itertools.product(*values))
+
+    constants = [(temperature,) for temperature in lab.config.temperatures]
+    joint = list(zip(JOINT.temperatures, JOINT.min_p, strict=True))
+    top_k = fixed(lambda temperatures, top_k: Temperatures(temperatures, top_k=top_k))
+    top_p = fixed(lambda temperatures, top_p: Temperatures(temperatures, top_p=top_p))
+    min_p = fixed(lambda temperatures, min_p: Temperatures(temperatures, min_p=min_p))
+    of_min_p = grid((0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6))
+    of_sigma = grid((0.5, 1.0, 1.5, 2.0), (0.6, 1.0, 1.5))
+    of_mirostat = grid((0.5, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0))
+    of_dynatemp = grid((0.0,), (1.5, 2.0, 2.5, 3.5), (0.5, 1.0, 2.0))
+    of_place = grid((0.0, 0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
+    return {
+        "constant": Rule("{:g}", constants, fixed(Temperatures), ("", "per task", "per kind")),
+        "joint constant": Rule("{:g}, min-p {:g}", joint, min_p, ("per kind",)),
+        "top-k": Rule("{:g}, k {}", grid((0.5, 0.6, 0.7, 1.0), (5, 10, 20)), top_k),
+        "top-p": Rule("{:g}, p {:g}", grid((0.7, 1.0, 1.3), (0.3, 0.5, 0.7, 0.9)), top_p),
+        "min-p": Rule("{:g}, p {:g}", of_min_p, min_p),
+        "top-n-sigma": Rule("n {:g} at {:g}", of_sigma, fixed(TopNSigma)),
+        "EDT": Rule("{:g}, theta {:g}", grid((0.6, 0.8, 1.0, 1.3), (0.3, 1.0, 3.0)), fixed(EDT)),
+        "dynatemp": Rule("{:g} to {:g}, exponent {:g}", of_dynatemp, fixed(Dynatemp)),
+        "mirostat": Rule("{:g} bits, rate {:g}", of_mirostat, Mirostat),
+        "by place": Rule("first {:g}, rest {:g}", of_place, by_place),
+    }
+
+
+HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: what `Lab.head` is asked for
+    "sequence: temperature head": {"level": "sequence"},
+    "sequence: joint head": {"level": "sequence", "choices": JOINT},
+    "token: temperature head": {"level": "token"},
+    "token: joint head": {"level": "token", "choices": JOINT},
+    "sequence: all pairs": {"level": "sequence", "pairs": "all"},
+    "sequence: gap pairs": {"level": "sequence", "pairs": "gap"},
+    "sequence: REINFORCE": {"level": "sequence", "rule": "reinforce"},
+    "sequence: GRPO": {"level": "sequence", "rule": "grpo"},
+    "sequence: regression": {"level": "sequence", "rule": "regression"},
+}
+
+
+def whole_and_early(lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of LPO: half of the reproduction's prompts, and a quarter of these in one round."""
+    prompts, held_out = lab.config.lpo.prompts // 2, lab.config.lpo.validation_prompts // 2
+    whole = {"prompts": max(1, prompts), "validation_prompts": max(1, held_out)}
+    quarter = {name: max(1, n // 4) for name, n in whole.items()}
+    return whole, {"rounds": 1, **quarter}
+
+
+def responses_spent(lab: Lab) -> list[int]:
+    """How many responses a head has learned from: after the early training, and round by round.
+
+    Those that tell which round's head is the best are counted, too.
+    """
+    whole, early = (replace(lab.config.lpo, **settings) for settings in whole_and_early(lab))
+    per_round = responses_per_round(whole, len(MIXTURE))
+    rounds = [per_round * (n + 1) for n in range(whole.rounds)]
+    return [responses_per_round(early, len(MIXTURE)), *rounds]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One response under every setting of a rule to each of some training prompts."""
+
+    rule: Rule
+    prompts: Prompts
+    rewards: np.ndarray  # (P, K)
+
+    @property
+    def n_responses(self) -> int:
+        """How many responses it took."""
+        return self.rewards.size
+
+    def part(self, n_responses: int) -> "Trial":
+        """The same with fewer prompts, as many of each task: so many responses at most."""
+        names, K = self.prompts.names, self.rewards.shape[1]
+        n_per_task = max(1, n_responses // (K * len(set(names))))
+        rows = [np.flatnonzero(names == name)[:n_per_task] for name in dict.fromkeys(names)]
+        index = np.concatenate(rows)
+        return Trial(self.rule, some(self.prompts, index), self.rewards[index])
+
+    def best(self, group: str = "") -> "Best":
+        """The best setting of each group of prompts."""
+        of_task = self._best_by(self.prompts.names)
+        of_group = self._best_by(
+            groups_of(self.prompts, group), LEAST_PROMPTS * (group == "per kind")
+        )
+        return Best(self.rule, group, of_group, of_task)
+
+    def _best_by(self, groups: np.ndarray, least: int = 0) -> dict[str, int]:
+        best = {}
+        for name in dict.fromkeys(groups.tolist()):
+            rewards = self.rewards[groups == name]
+            if len(rewards) >= least:
+                best[name] = int(rewards.mean(0).argmax())
+        return best
+
+
+@dataclass(frozen=True)
+class Best:
+    """The settings that were best on training prompts."""
+
+    rule: Rule
+    group: str
+    of_group: dict[str, int]
+    of_task: dict[str, int]  # for groups that were too small to tell
+
+    def of(self, prompts: Prompts) -> tuple[int, ...]:
+        """(P,) the setting for each prompt."""
+        groups = zip(groups_of(prompts, self.group), prompts.names, strict=True)
+        return tuple(self.of_group.get(name, self.of_task[task]) for name, task in groups)
+
+    @property
+    def words(self) -> str:
+        """The settings in words, those of the tasks too where a kind was too small."""
+        of_group = {**self.of_task, **self.of_group} if self.group == "per kind" else self.of_group
+        parts = [f"{name} {self.rule.name(k)}" for name, k in of_group.items()]
+        return "; ".join(parts).strip()
+
+
+def groups_of(prompts: Prompts, group: str) -> np.ndarray:
+    """(P,) the name of the group that each prompt belongs to."""
+    if group == "per task":
+        return prompts.names
+    if group == "per kind":
+        pairs = zip(prompts.task_of, prompts.prompts, strict=True)
+        return np.array([kind_of(task, prompt) for task, prompt in pairs])
+    return np.full(len(prompts.prompts), "")
+
+
+def some(prompts: Prompts, index: np.ndarray) -> Prompts:
+    """Those at some places."""
+    numbers = index.tolist()
+    return Prompts([prompts.task_of[p] for p in numbers], [prompts.prompts[p] for p in numbers])
+
+
+def try_out(lab: Lab, rule: Rule, n_responses: int) -> Trial:
+    """Tries every setting of a rule on the same training prompts, so many responses at most."""
+    tasks, K = lab.tasks(MIXTURE), len(rule.settings)
+    n_per_task, rng = (
+        max(1, n_responses // (K * len(tasks))),
+        python_rng(lab.seed, "rivals prompts"),
+    )
+    prompts = Prompts(*mixed_prompts(tasks, n_per_task, "train", rng))
+    generator, every = torch_generator(lab.seed, "rivals trial"), rule.of(*range(K))
+    rollout = generate(lab.lm, prompts.prompts, every, generator, n_samples=K)
+    return Trial(rule, prompts, score(rollout, prompts.task_of).double().numpy())
+
+
+class Scorer:
+    """Mean rewards of `TEST_SAMPLES` responses to each test prompt.
+
+    Every method draws them by the same random numbers.
+
+    Args:
+        lab: the language model and the seed.
+        prompts: P test prompts.
+    """
+
+    def __init__(self, lab: Lab, prompts: Prompts):
+        self.lab, self.prompts = lab, prompts
+        self._made: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+
+    def of_policy(self, policy: Policy, prompts: Prompts | None = None) -> np.ndarray:
+        """(P,) rewards with one policy for all prompts, or for some."""
+        prompts = prompts or self.prompts
+        generator = torch_generator(self.lab.seed, "rivals test")
+        rollout = generate(self.lab.lm, prompts.prompts, policy, generator, n_samples=TEST_SAMPLES)
+        return score(rollout, prompts.task_of).double().mean(1).numpy()
+
+    def of_rule(self, name: str, best: Best) -> np.ndarray:
+        """(P,) rewards with the setting of a rule that was chosen for each prompt."""
+        settings = best.of(self.prompts)
+        # More training prompts often confirm the same settings: these aren't measured again.
+        if (name, settings) not in self._made:
+            rewards = np.zeros(len(settings))
+            for k in set(settings):
+                rows = np.flatnonzero(np.array(settings) == k)
+                rewards[rows] = self.of_policy(best.rule.of(k), some(self.prompts, rows))
+            self._made[name, settings] = rewards
+        return self._made[name, settings]

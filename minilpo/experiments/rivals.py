@@ -1,0 +1,264 @@
+"""Not in the paper: the head against all its rivals, each with as many responses to use.
+
+A rule tries out its settings on training prompts and keeps the best; a head learns. Then each
+writes several responses to every test prompt, also on the way, with a part of the responses.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from minilpo.evaluation.measure import prompts_to_measure
+from minilpo.evaluation.statistics import mean_over_tasks
+from minilpo.evaluation.summary import interval_of
+from minilpo.experiments.base import Finding, Numbers, Row, values_of
+from minilpo.experiments.lab import MIXTURE, Head, Lab
+from minilpo.experiments.methods import (
+    HEADS,
+    Scorer,
+    responses_spent,
+    rules_of,
+    try_out,
+    whole_and_early,
+)
+from minilpo.show import plots
+
+PAPER = (
+    "(not in the paper) a head that learns is better than every rule that doesn't, "
+    "and better still if it may choose min-p too"
+)
+LEVELS = ("sequence", "token")
+BEST_RULE = "best rule"  # of those with one setting for all prompts, by its training prompts
+MAIN_HEADS = [f"{level}: {kind} head" for level in LEVELS for kind in ("temperature", "joint")]
+LEARNED_ALIKE = [name for name in HEADS if name not in MAIN_HEADS]  # by other rules of learning
+PAIRS = [  # which differences are of interest
+    *((f"{level}: joint head", f"{level}: temperature head") for level in LEVELS),
+    *((name, BEST_RULE) for name in MAIN_HEADS),
+    *((name, "constant per kind") for name in MAIN_HEADS),
+    *((f"{level}: joint head", "joint constant per kind") for level in LEVELS),
+    *((name, "sequence: temperature head") for name in LEARNED_ALIKE),
+]
+
+
+def measure(lab: Lab) -> Numbers:
+    """The test rewards of every method, and after how many responses it had them."""
+    evaluation = lab.config.evaluation
+    # Half of the prompts, because several responses are written to each.
+    half = replace(evaluation, test_prompts=max(2, evaluation.test_prompts // 2))
+    test = prompts_to_measure(lab.tasks(MIXTURE), "test", half, lab.seed)
+    scorer, spent, names = Scorer(lab, test), responses_spent(lab), test.names
+    methods: Numbers = {}
+    of_prompt: dict[str, np.ndarray] = {}  # by method, (P,)
+
+    def note(name: str, setting: str, curve: dict[int, np.ndarray]) -> None:
+        n_responses, of_prompt[name] = list(curve.items())[-1]
+        methods[name] = {
+            "setting": setting,
+            "responses": n_responses,
+            "reward": float(mean_over_tasks(of_prompt[name], names)),
+            "tasks": {task: float(of_prompt[name][names == task].mean()) for task in MIXTURE},
+            "curve": [[n, float(mean_over_tasks(rewards, names))] for n, rewards in curve.items()],
+        }
+
+    # 1. Rules: all settings on training prompts, and the best ones on test prompts.
+    on_training = {}
+    for name, rule in rules_of(lab).items():
+        trial = try_out(lab, rule, spent[-1])
+        for group in rule.groups:
+            curve = {}
+            for part in (trial.part(n) for n in spent):
+                best = part.best(group)
+                curve[part.n_responses] = scorer.of_rule(name, best)
+            note(f"{name} {group}".strip(), best.words, curve)
+            if not group:
+                on_training[name] = float(trial.rewards.mean(0).max())
+
+    # 2. Heads: learned from as many responses, those of their validation included.
+    whole, early = whole_and_early(lab)
+    for name, asked in HEADS.items():
+        head = lab.head(**asked, **whole)
+        curve = rewards_by_round(head, scorer, spent[1:])
+        if name in MAIN_HEADS:
+            first = lab.head(**asked, **early).greedy
+            curve = {spent[0]: scorer.of_policy(first), **curve}
+        note(name, f"after round {round_kept(head, len(head.log))}", curve)
+
+    # 3. Differences, prompt by prompt.
+    best_rule = max(on_training, key=on_training.__getitem__)
+    of_prompt[BEST_RULE] = of_prompt[best_rule]
+    resamples, differences = evaluation.resamples, {}
+    for first_name, second_name in PAIRS:
+        values = of_prompt[first_name] - of_prompt[second_name]
+        differences[f"{first_name} - {second_name}"] = {
+            "estimate": float(mean_over_tasks(values, names)),
+            "ci95": interval_of(values, names, resamples=resamples, seed=lab.seed),
+        }
+    return {
+        "budget": spent[-1],
+        "methods": methods,
+        "on_training": on_training,
+        "best_rule": best_rule,
+        "differences": differences,
+    }
+
+
+def round_kept(head: Head, n_rounds: int) -> int:
+    """Which of its first rounds gave the head that was best on held-out prompts."""
+    rewards = [entry["validation_reward"] for entry in head.log[:n_rounds]]
+    return 1 + int(np.argmax(rewards))
+
+
+def rewards_by_round(head: Head, scorer: Scorer, spent: Sequence[int]) -> dict[int, np.ndarray]:
+    """The test rewards, (P,), of the head that is kept after each round."""
+    made: dict[int, np.ndarray] = {}
+    curve = {}
+    for n, n_responses in enumerate(spent, start=1):
+        kept = round_kept(head, n)
+        made[kept] = made[kept] if kept in made else scorer.of_policy(head.after(n))
+        curve[n_responses] = made[kept]
+    return curve
+
+
+# What is concluded
+
+
+def conclude(seeds: Sequence[Numbers]) -> Finding:
+    """Rewards, best first within rules and heads; differences; and what they amount to."""
+    names = sorted(seeds[0]["methods"], key=lambda name: -reward_of(seeds, name).mean)
+    rows = [Row("responses that each may use", values_of(seeds, "budget"))]
+    rows += [reward_of(seeds, name) for name in names if name not in HEADS]
+    rows += [reward_of(seeds, name) for name in names if name in HEADS]
+    differences = {pair: difference_of(seeds, *pair) for pair in PAIRS}
+    to_temperature = [differences[pair] for pair in PAIRS[: len(LEVELS)]]
+    to_rule = [differences[name, BEST_RULE] for name in MAIN_HEADS]
+    agrees = all(row.sign() > 0 for row in (*to_temperature, *to_rule))
+    return Finding(
+        [*rows, *differences.values()],
+        agrees,
+        " ".join(sentences(seeds, differences)),
+        {"methods.txt": listing(seeds, names).encode()},
+    )
+
+
+def reward_of(seeds: Sequence[Numbers], name: str) -> Row:
+    """The mean reward of a method, with the settings that were chosen on the seeds."""
+    settings = dict.fromkeys(values_of(seeds, "methods", name, "setting"))
+    is_short = name not in HEADS and " per " not in name
+    label = f"{name} ({' | '.join(settings)})" if is_short else name
+    return Row(label, values_of(seeds, "methods", name, "reward"))
+
+
+def mean_of_best_rule(seeds: Sequence[Numbers]) -> float:
+    """The mean over seeds of the reward of that rule which was best on training prompts."""
+    return float(np.mean([seed["methods"][seed["best_rule"]]["reward"] for seed in seeds]))
+
+
+def difference_of(seeds: Sequence[Numbers], first: str, second: str) -> Row:
+    """First minus second, and on how many seeds the interval over prompts is above 0."""
+    label = f"{first} - {second}"
+    bounds = values_of(seeds, "differences", label, "ci95")
+    n_above = sum(low > 0 for low, _ in bounds)
+    estimates = values_of(seeds, "differences", label, "estimate")
+    return Row(f"{label} [{n_above} of {len(seeds)}]", estimates)
+
+
+def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row]) -> list[str]:
+    """What wins, by how much, and what doesn't."""
+
+    def mean(name: str) -> float:
+        return reward_of(seeds, name).mean
+
+    def against(second: str, names: Sequence[str]) -> str:
+        return sorted_out({name: differences[name, second] for name in names})
+
+    highest = max(seeds[0]["methods"], key=mean)
+    best_rules = " | ".join(dict.fromkeys(values_of(seeds, "best_rule")))
+    joint = {}
+    for level in LEVELS:
+        pair = f"{level}: joint head", f"{level}: temperature head"
+        joint[f"{level} level"] = differences[pair]
+    return [
+        f"With {seeds[0]['budget']:,} responses each, {highest} has the highest mean reward "
+        f"({mean(highest):.3f}).",
+        f"Heads against the best rule without learning ({best_rules}, "
+        f"{mean_of_best_rule(seeds):.3f}): {against(BEST_RULE, MAIN_HEADS)}.",
+        f"Min-p among the choices, against temperatures alone: {sorted_out(joint)}.",
+        "Heads against the best temperature for each kind of prompt, for which someone has to name "
+        f"the kind ({mean('constant per kind'):.3f}): {against('constant per kind', MAIN_HEADS)}.",
+        "At sequence level, other ways to learn against the best and the worst response of each "
+        f"prompt: {against('sequence: temperature head', LEARNED_ALIKE)}.",
+        "Better and worse are beyond the interval over seeds. In brackets after a difference: "
+        "on how many seeds the interval over test prompts is above 0.",
+    ]
+
+
+def sorted_out(differences: dict[str, Row]) -> str:
+    """Names with their differences, by what can be said of them.
+
+    >>> rows = {"a": Row("", [0.1, 0.102]), "b": Row("", [0.1, -0.1]), "c": Row("", [-0.2, -0.2])}
+    >>> sorted_out(rows)
+    'better: a (+0.101); worse: c (-0.200); undecided: b (+0.000)'
+    """
+    parts = []
+    for sign, word in ((1, "better"), (-1, "worse"), (0, "undecided")):
+        found = [
+            f"{name} ({row.mean:+.3f})" for name, row in differences.items() if row.sign() == sign
+        ]
+        parts += [f"{word}: {', '.join(found)}"] if found else []
+    return "; ".join(parts)
+
+
+def listing(seeds: Sequence[Numbers], names: Sequence[str]) -> str:
+    """Every method with its rewards task by task, its responses and the settings of each seed."""
+    width = max(map(len, names)) + 2
+    heads = "".join(f"{task:>19}" for task in MIXTURE)
+    lines = [f"{'':<{width}}{'mean':>7}{heads}{'responses':>12}   setting, seed by seed"]
+    for name in names:
+        rewards = [np.mean(values_of(seeds, "methods", name, "tasks", task)) for task in MIXTURE]
+        columns = "".join(f"{reward:19.3f}" for reward in rewards)
+        responses = max(values_of(seeds, "methods", name, "responses"))
+        settings = " | ".join(values_of(seeds, "methods", name, "setting"))
+        mean = f"{reward_of(seeds, name).mean:7.3f}"
+        lines.append(f"{name:<{width}}{mean}{columns}{responses:12,}   {settings}")
+    return "\n".join(lines) + "\n"
+
+
+def draw(seeds: Sequence[Numbers]) -> Figure:
+    """Mean reward against responses spent: what isn't learned on the left, heads on the right."""
+    fig, [[left, right]] = plots.figure(1, 2, width=6, height=4.6)
+    others = [name for name in seeds[0]["methods"] if name not in HEADS]
+    draw_curves(left, seeds, others, "Not learned")
+    draw_curves(right, seeds, list(HEADS), "Heads")
+    line: dict[str, Any] = {"color": plots.GREY, "linestyle": ":", "linewidth": 1}
+    right.axhline(mean_of_best_rule(seeds), label="_best rule", **line)
+    place = {"fontsize": 8, "va": "top", "transform": right.get_yaxis_transform()}
+    right.text(0.01, mean_of_best_rule(seeds), "best rule", color=plots.GREY, **place)
+    # The same scale, so that heights compare.
+    bounds = np.array([ax.get_ylim() for ax in (left, right)])
+    for ax in (left, right):
+        ax.set_ylim(bounds[:, 0].min(), bounds[:, 1].max())
+        plots.name_lines(ax)
+    return fig
+
+
+def draw_curves(ax: Axes, seeds: Sequence[Numbers], names: Sequence[str], title: str) -> None:
+    """A line for each of some methods, named with its last reward and the interval over seeds."""
+    styles = itertools.product(("-", "--", ":"), (*plots.COLOURS, "black"))
+    last = {name: reward_of(seeds, name) for name in names}
+    for (name, row), (style, colour) in zip(last.items(), styles, strict=False):
+        # The points of a method are at the same numbers of responses on every seed.
+        n_responses, rewards = np.mean(values_of(seeds, "methods", name, "curve"), 0).T
+        low, high = row.ci95 or (0.0, 0.0)
+        label = f"{name} {row.mean:.3f}" + (f" ± {(high - low) / 2:.3f}" if row.ci95 else "")
+        ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
+    best = max(last, key=lambda name: last[name].mean)
+    ax.set(xscale="log", xlabel="responses spent (thousands)", ylabel="mean reward on test prompts")
+    ax.set_title(f"{title}: highest is {best}")
+    points = [int(n) for n, _ in seeds[0]["methods"][names[0]]["curve"]]
+    ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
+    ax.set_xticks([], minor=True)

@@ -1,0 +1,345 @@
+"""The rivals: equal budgets, settings chosen on training prompts, and what is concluded."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from minilpo import lpo
+from minilpo.config import LPOConfig, ModelConfig, RunConfig
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.policies import Fixed
+from minilpo.evaluation.measure import Prompts
+from minilpo.experiments import methods, rivals
+from minilpo.experiments.lab import MIXTURE, Lab
+from minilpo.experiments.methods import (
+    HEADS,
+    JOINT,
+    LEAST_PROMPTS,
+    Best,
+    Rule,
+    Scorer,
+    Trial,
+    responses_spent,
+    rules_of,
+    try_out,
+    whole_and_early,
+)
+from minilpo.experiments.rivals import BEST_RULE, MAIN_HEADS, PAIRS
+from minilpo.tasks.base import split_of
+from minilpo.training import VALIDATION_SAMPLES
+from tests import standin
+
+CONFIG = RunConfig(
+    temperatures=(0.0, 0.5, 1.0),
+    model=ModelConfig(vocab_size=10, n_layer=1, n_head=2, n_embd=16, block_size=20),
+    lpo=LPOConfig(rounds=3, prompts=64, samples=4, epochs=2, n_hidden=8, validation_prompts=6),
+)
+RULE = Rule("{:g}", [(0.0,), (0.5,), (1.0,)], lambda t: Fixed(Temperatures(t)), ("", "per kind"))
+
+
+class Halves(standin.Warmth):
+    """Prompts with even numbers are of another kind."""
+
+    def kind(self, prompt):
+        return f"{self.name} {'odd' if int(prompt.split()[1]) % 2 else 'even'}"
+
+
+@pytest.fixture
+def writer(monkeypatch):
+    """What is written, and whatever was asked for."""
+    writer = standin.Writer()
+    monkeypatch.setattr(lpo, "generate", writer)
+    monkeypatch.setattr(methods, "generate", writer)
+    return writer
+
+
+@pytest.fixture
+def lab(tmp_path, writer):
+    """A lab whose responses are the temperatures they were written by; two tasks like it warm."""
+    return lab_in(tmp_path)
+
+
+def lab_in(folder):
+    lab = Lab(folder, CONFIG)
+    tasks = [Halves(name, warm=i % 2 == 0) for i, name in enumerate(MIXTURE)]
+    lm = standin.language_model()
+    lab._run = SimpleNamespace(tasks=tasks, config=CONFIG, language_model=lambda: lm)
+    lab.folder.mkdir(exist_ok=True)
+    return lab
+
+
+def n_written(writer):
+    return sum(len(prompts) * n_samples for _, prompts, _, _, n_samples in writer.calls)
+
+
+# What the lab does with choices and rounds
+
+
+def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab):
+    joint = Temperatures([0.0, 1.0, 1.0], min_p=[0.0, 0.0, 0.5])
+    other = Temperatures([0.0, 1.0, 1.0], min_p=[0.0, 0.0, 0.4])
+    same = Temperatures([0.0, 0.5, 1.0])
+    parse = standin.Warmth.reward
+
+    def reward(self, prompt, response):  # of names like "1, min-p 0.5"
+        return parse(self, prompt, response.split(",")[0])
+
+    for task in lab._run.tasks:
+        task.reward = reward.__get__(task)
+    heads = [lab.head(choices=choices) for choices in (joint, other, same)]
+    assert heads[0].choices is joint and heads[0].head.n_choices == 3
+    assert lab.head() is heads[2] and lab.head(temperatures=(0.0, 0.5, 1.0)) is heads[2]
+    assert len({id(head) for head in heads}) == len(list(lab.folder.glob("head_*.pt"))) == 3
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_the_head_after_some_rounds_is_that_of_a_training_of_so_many(
+    lab, tmp_path, writer, monkeypatch, level
+):
+    n_checked, score = [1], lpo.score
+
+    def better_each_time(rollout, tasks):
+        """Rewards that are higher at each validation, so that the last head is the best."""
+        n_checked[0] += rollout.n_samples == VALIDATION_SAMPLES
+        return score(rollout, tasks) * n_checked[0] / 1000
+
+    monkeypatch.setattr(lpo, "score", better_each_time)
+    settings = {"level": level, "loss": "eq10", "samples": 6}
+    head = lab.head(**settings)
+    n_calls = len(writer.calls)
+    read = lab_in(tmp_path).head(**settings)  # from the file
+    assert len(writer.calls) == n_calls and len(read.best_after) == 3
+    weights = []
+    for rounds in (1, 2, 3):
+        shorter = lab.head(**settings, rounds=rounds).head.state_dict()
+        for kept in (head, read):
+            found = kept.after(rounds).head.state_dict()
+            assert all(torch.equal(found[name], shorter[name]) for name in shorter)
+        weights.append(torch.cat([weight.flatten() for weight in shorter.values()]))
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
+    assert head.after(3).level == level
+
+
+# Equal budgets
+
+
+def test_every_method_may_use_as_many_responses_and_no_rule_uses_more(lab, writer):
+    spent = responses_spent(lab)
+    whole, early = whole_and_early(lab)
+    per_round = 4 * (8 * 4 + 3 * 4)  # tasks, prompts of each, samples; held-out prompts, samples
+    assert spent == [4 * (2 * 4 + 1 * 4), per_round, 2 * per_round, 3 * per_round]
+    for settings, n in ((early, spent[0]), (whole, spent[-1])):
+        writer.calls.clear()
+        lab.head(**settings)
+        assert n_written(writer) == n
+    writer.calls.clear()
+    trial = try_out(lab, RULE, spent[-1])
+    assert n_written(writer) == trial.n_responses
+    assert spent[-1] - 4 * len(RULE.settings) < trial.n_responses <= spent[-1]
+
+
+def test_rules_have_a_dozen_settings_or_those_of_a_head_and_each_makes_a_policy(lab):
+    rules = rules_of(lab)
+    for name, rule in rules.items():
+        own = {"constant": 3, "joint constant": len(JOINT)}.get(name, 12)
+        assert len(rule.settings) == len(set(rule.settings)) == own
+        assert len({rule.name(k) for k in range(own)}) == own
+        assert rule.of(*range(own)).level in ("sequence", "token")
+        assert rule.of(own - 1) is not None
+    assert {level for level in ("sequence", "token") if f"{level}: joint head" in HEADS} == {
+        "sequence",
+        "token",
+    }
+
+
+def test_by_place_pairs_each_first_temperature_with_its_rest(lab):
+    policy = rules_of(lab)["by place"].of(0, 11)
+    pairs = [[policy.choices.temperatures[k] for k in pair] for pair in policy.pairs.tolist()]
+    assert pairs == [[0.0, 0.4], [0.8, 1.0]]
+
+
+def test_settings_are_tried_on_training_prompts_and_scored_on_others(lab, writer):
+    trial = try_out(lab, RULE, 600)
+    assert {split_of(prompt) for prompt in trial.prompts.prompts} == {"train"}
+    assert [*trial.prompts.names] == [name for name in MIXTURE for _ in range(50)]
+    # The response under setting k says its temperature; the first and the third task like it warm.
+    likes = np.repeat([1, 0, 1, 0], 50)[:, None]
+    expected = np.where(likes, [[0.0, 0.5, 1.0]], [[1.0, 0.5, 0.0]])
+    assert np.array_equal(trial.rewards, expected)
+
+
+# Which setting is best
+
+
+def trial_of(rewards, names, numbers):
+    """A trial of `RULE`: the task of each prompt, and the number in it, which tells its kind."""
+    tasks = {name: Halves(name, warm=True) for name in names}
+    prompts = [f"{name} {number}" for name, number in zip(names, numbers, strict=True)]
+    return Trial(RULE, Prompts([tasks[name] for name in names], prompts), np.array(rewards))
+
+
+def test_the_best_setting_has_the_highest_mean_over_its_group():
+    n = LEAST_PROMPTS
+    # Task a: even prompts like setting 0, odd ones setting 2. Task b: 1, but for one odd prompt.
+    rewards = [[1, 0, 0.2]] * n + [[0, 0.1, 0.9]] * n + [[0, 1, 0]] * n + [[1, 0, 0]]
+    names = ["a"] * (2 * n) + ["b"] * (n + 1)
+    numbers = [0] * n + [1] * n + [2] * n + [3]
+    trial = trial_of(rewards, names, numbers)
+    every, by_task, by_kind = (trial.best(group) for group in ("", "per task", "per kind"))
+    assert every.of_group == {"": int(np.mean(rewards, 0).argmax())}
+    assert by_task.of_group == {"a": 2, "b": 1} and by_task.words == "a 1; b 0.5"
+    assert by_kind.of_group == {"a even": 0, "a odd": 2, "b even": 1}
+    asked = trial_of([[0] * 3] * 4, ["a", "b", "b", "a"], [8, 9, 10, 11]).prompts
+    assert by_kind.of(asked) == (0, 1, 1, 2)  # the odd kind of b is too small: its task's
+    assert by_task.of(asked) == (2, 1, 1, 2) and len(set(every.of(asked))) == 1
+
+
+def test_a_part_of_a_trial_has_the_first_prompts_of_every_task():
+    names = ["a"] * 5 + ["b"] * 5
+    trial = trial_of([[p, 0, 0] for p in range(10)], names, range(10))
+    part = trial.part(14)  # 3 settings, 2 tasks
+    assert part.rewards[:, 0].tolist() == [0, 1, 5, 6] and part.n_responses == 12
+    assert part.prompts.prompts == ["a 0", "a 1", "b 5", "b 6"]
+    assert trial.part(10**6).n_responses == trial.n_responses
+    assert trial.part(1).n_responses == 6  # a prompt of each at least
+
+
+def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_again_is_not_written(
+    lab, writer
+):
+    prompts = Prompts(lab._run.tasks, [f"{name} {p}" for p, name in enumerate(MIXTURE)])
+    scorer = Scorer(lab, prompts)
+    best = Best(
+        RULE, "per task", {MIXTURE[0]: 2, MIXTURE[1]: 2, MIXTURE[2]: 1}, dict.fromkeys(MIXTURE, 0)
+    )
+    assert scorer.of_rule("x", best).tolist() == [1.0, 0.0, 0.5, 1.0]
+    assert n_written(writer) == 4 * methods.TEST_SAMPLES
+    assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}  # the same numbers
+    scorer.of_rule("x", replace(best, group="per task"))
+    assert n_written(writer) == 4 * methods.TEST_SAMPLES
+    scorer.of_rule("y", best)
+    assert n_written(writer) == 8 * methods.TEST_SAMPLES
+
+
+def test_a_curve_has_the_head_that_was_best_until_then_and_measures_it_once(lab, writer):
+    head = lab.head()
+    for entry, reward in zip(head.log, (0.5, 0.4, 0.6), strict=True):
+        entry["validation_reward"] = reward
+    prompts = Prompts(lab._run.tasks, [f"{name} {p}" for p, name in enumerate(MIXTURE)])
+    writer.calls.clear()
+    curve = rivals.rewards_by_round(head, Scorer(lab, prompts), [10, 20, 30])
+    assert [*curve] == [10, 20, 30] and curve[10] is curve[20]
+    assert len(writer.calls) == 2
+    assert [rivals.round_kept(head, n) for n in (1, 2, 3)] == [1, 1, 3]
+
+
+# What is concluded
+
+
+def seed_of(noise, rewards=None, below=False):
+    """One seed's numbers: rewards by method, .8 where none is given."""
+    names = ["constant", "dynatemp", "constant per kind", "joint constant per kind", *HEADS]
+    found = {name: (rewards or {}).get(name, 0.8) for name in names}
+    made = {
+        name: {
+            "setting": f"{name}'s",
+            "responses": 1000,
+            "reward": reward + noise * (name in HEADS),
+            "tasks": dict.fromkeys(MIXTURE, reward),
+            "curve": [[100, reward - 0.1], [1000, reward]],
+        }
+        for name, reward in found.items()
+    }
+    of = {name: method["reward"] for name, method in made.items()} | {BEST_RULE: found["dynatemp"]}
+    differences = {
+        f"{first} - {second}": {
+            "estimate": of[first] - of[second],
+            "ci95": [of[first] - of[second] - 0.005, of[first] - of[second] + 0.005],
+        }
+        for first, second in PAIRS
+    }
+    return {
+        "budget": 1000,
+        "methods": made,
+        "on_training": {"constant": 0.7, "dynatemp": 0.8},
+        "best_rule": "dynatemp",
+        "differences": differences,
+    }
+
+
+def five(rewards):
+    return [seed_of(0.001 * (seed % 3 - 1), rewards) for seed in range(5)]
+
+
+WON = {
+    "dynatemp": 0.7,
+    "sequence: joint head": 0.85,
+    "token: temperature head": 0.9,
+    "token: joint head": 0.93,
+}
+
+
+def test_if_every_head_wins_it_agrees_and_says_by_how_much():
+    finding = rivals.conclude(five(WON))
+    assert finding.agrees
+    said = finding.sentence
+    assert said.startswith("With 1,000 responses each, token: joint head has the highest")
+    assert "(dynatemp, 0.700): better: sequence: temperature head (+0.100)" in said
+    assert "better: sequence level (+0.050), token level (+0.030)" in said
+    assert "worse" not in said.split("Better and worse")[0]
+    rows = {row.label: row for row in finding.rows}
+    row = rows["token: joint head - token: temperature head [5 of 5]"]
+    assert row.mean == pytest.approx(0.03)
+
+
+def test_if_the_heads_lose_it_says_so():
+    finding = rivals.conclude(five({**WON, "dynatemp": 0.95, "token: joint head": 0.88}))
+    said = finding.sentence
+    assert not finding.agrees
+    assert said.startswith("With 1,000 responses each, dynatemp has the highest mean reward (0.95")
+    heads_against_rule = said.split(". ")[1]
+    assert "better" not in heads_against_rule.split("best rule")[1]
+    for name in MAIN_HEADS:
+        assert name in heads_against_rule.split("worse:")[1]
+    assert "better: sequence level (+0.050); worse: token level (-0.020)" in said
+
+
+def test_if_nothing_can_be_told_it_says_undecided():
+    def noisy(seed):
+        return seed_of(0.05 * (-1) ** seed, {"dynatemp": 0.8})
+
+    finding = rivals.conclude([noisy(seed) for seed in range(4)])
+    assert not finding.agrees
+    heads_against_rule = finding.sentence.split(". ")[1]
+    assert "undecided: sequence: temperature head (+0.000)" in heads_against_rule
+    assert "worse:" not in heads_against_rule and "better:" not in heads_against_rule
+    labels = [row.label for row in finding.rows]
+    assert "token: joint head - best rule [2 of 4]" in labels
+
+
+def test_the_table_names_settings_and_budget_and_the_list_has_every_task():
+    finding = rivals.conclude(five(WON))
+    labels = [row.label for row in finding.rows]
+    assert labels[0] == "responses that each may use" and finding.rows[0].mean == 1000
+    assert "dynatemp (dynatemp's)" in labels and "constant per kind" in labels
+    listing = finding.files["methods.txt"].decode()
+    assert all(name in listing for name in (*HEADS, *MIXTURE, "constant per kind's"))
+    # Best first, rules before heads.
+    rules = [row for row in finding.rows if row.label.split(" (")[0] in ("constant", "dynatemp")]
+    assert [row.mean for row in rules] == sorted((row.mean for row in rules), reverse=True)
+
+
+def test_the_figure_names_every_method_with_its_reward_and_interval_on_one_scale():
+    fig = rivals.draw(five(WON))
+    left, right = fig.axes
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_xscale() == right.get_xscale() == "log"
+    shown = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert "dynatemp 0.700 ± 0.000" in shown and "token: joint head 0.930 ± 0.001" in shown
+    for name in (*HEADS, "constant", "constant per kind", "joint constant per kind"):
+        assert sum(text.startswith(f"{name} 0.") for text in shown) == 1
+    assert right.get_title() == "Heads: highest is token: joint head"
+    assert rivals.draw([seed_of(0.0, WON)]).axes[0].texts[0].get_text().count("±") == 0
