@@ -1,5 +1,7 @@
 """Tiny random models of many architectures, and a tokenizer of a few words."""
 
+import json
+
 import tokenizers
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
@@ -85,8 +87,6 @@ def tiny(name="llama", **settings):
 
 def tokenizer(chat=False):
     """One token per word, with an end of its own; a chat template if asked for."""
-    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(unk_token="<unk>"))
-    backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     words = ["<unk>", "<eos>", "<end>", "<sep>", "[user]", "[system]", "[assistant]", *WORDS.split()]
     backend = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
@@ -122,8 +122,11 @@ def exported(lm: GPTLanguageModel, **settings) -> HuggingFaceLanguageModel:
 
 
 def exported_tokenizer(ours: Tokenizer) -> PreTrainedTokenizerFast:
-    """Our tokenizer as transformers': every prompt gets its end mark."""
-    backend = tokenizers.Tokenizer.from_str(ours.to_bytes().decode())
+    """Our tokenizer as transformers': every prompt gets its end mark, and "<pad>" is text."""
+    content = json.loads(ours.to_bytes())
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] == "<eos>"
+    backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     backend.post_processor = tokenizers.processors.TemplateProcessing(
         single="$A <sep>", special_tokens=[("<sep>", ours.sep_id)]
     )
