@@ -73,8 +73,8 @@ ARCHITECTURES = {
 
 def tiny(name="llama", **settings):
     """A model whose weights are large enough for every token to change what comes after it."""
-    settings = ARCHITECTURES.get(name, {}) | settings
-    config = AutoConfig.for_model(name, **settings, vocab_size=V, bos_token_id=1, eos_token_id=2)
+    words = dict(vocab_size=V, bos_token_id=1, eos_token_id=2)
+    config = AutoConfig.for_model(name, **(words | ARCHITECTURES[name] | settings))
     capped = {"attn_implementation": "eager"} if name == "gemma2" else {}  # others leave it out
     with torch.random.fork_rng():
         torch.manual_seed(0)
