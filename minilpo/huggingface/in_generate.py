@@ -56,7 +56,7 @@ def deciding(
     """
     model = lm.model
     if "generate" in vars(model):
-        raise ValueError("one head at a time must decide; leave the other `with deciding(...)` first")
+        raise ValueError("one head at a time must decide; leave the other `with deciding` first")
     if isinstance(policy, HeadPolicy):
         lm.check_width(policy.head)
     original, defaults = model.generate, model.generation_config
@@ -119,6 +119,9 @@ class _Processor:
 
     One is made per call of `generate`.
     """
+
+    step: Step
+    choice: Tensor
 
     def __init__(self, policy: Policy, generator: torch.Generator):
         self.policy, self.generator = policy, generator

@@ -150,7 +150,9 @@ class HuggingFaceLanguageModel:
             T, earliest = max(map(len, texts[part])), min(map(len, prompts[part])) - 1
             # Padding stands behind the text, where causal attention doesn't look.
             padded = torch.tensor([text + [0] * (T - len(text)) for text in texts[part]])
-            is_text = torch.tensor([[1] * len(text) + [0] * (T - len(text)) for text in texts[part]])
+            is_text = torch.tensor(
+                [[1] * len(text) + [0] * (T - len(text)) for text in texts[part]]
+            )
             mask = is_text.to(self.model.device)
             h, scores, _ = self.look(padded, last=T - earliest, attention_mask=mask)  # (R, t, .)
             for row, (prompt, n) in enumerate(zip(prompts[part], lengths[part], strict=True)):
@@ -199,9 +201,7 @@ class HuggingFaceLanguageModel:
 class HuggingFaceBatch:
     """A `Batch` of a Hugging Face model, with the model's own cache."""
 
-    def __init__(
-        self, lm: HuggingFaceLanguageModel, prompts: Sequence[list[int]], n_samples: int
-    ):
+    def __init__(self, lm: HuggingFaceLanguageModel, prompts: Sequence[list[int]], n_samples: int):
         self.lm = lm
         T = max(map(len, prompts))
         # All prompts end in the last column. What stands before them is masked: any token will do.

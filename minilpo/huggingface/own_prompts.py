@@ -22,14 +22,11 @@ class OwnPrompts(Task):
 
     >>> task = OwnPrompts([f"Count to {n}." for n in range(40)], lambda prompt, response: 1.0)
     >>> [len(task.of_split(split)) for split in ("train", "validation", "test")]
-    [26, 2, 12]
+    [26, 7, 7]
     """
 
     def __init__(
-        self,
-        prompts: Sequence[str],
-        reward: Callable[[str, str], float],
-        name: str = "own_prompts",
+        self, prompts: Sequence[str], reward: Callable[[str, str], float], name: str = "own_prompts"
     ):
         self.name = name
         self.prompts, self._reward = list(dict.fromkeys(prompts)), reward

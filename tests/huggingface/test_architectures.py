@@ -26,13 +26,16 @@ def test_step_by_step_is_at_once_in_every_architecture(name):
     prompts = [torch.randint(3, V, (n,), generator=seeded(n)).tolist() for n in LENGTHS]
     token_ids = torch.randint(3, V, (len(LENGTHS) * N, T), generator=seeded(0))
     expected = [
-        plain(lm.model, prompts[row // N] + token_ids[row].tolist()) for row in range(len(token_ids))
+        plain(lm.model, prompts[row // N] + token_ids[row].tolist())
+        for row in range(len(token_ids))
     ]
     batch, rows = lm.read(prompts, N, T), torch.arange(len(token_ids))
     for t in range(T):
         for place, row in enumerate(rows.tolist()):
             at = len(prompts[row // N]) - 1 + t
-            for found, whole in zip((batch.hidden_states, batch.logits), expected[row], strict=True):
+            for found, whole in zip(
+                (batch.hidden_states, batch.logits), expected[row], strict=True
+            ):
                 torch.testing.assert_close(found[place], whole[at], atol=2e-4, rtol=1e-3)
         if t in (2, 5):  # the first row leaves, the others turn round
             keep = torch.arange(1, len(rows)).flip(0)

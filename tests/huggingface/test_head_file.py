@@ -73,7 +73,9 @@ def test_what_was_changed_by_hand_is_refused_even_with_a_right_checksum(lm, path
 
     weights = load(path.read_bytes())
     header = path.read_bytes()[8:]
-    about = json.loads(json.JSONDecoder().raw_decode(header.decode("latin1"))[0]["__metadata__"]["minilpo"])
+    about = json.loads(
+        json.JSONDecoder().raw_decode(header.decode("latin1"))[0]["__metadata__"]["minilpo"]
+    )
     del about["sha256"]
 
     def refused(words, weights=weights, **changes):
@@ -93,7 +95,9 @@ def test_what_was_changed_by_hand_is_refused_even_with_a_right_checksum(lm, path
     refused("must have other keys: 'more' is unknown", more=1)
     refused("must be of shape", weights={**weights, "mlp.4.weight": torch.zeros(2, 8)})
     refused("must be finite", weights={**weights, "mlp.4.bias": torch.full((3,), torch.nan)})
-    refused("must be of type torch.float32", weights={**weights, "mlp.4.bias": torch.zeros(3).half()})
+    refused(
+        "must be of type torch.float32", weights={**weights, "mlp.4.bias": torch.zeros(3).half()}
+    )
     refused("must have other keys", weights={"mlp.4.bias": torch.zeros(3)})
     refused("must be loaded for the model .* 'other', got ''", model="other")
 

@@ -141,7 +141,9 @@ def test_several_tokens_may_end_a_response():
     model.generation_config.eos_token_id = [5, 7]
     lm = HuggingFaceLanguageModel(model, words)
     assert lm.end_ids == (words.eos_token_id, 5, 7)
-    rollout = generate(lm, ["the fox", "an owl"], Fixed(Temperatures([3.0])), seeded(0), n_samples=20)
+    rollout = generate(
+        lm, ["the fox", "an owl"], Fixed(Temperatures([3.0])), seeded(0), n_samples=20
+    )
     lengths = rollout.response_mask.sum(1)
     last = rollout.token_ids[torch.arange(40), lengths - 1]
     assert {5, 7} <= set(last.tolist()) and lengths.max() > 10

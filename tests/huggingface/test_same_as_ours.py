@@ -65,9 +65,9 @@ class Varied(Task):
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, other, tasks, level):  # noqa: F811
-    task, settings = Varied(tasks[0]), dict(validation_prompts=4, n_hidden=8)
-    config = LPOConfig(rounds=2, prompts=16, samples=4, epochs=8, **settings).resolved(level)
-    prompts = draw_prompts(task, 8, "test", random.Random(0))
+    task, settings = Varied(tasks[0]), dict(validation_prompts=2, n_hidden=8)
+    config = LPOConfig(rounds=1, prompts=12, samples=4, epochs=16, **settings).resolved(level)
+    prompts = draw_prompts(task, 4, "test", random.Random(0))
     logs, weights, gains = [], [], []
     for any_ in (lm, other):
         head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1)).double()

@@ -1,17 +1,19 @@
 """Tiny random models of many architectures, and a tokenizer of a few words."""
 
-import json
-
 import tokenizers
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerFast,
+)
 
 from minilpo.huggingface import HuggingFaceLanguageModel
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.lm.tokenizer import Tokenizer
 from tests.conftest import seeded
-from tests.gpt2_weights import as_transformers_weights
+from tests.gpt2_weights import as_transformers_tokenizer, as_transformers_weights
 
 V, ROOM = 48, 64
 WORDS = "the fox sees an owl in a dark wood and says that all is well . ! ? one two three four"
@@ -51,7 +53,10 @@ ARCHITECTURES = {
     "qwen3": LLAMA | dict(head_dim=8),
     "qwen3_moe": LLAMA | EXPERTS | dict(num_experts=4, head_dim=8),
     "gemma": LLAMA | dict(head_dim=8),
-    "gemma2": LLAMA | WINDOW | TYPES | dict(head_dim=8, query_pre_attn_scalar=8)
+    "gemma2": LLAMA
+    | WINDOW
+    | TYPES
+    | dict(head_dim=8, query_pre_attn_scalar=8)
     | dict(final_logit_softcapping=2.0, attn_logit_softcapping=1.0),
     "gemma3_text": LLAMA | WINDOW | TYPES | dict(head_dim=8, query_pre_attn_scalar=8),
     "phi": ONE_KEY_EACH,
@@ -87,7 +92,16 @@ def tiny(name="llama", **settings):
 
 def tokenizer(chat=False):
     """One token per word, with an end of its own; a chat template if asked for."""
-    words = ["<unk>", "<eos>", "<end>", "<sep>", "[user]", "[system]", "[assistant]", *WORDS.split()]
+    words = [
+        "<unk>",
+        "<eos>",
+        "<end>",
+        "<sep>",
+        "[user]",
+        "[system]",
+        "[assistant]",
+        *WORDS.split(),
+    ]
     backend = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
     )
@@ -118,16 +132,4 @@ def exported(lm: GPTLanguageModel, **settings) -> HuggingFaceLanguageModel:
     )
     gpt2 = GPT2LMHeadModel(config).to(lm.model.token_embedding.weight.dtype).requires_grad_(False)
     gpt2.load_state_dict(as_transformers_weights(lm.model))
-    return HuggingFaceLanguageModel(gpt2, exported_tokenizer(lm.tokenizer))
-
-
-def exported_tokenizer(ours: Tokenizer) -> PreTrainedTokenizerFast:
-    """Our tokenizer as transformers': every prompt gets its end mark, and "<pad>" is text."""
-    content = json.loads(ours.to_bytes())
-    for token in content["added_tokens"]:
-        token["special"] = token["content"] == "<eos>"
-    backend = tokenizers.Tokenizer.from_str(json.dumps(content))
-    backend.post_processor = tokenizers.processors.TemplateProcessing(
-        single="$A <sep>", special_tokens=[("<sep>", ours.sep_id)]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>")
+    return HuggingFaceLanguageModel(gpt2, as_transformers_tokenizer(lm.tokenizer))
