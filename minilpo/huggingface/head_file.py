@@ -47,7 +47,7 @@ def save_head(
             "what is saved must be an AdaptiveDecoder and its Temperatures, got "
             f"{type(head).__name__} and {type(choices).__name__}"
         )
-    about = {
+    about: dict[str, Any] = {
         "format": FORMAT,
         "level": head.level,
         "n_embd": head.n_embd,

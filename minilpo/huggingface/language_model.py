@@ -124,7 +124,7 @@ class HuggingFaceLanguageModel:
             ) from None
 
     def decode(self, token_ids: list[int]) -> str:
-        """See `LanguageModel.decode`. Special tokens, such as those around a message, are left out."""
+        """See `LanguageModel.decode`; special tokens, as around a message, are left out."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=True)
 
     @torch.inference_mode()
@@ -150,10 +150,8 @@ class HuggingFaceLanguageModel:
             T, earliest = max(map(len, texts[part])), min(map(len, prompts[part])) - 1
             # Padding stands behind the text, where causal attention doesn't look.
             padded = torch.tensor([text + [0] * (T - len(text)) for text in texts[part]])
-            is_text = torch.tensor(
-                [[1] * len(text) + [0] * (T - len(text)) for text in texts[part]]
-            )
-            mask = is_text.to(self.model.device)
+            ends = torch.tensor([[len(text)] for text in texts[part]])
+            mask = (torch.arange(T) < ends).long().to(self.model.device)  # (R, T)
             h, scores, _ = self.look(padded, last=T - earliest, attention_mask=mask)  # (R, t, .)
             for row, (prompt, n) in enumerate(zip(prompts[part], lengths[part], strict=True)):
                 before = len(prompt) - 1 - earliest  # the token before a token is what is read
@@ -201,6 +199,10 @@ class HuggingFaceLanguageModel:
 class HuggingFaceBatch:
     """A `Batch` of a Hugging Face model, with the model's own cache."""
 
+    hidden_states: Tensor
+    logits: Tensor
+    cache: Any = None
+
     def __init__(self, lm: HuggingFaceLanguageModel, prompts: Sequence[list[int]], n_samples: int):
         self.lm = lm
         T = max(map(len, prompts))
@@ -208,7 +210,7 @@ class HuggingFaceBatch:
         token_ids = torch.tensor([[0] * (T - len(prompt)) + prompt for prompt in prompts])  # (P, T)
         pad_lengths = torch.tensor([T - len(prompt) for prompt in prompts])
         self.pad_lengths = pad_lengths.to(lm.model.device)
-        self.length, self.cache = 0, None
+        self.length = 0
         self._read(token_ids)
         # Each prompt is read once, and all that was read is then copied for its N samples.
         numbers = torch.arange(len(prompts), device=self.logits.device)
@@ -282,7 +284,8 @@ def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     found: set[int] = set()
     for source in (getattr(model, "generation_config", None), tokenizer):
         ends = getattr(source, "eos_token_id", None)
-        found |= set(ends) if isinstance(ends, Iterable) else {ends} - {None}
+        ends = ends if isinstance(ends, Iterable) else [ends]
+        found |= {token_id for token_id in ends if token_id is not None}
     return tuple(sorted(found))
 
 
@@ -312,11 +315,11 @@ def _prove(lm: HuggingFaceLanguageModel) -> int:
         one_by_one = torch.stack([step[i] for step in steps], 1).flip(0).flatten(0, 1).double()
         expected = at_once[i].double()
         spread = (expected - expected.mean(-1, keepdim=True)).norm()
-        error = ((one_by_one - expected).norm() / spread).item()
+        off = ((one_by_one - expected).norm() / spread).item()
         # Half precision rounds coarsely, and the two ways round differently.
         is_exact = torch.finfo(at_once[i].dtype).bits >= 32
-        if not error <= (1e-3 if is_exact else 0.25):
+        if not off <= (1e-3 if is_exact else 0.25):
             raise _refusal(
-                lm.model, f"step by step and at once its {what} differ by {error:.1%} of their size"
+                lm.model, f"step by step and at once its {what} differ by {off:.1%} of their size"
             )
     return at_once[0].shape[-1]

@@ -14,11 +14,16 @@ from minilpo.lpo import train_lpo, training_of
 from minilpo.tasks import Task, draw_prompts
 from tests.conftest import CHOICES, seeded
 from tests.huggingface.tiny import exported
-from tests.lm.test_language_model import PROMPTS, head_of, lm  # noqa: F401
+from tests.lm.test_language_model import PROMPTS, head_of, that_ends
 
 
 @pytest.fixture
-def other(lm):  # noqa: F811
+def lm(lm):
+    return that_ends(lm)
+
+
+@pytest.fixture
+def other(lm):
     return exported(lm)
 
 
@@ -64,7 +69,7 @@ class Varied(Task):
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
-def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, other, tasks, level):  # noqa: F811
+def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, other, tasks, level):
     task, settings = Varied(tasks[0]), dict(validation_prompts=2, n_hidden=8)
     config = LPOConfig(rounds=1, prompts=12, samples=4, epochs=16, **settings).resolved(level)
     prompts = draw_prompts(task, 4, "test", random.Random(0))
@@ -93,7 +98,7 @@ def test_only_our_own_language_model_can_be_trained_too(other):
         training_of(other, head_of("token"), config)
 
 
-def test_texts_become_the_same_tokens_and_tokens_the_same_texts(lm, other):  # noqa: F811
+def test_texts_become_the_same_tokens_and_tokens_the_same_texts(lm, other):
     assert other.encode(PROMPTS) == lm.encode(PROMPTS)
     words = lm.tokenizer.encode(PROMPTS[0])
     assert other.decode(words) == lm.decode(words) == PROMPTS[0]
