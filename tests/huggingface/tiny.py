@@ -109,6 +109,7 @@ def tokenizer(chat=False):
     made = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>", sep_token="<sep>"
     )
+    made.model_input_names = ["input_ids", "attention_mask"]  # older versions give more
     made.chat_template = TEMPLATE if chat else None
     return made
 
