@@ -17,6 +17,7 @@ and around it:
     lm/                the language model
     decoding/          from prompts to responses
     evaluation/        what a head is worth
+    huggingface/       the same for any causal language model of Hugging Face
     show/              tables, figures, coloured text
     run/               the run folder and the steps that fill it
     experiments/       the paper's tables and figures in miniature

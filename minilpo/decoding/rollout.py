@@ -12,7 +12,7 @@ from minilpo.decoding.choices import Choices
 from minilpo.lm.language_model import LanguageModel
 from minilpo.tasks import Task, judge, parts_of
 
-READ_AT_ONCE = 128  # responses that are read again together
+READ_AT_ONCE = 2048  # tokens of responses that are read again together
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ def marginal_decisions(lm: LanguageModel, rollout: Rollout, choices: Choices) ->
     one.
     """
     # A part at a time: the logits of all tokens at once would take gigabytes.
+    rows_at_once = max(1, READ_AT_ONCE // rollout.response_mask.shape[1])
     parts = []
-    for index in torch.arange(len(rollout.responses)).split(READ_AT_ONCE):
+    for index in torch.arange(len(rollout.responses)).split(rows_at_once):
         part = rollout.rows(index)
         token_ids = part.token_ids[part.response_mask].long()  # (n,)
         positions = part.response_mask.nonzero()[:, 1]

@@ -14,7 +14,8 @@ from minilpo.decoding.choices import Choices, Temperatures
 from minilpo.decoding.generate import _write, generate
 from minilpo.decoding.policies import Fixed, Policy, SampledHead
 from minilpo.decoding.rollout import Rollout, Scored, reread, score
-from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.huggingface import HuggingFaceLanguageModel
+from minilpo.lm.language_model import GPTLanguageModel, LanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.pretraining import Corpus, Example, collate, language_model_loss, pretrain
 from minilpo.losses import SCORES
@@ -31,6 +32,7 @@ from tests.benchmarks.peer import (
     transformers_pretrain,
     transformers_sample,
 )
+from tests.gpt2_weights import as_transformers_tokenizer
 
 # Makes anew what `Decisions` hold of the two sides of some pairs.
 Again = Callable[[GPTLanguageModel, list[Rollout], Choices, LPOConfig], list[Decisions]]
@@ -113,15 +115,16 @@ def print_pretraining(
 
 
 def write_without_end(
-    lm: GPTLanguageModel, policy: Policy, prompts: Tensor, n_tokens: int = NEW_TOKENS
+    lm: LanguageModel, policy: Policy, prompts: Tensor, n_tokens: int = NEW_TOKENS
 ) -> None:
     """Samples so many tokens after each prompt, (B, T); no token ends a response."""
-    shape = len(prompts), 1, n_tokens, 2
+    shape = len(prompts), n_tokens, 2
     uniforms = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     parts = zip(prompts.split(ROWS_AT_ONCE), uniforms.split(ROWS_AT_ONCE), strict=True)
     for part, numbers in parts:
         batch = lm.read(part.tolist(), 1, n_tokens)
-        _write(batch, policy, part[:, -1], numbers, end_ids=())
+        limits = torch.full((len(part),), n_tokens)
+        _write(batch, policy, part[:, -1], numbers, limits, end_ids=())
 
 
 def random_prompts(lm: GPTLanguageModel, n_rows: int) -> Tensor:
@@ -159,6 +162,7 @@ def print_sampling(lm: GPTLanguageModel, run: Run, repeats: int, peak: float) ->
         print_row("  share of the matrix-product peak", f"{share[0]:.1%}", f"{share[1]:.1%}")
         if n_rows == 256:
             print_faster_peer(lm, prompts, repeats)
+            print_adapter(lm, prompts, repeats)
             print_bounds(partial(write_without_end, lm, at_one, prompts), peak)
 
     _, prompts = mixed_prompts(run.tasks, 64, "test", python_rng(0, "benchmark"))
@@ -197,6 +201,21 @@ def print_faster_peer(lm: GPTLanguageModel, prompts: Tensor, repeats: int) -> No
         repeats,
     )
     print_row(FASTER, ratio=f"{timed.ratio:.2f}", note=ITS_DEFAULT)
+
+
+def print_adapter(lm: GPTLanguageModel, prompts: Tensor, repeats: int) -> None:
+    """Transformers' model on both sides: our loop through the adapter, and its own `generate`."""
+    theirs, policy = transformers_model(lm.model).eval(), Fixed(Temperatures([1.0]))
+    adapted = HuggingFaceLanguageModel(theirs, as_transformers_tokenizer(lm.tokenizer))
+    rows, pad_id = prompts.tolist(), lm.tokenizer.pad_id
+    timed = side_by_side(
+        lambda _: write_without_end(adapted, policy, prompts),
+        lambda _: transformers_sample(theirs, rows, 1, NEW_TOKENS, pad_id, None),
+        repeats,
+    )
+    n_tokens = len(rows) * NEW_TOKENS
+    rates = n_tokens / median(timed.ours), n_tokens / median(timed.theirs)
+    print_timed("  our loop, transformers' model", timed, "tokens/s", *rates, "no target")
 
 
 def print_bounds(work: Callable[[], object], peak: float) -> None:

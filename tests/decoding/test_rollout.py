@@ -322,7 +322,7 @@ def test_log_probabilities_do_not_depend_on_how_responses_are_split_up_to_be_rea
         rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=4, max_new_tokens=12)
         whole = marginal_decisions(lm, rollout, CHOICES).choice_logprobs
         with monkeypatch.context() as patch:
-            patch.setattr("minilpo.decoding.rollout.READ_AT_ONCE", 5)
+            patch.setattr("minilpo.decoding.rollout.READ_AT_ONCE", 40)  # tokens: 3 rows
             in_parts = marginal_decisions(lm, rollout, CHOICES).choice_logprobs
         torch.testing.assert_close(in_parts, whole, atol=1e-3, rtol=1e-3)
         for row in range(12):

@@ -1,18 +1,13 @@
-"""Our language model by its interface, and another one behind the same interface."""
+"""Our language model by its interface; others behind it are in tests/huggingface/."""
 
 import pytest
 import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
-from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
-from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
-from minilpo.decoding.rollout import marginal_decisions, reread
-from minilpo.lpo import train_lpo, training_of
-from minilpo.tasks import Task
+from minilpo.decoding.policies import SampledHead
 from tests.conftest import CHOICES, seeded
-from tests.gpt2_weights import as_transformers_weights
 
 PROMPTS = [
     "Tell me a story of three sentences about a fox in the forest.",
@@ -21,8 +16,7 @@ PROMPTS = [
 ]
 
 
-@pytest.fixture
-def lm(lm):
+def that_ends(lm):
     """Ours, in double precision: two ways to compute the same draw the same words. Responses end
     at different times.
     """
@@ -31,142 +25,16 @@ def lm(lm):
     return lm
 
 
+@pytest.fixture
+def lm(lm):
+    return that_ends(lm)
+
+
 def head_of(level):
     """A head that isn't uniform."""
     head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
     torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
     return head.double()
-
-
-class Adapter:
-    """transformers' GPT-2 as a `LanguageModel`, with our weights and our tokenizer."""
-
-    def __init__(self, gpt2, ours):
-        self.gpt2, self.encode, self.decode = gpt2, ours.encode, ours.decode
-        self.end_ids, self.sentence_starts = ours.end_ids, ours.sentence_starts
-        self.max_length = gpt2.config.n_positions
-
-    @torch.inference_mode()
-    def read(self, prompts, n_samples, max_new_tokens):
-        return Texts(self, [list(prompt) for prompt in prompts for _ in range(n_samples)])
-
-    def reread(self, prompts, token_ids, response_mask):
-        states, logits = [], []
-        for prompt, row, mask in zip(prompts, token_ids, response_mask, strict=True):
-            h, scores = self.look([*prompt, *row[mask].tolist()])
-            states.append(h[len(prompt) - 1 : -1])
-            logits.append(scores[len(prompt) - 1 : -1])
-        return torch.cat(states), torch.cat(logits)
-
-    def look(self, token_ids):
-        """Hidden states and logits after each token of a text."""
-        found = self.gpt2(torch.tensor([token_ids]), output_hidden_states=True)
-        return found.hidden_states[-1][0], found.logits[0]
-
-
-class Texts:
-    """A `Batch` without a cache: each text is read anew at every step."""
-
-    def __init__(self, adapter, texts):
-        self.adapter, self.texts = adapter, texts
-        self._look()
-
-    def step(self, token_ids):
-        for text, token_id in zip(self.texts, token_ids.tolist(), strict=True):
-            text.append(token_id)
-        self._look()
-
-    def select(self, rows):
-        self.texts = [self.texts[row] for row in rows.tolist()]
-
-    def _look(self):
-        last = [[found[-1] for found in self.adapter.look(text)] for text in self.texts]
-        self.hidden_states, self.logits = (torch.stack(part) for part in zip(*last, strict=True))
-
-
-@pytest.fixture
-def other(lm):
-    transformers = pytest.importorskip("transformers")
-    shape = lm.model.config
-    config = transformers.GPT2Config(
-        vocab_size=shape.vocab_size,
-        n_positions=shape.block_size,
-        n_embd=shape.n_embd,
-        n_layer=shape.n_layer,
-        n_head=shape.n_head,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    gpt2 = transformers.GPT2LMHeadModel(config).double().eval().requires_grad_(False)
-    weights = as_transformers_weights(lm.model)
-    # Their output layer has no weights of its own to differ: it is tied to the embedding, as ours.
-    gpt2.load_state_dict(weights)
-    return Adapter(gpt2, lm)
-
-
-@pytest.mark.parametrize("level", ["sequence", "token"])
-@pytest.mark.parametrize("kind", [GreedyHead, SampledHead, MixedHead])
-def test_another_library_behind_the_interface_writes_the_same_tokens(lm, other, level, kind):
-    policy = kind(head_of(level), CHOICES)
-    options = {"n_samples": 5, "max_new_tokens": 12}
-    ours, theirs = (generate(any_, PROMPTS, policy, seeded(3), **options) for any_ in (lm, other))
-    lengths = ours.response_mask.sum(1)
-    assert len(set(lengths.tolist())) > 2 and lengths.min() < 12  # some end early
-    assert torch.equal(ours.token_ids, theirs.token_ids)
-    assert torch.equal(ours.response_mask, theirs.response_mask)
-    assert ours.responses == theirs.responses
-    assert torch.equal(ours.decisions.choice_ids, theirs.decisions.choice_ids)
-    torch.testing.assert_close(ours.decisions.features, theirs.decisions.features)
-    for a, b in zip(reread(lm, ours), reread(other, theirs), strict=True):
-        torch.testing.assert_close(a, b)
-    constants = [marginal_decisions(any_, ours, CHOICES) for any_ in (lm, other)]
-    torch.testing.assert_close(constants[0].choice_logprobs, constants[1].choice_logprobs)
-
-
-def test_rules_made_by_hand_write_the_same_through_another_library(lm, other):
-    for policy in (Fixed(CHOICES), ByPlace(CHOICES, [(0, 2), (2, 1)], lm.sentence_starts)):
-        options = {"n_samples": 6, "max_new_tokens": 10}
-        ours, theirs = (
-            generate(any_, PROMPTS, policy, seeded(3), **options) for any_ in (lm, other)
-        )
-        assert torch.equal(ours.token_ids, theirs.token_ids)
-        assert torch.equal(ours.decisions.choice_ids, theirs.decisions.choice_ids)
-
-
-class Brief(Task):
-    """Prompts of arithmetic; the fewer words, the better."""
-
-    name = "brief"
-
-    def __init__(self, task):
-        self.prompt = task.prompt
-
-    def reward(self, prompt, response):
-        return 1 / (1 + len(response.split()))
-
-
-@pytest.mark.parametrize("level", ["sequence", "token"])
-def test_a_head_is_trained_through_another_library_as_through_ours(lm, other, tasks, level):
-    settings = dict(rounds=1, prompts=8, samples=4, epochs=3, validation_prompts=2, n_hidden=8)
-    config = LPOConfig(**settings).resolved(level)
-    logs, weights = [], []
-    for any_ in (lm, other):
-        head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1)).double()
-        before = [parameter.clone() for parameter in head.parameters()]
-        logs.append(train_lpo(any_, [Brief(tasks[0])], head, CHOICES, config, 0))
-        weights.append([parameter.detach() for parameter in head.parameters()])
-        assert not all(map(torch.equal, before, weights[-1]))
-    for ours, theirs in zip(*weights, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
-    assert logs[0][0]["pairs"] == logs[1][0]["pairs"] > 0
-    assert logs[0][0]["sampled_reward"] == logs[1][0]["sampled_reward"]
-    assert logs[0][0]["chosen_share"] == logs[1][0]["chosen_share"]
-
-
-def test_only_our_own_language_model_can_be_trained_too(other):
-    config = LPOConfig(loss="eq9", train_lm=True)
-    with pytest.raises(ValueError, match="must have a GPTLanguageModel to train, got Adapter"):
-        training_of(other, head_of("token"), config)
 
 
 @torch.inference_mode()

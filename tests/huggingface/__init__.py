@@ -1,0 +1,7 @@
+"""No test here downloads anything: models are tiny and random, tokenizers made in memory."""
+
+import pytest
+
+pytest.importorskip(
+    "transformers", reason='tests of minilpo.huggingface need pip install "minilpo[huggingface]"'
+)

@@ -1,0 +1,88 @@
+"""Reading step by step, with copied rows, dropped rows and padding, is reading each text at once."""
+
+import pytest
+import torch
+
+from minilpo.huggingface import HuggingFaceLanguageModel
+from tests.conftest import seeded
+from tests.huggingface.tiny import ARCHITECTURES, V, language_model, tiny, tokenizer
+
+LENGTHS, N, T = (9, 3, 12), 2, 8  # longer than the sliding windows, which are of 4
+
+
+def plain(model, text):
+    """Hidden states (T, C) and logits (T, V) of one text in one run, without cache or mask."""
+    seen = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    logits = model(input_ids=torch.tensor([text]), use_cache=False).logits[0]
+    hook.remove()
+    return seen[0][0], logits
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@torch.inference_mode()
+def test_step_by_step_is_at_once_in_every_architecture(name):
+    lm = language_model(name)
+    prompts = [torch.randint(3, V, (n,), generator=seeded(n)).tolist() for n in LENGTHS]
+    token_ids = torch.randint(3, V, (len(LENGTHS) * N, T), generator=seeded(0))
+    expected = [
+        plain(lm.model, prompts[row // N] + token_ids[row].tolist())
+        for row in range(len(token_ids))
+    ]
+    batch, rows = lm.read(prompts, N, T), torch.arange(len(token_ids))
+    for t in range(T):
+        for place, row in enumerate(rows.tolist()):
+            at = len(prompts[row // N]) - 1 + t
+            for found, whole in zip(
+                (batch.hidden_states, batch.logits), expected[row], strict=True
+            ):
+                torch.testing.assert_close(found[place], whole[at], atol=2e-4, rtol=1e-3)
+        if t in (2, 5):  # the first row leaves, the others turn round
+            keep = torch.arange(1, len(rows)).flip(0)
+            batch.select(keep)
+            rows = rows[keep]
+        batch.step(token_ids[rows, t])
+    assert len(rows) == len(token_ids) - 2
+
+    # And again at once, packed: responses of several lengths.
+    mask = torch.arange(T) < torch.tensor([8, 1, 5, 0, 3, 8])[:, None]
+    again = lm.reread([prompt for prompt in prompts for _ in range(N)], token_ids * mask, mask)
+    for found, i in zip(again, (0, 1), strict=True):
+        whole = [
+            expected[row][i][len(prompts[row // N]) - 1 + t] for row, t in mask.nonzero().tolist()
+        ]
+        torch.testing.assert_close(found, torch.stack(whole), atol=2e-4, rtol=1e-3)
+
+
+def test_twenty_architectures_and_more_are_tried():
+    assert len(ARCHITECTURES) >= 20
+
+
+@pytest.mark.parametrize("name", ["gemma2", "cohere", "granite"])
+@torch.inference_mode()
+def test_the_logits_are_the_models_own_where_they_are_no_linear_map_of_the_hidden_states(name):
+    lm = language_model(name)
+    batch = lm.read([[3, 4, 5]], 1, 1)
+    linear = lm.un_embedding(batch.hidden_states)
+    assert not torch.allclose(linear, batch.logits, rtol=0.1)
+    if name == "gemma2":
+        assert batch.logits.abs().max() <= 2.0 < linear.abs().max()
+
+
+def test_a_long_text_is_read_again_in_parts(monkeypatch):
+    lm, mask = language_model(), torch.ones(5, 3, dtype=torch.bool)
+    prompts, token_ids = [[3, 4, 5], [6, 7], [8], [9, 3], [4, 4]], torch.full((5, 3), 5)
+    whole, runs = lm.reread(prompts, token_ids, mask), []
+    look = lm.look
+    monkeypatch.setattr(lm, "look", lambda *a, **b: runs.append(a[0].shape) or look(*a, **b))
+    monkeypatch.setattr("minilpo.huggingface.language_model.TOKENS_AT_ONCE", 12)
+    for a, b in zip(whole, lm.reread(prompts, token_ids, mask), strict=True):
+        torch.testing.assert_close(a, b)
+    assert [tuple(shape) for shape in runs] == [(2, 6), (2, 5), (1, 5)]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "qwen2_moe"])
+def test_a_model_in_half_precision_is_taken_as_it_is(name):
+    lm = HuggingFaceLanguageModel(tiny(name).to(torch.bfloat16), tokenizer())
+    batch = lm.read([[3, 4], [5]], 2, 1)
+    assert batch.logits.dtype == batch.hidden_states.dtype == torch.bfloat16

@@ -1,0 +1,203 @@
+"""Inside `deciding`, `model.generate` draws from what the head decides, and from nothing else."""
+
+import pytest
+import torch
+from transformers import GenerationConfig, LogitsProcessorList
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import generate
+from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, Policy, SampledHead
+from minilpo.huggingface import deciding
+from tests.conftest import seeded
+from tests.huggingface.tiny import V, language_model
+
+CHOICES = Temperatures([0.0, 0.7, 1.5, 1.0], min_p=[0, 0, 0, 0.1])
+PROMPTS = ["the fox sees an owl", "dark wood"]
+TEXTS = dict(return_dict_in_generate=True, output_scores=True, output_logits=True)
+
+
+@pytest.fixture
+def lm():
+    return language_model("gemma2", eos_token_id=None)
+
+
+def head_of(level):
+    head = AdaptiveDecoder(32, len(CHOICES), level, n_hidden=8, generator=seeded(1))
+    torch.nn.init.normal_(head.mlp[-1].weight, std=3.0, generator=seeded(2))
+    return head.requires_grad_(False)
+
+
+def inputs(lm, prompts=PROMPTS):
+    lm.tokenizer.padding_side, lm.tokenizer.pad_token = "left", "<eos>"
+    return dict(lm.tokenizer(prompts, return_tensors="pt", padding=True))
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+@pytest.mark.parametrize("kind", [GreedyHead, SampledHead, MixedHead])
+def test_every_token_is_drawn_from_exactly_what_the_policy_says(lm, kind, level):
+    """Probabilities that `generate` draws from, against those made from each text read at once."""
+    policy, N, T = kind(head_of(level), CHOICES), 4, 6
+    weights = []
+
+    class Told(kind):
+        def choose(self, step):
+            weights.append(super().choose(step))
+            return weights[-1]
+
+    with deciding(lm, Told(head_of(level), CHOICES), seeded(0)) as model:
+        out = model.generate(
+            **inputs(lm), max_new_tokens=T, num_return_sequences=N, pad_token_id=1, **TEXTS
+        )
+    drawn = torch.stack(out.scores, 1).exp()  # (R, T, V)
+    torch.testing.assert_close(drawn.sum(-1), torch.ones(2 * N, T))
+    written = out.sequences[:, -T:]
+    prompts = [prompt for prompt in lm.encode(PROMPTS) for _ in range(N)]
+    h, logits = lm.reread(prompts, written, torch.ones_like(written, dtype=torch.bool))
+    h, logits = h.view(2 * N, T, -1), logits.view(2 * N, T, -1)
+    assert len(weights) == (T if level == "token" else 1)
+    for t in range(T):
+        chosen = weights[t if level == "token" else 0]
+        at = h[:, t if level == "token" else 0]
+        if kind is GreedyHead:
+            assert torch.equal(chosen, policy.head(at).argmax(-1))
+        if kind is MixedHead:
+            torch.testing.assert_close(chosen, policy.head(at).softmax(-1), atol=1e-3, rtol=1e-3)
+            expected = CHOICES.mixture(logits[:, t], chosen, torch.tensor(t))
+        else:
+            expected = CHOICES.probs(logits[:, t], chosen, torch.tensor(t))
+        torch.testing.assert_close(drawn[:, t], expected, atol=1e-3, rtol=1e-3)
+    if kind is not MixedHead:
+        assert len(torch.cat(weights).unique()) > 1
+
+
+def test_the_first_tokens_are_as_frequent_as_they_should_be(lm):
+    """Of 8,000 draws, by choices drawn too: the mixture of Eq. 6."""
+    head, n = head_of("token"), 8000
+    torch.manual_seed(0)
+    with deciding(lm, SampledHead(head, CHOICES), seeded(0)) as model:
+        ids = inputs(lm, PROMPTS[:1])["input_ids"].expand(n, -1)
+        first = model.generate(ids, max_new_tokens=1, pad_token_id=1)[:, -1]
+    batch = lm.read(lm.encode(PROMPTS[:1]), 1, 1)
+    weights = head(batch.hidden_states).softmax(-1)
+    expected = CHOICES.mixture(batch.logits, weights, torch.tensor(0))[0]
+    found = torch.bincount(first, minlength=V) / n
+    assert ((found - expected).abs() < 5 * (expected * (1 - expected) / n).sqrt() + 1e-6).all()
+    assert (expected > 0.01).sum() > 5
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_where_nothing_is_left_to_chance_it_writes_what_our_loop_writes(lm, level):
+    cold = Temperatures([0.0, 1e-4])
+    head = AdaptiveDecoder(32, 2, level, n_hidden=8, generator=seeded(1)).requires_grad_(False)
+    policy = GreedyHead(head, cold)
+    ours = generate(lm, PROMPTS, policy, seeded(0), max_new_tokens=8)
+    with deciding(lm, policy, seeded(0)) as model:
+        theirs = model.generate(**inputs(lm), max_new_tokens=8, pad_token_id=1)[:, -8:]
+    assert torch.equal(ours.token_ids.long(), theirs)
+
+
+SILENTLY_WRONG = {
+    "temperature": 0.7,
+    "top_k": 50,
+    "top_p": 0.9,
+    "min_p": 0.1,
+    "typical_p": 0.9,
+    "do_sample": False,
+    "num_beams": 2,
+    "repetition_penalty": 1.1,
+    "no_repeat_ngram_size": 3,
+    "bad_words_ids": [[3]],
+    "min_new_tokens": 2,
+    "guidance_scale": 2.0,
+    "prompt_lookup_num_tokens": 2,
+    "penalty_alpha": 0.6,
+    "cache_implementation": "static",
+    "assistant_model": object(),
+    "prefix_allowed_tokens_fn": lambda batch, ids: [3],
+    "logits_processor": LogitsProcessorList(),
+    "custom_generate": "someone/code",
+    "inputs_embeds": torch.zeros(1, 2, 32),
+}
+
+
+@pytest.mark.parametrize("name", SILENTLY_WRONG)
+def test_refused_is_what_would_be_silently_wrong(lm, name):
+    with (
+        deciding(lm, GreedyHead(head_of("token"), CHOICES), seeded(0)) as model,
+        pytest.raises(ValueError, match=f"generate must leave to the head .*got {name}="),
+    ):
+        model.generate(**inputs(lm), max_new_tokens=2, **{name: SILENTLY_WRONG[name]})
+
+
+def test_refused_is_the_same_in_a_configuration(lm):
+    with deciding(lm, GreedyHead(head_of("token"), CHOICES), seeded(0)) as model:
+        for name in ("temperature", "top_p", "num_beams", "repetition_penalty"):
+            config = GenerationConfig(**{"do_sample": True, name: SILENTLY_WRONG[name]})
+            with pytest.raises(ValueError, match=f"got {name}="):
+                model.generate(**inputs(lm), generation_config=config)
+        config = GenerationConfig(max_new_tokens=3, pad_token_id=1)
+        assert model.generate(**inputs(lm), generation_config=config).shape == (2, 8)
+        with pytest.raises(ValueError, match="all but its first argument by name"):
+            model.generate(inputs(lm)["input_ids"], config)
+
+
+def test_what_changes_nothing_may_be_said(lm):
+    with deciding(lm, GreedyHead(head_of("token"), CHOICES), seeded(0)) as model:
+        said = dict(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_beams=1)
+        out = model.generate(**inputs(lm), max_new_tokens=2, pad_token_id=1, **said)
+        out = model.generate(**inputs(lm), max_new_tokens=2, pad_token_id=1, temperature=None)
+    assert out.shape == (2, 7)
+
+
+def test_the_models_own_sampling_settings_are_put_aside_and_come_back(lm):
+    own = GenerationConfig(do_sample=True, temperature=0.1, top_k=3, repetition_penalty=5.0)
+    own.eos_token_id, own.pad_token_id = [7, 9], 1
+    lm.model.generation_config = own
+    flat = Fixed(Temperatures([1000.0]))
+    with deciding(lm, flat, seeded(0)) as model:
+        out = model.generate(**inputs(lm), max_new_tokens=5, **TEXTS)
+        assert model.generation_config.eos_token_id == [7, 9]
+    for scores in out.scores:
+        torch.testing.assert_close(scores.exp(), torch.full((2, V), 1 / V), atol=1e-3, rtol=1e-3)
+    assert lm.model.generation_config is own and "generate" not in vars(lm.model)
+    assert not lm.un_embedding._forward_pre_hooks
+    hot = lm.model.generate(**inputs(lm), max_new_tokens=1, **TEXTS).scores[0]
+    assert (hot > -1e9).sum(-1).tolist() == [3, 3]  # its top_k again
+
+
+def test_everything_is_as_before_after_an_error_too(lm):
+    before = lm.model.generation_config
+    with pytest.raises(RuntimeError), deciding(lm, Fixed(CHOICES), seeded(0)):
+        raise RuntimeError
+    assert lm.model.generation_config is before and "generate" not in vars(lm.model)
+
+
+def test_one_head_decides_at_a_time_and_it_must_fit(lm):
+    policy = GreedyHead(head_of("token"), CHOICES)
+    with deciding(lm, policy, seeded(0)), pytest.raises(ValueError, match="one head at a time"):
+        with deciding(lm, policy, seeded(0)):
+            pass
+    narrow = GreedyHead(AdaptiveDecoder(16, len(CHOICES)), CHOICES)
+    with pytest.raises(ValueError, match="as wide as the model's, 32, got one for 16"):
+        with deciding(lm, narrow, seeded(0)):
+            pass
+
+
+def test_a_policy_is_started_and_told_what_was_drawn(lm):
+    class Looked(Policy):
+        level, started, told = "token", [], []
+
+        def start(self, n_rows):
+            self.started.append(n_rows)
+
+        def choose(self, step):
+            return torch.zeros_like(step.rows)
+
+        def observe(self, step, token_ids):
+            self.told.append((int(step.position), token_ids.tolist()))
+
+    with deciding(lm, Looked(CHOICES), seeded(0)) as model:
+        out = model.generate(**inputs(lm), max_new_tokens=4, pad_token_id=1)[:, -4:]
+    assert Looked.started == [2]
+    assert Looked.told == [(t, out[:, t].tolist()) for t in range(3)]  # the last comes too late

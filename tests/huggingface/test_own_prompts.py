@@ -1,0 +1,55 @@
+"""One's own prompts and reward as a task."""
+
+import random
+
+import pytest
+
+from minilpo.adaptive_decoder import AdaptiveDecoder
+from minilpo.config import LPOConfig
+from minilpo.decoding.choices import Temperatures
+from minilpo.huggingface import OwnPrompts
+from minilpo.lpo import train_lpo
+from minilpo.tasks import draw_prompts, split_of
+from tests.conftest import seeded
+from tests.huggingface.tiny import WORDS, language_model
+
+PROMPTS = [f"{a} {b} {c}" for a in ("the", "an", "a") for b in WORDS.split() for c in ("!", "?")]
+
+
+def test_training_sees_the_training_prompts_and_no_other():
+    seen, lm = set(), language_model("gpt2", eos_token_id=None)
+
+    def reward(prompt, response):
+        seen.add(prompt)
+        return len(set(response.split())) / 100
+
+    task, choices = OwnPrompts(PROMPTS, reward), Temperatures([0.0, 1.0])
+    head = AdaptiveDecoder(lm.n_embd, 2, "token", generator=seeded(0))
+    config = LPOConfig(rounds=1, prompts=20, samples=2, epochs=1, validation_prompts=4)
+    [entry] = train_lpo(lm, [task], head, choices, config, seed=0)
+    assert entry["pairs"] > 10 and list(entry["chosen_share"]) == ["own_prompts"]
+    assert len(seen & set(task.of_split("train"))) == 20
+    assert len(seen & set(task.of_split("validation"))) == 4
+    assert len(seen) == 24
+
+
+def test_the_splits_are_those_of_every_task_and_together_all_prompts():
+    task = OwnPrompts(PROMPTS + PROMPTS[:5], lambda prompt, response: 0.5)
+    parts = {split: task.of_split(split) for split in ("train", "validation", "test")}
+    assert sorted(sum(parts.values(), [])) == sorted(set(PROMPTS))
+    assert all(split_of(prompt) == split for split, part in parts.items() for prompt in part)
+    everything = draw_prompts(task, len(parts["test"]), "test", random.Random(0))
+    assert sorted(everything) == sorted(parts["test"])
+
+
+def test_too_few_prompts_are_refused():
+    with pytest.raises(ValueError, match="of 1 different ones none falls into the .* split"):
+        OwnPrompts(["the fox", "the fox"], lambda prompt, response: 0.5)
+
+
+def test_a_reward_out_of_range_ends_in_words():
+    task, lm = OwnPrompts(PROMPTS, lambda prompt, response: 7.0), language_model()
+    config = LPOConfig(rounds=1, prompts=4, samples=2, validation_prompts=1)
+    head = AdaptiveDecoder(lm.n_embd, 2)
+    with pytest.raises(ValueError, match="'own_prompts': reward.* from 0 to 1, got 7.0"):
+        train_lpo(lm, [task], head, Temperatures([0.0, 1.0]), config, seed=0)
