@@ -16,8 +16,9 @@ from minilpo.config import EvaluationConfig
 from minilpo.decoding.choices import Choices, Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, Policy, SampledHead
-from minilpo.decoding.rollout import Rollout, score
+from minilpo.decoding.rollout import Rollout, concatenate, score
 from minilpo.lm.language_model import LanguageModel
+from minilpo.machine import processes
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, kind_of, mixed_prompts, offers
 
@@ -128,6 +129,33 @@ def layout(choices: Choices, n_samples: int) -> tuple[list[int], np.ndarray]:
     return order, np.stack(places)
 
 
+def respond(
+    lm: LanguageModel,
+    prompts: Prompts,
+    policy: Policy,
+    generator: torch.Generator,
+    progress: Tell = None,
+    **options: Any,
+) -> tuple[Rollout, np.ndarray]:
+    """Writes responses and scores them: these, and their rewards, (P, N).
+
+    Where several processes work together, each does it for a share of the prompts, and all get all.
+    """
+    order = list(range(len(prompts.prompts)))
+    mine = processes.share(order)
+    parts = []
+    if mine:
+        texts, task_of = [prompts.prompts[p] for p in mine], [prompts.task_of[p] for p in mine]
+        tell = processes.for_all(progress) if progress else None
+        rollout = generate(lm, texts, policy, generator, progress=tell, **options)
+        parts = [(mine, rollout, score(rollout, task_of))]
+    parts = [part for of_process in processes.gathered(parts) for part in of_process]
+    shares, rollouts, rewards = zip(*parts, strict=True)
+    # Shares come one after the other: back to the order of the prompts.
+    back = torch.tensor([p for share in shares for p in share]).argsort()
+    return concatenate(rollouts).sorted_by(back), torch.cat(rewards)[back].double().numpy()
+
+
 def measure_fixed(
     lm: LanguageModel,
     prompts: Prompts,
@@ -138,9 +166,9 @@ def measure_fixed(
 ) -> Measured:
     """Writes and scores `n_samples` responses by every option to every prompt, see `layout`."""
     order, places = layout(choices, n_samples)
-    texts, every = prompts.prompts, Fixed(choices, order)
-    rollout = generate(lm, texts, every, generator, n_samples=len(order), progress=tell)
-    rewards = score(rollout, prompts.task_of).double().numpy()  # (P, len(order))
+    every = Fixed(choices, order)
+    options: dict[str, Any] = {"n_samples": len(order), "progress": tell}
+    rollout, rewards = respond(lm, prompts, every, generator, **options)  # (P, len(order))
     return Measured(prompts.task_of, prompts.prompts, rollout, places, rewards[:, places])
 
 
@@ -155,8 +183,7 @@ def measure_policy(
     """Writes responses by a policy to each prompt: the responses, and their rewards, (P, N)."""
     # With few responses to each, more prompts than usual are written together.
     options: dict[str, Any] = {"n_samples": n_samples, "rows_per_batch": 256, "progress": tell}
-    rollout = generate(lm, prompts.prompts, policy, generator, **options)
-    return rollout, score(rollout, prompts.task_of).double().numpy()
+    return respond(lm, prompts, policy, generator, **options)
 
 
 def compare(
@@ -257,14 +284,14 @@ class TwoTemperatures:
         # The best pair is chosen here, on selection prompts, and only then scored on others.
         first, rest = pairs[int(rewards.mean(0).argmax())]
         best = [(first, rest)] * self.n_samples
-        reward = self._rewards(self.test, best, generator, tell).mean().item()
+        reward = self._rewards(self.test, best, generator, tell).mean()
         temperatures = self.choices.temperatures
-        return {"first": temperatures[first], "rest": temperatures[rest], "reward": reward}
+        first_and_rest = {"first": temperatures[first], "rest": temperatures[rest]}
+        return {**first_and_rest, "reward": float(reward)}
 
     def _rewards(
         self, prompts: Prompts, pairs: list[tuple[int, int]], generator: torch.Generator, tell: Tell
-    ) -> torch.Tensor:
+    ) -> np.ndarray:
         rule = ByPlace(self.choices, pairs, self.lm.sentence_starts)
-        n_samples, texts = len(pairs), prompts.prompts
-        rollout = generate(self.lm, texts, rule, generator, n_samples=n_samples, progress=tell)
-        return score(rollout, prompts.task_of)  # (P, n_pairs)
+        options: dict[str, Any] = {"n_samples": len(pairs), "progress": tell}
+        return respond(self.lm, prompts, rule, generator, **options)[1]  # (P, n_pairs)
