@@ -10,7 +10,7 @@ from typing import Any
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
-FORMAT = 4  # of the run folder; raised when an older folder can no longer be read
+FORMAT = 5  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
 MAX_THREADS = 64  # with thousands, the operating system ends the process
