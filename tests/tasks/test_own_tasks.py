@@ -19,6 +19,7 @@ from minilpo.adaptive_decoder import Decisions
 from minilpo.cli import main
 from minilpo.config import LPOConfig
 from minilpo.decoding.rollout import Rollout, Scored, score
+from minilpo.evaluation.measure import Compared
 from minilpo.evaluation.summary import mean_parts
 from minilpo.preferences import RULES
 from minilpo.tasks import (
@@ -924,11 +925,17 @@ def test_ctrl_c_while_a_file_is_loaded_stays_ctrl_c(write):
     [(["yes", "maybe", "no", "yes"], ["yes", "yes"]), (["yes"] * 4, ["yes", "no"])],
 )
 def test_the_parts_of_every_response_must_be_those_of_the_first(fixed, adaptive):
-    test = SimpleNamespace(
-        prompts=["Say a", "Say b"], fixed=SimpleNamespace(n_samples=2, responses=fixed)
-    )
-    test.adaptive = SimpleNamespace(responses=adaptive)
     task = task_of(parts="{'a': 1, 'b': 0} if response != 'no' else {'a': 1}")
+    test = Compared(
+        task_of=[task] * 2,
+        prompts=["Say a", "Say b"],
+        fixed=SimpleNamespace(n_samples=2, responses=fixed),
+        places=np.array([[0], [1]]),
+        fixed_samples=np.zeros((2, 2, 1)),
+        adaptive=SimpleNamespace(n_samples=1, responses=adaptive),
+        adaptive_samples=np.zeros((2, 1)),
+        random_rewards=np.zeros(2),
+    )
     with pytest.raises(
         ValueError,
         match=r"task 'mine': parts\('Say b', 'no'\) must be a dict .* got {'a': 1};.*same names",
