@@ -26,6 +26,7 @@ and around it:
     play/              a page to play with a run
     doctor             checks an installation and times the machine
     machine/           files, threads, progress bars, signals
+    setting            one choice as it is typed: a temperature, perhaps with rules
     config, seeds      settings; where randomness comes from
     flags, cli         the command line
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from minilpo import __version__
-from minilpo.config import HOTTEST_TEMPERATURE, MAX_THREADS, RunConfig
+from minilpo.config import MAX_THREADS, RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.flags import SECTIONS, Parser, add_flags, all_given, folder, whole_config
 from minilpo.machine.signals import LostError, Terminated, answering_signals
 from minilpo.machine.text import one_line, printable
+from minilpo.setting import HOTTEST_TEMPERATURE
 
 REPRODUCE: dict[str, dict[str, Any]] = {
     # Twice as many tasks need a longer training; each experiment has its own losses.
@@ -66,7 +67,8 @@ def pretrain(args: argparse.Namespace) -> None:
     if (args.run / "config.json").exists():
         # What isn't asked for is as it was.
         old = Run.open(args.run, getattr(args, "tasks", ())).config
-        general = {name: getattr(old, name) for name in ("seed", "level", "tasks", "temperatures")}
+        names = ("seed", "level", "tasks", "temperatures", "choices")
+        general = {name: getattr(old, name) for name in names}
         if any(name.endswith(".py") for name in old.tasks):
             general["tasks"] = args.tasks
         both = {name: dataclasses.asdict(getattr(old, name)) | settings[name] for name in SECTIONS}

@@ -4,17 +4,24 @@ import dataclasses
 import itertools
 import math
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from minilpo.setting import HOTTEST_TEMPERATURE, DecodingSetting
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
 FORMAT = 5  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
+NOT_BOTH = (
+    "--temperatures and --choices must not be given together, got both; "
+    "a temperature alone is a choice too, as in --choices 0 0.6 1.2,min_p=0.1"
+)
 CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
 MAX_THREADS = 64  # with thousands, the operating system ends the process
-HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
+MOST_CHOICES = 100
 
 
 def option(
@@ -282,6 +289,9 @@ class RunConfig:
     >>> RunConfig(temperatures=(0.5, 0.2))
     Traceback (most recent call last):
     ValueError: --temperatures must be different and in rising order, got 0.5 0.2; try 0.2 0.5
+    >>> config = RunConfig(choices=("1.2,min_p=0.1", "0", "1"))
+    >>> config.choices, config.temperatures
+    (('0', '1', '1.2,min_p=0.1'), (0.0, 1.0, 1.2))
     """
 
     seed: int = option(0, "where all randomness starts", minimum=0, maximum=2**63 - 1)
@@ -294,6 +304,11 @@ class RunConfig:
     )
     temperatures: tuple[float, ...] = option(
         (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), "the temperatures to choose from, in rising order"
+    )
+    choices: tuple[str, ...] = option(
+        (),
+        "what to choose from instead of --temperatures: in any order, temperatures with or without "
+        "rules that leave unlikely words out (top_k, top_p, min_p), as in 0 0.6 1.2,min_p=0.1",
     )
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
@@ -308,31 +323,15 @@ class RunConfig:
     def __post_init__(self) -> None:
         _check(self)
         object.__setattr__(self, "lpo", self.lpo.resolved(self.level))
-        got = " ".join(map(str, self.temperatures))
-        if len(self.temperatures) < 2:
-            raise ValueError(
-                f"--temperatures must be at least two to choose from, got {got or 'none'}; try 0 1"
-            )
-        if len(self.temperatures) > 100:
-            raise ValueError(
-                "--temperatures must be at most 100 to choose from, "
-                f"got {len(self.temperatures)}; try 0 0.5 1"
-            )
-        if any(not 0 <= temperature <= HOTTEST_TEMPERATURE for temperature in self.temperatures):
-            raise ValueError(
-                "--temperatures must be 0 or above (0 is greedy) "
-                f"and at most {HOTTEST_TEMPERATURE:g}, got {got}"
-            )
-        neighbours = list(itertools.pairwise(self.temperatures))
-        if any(low >= high for low, high in neighbours):
-            remedy = " ".join(map(str, sorted(set(self.temperatures))))
-            raise ValueError(
-                f"--temperatures must be different and in rising order, got {got}; try {remedy}"
-            )
-        if any(high - low < CLOSEST_TEMPERATURES for low, high in neighbours):
-            raise ValueError(
-                f"--temperatures must be at least {CLOSEST_TEMPERATURES} apart, got {got}"
-            )
+        if self.choices:
+            settings = settings_to_choose(self.choices)
+            temperatures = tuple(setting.temperature for setting in settings)
+            if self.temperatures not in (temperatures, type(self).temperatures):  # the default
+                raise ValueError(NOT_BOTH)
+            object.__setattr__(self, "choices", tuple(map(str, settings)))
+            object.__setattr__(self, "temperatures", temperatures)
+        else:
+            check_temperatures(self.temperatures)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON holds them."""
@@ -351,8 +350,63 @@ class RunConfig:
                 f"the settings must have format {FORMAT}, got {got!r}: "
                 "another version of minilpo wrote them; make a new run folder"
             )
-        settings = {name: value for name, value in content.items() if name != "format"}
+        # A folder that was made before there were choices has temperatures alone.
+        settings = {"choices": [], **content}
+        del settings["format"]
         return _from_json(cls, settings, "")
+
+
+def settings_to_choose(texts: Sequence[str]) -> list[DecodingSetting]:
+    """What --choices asks for, from cold to warm.
+
+    Raises:
+        ValueError: if a text isn't a setting, or there are too few, too many or the same twice.
+    """
+    try:
+        settings = sorted(map(DecodingSetting.parse, texts), key=lambda s: s.boldness)
+    except ValueError as error:
+        raise ValueError(f"--choices: {error}") from None
+    if len(settings) < 2:
+        raise ValueError(
+            f"--choices must be at least two to choose from, got {settings[0]}; "
+            "try 0 0.6 1.2,min_p=0.1"
+        )
+    if len(settings) > MOST_CHOICES:
+        raise ValueError(
+            f"--choices must be at most {MOST_CHOICES} to choose from, got {len(settings)}; "
+            "try 0 0.6 1.2,min_p=0.1"
+        )
+    for one, next_one in itertools.pairwise(settings):
+        if one == next_one:
+            raise ValueError(f"--choices must be different, got {one} twice; leave one out")
+    return settings
+
+
+def check_temperatures(temperatures: Sequence[float]) -> None:
+    """Raises a ValueError if --temperatures asks for what can't be chosen from."""
+    got = " ".join(map(str, temperatures))
+    if len(temperatures) < 2:
+        raise ValueError(
+            f"--temperatures must be at least two to choose from, got {got or 'none'}; try 0 1"
+        )
+    if len(temperatures) > MOST_CHOICES:
+        raise ValueError(
+            f"--temperatures must be at most {MOST_CHOICES} to choose from, "
+            f"got {len(temperatures)}; try 0 0.5 1"
+        )
+    if any(not 0 <= temperature <= HOTTEST_TEMPERATURE for temperature in temperatures):
+        raise ValueError(
+            "--temperatures must be 0 or above (0 is greedy) "
+            f"and at most {HOTTEST_TEMPERATURE:g}, got {got}"
+        )
+    neighbours = list(itertools.pairwise(temperatures))
+    if any(low >= high for low, high in neighbours):
+        remedy = " ".join(map(str, sorted(set(temperatures))))
+        raise ValueError(
+            f"--temperatures must be different and in rising order, got {got}; try {remedy}"
+        )
+    if any(high - low < CLOSEST_TEMPERATURES for low, high in neighbours):
+        raise ValueError(f"--temperatures must be at least {CLOSEST_TEMPERATURES} apart, got {got}")
 
 
 def as_json(config: Any) -> dict[str, Any]:

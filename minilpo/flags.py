@@ -6,7 +6,14 @@ import typing
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minilpo.config import EvaluationConfig, LPOConfig, ModelConfig, PretrainConfig, RunConfig
+from minilpo.config import (
+    NOT_BOTH,
+    EvaluationConfig,
+    LPOConfig,
+    ModelConfig,
+    PretrainConfig,
+    RunConfig,
+)
 from minilpo.machine.text import one_line
 
 SECTIONS: dict[str, type] = {
@@ -56,7 +63,7 @@ def add_flags(parser: argparse.ArgumentParser, section: str, other: dict[str, An
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
             continue
-        default = " ".join(map(str, value)) if several else value
+        default = " ".join(map(str, value)) or "none" if several else value
         options["type"] = several[0] if several else kind
         options["metavar"] = options["type"].__name__.upper()
         options["help"] = f"{meaning} (default: {default})"
@@ -81,4 +88,11 @@ def whole_config(
 ) -> RunConfig:
     """The settings of a run: those of the sections, and general ones unless others were given."""
     sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
-    return RunConfig(**{**(general or {}), **given(args, RunConfig), **sections})
+    asked, general = given(args, RunConfig), dict(general or {})
+    if {"temperatures", "choices"} <= asked.keys():
+        raise ValueError(NOT_BOTH)
+    # Each takes the other's place.
+    for name, other in (("temperatures", "choices"), ("choices", "temperatures")):
+        if name in asked:
+            general.pop(other, None)
+    return RunConfig(**{**general, **asked, **sections})

@@ -122,8 +122,8 @@ class Written:
         if not any(len(part.pairs) for part in compared):
             raise ValueError(
                 f"at least one of {len(self.prompts)} prompts must have responses of different "
-                "reward, got none; draw more --samples or --prompts, allow --temperatures further "
-                "apart, or check that the task's reward can vary"
+                "reward, got none; draw more --samples or --prompts, allow --temperatures or "
+                "--choices further apart, or check that the task's reward can vary"
             )
         return concatenate([part.rollout for part in self.kept]), joined(compared)
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from minilpo.decoding.sampling import draw, next_tokens, token_probs
+from minilpo.machine.text import Choice
+from minilpo.setting import DecodingSetting
 
 FLOOR = -20.0  # log-probability of what an option never writes: see `Choices.logprobs`
 
@@ -146,6 +148,29 @@ class Temperatures(Choices):
         self.truncates = self.sorts or any(self.min_p)
         self.rules = torch.tensor([self.top_k, self.top_p, self.min_p])  # (3, K)
         self.names = tuple(self._name(k) for k in range(K))
+
+    @classmethod
+    def parse(cls, texts: Sequence[str]) -> "Temperatures":
+        """Makes the options from texts, as they are typed after --choices.
+
+        Raises:
+            ValueError: if one isn't a setting, see `DecodingSetting.parse`.
+
+        >>> Temperatures.parse(["0", "1.2,min_p=0.1"]).names
+        ('0', '1.2, min-p 0.1')
+        """
+        settings = [DecodingSetting.parse(text) for text in texts]
+        return cls(
+            [setting.temperature for setting in settings],
+            top_k=[setting.top_k for setting in settings],
+            top_p=[setting.top_p for setting in settings],
+            min_p=[setting.min_p for setting in settings],
+        )
+
+    @property
+    def labels(self) -> Sequence[Choice]:
+        """What tables and figures show of each: its temperature; if one has a rule, its name."""
+        return self.names if self.truncates else self.temperatures
 
     @property
     def deterministic(self) -> tuple[bool, ...]:

@@ -258,6 +258,8 @@ def learned_constant(constant_head: AdaptiveDecoder) -> int:
 class TwoTemperatures:
     """The search for the best rule of two: one for a sentence's first word, one for the rest.
 
+    Where the choices are settings, for the best rule of two settings.
+
     All pairs are tried on selection prompts; the best is scored on test prompts, with several
     responses to each.
     """
@@ -285,9 +287,14 @@ class TwoTemperatures:
         first, rest = pairs[int(rewards.mean(0).argmax())]
         best = [(first, rest)] * self.n_samples
         reward = self._rewards(self.test, best, generator, tell).mean()
-        temperatures = self.choices.temperatures
-        first_and_rest = {"first": temperatures[first], "rest": temperatures[rest]}
-        return {**first_and_rest, "reward": float(reward)}
+        temperatures, names = self.choices.temperatures, self.choices.names
+        return {
+            "first": temperatures[first],
+            "rest": temperatures[rest],
+            "first_name": names[first],
+            "rest_name": names[rest],
+            "reward": float(reward),
+        }
 
     def _rewards(
         self, prompts: Prompts, pairs: list[tuple[int, int]], generator: torch.Generator, tell: Tell

@@ -16,15 +16,21 @@ from minilpo.evaluation.statistics import (
     wilson_interval,
     win_shares,
 )
+from minilpo.machine.text import label_of
 from minilpo.tasks import Task, offers, parts_of
 
 FEWEST = 8  # training prompts of a kind on which a constant of its own is chosen
 
 
 def summarize(
-    selection: Measured, test: Compared, temperatures: Sequence[float], resamples: int, seed: int
+    selection: Measured,
+    test: Compared,
+    temperatures: Sequence[float],
+    resamples: int,
+    seed: int,
+    settings: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The numbers behind one table: `tasks`, `mean`, `win_rate`, with 95% paired bootstraps.
+    """The numbers behind one table, with 95% paired bootstraps, and the names of the choices.
 
     Args:
         selection: responses at fixed temperatures; the best constants, over all prompts, per task
@@ -33,7 +39,9 @@ def summarize(
         temperatures: K values.
         resamples: bootstrap resamples behind an interval.
         seed: of the bootstrap.
+        settings: K names, where the choices are more than their temperatures.
     """
+    labels = settings or [label_of(t) for t in temperatures]
     names, fixed, adaptive = test.names, test.fixed_rewards, test.adaptive_rewards
     constant, of_task = best_constants(selection)
     of_kind, every = best_per_kind(selection, of_task), np.arange(len(names))
@@ -56,6 +64,7 @@ def summarize(
             # The best per task was called the oracle once; whoever reads that name still finds it.
             "oracle": float(per_task[rows].mean()),
             "oracle_temperature": temperatures[of_task[task.name]],
+            "oracle_name": labels[of_task[task.name]],
             "best_per_task": float(per_task[rows].mean()),
             "best_per_kind": float(per_kind[rows].mean()),
             **kinds_and_parts(test, task, rows, temperatures, interval),
@@ -72,16 +81,19 @@ def summarize(
         closed_ci95 = ratio_interval(adaptive - best, per_task - best, names, resamples, seed)
 
     # 3. Prompt by prompt, against each fixed temperature.
+    keys = settings or [str(float(t)) for t in temperatures]
     won = {
-        str(float(t)): win_shares(test.adaptive_samples, test.fixed_samples[:, k])
-        for k, t in enumerate(temperatures)
+        key: win_shares(test.adaptive_samples, test.fixed_samples[:, k])
+        for k, key in enumerate(keys)
     }
     return {
+        "choices": list(labels),
         "tasks": tasks,
         "mean": {
             "fixed": mean_fixed.tolist(),
             "best_fixed": {
                 "temperature": temperatures[constant],
+                "name": labels[constant],
                 "reward": float(mean_fixed[constant]),
             },
             "adaptive": float(mean_over_tasks(adaptive, names)),
@@ -188,6 +200,7 @@ def controls(
     learned: int,
     resamples: int,
     seed: int,
+    settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the gain is made of: a better constant, and adapting to the context.
 
@@ -198,6 +211,7 @@ def controls(
         learned: the index of the temperature that a head without input has learned.
         resamples: bootstrap resamples behind an interval.
         seed: of the bootstrap.
+        settings: K names, where the choices are more than their temperatures.
 
     Returns:
         The mean rewards of the learned constant and of temperatures drawn at random, task by task
@@ -205,7 +219,8 @@ def controls(
     """
     names, fixed, adaptive = test.names, test.fixed_rewards, test.adaptive_rewards
     interval = partial(interval_of, resamples=resamples, seed=seed)
-    best = list(temperatures).index(mean["best_fixed"]["temperature"])
+    labels = settings or [label_of(t) for t in temperatures]
+    best = labels.index(mean["best_fixed"]["name"])
 
     def difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
         estimate = float(mean_over_tasks(a - b, names))
@@ -217,7 +232,11 @@ def controls(
         return {"reward": float(mean_over_tasks(rewards, names)), "tasks": tasks}
 
     return {
-        "learned_constant": {"temperature": temperatures[learned], **by_task(fixed[:, learned])},
+        "learned_constant": {
+            "temperature": temperatures[learned],
+            "name": labels[learned],
+            **by_task(fixed[:, learned]),
+        },
         "random_head": by_task(test.random_rewards),
         "gain_over_random_head": difference(adaptive, test.random_rewards),
         "found_a_better_constant": difference(fixed[:, learned], fixed[:, best]),

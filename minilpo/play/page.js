@@ -21,6 +21,8 @@ let place = { token_ids: [], taken: null, before: "" }; // the word that was pic
 
 const byId = (id) => document.getElementById(id);
 const temperature = (value) => String(Number(value.toFixed(2)));
+const choice = (name, value) => run.kind === "setting" ? name : temperature(value);
+const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
 // What isn't quite 0 or 1 doesn't look as if it were.
 function percent(share) {
@@ -109,16 +111,17 @@ function row(name, cells, className = "") {
 async function start() {
   run = await ask("about", {});
   const level = run.level === "token" ? "before every word" : "once per response";
-  byId("about").textContent = `The run “${run.name}”: its head chooses a temperature ${level}. ` +
+  byId("about").textContent = `The run “${run.name}”: its head chooses a ${run.kind} ${level}. ` +
     "All of this is computed on this machine.";
-  byId("head-text").textContent = HEAD_LEVELS[run.level];
+  byId("head-text").textContent = HEAD_LEVELS[run.level].replace("temperature", run.kind);
+  byId("head-kind").textContent = capital(run.kind);
   byId("task").replaceChildren(...run.tasks.map((name) => element("option", name)));
-  const legend = run.temperatures.map(({ value, colour }) => {
-    const key = element("span", temperature(value), "key");
+  const legend = run.temperatures.map(({ name, value, colour }) => {
+    const key = element("span", choice(name, value), "key");
     key.style.background = colour;
     return key;
   });
-  byId("legend").replaceChildren("Temperature ", ...legend);
+  byId("legend").replaceChildren(capital(run.kind) + " ", ...legend);
   const hottest = run.temperatures[run.temperatures.length - 1].value;
   byId("fixed").value = Math.min(hottest, 1);
   showSliders();
@@ -177,7 +180,9 @@ function write(part, fixed) {
 
 function summary(words, fixed) {
   if (fixed !== null || !words.length) return "";
-  if (run.level === "sequence") return `Temperature ${temperature(words[0].temperature)}. `;
+  const [first] = words;
+  if (run.level === "sequence")
+    return `${capital(run.kind)} ${choice(first.name, first.temperature)}. `;
   const sum = words.reduce((total, word) => total + word.temperature, 0);
   return `Temperature ${(sum / words.length).toFixed(2)} on average. `;
 }
@@ -186,7 +191,7 @@ function showStrip(strip, words, withNumbers) {
   strip.replaceChildren();
   words.forEach((word, i) => {
     const button = element("button", word.text, "word");
-    if (withNumbers) button.append(element("small", temperature(word.temperature)));
+    if (withNumbers) button.append(element("small", choice(word.mark, word.temperature)));
     button.type = "button";
     button.style.background = word.colour;
     button.tabIndex = i === 0 ? 0 : -1; // one stop of the Tab key for all words: arrows do the rest
@@ -240,7 +245,8 @@ function showPlace() {
     const [first] = answer.words;
     byId("place-about").textContent = `At ${temperature(asked.temperature)}, “${first.text}” ` +
       `has ${percent(first.prob)}.` +
-      (taken === null ? "" : " The arrow marks the word that was written.");
+      (taken === null ? "" : " The arrow marks the word that was written.") +
+      (run.kind === "setting" ? " Here the temperature alone counts: no word is left out." : "");
     if (answer.head) showHead(answer.head, before);
   });
 }
@@ -248,9 +254,9 @@ function showPlace() {
 function showHead(probs, before) {
   const likeliest = probs.indexOf(Math.max(...probs));
   byId("head-bars").replaceChildren(...probs.map((prob, k) => {
-    const { value, colour } = run.temperatures[k];
+    const { name, value, colour } = run.temperatures[k];
     const cells = barCells(prob, percent(prob), colour);
-    return row(temperature(value), cells, k === likeliest ? "taken" : "");
+    return row(choice(name, value), cells, k === likeliest ? "taken" : "");
   }));
   const after = before ? `After “${before.trim()}”` : "For the first word";
   byId("head-place").textContent = run.level === "token" ? shortened(after) : "";

@@ -16,10 +16,10 @@ from minilpo.decoding.policies import Fixed, GreedyHead, Policy
 from minilpo.decoding.rollout import Rollout
 from minilpo.decoding.sampling import token_probs
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import one_line, printable
+from minilpo.machine.text import Choice, kind_of_choice, label_of, one_line, printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
-from minilpo.show.strip import background
+from minilpo.show.strip import background, mark
 from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 Answer = dict[str, Any]  # as it goes into JSON
@@ -117,11 +117,15 @@ class Table:
 
     def about(self) -> Answer:
         """What the page has to know of the run."""
-        temperatures = [{"value": t, "colour": self._colour(t)} for t in self.choices.temperatures]
+        choices = self.choices
+        options = zip(choices.labels, choices.names, choices.temperatures, strict=True)
         return {
             "name": self.name,
             "level": self.head.level,
-            "temperatures": temperatures,
+            "kind": kind_of_choice(choices.labels),
+            "temperatures": [
+                {"value": t, "name": name, "colour": self._colour(one)} for one, name, t in options
+            ],
             "tasks": list(self.tasks),
         }
 
@@ -142,14 +146,16 @@ class Table:
             seed: of the sampling.
         """
         rollout = self._generate(prompt, fixed, seed, 1)
-        temperatures = self._options(fixed).temperatures
-        [strip] = strips_of(rollout, temperatures, self.lm)
+        options = self._options(fixed)
+        [strip] = strips_of(rollout, options.labels, self.lm)
+        temperature_of = dict(zip(options.labels, options.temperatures, strict=True))
         token_ids = rollout.token_ids[0].tolist()
         words = []
-        for place, (piece, t) in enumerate(strip.words()):
+        for place, (piece, one) in enumerate(strip.words()):
             word = {"text": _label(piece), "has_space": piece[:1].isspace()}
-            word |= {"temperature": t, "colour": self._colour(t)}
-            words.append({**word, "token_id": token_ids[place]})
+            word |= {"temperature": temperature_of[one], "name": label_of(one)}
+            word |= {"mark": mark(one, options.labels)}
+            words.append({**word, "colour": self._colour(one), "token_id": token_ids[place]})
         grader = self._grader(prompt, picked_from)
         reward = judge(grader, prompt, rollout.responses[0]) if grader else None
         return {"words": words, "reward": reward, "task": grader.name if grader else None}
@@ -223,10 +229,12 @@ class Table:
             return self.tasks[picked_from]
         return grader_of(self.tasks.values(), prompt)
 
-    def _colour(self, temperature: float) -> str:
-        """On the scale of the run's own temperatures; above the hottest it gets no warmer."""
+    def _colour(self, choice: Choice) -> str:
+        """On the scale of the run's own choices; above the hottest it gets no warmer."""
+        if isinstance(choice, str):
+            return background(choice, self.choices.labels)
         scale = self.choices.temperatures
-        return background(min(temperature, scale[-1]), scale)
+        return background(min(choice, scale[-1]), scale)
 
     def _word(self, token_id: int, prob: float, is_taken: bool) -> Answer:
         [piece] = self.lm.tokenizer.pieces([token_id])

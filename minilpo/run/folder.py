@@ -227,7 +227,8 @@ class Run:
     @property
     def choices(self) -> Temperatures:
         """What the head chooses among."""
-        return Temperatures(self.config.temperatures)
+        texts = self.config.choices
+        return Temperatures.parse(texts) if texts else Temperatures(self.config.temperatures)
 
     def new_head(self) -> AdaptiveDecoder:
         """The head before training."""
@@ -455,6 +456,7 @@ def _chosen_settings(config: RunConfig, sections: Sequence[str]) -> dict[str, An
     content = as_json(config)
     chosen = {name: value for name, value in content.items() if not isinstance(value, dict)}
     chosen["tasks"] = [config.digests.get(name, name) for name in config.tasks]
+    del chosen["temperatures" if config.choices else "choices"]  # one follows from the other
     for section in sections:
         chosen |= content[section]
     return {name: value for name, value in chosen.items() if name not in ("vocab_size", "threads")}
@@ -466,12 +468,14 @@ def first_difference(old: dict[str, Any], asked: dict[str, Any]) -> str | None:
     >>> first_difference({"seed": 0, "tasks": ["math"]}, {"seed": 1, "tasks": ["math"]})
     '--seed 0, not 1'
     """
-    for name, value in asked.items():
-        if old[name] != value:
+    for name in {**old, **asked}:
+        if old.get(name) != asked.get(name):
             flag = f"--{name.replace('_', '-')}"
-            return f"{flag} {_as_typed(old[name])}, not {_as_typed(value)}"
+            return f"{flag} {_as_typed(old.get(name))}, not {_as_typed(asked.get(name))}"
     return None
 
 
 def _as_typed(value: Any) -> Any:
+    if value is None:  # --temperatures and --choices: a run has only one of them
+        return "left out"
     return " ".join(map(str, value)) if isinstance(value, list) else value

@@ -161,11 +161,14 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
         measured, test = evaluate(lm, run.tasks, policy, *options)
     with plots.own_style():
         pictures = draw_figures(measured, *logs)
-    shown = chosen_responses(test, lm, config.temperatures)
+    choices = run.choices
+    shown = chosen_responses(test, lm, choices.labels)
+    settings = choices.names if choices.truncates else ()
+    examples = example_responses(test, choices.temperatures, settings=settings)
     run.remove("metrics.json", PAGE)
     (run.path / "figures").mkdir(exist_ok=True)
     write_figures(pictures, run.path / "figures")
-    write_bytes(run.path / "examples.txt", example_responses(test, config.temperatures).encode())
+    write_bytes(run.path / "examples.txt", examples.encode())
     run.keep(evaluation=config.evaluation)
     run.add_seconds(evaluate=clock.lap() - spent["evaluate"])  # this evaluation replaces the last
     seconds = run.seconds()

@@ -11,7 +11,7 @@ from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.machine.files import write_bytes
-from minilpo.machine.text import printable
+from minilpo.machine.text import Choice, kind_of_choice, label_of, printable
 from minilpo.show import plots
 from minilpo.show.strip import Strip
 
@@ -24,6 +24,9 @@ CAPTIONS = {
     "training.png": "How the training went: the language model's loss; how far the head's scores "
     "of better and worse responses are apart; how undecided the head is; the rewards.",
 }
+REWARD_BY_SETTING = (
+    "Mean reward at each fixed setting, from cold to warm, task by task. The line is the head."
+)
 FIGURES = (*CAPTIONS, "descriptions.txt")  # the files in the folder of the figures
 Drawn = tuple[Figure, list[str]]  # a figure, and a sentence on each of its panels
 
@@ -37,23 +40,30 @@ class Picture(NamedTuple):
     caption: str  # how to read it
 
 
+def labels_of(metrics: dict[str, Any]) -> Sequence[Choice]:
+    """What is shown of each choice: its temperature; if one has more to it, its name."""
+    temperatures: list[float] = metrics["temperatures"]
+    names: list[str] = metrics["choices"]
+    return temperatures if names == [label_of(t) for t in temperatures] else names
+
+
 def result_table(metrics: dict[str, Any]) -> str:
-    """Mean rewards as plain text: fixed temperatures, the head, the best constants; conclusions."""
+    """Mean rewards as plain text: fixed choices, the head, the best constants; conclusions."""
     return "\n".join([*_reward_lines(metrics), "", *conclusions(metrics)])
 
 
 def conclusions(metrics: dict[str, Any]) -> list[str]:
     """What the mean rewards come to, a line for each."""
-    lines = _gain_lines(metrics["mean"])
+    kind, lines = kind_of_choice(labels_of(metrics)), _gain_lines(metrics["mean"])
     if "controls" in metrics:
-        lines += _control_lines(metrics["controls"])
+        lines += _control_lines(metrics["controls"], kind)
     for name, task in metrics["tasks"].items():
         if "two_temperatures" in task:
             rule = task["two_temperatures"]
             lines.append(
                 f"{name}: first words at {task['first_word_temperature']:.2f}, "
                 f"the rest at {task['other_temperature']:.2f}; "
-                f"the best rule of two temperatures ({rule['first']:g} and {rule['rest']:g}) "
+                f"the best rule of two {kind}s ({rule['first_name']} and {rule['rest_name']}) "
                 f"gets {rule['reward']:.3f}"
             )
     lines += _collapse_lines(metrics)
@@ -66,11 +76,12 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def verdict(gain: dict[str, Any]) -> str:
+def verdict(gain: dict[str, Any], kind: str = "temperature") -> str:
     """Whether the head won against the best constant temperature, in one sentence.
 
     Args:
         gain: the difference of their mean rewards, with its 95% interval.
+        kind: "setting", if the head chooses among settings, and the best constant is one of them.
 
     >>> verdict({"estimate": -0.02, "ci95": [-0.03, -0.01]})
     'The head lost: it got 0.020 less reward than the best constant temperature
@@ -78,7 +89,7 @@ def verdict(gain: dict[str, Any]) -> str:
     """
     estimate, (low, high) = gain["estimate"], gain["ci95"]
     compared = f"{abs(estimate):.3f} {'less' if estimate < 0 else 'more'} reward"
-    compared += " than the best constant temperature"
+    compared += f" than the best constant {kind}"
     interval = f"(95% interval of the difference: {low:+.3f} to {high:+.3f})"
     if low > 0 or high < 0:
         return f"The head {'won' if low > 0 else 'lost'}: it got {compared} {interval}."
@@ -96,10 +107,16 @@ def _difference(difference: dict[str, Any], before: str = "") -> str:
 def _reward_lines(metrics: dict[str, Any]) -> list[str]:
     """The table itself: a line for each task, and one for their mean."""
     width = max(len(name) for name in [*metrics["tasks"], "mean reward"]) + 2
-    labels = [f"t={t:g}" for t in metrics["temperatures"]]
-    widths = [max(7, len(label) + 2) for label in labels]
-    header = "".join(f"{label:>{w}}" for label, w in zip(labels, widths, strict=True))
-    lines = [f"{'mean reward':<{width}}{header}{'head':>8}{'best per task':>15}{'chosen t':>10}"]
+    # A setting's name stands in several lines, its last part in the lowest.
+    heads = [f"t={label_of(one)}".split(", ") for one in labels_of(metrics)]
+    widths = [max(7, *(len(part) + 2 for part in head)) for head in heads]
+    n_lines = max(map(len, heads))
+    padded = [[""] * (n_lines - len(head)) + head for head in heads]
+    lines = []
+    for parts in zip(*padded, strict=True):
+        header = "".join(f"{part:>{w}}" for part, w in zip(parts, widths, strict=True))
+        lines.append(f"{'':<{width}}{header}".rstrip())
+    lines[-1] = f"{'mean reward':<{width}}{header}{'head':>8}{'best per task':>15}{'chosen t':>10}"
     for name, task in [*metrics["tasks"].items(), ("mean", metrics["mean"])]:
         fixed = "".join(f"{r:{w}.3f}" for r, w in zip(task["fixed"], widths, strict=True))
         chosen = f"{task['chosen_temperature']:10.2f}" if "chosen_temperature" in task else ""
@@ -111,7 +128,7 @@ def _reward_lines(metrics: dict[str, Any]) -> list[str]:
 def _gain_lines(mean: dict[str, Any]) -> list[str]:
     best, gain = mean["best_fixed"], mean["gain_over_best_fixed"]
     return [
-        f"best constant, chosen on training prompts: t={best['temperature']:g}, "
+        f"best constant, chosen on training prompts: t={best['name']}, "
         f"mean reward {best['reward']:.3f}",
         f"head: {mean['adaptive']:.3f}, a gain of {_difference(gain, '95% interval ')}; "
         f"{_gap_closed(mean)}",
@@ -133,12 +150,12 @@ def _gap_closed(mean: dict[str, Any]) -> str:
     return f"{closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})"
 
 
-def _control_lines(controls: dict[str, Any]) -> list[str]:
+def _control_lines(controls: dict[str, Any], kind: str) -> list[str]:
     constant = controls["learned_constant"]
     return [
-        f"controls: temperatures at random {controls['random_head']['reward']:.3f}; "
+        f"controls: {kind}s at random {controls['random_head']['reward']:.3f}; "
         f"a head that sees nothing {constant['reward']:.3f}, "
-        f"always at t={constant['temperature']:g}",
+        f"always at t={constant['name']}",
         f"of the gain, {_difference(controls['found_a_better_constant'])} is a better constant, "
         f"{_difference(controls['adapted_to_the_context'])} is adapting to the context",
     ]
@@ -147,35 +164,55 @@ def _control_lines(controls: dict[str, Any]) -> list[str]:
 def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
     """A word about a head that has become a constant: then there is nothing adaptive to be seen."""
     histograms = [task["histogram"] for task in metrics["tasks"].values()]
-    for k, temperature in enumerate(metrics["temperatures"]):
+    labels = labels_of(metrics)
+    for k, label in enumerate(labels):
         if all(shares[k] == 1 for shares in histograms):
             return [
-                f"the head chose t={temperature:g} every single time: "
-                "it collapsed to one temperature and adapts to nothing"
+                f"the head chose t={label_of(label)} every single time: "
+                f"it collapsed to one {kind_of_choice(labels)} and adapts to nothing"
             ]
     return []
 
 
-def example_responses(test: Compared, temperatures: Sequence[float], n_per_task: int = 4) -> str:
-    """By the head and at both ends of the temperatures: a response to each task's first prompts."""
+def example_responses(
+    test: Compared, temperatures: Sequence[float], n_per_task: int = 4, settings: Sequence[str] = ()
+) -> str:
+    """By the head, and by the coldest and the warmest choice: a response to a few prompts each.
+
+    Args:
+        test: the responses.
+        temperatures: K values.
+        n_per_task: how many prompts of each task are shown, its first ones.
+        settings: K names, where the choices are more than their temperatures.
+    """
+    labels = settings or [label_of(t) for t in temperatures]
     K, made = len(temperatures), test.adaptive.decisions
     lines = []
     for name in dict.fromkeys(test.names.tolist()):
         for p in (test.names == name).nonzero()[0][:n_per_task].tolist():
             row = p * test.adaptive.n_samples  # the first of the head's responses
-            chosen = torch.tensor(temperatures)[made.choice_ids[row][made.mask[row]]].mean()
-            wrote = f"head, t={chosen:.2g}, reward {test.adaptive_samples[p, 0]:.2f}"
+            ids = made.choice_ids[row][made.mask[row]]
+            chosen = f"{torch.tensor(temperatures)[ids].mean():.2g}"
+            if settings:
+                chosen = settings[int(ids)] if len(ids) == 1 else f"{chosen} on average"
+            wrote = f"head, t={chosen}, reward {test.adaptive_samples[p, 0]:.2f}"
             lines += [f"[{name}] {test.prompts[p]}", f"  {wrote}: {test.adaptive.responses[row]}"]
             for k in (0, K - 1):
-                wrote = f"fixed t={temperatures[k]:g}, reward {test.fixed_samples[p, k, 0]:.2f}"
+                wrote = f"fixed t={labels[k]}, reward {test.fixed_samples[p, k, 0]:.2f}"
                 response = test.fixed.responses[p * test.fixed.n_samples + test.places[k, 0]]
                 lines.append(f"  {wrote}: {response}")
             lines.append("")
     return "\n".join(map(printable, lines))
 
 
-def strips_of(rollout: Rollout, temperatures: Sequence[float], lm: GPTLanguageModel) -> list[Strip]:
-    """Every response of a rollout with the temperature of each token, its end token left out."""
+def strips_of(rollout: Rollout, choices: Sequence[Choice], lm: GPTLanguageModel) -> list[Strip]:
+    """Every response of a rollout with the choice behind each token, its end token left out.
+
+    Args:
+        rollout: R responses.
+        choices: K temperatures, or names of settings: `Temperatures.labels`.
+        lm: the language model that wrote them.
+    """
     T = rollout.token_ids.shape[1]
     strips = []
     for row in range(len(rollout.responses)):
@@ -185,8 +222,8 @@ def strips_of(rollout: Rollout, temperatures: Sequence[float], lm: GPTLanguageMo
         choice_ids = rollout.decisions.choice_ids[row].expand(T)[:length]
         is_word = ~torch.isin(token_ids, torch.tensor(lm.end_ids))
         pieces = lm.tokenizer.pieces(token_ids[is_word].tolist())
-        chosen = [temperatures[k] for k in choice_ids[is_word].tolist()]
-        strips.append(Strip(rollout.prompt_of(row), pieces, chosen, list(temperatures)))
+        chosen = [choices[k] for k in choice_ids[is_word].tolist()]
+        strips.append(Strip(rollout.prompt_of(row), pieces, chosen, list(choices)))
     return strips
 
 
@@ -194,6 +231,10 @@ def draw_figures(
     metrics: dict[str, Any], pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]
 ) -> list[Picture]:
     """Draws the figures of a run."""
+    captions = CAPTIONS
+    if kind_of_choice(labels_of(metrics)) == "setting":
+        captions = {name: text.replace("temperature", "setting") for name, text in CAPTIONS.items()}
+        captions["reward_by_temperature.png"] = REWARD_BY_SETTING
     drawn = {
         "reward_by_temperature.png": _draw_rewards(metrics),
         "win_rate.png": _draw_win_rates(metrics),
@@ -202,7 +243,7 @@ def draw_figures(
     }
     pictures = []
     for name, (fig, sentences) in drawn.items():
-        pictures.append(Picture(name, plots.png(fig), sentences, CAPTIONS[name]))
+        pictures.append(Picture(name, plots.png(fig), sentences, captions[name]))
     return pictures
 
 
@@ -217,34 +258,41 @@ def write_figures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
 
 
 def _draw_rewards(metrics: dict[str, Any]) -> Drawn:
-    temperatures, tasks = metrics["temperatures"], metrics["tasks"]
+    temperatures, labels, tasks = metrics["temperatures"], labels_of(metrics), metrics["tasks"]
+    kind = kind_of_choice(labels)
     fig, axes = plots.figure(1, len(tasks))
     sentences, best = [], set()
     for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
-        head = task["chosen_temperature"], task["adaptive"]
-        sentences.append(plots.reward_by_temperature(ax, name, temperatures, task["fixed"], *head))
+        chosen, fixed, reward = task["chosen_temperature"], task["fixed"], task["adaptive"]
+        if kind == "temperature":
+            said = plots.reward_by_temperature(ax, name, temperatures, fixed, chosen, reward)
+        else:
+            said = plots.reward_by_setting(ax, name, metrics["choices"], fixed, reward)
+        sentences.append(said)
         best.add(task["fixed"].index(max(task["fixed"])))
-    plots.legend(axes[0, 0], loc="lower left")
+    if kind == "temperature":
+        plots.legend(axes[0, 0], loc="lower left")
     which = "No single" if len(best) > 1 else "One"
-    fig.suptitle(f"{which} temperature serves every task")
+    fig.suptitle(f"{which} {kind} serves every task")
     return fig, sentences
 
 
 def _draw_win_rates(metrics: dict[str, Any]) -> Drawn:
     fig, [[ax]] = plots.figure(1, 1, width=5)
     rates, intervals = list(metrics["win_rate"].values()), list(metrics["win_rate_ci95"].values())
-    return fig, [plots.win_rates(ax, metrics["temperatures"], rates, intervals)]
+    return fig, [plots.win_rates(ax, labels_of(metrics), rates, intervals)]
 
 
 def _draw_choices(metrics: dict[str, Any]) -> Drawn:
-    temperatures, tasks = metrics["temperatures"], metrics["tasks"]
+    labels, tasks = labels_of(metrics), metrics["tasks"]
     fig, axes = plots.figure(1, len(tasks))
     sentences = []
     for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
         shares, chosen = task["histogram"], task["chosen_temperature"]
-        sentences.append(plots.choice_histogram(ax, name, temperatures, shares, chosen))
+        sentences.append(plots.choice_histogram(ax, name, labels, shares, chosen))
     fig.suptitle(
-        "Which temperature the head chooses, task by task (the paper's Figure 4 in miniature)"
+        f"Which {kind_of_choice(labels)} the head chooses, task by task "
+        "(the paper's Figure 4 in miniature)"
     )
     return fig, sentences
 
