@@ -11,6 +11,7 @@ from minilpo.experiments import EXPERIMENTS
 
 PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [
+    ["setting"],
     ["config", "seeds"],
     ["machine"],
     ["adaptive_decoder", "losses", "tasks", "lm", "flags"],

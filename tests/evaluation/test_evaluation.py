@@ -187,6 +187,7 @@ def slow_summary(selection, test):
             "best_per_task": mean(fixed(test, p, chosen) for p in rows),
             "best_per_kind": mean(per_kind(p) for p in rows),
             "oracle_temperature": temperatures[chosen],
+            "oracle_name": str(temperatures[chosen]).removesuffix(".0"),
         }
         if isinstance(task, Kinds):
             groups = {
@@ -225,11 +226,14 @@ def slow_summary(selection, test):
     per_kind = over_tasks(
         test, lambda p: fixed(test, p, of_kind[test.task_of[p].name, kind(test, p)])
     )
+    names = [str(t).removesuffix(".0") for t in temperatures]
+    best_fixed = {"temperature": temperatures[constant], "name": names[constant]}
     return {
+        "choices": names,
         "tasks": tasks,
         "mean": {
             "fixed": [over_tasks(test, lambda p, k=k: fixed(test, p, k)) for k in range(K)],
-            "best_fixed": {"temperature": temperatures[constant], "reward": best_reward},
+            "best_fixed": {**best_fixed, "reward": best_reward},
             "adaptive": adaptive,
             "oracle": per_task,
             "best_per_task": per_task,
@@ -271,6 +275,7 @@ def test_the_best_constant_and_the_oracle_are_chosen_on_selection_and_scored_on_
     summary = summarize(selection, test, temperatures, 100, 0)
     assert summary["mean"]["best_fixed"] == {
         "temperature": 0.5,
+        "name": "0.5",
         "reward": 0.25,
     }  # on test it would be 1.0, with 0.75
     assert {
@@ -692,7 +697,7 @@ def test_the_constants_are_those_of_the_training_prompts_wherever_they_are_score
     metrics, _ = evaluate(greedy.lm, [task], GreedyHead(head, HOT), config, 0)
     for measured_on in (metrics, metrics["ood"]):
         assert measured_on["mean"]["fixed"] == [0.0, 1.0]
-        assert measured_on["mean"]["best_fixed"] == {"temperature": 0.0, "reward": 0.0}
+        assert measured_on["mean"]["best_fixed"] == {"temperature": 0.0, "name": "0", "reward": 0.0}
         assert measured_on["tasks"]["wordy"]["oracle_temperature"] == 0.0
         assert measured_on["mean"]["oracle"] == 0.0
 
@@ -707,7 +712,8 @@ def test_the_two_temperatures_are_chosen_on_selection_and_scored_on_test_prompts
     selection, test = (Prompts([task], [text]) for text in texts.values())
     written = []
     search = TwoTemperatures(greedy.lm, HOT, selection, test, 0)
-    assert search.search(written.append) == {"first": 0.0, "rest": 0.0, "reward": 0.0}
+    both = {"first": 0.0, "rest": 0.0, "first_name": "0", "rest_name": "0"}
+    assert search.search(written.append) == {**both, "reward": 0.0}
     assert sum(written) == search.n_responses == 2**2 + 1
     rule = TwoTemperatures(greedy.lm, HOT, test, selection, 0).search()
     assert 3.0 in (rule["first"], rule["rest"]) and rule["reward"] == 0.0
@@ -725,7 +731,8 @@ def test_the_best_two_temperatures_are_those_of_the_highest_mean_on_the_selectio
     [alone] = generate(lm, prompts.prompts, Fixed(Temperatures([0.0])), seeded(0)).responses
     greedy, seen = alone.split()[:1], {alone}
     rule = TwoTemperatures(lm, HOT, prompts, prompts, 0).search()
-    assert rule == {"first": 0.0, "rest": 3.0, "reward": 1.0}
+    both = {"first": 0.0, "rest": 3.0, "first_name": "0", "rest_name": "3"}
+    assert rule == {**both, "reward": 1.0}
 
 
 def test_the_learned_constant_is_what_a_head_without_input_finds_most_likely():

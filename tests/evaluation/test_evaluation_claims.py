@@ -224,7 +224,7 @@ def test_at_token_level_places_in_a_sentence_are_told_apart_and_their_best_rule_
         assert ("two_temperatures" in told) == (task.name == "icecold")
     # The head tells the tasks apart.
     assert len({task["other_temperature"] for task in metrics["tasks"].values()}) > 1
-    rule = {"first": 1.0, "rest": 0.0, "reward": 1.0}
+    rule = {"first": 1.0, "rest": 0.0, "first_name": "1", "rest_name": "0", "reward": 1.0}
     assert metrics["tasks"]["icecold"]["two_temperatures"] == rule
     on_sequences, _ = evaluate(lm, TASKS, policy_of("sequence"), CONFIG, SEED)
     assert not any(
@@ -332,7 +332,11 @@ def test_the_controls_split_the_gain_into_a_better_constant_and_adapting(writer,
         return {"estimate": pytest.approx(by_task(values, test.names)), "ci95": interval}
 
     assert controls == {
-        "learned_constant": {"temperature": TEMPERATURES[learned], **told(of_constant)},
+        "learned_constant": {
+            "temperature": TEMPERATURES[learned],
+            "name": str(TEMPERATURES[learned]).removesuffix(".0"),
+            **told(of_constant),
+        },
         "random_head": told(test.random_rewards),
         "gain_over_random_head": gained(test.adaptive_rewards - test.random_rewards),
         "found_a_better_constant": gained(of_constant - of_best),
@@ -403,7 +407,8 @@ def test_the_search_for_two_temperatures_tries_every_pair_on_every_selection_pro
         prompts_to_measure(TASKS, split, CONFIG, SEED).of(TASKS[2]) for split in ("train", "test")
     )
     search, written = TwoTemperatures(language_model(), CHOICES, selection, test, SEED), []
-    assert search.search(written.append) == {"first": 1.0, "rest": 0.0, "reward": 1.0}
+    rule = {"first": 1.0, "rest": 0.0, "first_name": "1", "rest_name": "0", "reward": 1.0}
+    assert search.search(written.append) == rule
     assert written == [9 * 4, 5] and search.n_responses == 41
     tried = [text.split() for text in writer.texts[0]]
     pairs = [(first, rest) for first in ("0", "0.5", "1") for rest in ("0", "0.5", "1")]

@@ -116,7 +116,7 @@ def test_every_temperature_has_a_colour_also_above_the_hottest_choice(table, tok
             assert re.fullmatch("#[0-9a-f]{6}", word["colour"])
     about = two.answer("about", {})["temperatures"]
     assert word["colour"] == about[-1]["colour"] == "#f5a65c"
-    assert about[0] == {"value": 0.0, "colour": "#76b2e7"}
+    assert about[0] == {"value": 0.0, "name": "0", "colour": "#76b2e7"}
 
 
 def test_prompts_are_different_and_unseen_in_training(table):

@@ -65,6 +65,7 @@ def gain(estimate, low, high):
 
 BY_HAND = {  # numbers that are easy to find again
     "temperatures": [0.0, 0.5, 1.0],
+    "choices": ["0", "0.5", "1"],
     "tasks": {
         "ant": {
             "fixed": [0.1, 0.2, 0.3],
@@ -82,7 +83,10 @@ BY_HAND = {  # numbers that are easy to find again
                 "histogram": [0, 0, 1],
             },
             **{"first_word_temperature": 0.12, "other_temperature": 0.87},
-            "two_temperatures": {"first": 0.0, "rest": 1.0, "reward": 0.468},
+            "two_temperatures": {
+                **{"first": 0.0, "first_name": "0", "rest": 1.0, "rest_name": "1"},
+                "reward": 0.468,
+            },
         },
     },
     "mean": {
@@ -92,7 +96,7 @@ BY_HAND = {  # numbers that are easy to find again
         "best_per_kind": 0.535,
         "gap_closed": 0.25,
         "gap_closed_ci95": [-0.125, 0.626],
-        "best_fixed": {"temperature": 0.5, "reward": 0.385},
+        "best_fixed": {"temperature": 0.5, "name": "0.5", "reward": 0.385},
         "gain_over_best_fixed": gain(0.035, -0.0125, 0.08251),
         "gain_over_best_per_task": gain(-0.105, -0.15, 0.05),
         "gain_over_best_per_kind": gain(-0.115, -0.16, -0.04),
@@ -100,7 +104,7 @@ BY_HAND = {  # numbers that are easy to find again
     "controls": {
         **{
             "random_head": {"reward": 0.1234},
-            "learned_constant": {"temperature": 1.0, "reward": 0.5678},
+            "learned_constant": {"temperature": 1.0, "name": "1", "reward": 0.5678},
         },
         **{
             "found_a_better_constant": gain(-0.1, -0.2, 0.0),
