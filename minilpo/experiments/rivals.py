@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from minilpo.evaluation.measure import prompts_to_measure
 from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.evaluation.summary import interval_of
-from minilpo.experiments.base import Finding, Numbers, Row, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, difference, values_of
 from minilpo.experiments.lab import MIXTURE, Head, Lab
 from minilpo.experiments.methods import (
     HEADS,
@@ -178,6 +178,11 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
 
     highest = max(seeds[0]["methods"], key=mean)
     best_rules = " | ".join(dict.fromkeys(values_of(seeds, "best_rule")))
+    hindsight = max(seeds[0]["on_training"], key=mean)
+    to_hindsight = {
+        name: difference(name, reward_of(seeds, name).ours, reward_of(seeds, hindsight).ours)
+        for name in MAIN_HEADS
+    }
     joint = {}
     for level in LEVELS:
         pair = f"{level}: joint head", f"{level}: temperature head"
@@ -187,6 +192,8 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
         f"({mean(highest):.3f}).",
         f"Heads against the best rule without learning ({best_rules}, "
         f"{mean_of_best_rule(seeds):.3f}): {against(BEST_RULE, MAIN_HEADS)}.",
+        f"Against the one that is highest on the test prompts themselves, which favours it "
+        f"({hindsight}, {mean(hindsight):.3f}): {sorted_out(to_hindsight)}.",
         f"Min-p among the choices, against temperatures alone: {sorted_out(joint)}.",
         "Heads against the best temperature for each kind of prompt, for which someone has to name "
         f"the kind ({mean('constant per kind'):.3f}): {against('constant per kind', MAIN_HEADS)}.",
