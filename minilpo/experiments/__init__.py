@@ -12,6 +12,7 @@
     table4       the losses compared
     table5       greedy and sampled choice of the temperature
     controls     (not in the paper) tasks on which nothing can be gained
+    pairs        (not in the paper) theory and training: which pairs are formed, of how many samples
     page         all of a reproduction on one page
     reproduce    runs them over seeds, and writes JSON, table and figure
 
@@ -22,5 +23,5 @@ equations, tables and figures to functions and tests.
 
 EXPERIMENTS = (
     *("fig3", "fig4", "fig5", "fig6", "fig7"),
-    *("table1", "table3", "table4", "table5", "controls"),
+    *("table1", "table3", "table4", "table5", "controls", "pairs"),
 )
