@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -214,3 +216,12 @@ def test_what_makes_no_sense_is_refused_in_words(change, message):
     arguments = {"rewards": COUNTEREXAMPLE, "n_samples": 4, **change}
     with pytest.raises(ValueError, match=message):
         optimum(**arguments)
+
+
+def test_the_page_on_pairs_shows_what_its_lines_print(capsys):
+    page = (Path(__file__).parent.parent / "tutorials" / "pairs.md").read_text(encoding="utf-8")
+    code, printed = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out == printed
+    [line] = re.findall(r"`(optimum\(.*\))`", page)
+    assert eval(line, {"optimum": optimum}).argmax() == 0

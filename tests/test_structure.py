@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "minilpo"
 FLOORS = [
     ["config", "seeds"],
     ["machine"],
-    ["adaptive_decoder", "losses", "tasks", "lm", "flags"],
+    ["adaptive_decoder", "losses", "optimum", "tasks", "lm", "flags"],
     ["preferences", "decoding", "exercises"],
     ["training", "joint_score", "evaluation"],
     ["lpo", "show"],

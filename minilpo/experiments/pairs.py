@@ -38,6 +38,7 @@ NAMES = ("0.9 or 0, mean 0.81", "always 0.8", "0.95 or 0.2, mean 0.575")
 TASK = "safe_bet"
 STEPS, DEMONSTRATIONS = 600, 20_000  # at most, for the language model of that task
 RESPONSES = 2**15  # simulated ones
+MOST_PAIRS = 65_536  # of a batch, see `LPOConfig`
 CLOSE = 0.05  # what trained heads may miss of a probability, with so many responses
 
 
@@ -56,7 +57,7 @@ def learned(
         generator: draws the samples, the head's first weights and the order of the pairs.
     """
     drawn = simulate(rewards, RESPONSES // n_samples, n_samples, generator)
-    settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=5)
+    settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=3)
     formed = RULES[pairs].pairs(drawn, settings, generator)
     settings = replace(settings, pairs_per_batch=-(-len(formed) // 50))  # 50 steps per epoch
     state = torch.ones(1, 16)
@@ -90,10 +91,9 @@ def _control(lab: Lab) -> Numbers:
         "best_constant": float(own.constant_rewards((TASK,)).mean()),
     }
     for pairs, n in CASES:
-        prompts = own.config.lpo.prompts * max(SAMPLES) // n
         # One round: of several, the one that is best on held-out prompts would be kept, which is
         # another preference than that of the pairs.
-        head = own.head("sequence", (TASK,), rounds=1, prompts=prompts, samples=n, pairs=pairs)
+        head = own.head("sequence", (TASK,), rounds=1, **_budget(lab, pairs, n))
         rollout, rewards = own.adaptive(head.greedy, test)
         warm = head.head(rollout.decisions.features).softmax(-1).mean(0)[1]
         numbers[_key(pairs, n)] = {
@@ -125,10 +125,21 @@ def _mixture(lab: Lab) -> Numbers:
     test, found = lab.fixed("test"), {}
     for pairs in ON_MIXTURE:
         for n in SAMPLES:
-            prompts = lab.config.lpo.prompts * max(SAMPLES) // n
-            head = lab.head("sequence", prompts=prompts, samples=n, pairs=pairs)
+            head = lab.head("sequence", **_budget(lab, pairs, n))
             found[_key(pairs, n)] = float(lab.adaptive(head.greedy, test)[1].mean())
     return found
+
+
+def _budget(lab: Lab, pairs: str, n: int) -> dict[str, Any]:
+    """As many responses whatever n, and as many prompts in a gradient step whatever the rule."""
+    lpo = lab.config.lpo
+    per_prompt = 1 if pairs == "best_worst" else n * (n - 1) // 2  # pairs, at most
+    return {
+        "pairs": pairs,
+        "samples": n,
+        "prompts": lpo.prompts * max(SAMPLES) // n,
+        "pairs_per_batch": min(lpo.pairs_per_batch * per_prompt, MOST_PAIRS),
+    }
 
 
 def _key(pairs: str, n: int) -> str:
@@ -137,16 +148,17 @@ def _key(pairs: str, n: int) -> str:
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
     """How far training ends from the theory, who prefers the gamble, and what it is worth."""
-    rows, furthest = [], 0.0
+    rows: list[Row] = []
+    furthest = 0.0
     for pairs, n in CASES:
-        label, theory = f"{PAIRS[pairs]} of {n}", optimum(EXAMPLE, n, pairs).numpy()
+        label = f"{PAIRS[pairs]} of {n}"
         found = np.array(values_of(seeds, "example", _key(pairs, n)))  # (seeds, K)
-        off = np.abs(found - theory).max(1).tolist()
+        off = np.abs(found - optimum(EXAMPLE, n, pairs).numpy()).max(1).tolist()
         furthest = max(furthest, float(np.mean(off)))
-        rows.append(Row(f"example: P of the gamble, {label}", found[:, 2].tolist()))
+        rows.append(Row(f"example: P of the gamble, {label}", [float(p) for p in found[:, 2]]))
         rows.append(Row(f"example: most that a P is off theory, {label}", off))
     constant = values_of(seeds, "control", "best_constant")
-    as_predicted = {}
+    gambles, missed = {}, []  # whether theory prefers temperature 1; who doesn't do what it says
     for pairs, n in CASES:
         label = f"{PAIRS[pairs]} of {n}"
         warm, theory, reward = (
@@ -156,22 +168,21 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         rows.append(Row(f"{TASK}: P of temperature 1, {label}", warm))
         rows.append(Row(f"{TASK}: theory's P of temperature 1, {label}", theory))
         rows.append(difference(f"{TASK}: reward - best constant, {label}", reward, constant))
-        side = Row("", [p - 0.5 for p in theory]).mean
-        as_predicted[label] = Row("", [p - 0.5 for p in warm]).sign() * side > 0
+        gambles[label] = float(np.mean(theory)) > 0.5
+        if Row("", [p - 0.5 for p in warm]).sign() != (1 if gambles[label] else -1):
+            missed.append(label)
     gains = []
     for n in SAMPLES:
-        rewards = {pairs: values_of(seeds, "mixture", _key(pairs, n)) for pairs in ON_MIXTURE}
-        for pairs, of_rule in rewards.items():
-            rows.append(Row(f"mixture: reward, {PAIRS[pairs]} of {n}", of_rule))
-        gain = difference(f"mixture: gap - best/worst, {n} samples", *reversed(rewards.values()))
-        gains.append(gain)
+        extremes, gap = (values_of(seeds, "mixture", _key(pairs, n)) for pairs in ON_MIXTURE)
+        rows.append(Row(f"mixture: reward, best/worst of {n}", extremes))
+        rows.append(Row(f"mixture: reward, pairs by gap of {n}", gap))
+        gains.append(difference(f"mixture: gap - best/worst, {n} samples", gap, extremes))
     sentences = [
         _on_the_example(furthest),
-        _on_the_control(as_predicted),
+        _on_the_control(gambles, missed, np.mean(values_of(seeds, "control", "fixed"), 0).tolist()),
         _on_the_mixture(gains),
     ]
-    agrees = furthest <= CLOSE and all(as_predicted.values())
-    return Finding([*rows, *gains], agrees, " ".join(sentences))
+    return Finding([*rows, *gains], furthest <= CLOSE and not missed, " ".join(sentences))
 
 
 def _on_the_example(furthest: float) -> str:
@@ -180,19 +191,20 @@ def _on_the_example(furthest: float) -> str:
     return f"The theory doesn't hold: on given rewards a P ends {furthest:.2f} from the optimum."
 
 
-def _on_the_control(as_predicted: dict[str, bool]) -> str:
-    missed = [label for label, right in as_predicted.items() if not right]
-    if not missed:
-        return (
-            f"On {TASK} every rule prefers what theory says, beyond the interval over seeds: "
-            "by gap what is better on average, otherwise the gamble."
-        )
-    return f"On {TASK} these don't clearly prefer what theory says: {', '.join(missed)}."
+def _on_the_control(gambles: dict[str, bool], missed: list[str], fixed: list[float]) -> str:
+    if missed:
+        return f"On {TASK} these don't clearly prefer what theory says: {', '.join(missed)}."
+    sides = []
+    for name, reward, warm in (("greedy", fixed[0], False), ("temperature 1", fixed[1], True)):
+        by = ", ".join(label for label in gambles if gambles[label] == warm) or "none"
+        sides.append(f"{name}, which gets {reward:.3f}, by {by}")
+    return f"On {TASK} every head prefers what theory says: {'; '.join(sides)}."
 
 
 def _on_the_mixture(gains: Sequence[Row]) -> str:
     words = {1: "more than", -1: "less than", 0: "as much, within the interval over seeds, as"}
-    parts = [f"{words[row.sign()]} best/worst at {n}" for row, n in zip(gains, SAMPLES, strict=True)]
+    cases = zip(gains, SAMPLES, strict=True)
+    parts = [f"{words[row.sign()]} best/worst at {n}" for row, n in cases]
     return f"On the mixture pairs by gap get {' and '.join(parts)} samples."
 
 
@@ -220,7 +232,9 @@ def _draw_example(ax: Axes, seeds: Sequence[Numbers]) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
     ax.set(xlabel="samples per prompt", ylabel="P(choice)", ylim=(0, 1.02))
-    ax.set_title("More samples, another preference: best/worst (full)\nbut not pairs by gap (dashed)")
+    ax.set_title(
+        "With more samples best/worst (lines) prefer another choice,\npairs by gap (dashed) don't"
+    )
     plots.legend(ax)
 
 
@@ -234,5 +248,9 @@ def _draw_control(ax: Axes, seeds: Sequence[Numbers]) -> None:
     ax.axhline(0.5, color=plots.GREY, linestyle="--", linewidth=1)
     ax.set_xticks(places, [f"{PAIRS[pairs]}\nof {n}" for pairs, n in CASES], fontsize=8)
     ax.set(ylabel="P(temperature 1), the gamble", ylim=(0, 1.02))
-    ax.set_title("title")
+    cold, hot = np.mean(values_of(seeds, "control", "fixed"), 0)
+    ax.set_title(
+        f"{TASK}: greedy gets {cold:.2f}, temperature 1 gets {hot:.2f};\n"
+        f"temperature 1 is preferred in {int((means > 0.5).sum())} of {len(CASES)} cases"
+    )
     plots.legend(ax)

@@ -26,6 +26,7 @@ from minilpo.experiments.base import Row, mean_and_half, text_table
 from minilpo.experiments.lab import MIXTURE
 from minilpo.experiments.reproduce import experiment
 from minilpo.machine.files import load_tensors, save_tensors, write_sealed_json
+from minilpo.tasks import MAIN, OTHERS
 from tests.outside import fails, files_of
 
 TINY = "--steps 500 --batch-size 16 --learning-rate 0.006 --demonstrations 8000 --warmup-steps 5 "
@@ -83,9 +84,13 @@ def test_the_tables_are_printed(whole, capsys):
 
 
 def test_one_language_model_and_one_head_of_each_kind_serve_all_experiments(whole):
-    assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == 2  # one a seed
-    per_seed = [len(list(folder.glob("head_*.pt"))) for folder in (whole / "cache").iterdir()]
-    assert per_seed == [2 + 1 + 2 + 4 + 2] * 2  # mixture, table1, table3, table4, controls
+    folders = list((whole / "cache").iterdir())  # two per seed: the second is that of `safe_bet`
+    assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == len(folders) == 4
+    per_model = sorted(len(list(folder.glob("head_*.pt"))) for folder in folders)
+    # The control's six; mixture, table1, table3, table4, controls, and the mixture in other pairs.
+    assert per_model == [6] * 2 + [2 + 1 + 2 + 4 + 2 + 4] * 2
+    tasks = json.loads((whole / "reproduce.json").read_text())["tasks"]
+    assert tasks == [task.name for task in MAIN + OTHERS]  # `safe_bet` changes no language model
 
 
 def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypatch):
@@ -100,7 +105,7 @@ def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_ask
     out, whole, capsys
 ):
     page = (whole / "report.html").read_text(encoding="utf-8")
-    assert all(f">{name}</h2>" in page for name in EXPERIMENTS) and page.count("<img ") == 10
+    assert all(f">{name}</h2>" in page for name in EXPERIMENTS) and page.count("<img ") == 11
     (out / "report.html").unlink()
     assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
     assert (out / "report.html").read_text(encoding="utf-8") == page
@@ -110,7 +115,7 @@ def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_ask
     capsys.readouterr()
     assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
     rest = (out / "report.html").read_text(encoding="utf-8")
-    assert ">table4</h2>" not in rest and rest.count("<img ") == 9  # nothing damaged is believed
+    assert ">table4</h2>" not in rest and rest.count("<img ") == 10  # nothing damaged is believed
     assert "leaves out table4" in capsys.readouterr().err
 
 
