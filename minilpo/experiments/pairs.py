@@ -210,7 +210,7 @@ def _on_the_mixture(gains: Sequence[Row]) -> str:
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Theory as lines or marks, trained heads as points or bars."""
-    fig, [[left, right]] = plots.figure(1, 2, width=5, height=3.6)
+    fig, [[left, right]] = plots.figure(1, 2, width=5.2, height=3.6)
     _draw_example(left, seeds)
     _draw_control(right, seeds)
     return fig
@@ -231,9 +231,13 @@ def _draw_example(ax: Axes, seeds: Sequence[Numbers]) -> None:
             ax.errorbar(SAMPLES, means, halves, marker=marker, color=colour, mfc=face, **points)
     ax.set_xscale("log", base=2)
     ax.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
-    ax.set(xlabel="samples per prompt", ylabel="P(choice)", ylim=(0, 1.02))
+    ax.set(
+        xlabel="samples per prompt",
+        ylabel="P(choice), lines: theory, points: trained",
+        ylim=(0, 1.02),
+    )
     ax.set_title(
-        "With more samples best/worst (lines) prefer another choice,\npairs by gap (dashed) don't"
+        "best/worst (full): more samples, another choice\npairs by gap (dashed): always the same"
     )
     plots.legend(ax)
 
@@ -246,8 +250,8 @@ def _draw_control(ax: Axes, seeds: Sequence[Numbers]) -> None:
     ax.bar(places, means, yerr=halves, color=plots.BLUE, width=0.6, capsize=3, label="trained")
     ax.plot(places, theory, "D", color=plots.ORANGE, markeredgecolor="black", label="theory")
     ax.axhline(0.5, color=plots.GREY, linestyle="--", linewidth=1)
-    ax.set_xticks(places, [f"{PAIRS[pairs]}\nof {n}" for pairs, n in CASES], fontsize=8)
-    ax.set(ylabel="P(temperature 1), the gamble", ylim=(0, 1.02))
+    ax.set_xticks(places, [f"{PAIRS[pairs]}\nof {n}" for pairs, n in CASES], fontsize=7)
+    ax.set(ylabel="P(temperature 1)", ylim=(0, 1.02))
     cold, hot = np.mean(values_of(seeds, "control", "fixed"), 0)
     ax.set_title(
         f"{TASK}: greedy gets {cold:.2f}, temperature 1 gets {hot:.2f};\n"
