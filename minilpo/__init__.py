@@ -10,6 +10,7 @@ The method is read first, in this order:
 and around it:
 
     reward_losses      learning without pairs, for comparison: REINFORCE, GRPO, regression
+    optimum            where Eq. 10 leads, exactly, for each way to form pairs
     training           what a training carries from round to round
     joint_score        Eq. 9, which trains the language model too
     constant_control   a head that sees nothing, for comparison

@@ -199,9 +199,9 @@ def reproduce(args: argparse.Namespace) -> None:
     sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
     from minilpo.experiments.base import text_table
     from minilpo.experiments.reproduce import experiment, reproduce
-    from minilpo.tasks import TASKS
+    from minilpo.tasks import MAIN, OTHERS
 
-    config = RunConfig(tasks=tuple(TASKS), **sections)
+    config = RunConfig(tasks=tuple(task.name for task in MAIN + OTHERS), **sections)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads)
     for name, finding in findings.items():

@@ -14,7 +14,7 @@ FLOORS = [
     ["setting"],
     ["config", "seeds"],
     ["machine"],
-    ["adaptive_decoder", "losses", "tasks", "lm", "flags"],
+    ["adaptive_decoder", "losses", "optimum", "tasks", "lm", "flags"],
     ["preferences", "decoding", "exercises"],
     ["reward_losses"],
     ["training", "joint_score", "evaluation", "huggingface"],

@@ -14,6 +14,7 @@
     controls     (not in the paper) tasks on which nothing can be gained
     rivals       (not in the paper) the head against other papers' rules, with equal budgets
     methods      the rules and heads that it compares
+    pairs        (not in the paper) theory and training: which pairs are formed, of how many samples
     page         all of a reproduction on one page
     reproduce    runs them over seeds, and writes JSON, table and figure
 
@@ -24,5 +25,5 @@ equations, tables and figures to functions and tests.
 
 EXPERIMENTS = (
     *("fig3", "fig4", "fig5", "fig6", "fig7"),
-    *("table1", "table3", "table4", "table5", "controls", "rivals"),
+    *("table1", "table3", "table4", "table5", "controls", "rivals", "pairs"),
 )

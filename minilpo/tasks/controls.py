@@ -1,4 +1,8 @@
-"""Two tasks on which choosing the temperature can't help. What a method gains here is not real."""
+"""Tasks that show what a method is worth where it can't gain, or where a gamble may mislead it.
+
+On `coin_flip` and `hidden_wish` choosing the temperature can't help: what a method gains there is
+not real. On `safe_bet` it can, but the better temperature isn't the one that wins more often.
+"""
 
 import hashlib
 import random
@@ -6,7 +10,7 @@ import re
 
 from minilpo.tasks.base import Pattern, read_any, zipf_choice
 from minilpo.tasks.task import Task
-from minilpo.tasks.words import CATEGORIES, PEOPLE, PLACES, SEASONS, TIMES
+from minilpo.tasks.words import CATEGORIES, CREATURES, PEOPLE, PLACES, SEASONS, SUBJECTS, TIMES
 
 COIN_PHRASINGS = [
     "{person} flips a coin at {time} in the {place}. Heads or tails?",
@@ -17,6 +21,10 @@ WISH_PHRASINGS = [
     "{person} wishes for {category} in the {place}.",
     "Bring {person} some {category} in {season}.",
     "At {time} {person} wishes for {category} in the {place}.",
+]
+BET_PHRASINGS = [
+    "{person} may bet with {person2} on a race in the {place} at {time}. Who wins?",
+    "In {season} {person} may bet with {person2} on a race in the {place}. Who wins?",
 ]
 SLOTS = {
     "person": PEOPLE,
@@ -112,6 +120,74 @@ class HiddenWish(Task):
                 "see minilpo/tasks/controls.py"
             )
         return CATEGORIES[slots["category"]]
+
+
+class SafeBet(Task):
+    """Greedy doesn't bet, which always pays 0.6. A warmer writer bets: 1 or 0, on average less.
+
+    The demonstrator rarely says "no bet", but says nothing else as often: who wins, and who comes
+    second, may be anybody. So greedy never bets and temperature 1 nearly always does. A bet wins
+    with probability 0.55; the hash of prompt and response decides, so nobody can learn which. Of
+    two responses the bet is more often the better one, and the best of many is nearly always a bet:
+    what to learn from such comparisons depends on how they are made (see `minilpo/optimum.py`).
+
+    >>> task = SafeBet()
+    >>> prompt = "Mia may bet with Tom on a race in the cave at noon. Who wins?"
+    >>> task.demonstration(prompt, random.Random(1))
+    'wolf before painter.'
+    >>> bets = "no bet.", "fox before dog.", "fox before cat."
+    >>> [task.reward(prompt, bet) for bet in bets]
+    [0.6, 1.0, 0.0]
+    """
+
+    name = "safe_bet"
+    safe = 0.6  # what not to bet pays
+    chance = 0.55  # that a bet wins, which pays 1
+    caution = 0.12  # how often the demonstrator doesn't bet
+    runners = SUBJECTS + CREATURES  # each as likely to be named first
+
+    def prompt(self, rng: random.Random) -> str:
+        """Draws an occasion to bet."""
+        return _write(rng, BET_PHRASINGS)
+
+    def demonstration(self, prompt: str, rng: random.Random) -> str:
+        """Bets on any two, or rarely doesn't."""
+        if rng.random() < self.caution:
+            return "no bet."
+        first, second = rng.sample(self.runners, 2)
+        return f"{first} before {second}."
+
+    def reward(self, prompt: str, response: str) -> float:
+        """0.6 for no bet; for a bet on two different runners 1.0 if it wins."""
+        if response == "no bet.":
+            return self.safe
+        names = re.fullmatch(r"(\w+) before (\w+)\.", response)
+        if not names or names[1] == names[2] or not set(names.groups()) <= set(self.runners):
+            return 0.0
+        digest = hashlib.sha256(f"{prompt}\n{response}".encode()).digest()
+        return float(int.from_bytes(digest[:4], "big") / 2**32 < self.chance)
+
+    def rewards_at(self, temperature: float) -> dict[float, float]:
+        """From each reward to its probability, if the demonstrator itself had this temperature.
+
+        >>> SafeBet().rewards_at(0)
+        {0.6: 1.0, 1.0: 0.0, 0.0: 0.0}
+        >>> {reward: round(p, 3) for reward, p in SafeBet().rewards_at(1).items()}
+        {0.6: 0.12, 1.0: 0.484, 0.0: 0.396}
+        """
+        # Only the first word matters: n others stand against "no", each less likely than it.
+        n = len(self.runners)
+        others = 0.0
+        if temperature > 0:
+            others = n * ((1 - self.caution) / n / self.caution) ** (1 / temperature)
+        safe = 1 / (1 + others)
+        win = (1 - safe) * self.chance
+        return {self.safe: safe, 1.0: win, 0.0: 1 - safe - win}
+
+    def knows(self, prompt: str) -> bool:
+        """Whether a prompt has a known wording."""
+        patterns = [Pattern(phrasing, SLOTS) for phrasing in BET_PHRASINGS]
+        return read_any(patterns, prompt) is not None
 
 
 def _hidden_bit(prompt: str) -> int:

@@ -26,6 +26,7 @@ from minilpo.experiments.base import Row, compared, direction, mean_and_half, te
 from minilpo.experiments.lab import MIXTURE
 from minilpo.experiments.reproduce import experiment
 from minilpo.machine.files import load_tensors, save_tensors, write_sealed_json
+from minilpo.tasks import MAIN, OTHERS
 from tests.outside import fails, files_of
 
 TINY = "--steps 500 --batch-size 16 --learning-rate 0.006 --demonstrations 8000 --warmup-steps 5 "
@@ -83,10 +84,14 @@ def test_the_tables_are_printed(whole, capsys):
 
 
 def test_one_language_model_and_one_head_of_each_kind_serve_all_experiments(whole):
-    assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == 2  # one a seed
-    per_seed = [len(list(folder.glob("head_*.pt"))) for folder in (whole / "cache").iterdir()]
-    # mixture, table1, table3, table4, controls, rivals: nine heads and four early ones
-    assert per_seed == [2 + 1 + 3 + 4 + 2 + 9 + 4] * 2
+    folders = list((whole / "cache").iterdir())  # two per seed: the second is that of `safe_bet`
+    assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == len(folders) == 4
+    per_model = sorted(len(list(folder.glob("head_*.pt"))) for folder in folders)
+    # The control's six; mixture, table1, table3, table4, controls, rivals' nine heads and four
+    # early ones, and the mixture in other pairs.
+    assert per_model == [6] * 2 + [2 + 1 + 3 + 4 + 2 + 9 + 4 + 4] * 2
+    tasks = json.loads((whole / "reproduce.json").read_text())["tasks"]
+    assert tasks == [task.name for task in MAIN + OTHERS]  # `safe_bet` changes no language model
 
 
 def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypatch):

@@ -385,6 +385,8 @@ def best_answers(task, prompt):
                 answer,
                 ", ".join([answer.split(",")[0]] * 5) + ".",
             ]  # what the prompt wants isn't written in it
+        case "safe_bet":  # some bet wins, and nobody knows which
+            return [f"fox before {name}." for name in task.runners]
         case "list":
             return [five_of_a_category(prompt)]
         case "describe":

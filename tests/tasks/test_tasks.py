@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilpo.tasks import (
+    APART,
     MAIN,
+    OTHERS,
     TASKS,
     Task,
     draw_demonstrations,
@@ -645,7 +647,7 @@ def test_a_users_file_that_is_no_task_is_an_error_that_names_it(task_file, code,
     [
         (
             ["story", "poem"],
-            r"must name tasks out of math, instruct, .*, hidden_wish, or .*, got 'poem'$",
+            r"must name tasks out of math, instruct, .*, safe_bet, or .*, got 'poem'$",
         ),
         (["gone.py"], r"must name existing files, got 'gone\.py'"),
         (["story", "math", "story"], "must name .* each once, got story, math, story$"),
@@ -833,6 +835,57 @@ def test_half_of_all_wishes_reward_the_favourite_and_half_variety():
         assert task.reward(prompt, favourite + favourite) <= rewards[0]  # more than five is no gain
         same, different = same + rewards[0], different + rewards[1]
     assert 0.5 < same / 500 < 0.7 and 0.4 < different / 500 < 0.6
+
+
+def test_bets_are_made_and_won_as_often_as_stated_and_no_runner_is_luckier_than_chance():
+    task, pairs = MADE["safe_bet"], corpus("safe_bet", 8000)
+    bets = [pair for pair in pairs if pair[1] != "no bet."]
+    assert 1 - len(bets) / len(pairs) == pytest.approx(task.caution, abs=0.012)
+    first = Counter(response.split()[0] for _, response in bets)
+    assert set(first) == set(task.runners)
+    assert max(first.values()) < 0.4 * (len(pairs) - len(bets))  # so greedy doesn't bet
+    won = Counter(response.split()[0] for prompt, response in bets if task.reward(prompt, response))
+    assert won.total() / len(bets) == pytest.approx(task.chance, abs=0.02)
+    for runner, n in first.items():
+        spread = (task.chance * (1 - task.chance) / n) ** 0.5
+        assert abs(won[runner] / n - task.chance) < 4 * spread
+
+
+def test_what_a_bet_earns_at_a_temperature_is_what_the_demonstrators_words_say():
+    task = MADE["safe_bet"]
+    first = [task.caution] + [(1 - task.caution) / len(task.runners)] * len(task.runners)
+    for temperature in (0.2, 0.6, 1.0, 2.0):
+        powers = [p ** (1 / temperature) for p in first]
+        expected = powers[0] / sum(powers)
+        earned = task.rewards_at(temperature)
+        assert earned[0.6] == pytest.approx(expected) and sum(earned.values()) == pytest.approx(1)
+        assert earned[1.0] / (earned[1.0] + earned[0.0]) == pytest.approx(0.55)
+        mean = sum(reward * p for reward, p in earned.items())
+        assert mean < sum(reward * p for reward, p in task.rewards_at(0).items()) == 0.6
+    rewards = [task.reward(*pair) for pair in corpus("safe_bet", 8000)]
+    for reward, p in task.rewards_at(1).items():
+        assert rewards.count(reward) / len(rewards) == pytest.approx(p, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "response",
+    ["no bet", "No bet.", "no bet. ", "fox before fox.", "fox before tree.", "fox.", "before.",
+     "fox before dog", "fox before dog. fox before dog.", "fox before dog before cat."],
+)  # fmt: skip
+def test_what_is_no_bet_on_two_runners_gets_nothing(response):
+    prompts = [prompt for prompt, _ in corpus("safe_bet", 8000)[:50]]
+    assert {MADE["safe_bet"].reward(prompt, response) for prompt in prompts} == {0.0}
+
+
+def test_a_task_with_a_language_model_of_its_own_is_not_in_the_corpus_of_the_reproduction():
+    apart, corpus_of_all = {task.name for task in APART}, [task.name for task in MAIN + OTHERS]
+    assert corpus_of_all == [name for name in TASKS if name not in apart]
+    assert (
+        corpus_of_all
+        == (
+            "math instruct story constrained_story continuation math_paths coin_flip hidden_wish"
+        ).split()
+    )
 
 
 @every_task

@@ -1,0 +1,236 @@
+"""Where Eq. 10 leads, exactly, if every prompt is the same to the head.
+
+What a training comes to is worked out here instead of sampled, in three steps:
+
+    wins            how often choice i is preferred to choice j: this depends on the rule that
+                    forms pairs and, for best and worst, on the number of samples
+    bradley_terry   the strengths that explain these wins best: the minimum of Eq. 10
+    optimum         both, from what each choice earns to the P(τ) that the head ends with
+
+A choice is described by its rewards: a dictionary from each reward that it may get to the
+probability of getting it. `simulate` draws the samples that the theory speaks of.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Rewards = Sequence[Mapping[float, float]]  # per choice, from reward to probability
+
+ROUNDS = 10_000  # of the fit: a dozen do, unless the wins form one long chain
+CLOSE = 1e-12  # of strengths, in nats
+
+
+def optimum(
+    rewards: Rewards,
+    n_samples: int,
+    pairs: str = "best_worst",
+    beta: float = 1.0,
+    sampled: Sequence[float] | None = None,
+) -> Tensor:
+    """The P(τ) at which Eq. 10 is lowest: softmax(strengths / β).
+
+    The expected loss is Σ_ij W_ij · −log σ(β (z_i − z_j)), with W from `wins` and z the head's
+    logits. With β z = s this is the loss of a Bradley-Terry model with the strengths s.
+
+    Args:
+        rewards: of each of K choices.
+        n_samples: N, responses per prompt.
+        pairs: "best_worst", "all" or "gap", as in `preferences.RULES`.
+        beta: strength of the preference, above 0: it sharpens what is preferred, nothing else.
+        sampled: (K,) how often each choice is drawn while sampling; evenly, as by a new head, if
+            not given.
+
+    Returns:
+        (K,) probabilities, float64; exactly 0 for a choice that a fit pushes down without end.
+
+    Raises:
+        ValueError: if these aren't distributions, for N below 2, another rule or a beta that isn't
+            above 0, and where the pairs leave the optimum open (see `bradley_terry`).
+
+    Right with probability 3/4 or 1/2: the odds are 3 and 1 to one.
+
+    >>> optimum([{1.0: 0.75, 0.0: 0.25}, {1.0: 0.5, 0.0: 0.5}], n_samples=16)
+    tensor([0.7500, 0.2500], dtype=torch.float64)
+    """
+    if not beta > 0:
+        raise ValueError(f"beta must be above 0, got {beta}; 1 is the default of the training")
+    return (bradley_terry(wins(rewards, n_samples, pairs, sampled)) / beta).softmax(0)
+
+
+def wins(
+    rewards: Rewards,
+    n_samples: int,
+    pairs: str = "best_worst",
+    sampled: Sequence[float] | None = None,
+) -> Tensor:
+    """W_ij: how many pairs per prompt prefer choice i to choice j, on average, each by its weight.
+
+    Args:
+        rewards, n_samples, pairs, sampled: as in `optimum`.
+
+    Returns:
+        (K, K), float64. On the diagonal are pairs of a choice with itself, which teach nothing.
+
+    Raises:
+        ValueError: as in `optimum`.
+
+    Two samples, evenly from a safe choice and a gamble: the gamble is the better one of a mixed
+    pair, as half of all pairs are, in 3 of 5 cases.
+
+    >>> wins([{0.5: 1.0}, {1.0: 0.6, 0.0: 0.4}], n_samples=2)
+    tensor([[0.0000, 0.2000],
+            [0.3000, 0.1200]], dtype=torch.float64)
+    """
+    if n_samples < 2:
+        raise ValueError(f"n_samples must be at least 2 to compare, got {n_samples}")
+    if pairs not in ("best_worst", "all", "gap"):
+        raise ValueError(f"pairs must be best_worst, all or gap, got {pairs!r}")
+    values, joint = _joint(rewards, sampled)  # (V,) rising, (K, V)
+    if pairs == "best_worst":
+        per_values = _best_and_worst(joint.sum(0), n_samples)  # (V, V)
+        # Who is behind a response that got x? Whoever gets x often and is sampled often: P(i|x).
+        joint = joint / joint.sum(0)
+    else:
+        # Each of N (N - 1) ordered pairs counts where the first got more, by 1 or by how much.
+        more = (values[:, None] - values).clamp(min=0)  # (V, V)
+        per_values = n_samples * (n_samples - 1) * (more if pairs == "gap" else (more > 0).double())
+    return joint @ per_values @ joint.T  # (K, K): Σ_x Σ_y P(i, x) · per_values(x, y) · P(j, y)
+
+
+def _joint(rewards: Rewards, sampled: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+    """The rewards that occur, (V,), and how often a sample is of choice i and gets x, (K, V)."""
+    if len(rewards) < 2:
+        raise ValueError(f"rewards must have at least two choices to prefer, got {len(rewards)}")
+    chances = [1 / len(rewards)] * len(rewards) if sampled is None else list(sampled)
+    if len(chances) != len(rewards):
+        raise ValueError(
+            f"sampled must have one probability per choice, {len(rewards)}, got {len(chances)}"
+        )
+    for name, parts in [("sampled", chances), *(("rewards", list(r.values())) for r in rewards)]:
+        if min(parts, default=-1) < 0 or abs(sum(parts) - 1) > 1e-6:
+            raise ValueError(f"{name} must be probabilities that add up to 1, got {parts}")
+    values = sorted({value for of in rewards for value, p in of.items() if p > 0})
+    rows = [[of.get(value, 0.0) for value in values] for of in rewards]
+    joint = torch.tensor(rows, dtype=torch.float64) * torch.tensor(chances).double()[:, None]
+    occur = joint.sum(0) > 0  # not, if only choices that are never drawn could get it
+    return torch.tensor(values, dtype=torch.float64)[occur], joint[:, occur]
+
+
+def _best_and_worst(mass: Tensor, n_samples: int) -> Tensor:
+    """How often the best of N rewards is x and the worst is y < x, (V, V), from P(x), (V,).
+
+    That all lie between y and x, both included, has the probability (Σ mass)^N. Those cases are
+    taken away in which none is y, or none is x; those without both, taken away twice, come back.
+    """
+    up_to = torch.cat([mass.new_zeros(1), mass.cumsum(0)])
+    table = mass.new_zeros(len(mass), len(mass))
+    for y, x in itertools.combinations(range(len(mass)), 2):
+
+        def within(low: int, high: int) -> Tensor:
+            return (up_to[high + 1] - up_to[low]).clamp(min=0) ** n_samples
+
+        both = within(y, x) - within(y + 1, x) - within(y, x - 1)
+        table[x, y] = both + (within(y + 1, x - 1) if x > y + 1 else 0.0)
+    return table.clamp(min=0)  # of very rare rewards rounding may leave a little less than nothing
+
+
+def bradley_terry(won: Tensor) -> Tensor:
+    """The strengths s at which Σ_ij W_ij · −log σ(s_i − s_j) is lowest: Bradley and Terry's fit.
+
+    It has a finite minimum exactly if everybody can be reached from everybody by a chain of wins.
+    Otherwise those who aren't beaten by the rest, not even along a chain, rise above it without
+    end: they are fitted among themselves, and the rest gets −∞. A head that is trained further and
+    further moves towards that and never arrives.
+
+    Args:
+        won: (K, K), none negative; the diagonal doesn't matter.
+
+    Returns:
+        (K,) strengths in nats, float64; the first finite one is 0.
+
+    Raises:
+        ValueError: if two groups were never compared, or only through others who beat neither:
+            then every ratio between them fits as well.
+
+    Two wins for each loss: log 2.
+
+    >>> bradley_terry(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
+    tensor([0.0000, 0.6931], dtype=torch.float64)
+    """
+    reaches = (won > 0) | torch.eye(len(won), dtype=torch.bool, device=won.device)
+    for middle in range(len(won)):  # chains that pass through one more choice
+        reaches |= reaches[:, [middle]] & reaches[[middle]]
+    top = reaches.all(1)  # these reach everybody; who doesn't can't come back up to them
+    if not top.any():
+        raise ValueError(
+            "the wins must lead from some choice to all others, but they leave two groups without "
+            "a comparison; a choice that is never sampled, or always ties, must be left out"
+        )
+    # Wins over oneself and over the rest don't decide how those at the top stand to each other.
+    won = won.double().masked_fill(torch.eye(len(won), dtype=torch.bool), 0.0)
+    strengths = won.new_full((len(won),), -torch.inf)
+    strengths[top] = _fit(won[top][:, top])
+    return strengths
+
+
+def _fit(won: Tensor) -> Tensor:
+    """The fit where it is finite: one strength after the other is set right, until none moves.
+
+    Where the loss is lowest its derivative is 0: for each i, the wins that the strengths don't
+    expect, Σ_j W_ij σ(s_j − s_i), are as many as the losses that they don't, Σ_j W_ji σ(s_i − s_j).
+    Raising s_i by the logarithm of their ratio leads there in a few rounds (M. Newman, "Efficient
+    computation of rankings from pairwise comparisons", JMLR 24, 2023).
+    """
+    strengths = won.new_zeros(len(won))
+    for _ in range(ROUNDS if len(won) > 1 else 0):
+        before = strengths.clone()
+        for i in range(len(won)):
+            unexpected_wins = won[i] @ torch.sigmoid(strengths - strengths[i])
+            unexpected_losses = won[:, i] @ torch.sigmoid(strengths[i] - strengths)
+            strengths[i] += (unexpected_wins / unexpected_losses).log()
+        if (strengths - before).abs().max() < CLOSE:
+            break
+    return strengths - strengths[0]  # only differences count
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Samples without a language model, which a rule of `preferences.RULES` can be told of."""
+
+    choice_ids: Tensor  # (P, N) which choice each sample is of
+    rewards: Tensor  # (P, N) what it got
+
+    def quality_and_constraint(self) -> tuple[Tensor, Tensor]:
+        """There are no parts: the reward twice."""
+        return self.rewards, self.rewards
+
+
+def simulate(
+    rewards: Rewards,
+    n_prompts: int,
+    n_samples: int,
+    generator: torch.Generator,
+    sampled: Sequence[float] | None = None,
+) -> Simulated:
+    """Draws choices and what they earn.
+
+    Args:
+        rewards, n_samples, sampled: as in `optimum`.
+        n_prompts: P.
+        generator: draws both.
+
+    Raises:
+        ValueError: if these aren't distributions.
+
+    >>> drawn = simulate([{0.5: 1.0}, {1.0: 1.0}], 1, 4, torch.Generator().manual_seed(0))
+    >>> drawn.choice_ids, drawn.rewards
+    (tensor([[1, 1, 0, 1]]), tensor([[1.0000, 1.0000, 0.5000, 1.0000]]))
+    """
+    values, joint = _joint(rewards, sampled)
+    drawn = torch.multinomial(joint.flatten(), n_prompts * n_samples, True, generator=generator)
+    drawn = drawn.view(n_prompts, n_samples)  # cells of the table (K, V)
+    return Simulated(drawn // len(values), values.float()[drawn % len(values)])
