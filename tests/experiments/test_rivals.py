@@ -35,7 +35,7 @@ from tests import standin
 CONFIG = RunConfig(
     temperatures=(0.0, 0.5, 1.0),
     model=ModelConfig(vocab_size=10, n_layer=1, n_head=2, n_embd=16, block_size=20),
-    lpo=LPOConfig(rounds=3, prompts=64, samples=4, epochs=2, n_hidden=8, validation_prompts=6),
+    lpo=LPOConfig(rounds=3, prompts=96, samples=4, epochs=2, n_hidden=8, validation_prompts=9),
 )
 RULE = Rule("{:g}", [(0.0,), (0.5,), (1.0,)], lambda t: Fixed(Temperatures(t)), ("", "per kind"))
 
