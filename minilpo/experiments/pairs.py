@@ -37,26 +37,33 @@ EXAMPLE: Rewards = ({0.9: 0.9, 0.0: 0.1}, {0.8: 1.0}, {0.95: 0.5, 0.2: 0.5})
 NAMES = ("0.9 or 0, mean 0.81", "always 0.8", "0.95 or 0.2, mean 0.575")
 TASK = "safe_bet"
 STEPS, DEMONSTRATIONS = 600, 20_000  # at most, for the language model of that task
-RESPONSES = 2**15  # simulated ones
+EARNINGS = 2048  # training prompts of that task on which each temperature is measured
+SIMULATED = 32  # responses of the worked example for each prompt of a round: they cost little
 MOST_PAIRS = 65_536  # of a batch, see `LPOConfig`
 CLOSE = 0.05  # what trained heads may miss of a probability, with so many responses
 
 
 def measure(lab: Lab) -> Numbers:
     """The worked example, the control task and the mixture."""
-    return {"example": _example(lab.seed), "control": _control(lab), "mixture": _mixture(lab)}
+    return {"example": _example(lab), "control": _control(lab), "mixture": _mixture(lab)}
 
 
 def learned(
-    rewards: Rewards, n_samples: int, pairs: str, generator: torch.Generator, beta: float = 1.0
+    rewards: Rewards,
+    n_samples: int,
+    pairs: str,
+    n_responses: int,
+    generator: torch.Generator,
+    beta: float = 1.0,
 ) -> list[float]:
     """The P(τ) to which the real head comes by the real fit, if every prompt is the same to it.
 
     Args:
         rewards, n_samples, pairs, beta: as in `optimum.optimum`, which says where it should come.
+        n_responses: how many it learns from.
         generator: draws the samples, the head's first weights and the order of the pairs.
     """
-    drawn = simulate(rewards, RESPONSES // n_samples, n_samples, generator)
+    drawn = simulate(rewards, n_responses // n_samples, n_samples, generator)
     settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=3)
     formed = RULES[pairs].pairs(drawn, settings, generator)
     settings = replace(settings, pairs_per_batch=-(-len(formed) // 50))  # 50 steps per epoch
@@ -73,11 +80,11 @@ def learned(
     return head(state)[0].softmax(-1).tolist()
 
 
-def _example(seed: int) -> Numbers:
-    found = {}
+def _example(lab: Lab) -> Numbers:
+    found, n_responses = {}, SIMULATED * lab.config.lpo.prompts
     for pairs, n in CASES:
-        generator = torch_generator(seed, f"example {pairs} {n}")
-        found[_key(pairs, n)] = learned(EXAMPLE, n, pairs, generator)
+        generator = torch_generator(lab.seed, f"example {pairs} {n}")
+        found[_key(pairs, n)] = learned(EXAMPLE, n, pairs, n_responses, generator)
     return found
 
 
@@ -111,8 +118,10 @@ def _lab_of_the_control(lab: Lab) -> Lab:
         steps=min(STEPS, lab.config.pretrain.steps),
         demonstrations=min(DEMONSTRATIONS, lab.config.pretrain.demonstrations),
     )
+    # Theory is told what each temperature earns, so that has to be known well.
+    evaluation = replace(lab.config.evaluation, selection_prompts=EARNINGS)
     config = replace(lab.config, tasks=(TASK,), temperatures=(0.0, 1.0), pretrain=pretrain)
-    return Lab(lab.folder.parent, config, lab.threads)
+    return Lab(lab.folder.parent, replace(config, evaluation=evaluation), lab.threads)
 
 
 def _distribution(rewards: np.ndarray) -> dict[float, float]:

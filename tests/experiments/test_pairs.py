@@ -10,24 +10,24 @@ from minilpo.seeds import torch_generator
 
 @pytest.mark.parametrize("rule, n", pairs.CASES)
 def test_the_real_head_comes_by_the_real_fit_to_the_exact_optimum(rule, n):
-    """32,768 simulated responses, every probability within 0.03."""
-    found = pairs.learned(pairs.EXAMPLE, n, rule, torch_generator(0, f"test {rule} {n}"))
+    """16,384 simulated responses, every probability within 0.04."""
+    found = pairs.learned(pairs.EXAMPLE, n, rule, 2**14, torch_generator(0, f"test {rule} {n}"))
     expected = optimum(pairs.EXAMPLE, n, rule).tolist()
-    assert found == pytest.approx(expected, abs=0.03)
+    assert found == pytest.approx(expected, abs=0.04)
     if rule == "best_worst":  # and not to that of the other number of samples
         assert found != pytest.approx(optimum(pairs.EXAMPLE, 20 - n, rule).tolist(), abs=0.2)
 
 
 def test_beta_only_sharpens_what_the_real_head_comes_to():
-    found = pairs.learned(pairs.EXAMPLE, 4, "gap", torch_generator(0, "beta"), beta=0.5)
+    found = pairs.learned(pairs.EXAMPLE, 4, "gap", 2**14, torch_generator(0, "beta"), beta=0.5)
     squares = optimum(pairs.EXAMPLE, 4, "gap") ** 2
-    assert found == pytest.approx((squares / squares.sum()).tolist(), abs=0.03)
+    assert found == pytest.approx((squares / squares.sum()).tolist(), abs=0.04)
 
 
 def test_pairs_that_pay_the_real_head_the_same_leave_it_uniform():
     same = [{1.0: 0.5, 0.0: 0.5}] * 3
-    found = pairs.learned(same, 4, "all", torch_generator(0, "same"))
-    assert torch.tensor(found).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+    found = pairs.learned(same, 4, "all", 2**14, torch_generator(0, "same"))
+    assert torch.tensor(found).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
 def seeds_of(example=0.0, control=0.0, gap=(0.02, 0.02)):
