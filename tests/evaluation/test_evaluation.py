@@ -560,15 +560,16 @@ def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks, tokeniz
     head = AdaptiveDecoder(8, len(CHOICES), level, n_hidden=4, generator=seeded(1))
     policy, told = GreedyHead(head.requires_grad_(False), CHOICES), Told()
     metrics, test = evaluate(lm, all_tasks, policy, CONFIG, 0, progress=told)
-    # Nine tasks, six of them with prompts out of distribution.
+    n, n_ood = len(all_tasks), sum(offers(task, "ood_prompt") for task in all_tasks)
+    assert n > n_ood > 3
     # To each prompt one response at 0 and two at each other temperature; with the head the same.
     written = 1 + 2 * 2 + (2 * 2 if level == "token" else 0)
-    expected = 9 * (3 * 2 + written * 3) + 6 * (written * 1)
+    expected = n * (3 * 2 + written * 3) + n_ood * (written * 1)
     # Nine rules for the constrained task, and the best of them, twice.
     expected += (9 * 2 + 2 * 3) * (level == "token")
     assert told.begun == [(expected, 0)] and sum(told.done) == expected
     assert metrics == evaluate(lm, all_tasks, policy, CONFIG, 0)[0]
-    assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (27, 3)
+    assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (3 * n, 3)
     assert list(metrics["tasks"]) == ["plain_math", *TASKS]
     assert list(metrics["ood"]["tasks"]) == [
         name for name, task in TASKS.items() if offers(task, "ood_prompt")
