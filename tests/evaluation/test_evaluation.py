@@ -586,7 +586,7 @@ def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks, tokeniz
             assert places.items() <= task.items()
         else:
             assert not {"first_word_temperature", "other_temperature"} & task.keys()
-    written_by = test.fixed.decisions.choice_ids.view(27, 5)
+    written_by = test.fixed.decisions.choice_ids.view(3 * n, 5)
     assert (written_by == torch.tensor([0, 1, 1, 2, 2])).all()
 
 
