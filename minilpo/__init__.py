@@ -41,7 +41,7 @@ arXiv 2411.09661.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:  # the same for type checkers and editors
     from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions  # noqa: F401
