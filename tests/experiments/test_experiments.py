@@ -106,7 +106,8 @@ def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_ask
     out, whole, capsys
 ):
     page = (whole / "report.html").read_text(encoding="utf-8")
-    assert all(f">{name}</h2>" in page for name in EXPERIMENTS) and page.count("<img ") == 11
+    assert all(f">{name}</h2>" in page for name in EXPERIMENTS)
+    assert page.count("<img ") == len(EXPERIMENTS)
     (out / "report.html").unlink()
     assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
     assert (out / "report.html").read_text(encoding="utf-8") == page
@@ -116,7 +117,7 @@ def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_ask
     capsys.readouterr()
     assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
     rest = (out / "report.html").read_text(encoding="utf-8")
-    assert ">table4</h2>" not in rest and rest.count("<img ") == 10  # nothing damaged is believed
+    assert ">table4</h2>" not in rest and rest.count("<img ") == len(EXPERIMENTS) - 1  # nothing damaged
     assert "leaves out table4" in capsys.readouterr().err
 
 
@@ -190,7 +191,8 @@ def test_a_folder_with_other_results_is_left_alone(out, tmp_path, capsys):
 def test_nothing_damaged_in_a_reproduction_is_believed(out, whole, capsys):
     command = ["reproduce", "table4", "--seeds", "2", "--out", out, *TINY]
     (out / "table4" / "seed_0.json").unlink()  # so that heads and language model are needed again
-    cache = next((out / "cache").glob("seed_0_*"))
+    # Of the language models of this seed, that of all tasks has the most heads.
+    cache = max((out / "cache").glob("seed_0_*"), key=lambda p: len(list(p.glob("head_*.pt"))))
     heads = {path: path.read_bytes() for path in cache.glob("head_*.pt")}
     settings, numbers = out / "reproduce.json", out / "table4" / "seed_1.json"
     for paths in ([settings], [numbers], heads):
