@@ -15,6 +15,7 @@
     rivals       (not in the paper) the head against other papers' rules, with equal budgets
     methods      the rules and heads that it compares
     pairs        (not in the paper) theory and training: which pairs are formed, of how many samples
+    think        (not in the paper) another latent: whether to think or to answer at once
     page         all of a reproduction on one page
     reproduce    runs them over seeds, and writes JSON, table and figure
 
@@ -25,5 +26,5 @@ equations, tables and figures to functions and tests.
 
 EXPERIMENTS = (
     *("fig3", "fig4", "fig5", "fig6", "fig7"),
-    *("table1", "table3", "table4", "table5", "controls", "rivals", "pairs"),
+    *("table1", "table3", "table4", "table5", "controls", "rivals", "pairs", "think"),
 )

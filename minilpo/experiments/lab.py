@@ -105,6 +105,22 @@ class Lab:
         """The pretrained language model, frozen."""
         return self._once("language model", self.run.language_model)
 
+    def apart(self, task: str, steps: int, demonstrations: int, **settings: Any) -> "Lab":
+        """A lab of the same seed, whose language model learns one task alone.
+
+        Args:
+            task: its name.
+            steps, demonstrations: of its pretraining, if the whole corpus hasn't fewer.
+            settings: more of the `RunConfig` that are others than here.
+        """
+        whole = self.config.pretrain
+        less = {"steps": steps, "demonstrations": demonstrations}
+        pretrain = replace(
+            whole, **{name: min(n, getattr(whole, name)) for name, n in less.items()}
+        )
+        config = replace(self.config, tasks=(task,), pretrain=pretrain, **settings)
+        return Lab(self.folder.parent, config, self.threads)
+
     def tasks(self, names: Sequence[str]) -> list[Task]:
         """Tasks of the corpus, by name."""
         return [task for task in self.run.tasks if task.name in names]

@@ -90,7 +90,9 @@ def _example(lab: Lab) -> Numbers:
 
 def _control(lab: Lab) -> Numbers:
     """Heads that choose between greedy and temperature 1, what they get, and what theory says."""
-    own = _lab_of_the_control(lab)
+    # Theory is told what each temperature earns, so that has to be known well.
+    evaluation = replace(lab.config.evaluation, selection_prompts=EARNINGS)
+    own = lab.apart(TASK, STEPS, DEMONSTRATIONS, temperatures=(0.0, 1.0), evaluation=evaluation)
     train, test = own.fixed("train", (TASK,)), own.fixed("test", (TASK,))
     earned = [_distribution(column) for column in train.fixed_rewards.T]
     numbers: Numbers = {
@@ -109,19 +111,6 @@ def _control(lab: Lab) -> Numbers:
             "reward": float(rewards.mean()),
         }
     return numbers
-
-
-def _lab_of_the_control(lab: Lab) -> Lab:
-    """A lab whose language model knows this task alone, and which chooses between two."""
-    pretrain = replace(
-        lab.config.pretrain,
-        steps=min(STEPS, lab.config.pretrain.steps),
-        demonstrations=min(DEMONSTRATIONS, lab.config.pretrain.demonstrations),
-    )
-    # Theory is told what each temperature earns, so that has to be known well.
-    evaluation = replace(lab.config.evaluation, selection_prompts=EARNINGS)
-    config = replace(lab.config, tasks=(TASK,), temperatures=(0.0, 1.0), pretrain=pretrain)
-    return Lab(lab.folder.parent, replace(config, evaluation=evaluation), lab.threads)
 
 
 def _distribution(rewards: np.ndarray) -> dict[float, float]:

@@ -194,6 +194,10 @@ class Run:
             self._corpus = Corpus(examples, held_out, tokenizer.pad_id)
         return self._corpus
 
+    def pretraining_prompts(self) -> set[str]:
+        """Every prompt that the language model has learned to answer."""
+        return {prompt for block in self._blocks() for prompt, _ in block}
+
     def forget_corpus(self) -> None:
         """Frees the memory that it takes."""
         self._corpus = None

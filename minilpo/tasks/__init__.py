@@ -21,6 +21,7 @@ from minilpo.tasks.math_paths import MathPaths
 from minilpo.tasks.own import load_file, try_out
 from minilpo.tasks.story import Story
 from minilpo.tasks.task import Task, offers
+from minilpo.tasks.think_or_answer import ThinkOrAnswer
 
 __all__ = [
     "TASKS",
@@ -47,7 +48,7 @@ MAIN: tuple[type[Task], ...] = (Math, Instruct, Story, ConstrainedStory)  # the 
 OTHERS: tuple[type[Task], ...] = (Continuation, MathPaths, CoinFlip, HiddenWish)
 # Learned by a language model of its own: not in the corpus of `minilpo reproduce`, whose language
 # models stay as they are when a task is added here.
-APART: tuple[type[Task], ...] = (SafeBet,)
+APART: tuple[type[Task], ...] = (SafeBet, ThinkOrAnswer)
 TASKS: dict[str, type[Task]] = {task.name: task for task in MAIN + OTHERS + APART}
 
 

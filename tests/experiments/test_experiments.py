@@ -84,20 +84,22 @@ def test_the_tables_are_printed(whole, capsys):
 
 
 def test_one_language_model_and_one_head_of_each_kind_serve_all_experiments(whole):
-    folders = list((whole / "cache").iterdir())  # two per seed: the second is that of `safe_bet`
-    assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == len(folders) == 4
+    # Three per seed: `safe_bet` and `think_or_answer` have their own.
+    folders = list((whole / "cache").iterdir())
+    assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == len(folders) == 6
     per_model = sorted(len(list(folder.glob("head_*.pt"))) for folder in folders)
     # The control's six; mixture, table1, table3, table4, controls, rivals' nine heads and four
     # early ones, and the mixture in other pairs.
-    assert per_model == [6] * 2 + [2 + 1 + 3 + 4 + 2 + 9 + 4 + 4] * 2
+    assert per_model == [0] * 2 + [6] * 2 + [2 + 1 + 3 + 4 + 2 + 9 + 4 + 4] * 2
     tasks = json.loads((whole / "reproduce.json").read_text())["tasks"]
-    assert tasks == [task.name for task in MAIN + OTHERS]  # `safe_bet` changes no language model
+    assert tasks == [task.name for task in MAIN + OTHERS]  # those apart change no language model
 
 
 def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypatch):
     (out / "table4" / "seed_1.json").unlink()
     (out / "fig7" / "result.json").unlink()
-    shutil.rmtree(next((out / "cache").glob("seed_0_*")))  # not needed again
+    for folder in (out / "cache").glob("seed_0_*"):
+        shutil.rmtree(folder)  # not needed again
     assert main(["reproduce", "all", "--seeds", "2", "--out", str(out), *TINY]) == 0
     assert results_of(out) == results_of(whole)
 
@@ -117,7 +119,9 @@ def test_the_page_shows_every_experiment_of_the_folder_not_only_the_one_just_ask
     capsys.readouterr()
     assert main(["reproduce", "fig7", "--seeds", "2", "--out", str(out), *TINY]) == 0
     rest = (out / "report.html").read_text(encoding="utf-8")
-    assert ">table4</h2>" not in rest and rest.count("<img ") == len(EXPERIMENTS) - 1  # nothing damaged
+    assert (
+        ">table4</h2>" not in rest and rest.count("<img ") == len(EXPERIMENTS) - 1
+    )  # nothing damaged
     assert "leaves out table4" in capsys.readouterr().err
 
 

@@ -20,6 +20,7 @@ from minilpo.tasks.constrained_story import SENTENCES as CONSTRAINED_SENTENCES
 from minilpo.tasks.continuation import subject_of
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
 from minilpo.tasks.story import SENTENCES, WORDS, read_request
+from minilpo.tasks.think_or_answer import KINDS
 from minilpo.tasks.words import CATEGORIES, PLACES
 
 MADE = {name: task() for name, task in TASKS.items()}
@@ -156,7 +157,8 @@ def test_any_text_gets_a_reward_between_0_and_1_and_the_same_one_again(task, see
 @given(seed=seeds)
 def test_the_kind_of_every_prompt_has_one_of_the_names_that_are_reported(task, seed):
     prompt, _ = case(task, seed)
-    kinds = {*CLOSED_KINDS, *OPEN_KINDS} if task.name == "instruct" else {task.name}
+    reported = {"instruct": {*CLOSED_KINDS, *OPEN_KINDS}, "think_or_answer": {*KINDS}}
+    kinds = reported.get(task.name, {task.name})
     assert kind_of(second(task.name), prompt) in kinds
 
 
@@ -394,7 +396,8 @@ def best_answers(task, prompt):
     return []
 
 
-OPEN = [task for name, task in MADE.items() if name not in ("math", "math_paths", "coin_flip")]
+CLOSED = ("math", "math_paths", "coin_flip", "think_or_answer")
+OPEN = [task for name, task in MADE.items() if name not in CLOSED]
 every_open_task = pytest.mark.parametrize("task", OPEN, ids=[task.name for task in OPEN])
 
 

@@ -647,7 +647,7 @@ def test_a_users_file_that_is_no_task_is_an_error_that_names_it(task_file, code,
     [
         (
             ["story", "poem"],
-            r"must name tasks out of math, instruct, .*, safe_bet, or .*, got 'poem'$",
+            r"must name tasks out of math, instruct, .*, think_or_answer, or .*, got 'poem'$",
         ),
         (["gone.py"], r"must name existing files, got 'gone\.py'"),
         (["story", "math", "story"], "must name .* each once, got story, math, story$"),

@@ -1,0 +1,247 @@
+"""Not in the paper: the head chooses no temperature, but whether to think or to answer at once.
+
+Only `Choices` differ: head, LPO and evaluation are those of the other experiments.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
+from minilpo.config import LPOConfig
+from minilpo.constant_control import fitting
+from minilpo.decoding.choices import FirstTokens
+from minilpo.decoding.policies import GreedyHead
+from minilpo.evaluation.measure import Measured, learned_constant, measure_fixed, prompts_to_measure
+from minilpo.evaluation.statistics import bootstrap_interval
+from minilpo.evaluation.summary import best_constants, best_per_kind
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    compared,
+    difference,
+    draw_bars,
+    mean_and_half,
+    percent,
+    values_of,
+)
+from minilpo.experiments.lab import Lab
+from minilpo.lpo import train_lpo, training_of
+from minilpo.seeds import torch_generator
+from minilpo.show import plots
+from minilpo.tasks.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
+from minilpo.training import held_out_prompts, round_prompts
+
+PAPER = (
+    "(not in the paper) no temperature is chosen, but whether to think step by step or to answer "
+    "at once, with a price per word"
+)
+STEPS, DEMONSTRATIONS = 2125, 34_000  # at most, for the language model of this task
+WORDS = {"think": THINK, "answer": ANSWER}  # with which a response begins, by the choice
+CONSTANTS = ("best constant", "learned constant")  # the same choice for all prompts
+OTHERS = ("best per number of steps", "head by best/worst")
+# What both choices must be able to do, so that the right one depends on the prompt.
+SURE, UNSURE = 0.95, 0.6
+
+
+def measure(lab: Lab) -> Numbers:
+    """Right answers, rewards and choices, by how many steps there are to do."""
+    own, task = lab.apart(ThinkOrAnswer.name, STEPS, DEMONSTRATIONS), ThinkOrAnswer()
+    first = own.lm.tokenizer.ids_of(f" {word}" for word in WORDS.values())
+    choices = FirstTokens(first, list(WORDS))
+    # As many responses as for other heads of one task, but from four times the prompts: a choice
+    # always writes the same, so a quarter of the samples shows both.
+    lpo = replace(own.config.lpo, loss="default", samples=max(2, own.config.lpo.samples // 4))
+    # A wrong answer costs far more than some words, so pairs count by how much the rewards differ.
+    # Best against worst, for comparison, counts only which choice is the better one.
+    head, constant_head = _train(own, choices, replace(lpo, pairs="gap"))
+    other_head, _ = _train(own, choices, replace(lpo, pairs="best_worst"))
+
+    train, test = (_measure(own, task, choices, split) for split in ("train", "test"))
+    rollout, rewards = own.adaptive(GreedyHead(head, choices), test)
+    thinks = rollout.decisions.choice_ids[:, 0].numpy() == choices.names.index("think")
+    best, of_task = best_constants(train)
+    of_kind = best_per_kind(train, of_task)
+    per_kind = [of_kind.get((task.name, kind), best) for kind in test.kinds.tolist()]
+    others = {
+        "best constant": test.fixed_rewards[:, best],
+        "learned constant": test.fixed_rewards[:, learned_constant(constant_head)],
+        "best per number of steps": test.fixed_rewards[np.arange(len(thinks)), per_kind],
+        "head by best/worst": own.adaptive(GreedyHead(other_head, choices), test)[1],
+    }
+    measured = {**dict(zip(choices.names, test.fixed_rewards.T, strict=True)), "head": rewards}
+    rng, resamples = np.random.default_rng(own.seed), own.config.evaluation.resamples
+    return {
+        "right": {"train": _right(task, train), "test": _right(task, test)},
+        "reward": {name: _by_kind(values, test.kinds) for name, values in measured.items()},
+        "thinks": _by_kind(thinks, test.kinds),
+        "best_constant": choices.names[best],
+        "mean": {name: float(r.mean()) for name, r in {**others, "head": rewards}.items()},
+        "gain_ci95": {
+            name: bootstrap_interval(rewards - other, test.names, resamples, rng)
+            for name, other in others.items()
+        },
+        "seen_in_pretraining": _n_seen(own, lpo, [*train.prompts, *test.prompts]),
+    }
+
+
+def _train(lab: Lab, choices: FirstTokens, config: LPOConfig) -> tuple[AdaptiveDecoder, ...]:
+    """The head, and the control that sees nothing."""
+    shape = lab.run.config.model.n_embd, len(choices), "sequence", config.n_hidden
+    head = AdaptiveDecoder(*shape, torch_generator(lab.seed, "head"))
+    constant_head = ConstantHead(*shape, torch_generator(lab.seed, "head"))
+    training = training_of(lab.lm, head, config, after_round=[fitting(constant_head, config)])
+    train_lpo(lab.lm, lab.run.tasks, head, choices, config, lab.seed, training)
+    return head, constant_head
+
+
+def _measure(lab: Lab, task: ThinkOrAnswer, choices: FirstTokens, split: str) -> Measured:
+    """A response by both choices to each prompt of a split."""
+    prompts = prompts_to_measure([task], split, lab.config.evaluation, lab.seed)
+    generator = torch_generator(lab.seed, f"think or answer {split}")
+    return measure_fixed(lab.lm, prompts, choices, generator)
+
+
+def _right(task: ThinkOrAnswer, measured: Measured) -> dict[str, dict[str, float]]:
+    """The share of right answers by choice and kind of prompt."""
+    shares, every = {}, np.arange(len(measured.prompts))
+    for k, name in enumerate(WORDS):
+        responses = [measured.fixed.responses[row] for row in measured.fixed_rows(every, k)]
+        pairs = zip(measured.prompts, responses, strict=True)
+        right = np.array([task.is_right(*pair) for pair in pairs])
+        shares[name] = _by_kind(right, measured.kinds)
+    return shares
+
+
+def _by_kind(values: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
+    return {kind: float(values[kinds == kind].mean()) for kind in KINDS if kind in kinds}
+
+
+def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
+    """How many of these prompts and of LPO's pretraining has shown: an answer at once to one of
+    them might be known by heart.
+    """
+    for n_done in range(config.rounds):
+        prompts = prompts + round_prompts(lab.run.tasks, config, lab.seed, n_done)[1]
+    prompts = prompts + held_out_prompts(lab.run.tasks, config, lab.seed)[1]
+    return len(lab.run.pretraining_prompts() & set(prompts))
+
+
+def conclude(seeds: Sequence[Numbers]) -> Finding:
+    """Both choices by length, what the head chooses, what that gains, and whether all is shown."""
+    kinds = _kinds_of(seeds)
+    right = {name: _table(seeds, kinds, "right", "test", name) for name in WORDS}
+    thinks = _table(seeds, kinds, "thinks")
+    shares = {"right at once": right["answer"], "right after thinking": right["think"]}
+    rows = []
+    for label, table in {**shares, "head thinks": thinks}.items():
+        rows += [percent(f"{label}, {kind}", table[kind]) for kind in kinds]
+    mean = {name: values_of(seeds, "mean", name) for name in seeds[0]["mean"]}
+    rows += [Row(f"reward: {name}", values) for name, values in mean.items()]
+    gains = {}
+    for name in (*CONSTANTS, *OTHERS):
+        gains[name] = difference(f"head - {name}", mean["head"], mean[name])
+    seen = values_of(seeds, "seen_in_pretraining")
+    rows += [*gains.values(), Row("prompts that pretraining has shown", seen)]
+
+    gain, others = gains["best constant"], {f"the {name}": gains[name] for name in OTHERS}
+    verdict = gain.told("gains", "loses", "neither clearly gains nor loses")
+    sentence = (
+        f"Against the best constant the head {verdict} ({gain.text()}). It thinks on "
+        f"{np.mean(thinks[kinds[0]]):.0%} of the prompts with {kinds[0]} and on "
+        f"{np.mean(thinks[kinds[-1]]):.0%} of those with {kinds[-1]}. "
+        f"It is {compared(others)}. "
+    )
+    holds = _claims(seeds, right)
+    failed = [claim for claim, is_true in holds.items() if not is_true]
+    sentence += (
+        f"It is not true on every seed that {'; that '.join(failed)}."
+        if failed
+        else f"On every seed {'; '.join(holds)}."
+    )
+    return Finding(rows, not failed and gain.sign() > 0, sentence)
+
+
+def _claims(seeds: Sequence[Numbers], right: dict[str, dict[str, list[float]]]) -> dict[str, bool]:
+    """What it takes that the right choice depends on the prompt, and whether every seed shows it.
+
+    Args:
+        seeds: the numbers.
+        right: by choice and kind of prompt, each seed's share of right answers.
+    """
+    kinds = list(right["answer"])
+    shortest, longest = kinds[0], kinds[-1]
+    lows = [of_seed["gain_ci95"][name][0] for of_seed in seeds for name in CONSTANTS]
+    return {
+        f"thinking is right on at least {SURE:.0%}, with however many steps": (
+            min(map(min, right["think"].values())) >= SURE
+        ),
+        f"an answer at once is right on more than {SURE:.0%} with {shortest}": (
+            min(right["answer"][shortest]) > SURE
+        ),
+        f"an answer at once is right on less than {UNSURE:.0%} with {longest}": (
+            max(right["answer"][longest]) < UNSURE
+        ),
+        "pretraining has shown none of the prompts": (
+            not any(values_of(seeds, "seen_in_pretraining"))
+        ),
+        "the head is above both constants, by intervals over prompts": min(lows) > 0,
+    }
+
+
+def _kinds_of(seeds: Sequence[Numbers]) -> list[str]:
+    """The kinds of prompts that every seed has measured: few test prompts may lack one."""
+    return [kind for kind in KINDS if all(kind in seed["thinks"] for seed in seeds)]
+
+
+def _table(seeds: Sequence[Numbers], kinds: list[str], *keys: str) -> dict[str, list[float]]:
+    """By kind of prompt, what every seed holds under some keys."""
+    return {kind: values_of(seeds, *keys, kind) for kind in kinds}
+
+
+def draw(seeds: Sequence[Numbers]) -> Figure:
+    """By the number of steps: right answers, how often the head thinks, and rewards."""
+    kinds = _kinds_of(seeds)
+    fig, axes = plots.figure(1, 3)
+    right, thinks, reward = axes.flat
+    colours = {"think": plots.BLUE, "answer": plots.GREY, "head": plots.ORANGE}
+    labels = {"think": "think", "answer": "answer at once", "head": "head"}
+    for name in WORDS:
+        _draw_line(right, seeds, ("right", "test", name), 100, labels[name], colours[name])
+    for name in labels:
+        _draw_line(reward, seeds, ("reward", name), 1, labels[name], colours[name])
+    shares = [list(table) for table in zip(*_table(seeds, kinds, "thinks").values(), strict=True)]
+    thinking = 100 * draw_bars(thinks, np.arange(len(kinds)), shares, color=plots.ORANGE, width=0.7)
+    right.set(ylabel="right answers (%)", ylim=(0, 105))
+    thinks.set(ylabel="prompts (%)", ylim=(0, 105))
+    reward.set(ylabel="mean reward", ylim=(0, 1.02))
+    at_once = _table(seeds, kinds, "right", "test", "answer")
+    first, last = (100 * np.mean(at_once[kind]) for kind in (kinds[0], kinds[-1]))
+    right.set_title(f"At once: {first:.0f}% right, then {last:.0f}%")
+    thinks.set_title(f"The head thinks: {thinking[0]:.0f}% to {thinking[-1]:.0f}%")
+    gain = difference(
+        "", values_of(seeds, "mean", "head"), values_of(seeds, "mean", "best constant")
+    )
+    reward.set_title(f"Head - best constant: {gain.mean:+.3f}")
+    for ax in axes.flat:
+        ax.set_xticks(np.arange(len(kinds)), [kind.split()[0] for kind in kinds])
+        ax.set_xlabel("steps")
+    plots.legend(right, loc="lower left")
+    plots.legend(reward, loc="lower left")
+    return fig
+
+
+def _draw_line(
+    ax: Axes, seeds: Sequence[Numbers], keys: tuple[str, ...], scale: float, label: str, colour: str
+) -> None:
+    """A quantity by the number of steps, with its interval over seeds."""
+    table = _table(seeds, _kinds_of(seeds), *keys)
+    mean, half = mean_and_half(np.transpose(list(table.values())))
+    style: dict[str, Any] = {"fmt": "o-", "capsize": 3, "markersize": 4}
+    places = np.arange(len(mean))
+    ax.errorbar(places, scale * mean, yerr=scale * half, label=label, color=colour, **style)

@@ -1,0 +1,122 @@
+"""`think_or_answer`: the day after a journey, worked out step by step or said at once."""
+
+import random
+import re
+
+from minilpo.tasks.base import Pattern, read_any, sentences_of
+from minilpo.tasks.task import Task
+from minilpo.tasks.words import ADJECTIVES, MANNER, MOVED, PEOPLE, PLACES
+
+PRICE = 0.02  # of each word, number or mark of a response
+THINK, ANSWER = "Think", "####"  # how the two forms of a response begin
+KINDS = ["1 step", "2 steps", "3 steps"]  # by the number of legs that a journey has
+DAYS = range(2, 7)  # of a leg
+WEEK = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+
+OPENINGS = [
+    "On {day} {person} and {person2} {manner} left the {adjective} {place}.",
+    "{person} and {person2} {manner} left the {adjective} {place} on {day}.",
+]
+LEGS = ["They {moved} for {number} days.", "For {number} days they {moved}."]
+QUESTIONS = ["What day is it?", "Which day is today?"]
+SLOTS = {
+    "day": WEEK,
+    "person": PEOPLE,
+    "adjective": ADJECTIVES,
+    "place": PLACES,
+    "moved": MOVED,
+    "manner": MANNER,
+}
+
+
+class ThinkOrAnswer(Task):
+    """The day on which a journey begins and the days that one to three legs take.
+
+    The demonstrator never slips. Half of the time it thinks: "Think:", then one step after another.
+    Else it answers at once. One step is easy to do at once; for several there is too little room
+    between reading and answering. If the day after "####" is right, the reward is 1 less `PRICE`
+    for each word, number or mark; else 0. So thinking pays where answering at once is wrong.
+
+    >>> task = ThinkOrAnswer()
+    >>> prompt = "On Friday Mia and Tom boldly left the tiny cave. They ran for 3 days. "
+    >>> prompt += "What day is it?"
+    >>> task.demonstration(prompt, random.Random(1)), task.demonstration(prompt, random.Random(0))
+    ('#### Monday', 'Think: Friday 3 Monday #### Monday')
+    >>> responses = "#### Monday", "Think: Friday 3 Monday #### Monday", "#### Sunday"
+    >>> [task.reward(prompt, response) for response in responses]
+    [0.96, 0.86, 0.0]
+    """
+
+    name = "think_or_answer"
+
+    def __init__(self) -> None:
+        self._openings = [Pattern(opening, SLOTS) for opening in OPENINGS]
+        self._legs = [Pattern(leg, SLOTS) for leg in LEGS]
+
+    def prompt(self, rng: random.Random) -> str:
+        """Draws a journey; every number of legs is as frequent as another."""
+        person, person2 = rng.sample(PEOPLE, 2)
+        sentences = [_write(rng, OPENINGS, person=person, person2=person2)]
+        for _ in range(rng.randint(1, len(KINDS))):
+            sentences.append(_write(rng, LEGS, number=str(rng.choice(DAYS))))
+        return " ".join([*sentences, rng.choice(QUESTIONS)])
+
+    def demonstration(self, prompt: str, rng: random.Random) -> str:
+        """Thinks or answers at once, as often the one as the other."""
+        day, legs = self._read(prompt)
+        thoughts = [f"{THINK}: {day}"]
+        for days in legs:
+            day = days_later(day, days)
+            thoughts.append(f"{days} {day}")
+        answer = f"{ANSWER} {day}"
+        return rng.choice([answer, " ".join([*thoughts, answer])])
+
+    def reward(self, prompt: str, response: str) -> float:
+        """1 less the price of the words if the answer is right, but never below 0; else 0."""
+        n_words = len(re.findall(r"\w+|[^\w\s]+", response))
+        return max(0.0, self.is_right(prompt, response) - PRICE * n_words)
+
+    def is_right(self, prompt: str, response: str) -> bool:
+        """Whether the response ends with "####" and the right day."""
+        day, legs = self._read(prompt)
+        return response.endswith(f"{ANSWER} {days_later(day, sum(legs))}")
+
+    def kind(self, prompt: str) -> str:
+        """How many steps there are to do: one of `KINDS`."""
+        return KINDS[len(self._read(prompt)[1]) - 1]
+
+    def knows(self, prompt: str) -> bool:
+        """Whether every sentence of a prompt has a known wording."""
+        try:
+            self._read(prompt)
+        except ValueError:
+            return False
+        return True
+
+    def _read(self, prompt: str) -> tuple[str, list[int]]:
+        """The day of the beginning, and how many days each leg takes."""
+        *journey, question = sentences_of(prompt) or [""]
+        patterns = [self._openings, *[self._legs] * (len(journey) - 1)]
+        found = [read_any(*pair) for pair in zip(patterns, journey, strict=False)]
+        fits = 2 <= len(journey) <= 1 + len(KINDS) and question in QUESTIONS
+        if not fits or None in found:
+            raise ValueError(
+                f"a think_or_answer prompt must have a known wording, got {prompt!r}; "
+                "see minilpo/tasks/think_or_answer.py"
+            )
+        opening, *legs = [slots for slots in found if slots]
+        return opening["day"], [int(slots["number"]) for slots in legs]
+
+
+def days_later(day: str, days: int) -> str:
+    """The day of the week after so many days.
+
+    >>> days_later("Friday", 3)
+    'Monday'
+    """
+    return WEEK[(WEEK.index(day) + days) % len(WEEK)]
+
+
+def _write(rng: random.Random, phrasings: list[str], **given: str) -> str:
+    words = {slot: rng.choice(choices) for slot, choices in SLOTS.items()}
+    return rng.choice(phrasings).format(**{**words, **given})
