@@ -41,7 +41,7 @@ PAPER = (
     "(not in the paper) no temperature is chosen, but whether to think step by step or to answer "
     "at once, with a price per word"
 )
-STEPS, DEMONSTRATIONS = 2125, 34_000  # at most, for the language model of this task
+STEPS, DEMONSTRATIONS = 3000, 48_000  # at most, for the language model of this task
 WORDS = {"think": THINK, "answer": ANSWER}  # with which a response begins, by the choice
 CONSTANTS = ("best constant", "learned constant")  # the same choice for all prompts
 OTHERS = ("best per number of steps", "head by best/worst")
