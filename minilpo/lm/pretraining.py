@@ -200,7 +200,7 @@ def add_gradients(model: GPT, token_ids: Tensor, target_mask: Tensor) -> float:
     if len(rows):
         loss = part * language_model_loss(model, token_ids, own)
         loss.backward()
-    processes.add_gradients([model])
+    processes.add_gradients(model)
     return processes.add_up(loss.detach()).item()
 
 

@@ -8,7 +8,7 @@ and nothing here costs anything.
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ def rank() -> int:
 
 
 @contextlib.contextmanager
-def joined(folder: Path, device: str = "cpu") -> Iterator[Path]:
+def joined(folder: Path) -> Iterator[Path]:
     """Joins the processes that torchrun has started.
 
     Only the first one works in the folder itself, and speaks. Every other one works in a copy of
@@ -44,7 +44,6 @@ def joined(folder: Path, device: str = "cpu") -> Iterator[Path]:
 
     Args:
         folder: that of the run; it need not exist.
-        device: what is computed on: "cuda" talks by nccl, "cpu" by gloo.
 
     Yields:
         The folder to work in.
@@ -52,13 +51,12 @@ def joined(folder: Path, device: str = "cpu") -> Iterator[Path]:
     Raises:
         ValueError: if the other processes can't be reached.
     """
-    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
     try:
-        dist.init_process_group(backend, timeout=PATIENCE)
+        dist.init_process_group("gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"all {os.environ.get('WORLD_SIZE')} processes must be able to talk to each other, "
-            f"but {error}; start them with: torchrun --standalone -m minilpo demo"
+            f"all {os.environ.get('WORLD_SIZE')} processes must be able to talk to each other, but "
+            f"{error}; start them with: torchrun --standalone --nproc-per-node 2 -m minilpo demo"
         ) from None
     try:
         [files, *_] = gathered(_content(folder) if rank() == 0 else {})
@@ -138,7 +136,7 @@ def gathered(part: T) -> list[T]:
     return parts
 
 
-def add_gradients(modules: Iterable[nn.Module]) -> None:
+def add_gradients(module: nn.Module) -> None:
     """Adds up the gradients of all processes, in place: each then has the whole batch's.
 
     A sum and no mean: each process has divided by the size of the whole batch.
@@ -148,7 +146,7 @@ def add_gradients(modules: Iterable[nn.Module]) -> None:
     """
     if size() == 1:
         return
-    weights = [weight for module in modules for weight in module.parameters()]
+    weights = list(module.parameters())
     # One message instead of one for each matrix. A process without a part of the batch adds zeros.
     parts = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
     total = torch.cat([part.flatten() for part in parts])

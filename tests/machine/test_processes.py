@@ -72,16 +72,16 @@ def test_gradients_are_added_and_a_process_without_a_part_of_the_batch_adds_none
     Several(monkeypatch, 0, 2)
     other = torch.arange(9.0)
     monkeypatch.setattr(processes, "add_up", lambda values: values.add_(other))
-    processes.add_gradients([model])  # has no gradient of its own
+    processes.add_gradients(model)  # has no gradient of its own
     assert torch.equal(model.weight.grad, other[:6].view(3, 2))
     assert torch.equal(model.bias.grad, other[6:])
-    processes.add_gradients([model])
+    processes.add_gradients(model)
     assert torch.equal(model.weight.grad, 2 * other[:6].view(3, 2))
 
 
 def test_alone_nothing_is_changed_copied_or_asked():
     model, whole = nn.Linear(2, 2), [1, 2, 3]
-    processes.add_gradients([model])
+    processes.add_gradients(model)
     assert model.weight.grad is None and processes.size() == 1 and processes.rank() == 0
     assert processes.share(whole) == whole == processes.together(whole)
     assert processes.gathered("a") == ["a"]
