@@ -4,7 +4,7 @@ What is compared of two responses, any of `losses.SCORES`, goes with any of `pre
 Other rules than LPO, for comparison, are in `reward_losses`: they see the rewards of all responses.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,9 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Choices
 from minilpo.decoding.generate import generate
-from minilpo.decoding.policies import GreedyHead, Policy, SampledHead
+from minilpo.decoding.policies import GreedyHead, SampledHead
 from minilpo.decoding.rollout import Rollout, Scored, marginal_decisions, score
+from minilpo.evaluation.measure import Prompts, measure_policy
 from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import LanguageModel
 from minilpo.losses import SCORES
@@ -68,8 +69,9 @@ def train_lpo(
     """
     config = config.resolved(head.level)
     training = training or training_of(lm, head, config)
-    write = partial(generate, lm, progress=processes.for_all(training.begin(len(tasks))))
-    rule, held_out = LEARNING_RULES[config.rule], held_out_prompts(tasks, config, seed)
+    advance = training.begin(len(tasks))
+    write = partial(generate, lm, progress=processes.for_all(advance))
+    rule, held_out = LEARNING_RULES[config.rule], Prompts(*held_out_prompts(tasks, config, seed))
     for n_done in range(len(training.log), config.rounds):
         name = f"LPO round {n_done}"
         generator = torch_generator(seed, name)
@@ -90,25 +92,11 @@ def train_lpo(
             epochs = fit(training.score, examples, compared, training.optimizer, config, generator)
         # 4. Keep the best: rewards of held-out prompts, by the head's most likely choices (Eq. 4).
         greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")
-        reward = mean_reward(write, held_out, greedy, draws)
+        checked = measure_policy(lm, held_out, greedy, draws, advance, VALIDATION_SAMPLES)
+        reward = float(checked[1].mean())
         training.end_round(Round(written, rollout, compared, examples, generator, epochs, reward))
     training.restore_best()
     return training.log
-
-
-def mean_reward(
-    write: Callable[..., Rollout],
-    asked: tuple[Sequence[Task], Sequence[str]],
-    policy: Policy,
-    generator: torch.Generator,
-) -> float:
-    """The mean reward of `VALIDATION_SAMPLES` responses to each prompt of some tasks."""
-    task_of, prompts = processes.share(asked[0]), processes.share(asked[1])
-    rewards: list[Tensor] = []
-    if prompts:
-        rollout = write(prompts, policy, generator, n_samples=VALIDATION_SAMPLES)
-        rewards = list(score(rollout, task_of))  # (N,) each
-    return torch.stack(processes.together(rewards)).mean().item()
 
 
 class HeadScore:

@@ -367,6 +367,7 @@ TASKS = [Warmth("hot", True), Warmth("icecold", False)]
 @pytest.fixture
 def writer(monkeypatch):
     monkeypatch.setattr("minilpo.lpo.generate", writer := Writer())
+    monkeypatch.setattr("minilpo.evaluation.measure.generate", writer)
     monkeypatch.setattr("minilpo.lpo.PROMPTS_AT_ONCE", 4)
     return writer
 

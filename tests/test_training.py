@@ -220,6 +220,7 @@ def test_a_rule_has_the_loss_of_the_baseline_if_it_is_the_baseline_and_else_that
 @pytest.fixture
 def writer(monkeypatch):
     monkeypatch.setattr("minilpo.lpo.generate", writer := Writer())
+    monkeypatch.setattr("minilpo.evaluation.measure.generate", writer)
     return writer
 
 
