@@ -15,6 +15,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Choices
 from minilpo.decoding.rollout import Rollout, Scored, concatenate
+from minilpo.decoding.sampling import entropy
 from minilpo.lm.language_model import LanguageModel
 from minilpo.machine import processes
 from minilpo.machine.progress import Progress
@@ -307,12 +308,6 @@ def describe_fit(
         "pair_accuracy": (margin[differs] > 0).float().mean().item() if differs.any() else 0.5,
         "entropy": entropy(choice_logits).mean().item(),
     }
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """In nats: (..., K) logits to (...)."""
-    logprobs = logits.log_softmax(-1)
-    return -(logprobs.exp() * logprobs).sum(-1)
 
 
 def check_finite(tensors: Iterable[Tensor], what: str, epoch: int, config: LPOConfig) -> None:

@@ -5,12 +5,14 @@ They are for tests about what is done with responses.
 
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import nn
 
 from minilpo.adaptive_decoder import Decisions
 from minilpo.decoding.policies import Step
 from minilpo.decoding.rollout import Rollout
+from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.machine.progress import Progress
 from minilpo.tasks import Task
@@ -134,3 +136,17 @@ def rewards_of(tasks, prompts, texts):
         of_name[prompts[r // n_samples].split()[0]].reward(prompts[r // n_samples], text)
         for r, text in enumerate(texts)
     ]
+
+
+def compared(task, prompts, fixed, adaptive):
+    """By each of two options one response, and one by the head, to each of two prompts: texts."""
+    return Compared(
+        task_of=[task] * 2,
+        prompts=prompts,
+        fixed=SimpleNamespace(n_samples=2, responses=fixed),
+        places=np.array([[0], [1]]),
+        fixed_samples=np.zeros((2, 2, 1)),
+        adaptive=SimpleNamespace(n_samples=1, responses=adaptive),
+        adaptive_samples=np.zeros((2, 1)),
+        random_rewards=np.zeros(2),
+    )

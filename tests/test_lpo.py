@@ -13,6 +13,7 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import GreedyHead, SampledHead
 from minilpo.decoding.rollout import Scored, reread, score
+from minilpo.decoding.sampling import entropy
 from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.losses import preference_loss
@@ -28,7 +29,7 @@ from minilpo.preferences import (
 )
 from minilpo.seeds import python_rng
 from minilpo.tasks import Task, split_of
-from minilpo.training import Written, entropy
+from minilpo.training import Written
 from tests.conftest import CHOICES, seeded
 
 COLD_OR_WARM = Temperatures([0.0, 1.5])

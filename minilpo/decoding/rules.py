@@ -15,16 +15,15 @@ from torch import Tensor
 
 from minilpo.decoding.choices import Choices, Temperatures, column, is_temperature
 from minilpo.decoding.policies import Policy, Step
-from minilpo.decoding.sampling import draw, token_probs
+from minilpo.decoding.sampling import draw, entropy, token_probs
 
 
-def entropy(logits: Tensor) -> Tensor:
-    """H = -Σ_v p_v ln p_v of softmax(logits), in nats: (..., V) to (...).
-
-    >>> entropy(torch.zeros(2)), math.log(2)
-    (tensor(0.6931), 0.6931471805599453)
-    """
-    return torch.special.entr(logits.softmax(-1)).sum(-1)  # 0 ln 0 counts as 0
+def _table(**columns: Sequence[float]) -> Tensor:
+    """Columns of settings, each 0 or above and as long as the first, checked: (n, K)."""
+    K = len(next(iter(columns.values())))
+    for name, values in columns.items():
+        column(name, values, K, is_temperature, "0 or above")
+    return torch.tensor(list(columns.values()), dtype=torch.float32)
 
 
 class TopNSigma(Choices):
@@ -49,10 +48,7 @@ class TopNSigma(Choices):
     """
 
     def __init__(self, n_sigmas: Sequence[float], temperatures: Sequence[float]):
-        K = len(n_sigmas)
-        column("n_sigmas", n_sigmas, K, is_temperature, "0 or above")
-        column("temperatures", temperatures, K, is_temperature, "0 or above")
-        self.table = torch.tensor([n_sigmas, temperatures], dtype=torch.float32)  # (2, K)
+        self.table = _table(n_sigmas=n_sigmas, temperatures=temperatures)  # (2, K)
         pairs = zip(n_sigmas, temperatures, strict=True)
         self.names = tuple(f"{t:g}, top-n-sigma {n:g}" for n, t in pairs)
 
@@ -107,10 +103,7 @@ class EDT(ByEntropy):
     BASE = 0.8
 
     def __init__(self, temperatures: Sequence[float], thetas: Sequence[float]):
-        K = len(temperatures)
-        column("temperatures", temperatures, K, is_temperature, "0 or above")
-        column("thetas", thetas, K, is_temperature, "0 or above")
-        self.table = torch.tensor([temperatures, thetas], dtype=torch.float32)  # (2, K)
+        self.table = _table(temperatures=temperatures, thetas=thetas)  # (2, K)
         pairs = zip(temperatures, thetas, strict=True)
         self.names = tuple(f"{t:g}, EDT {theta:g}" for t, theta in pairs)
 
@@ -141,17 +134,14 @@ class Dynatemp(ByEntropy):
     """
 
     def __init__(self, lows: Sequence[float], highs: Sequence[float], exponents: Sequence[float]):
-        K = len(lows)
-        column("lows", lows, K, is_temperature, "0 or above")
-        column("highs", highs, K, is_temperature, "0 or above")
-        column("exponents", exponents, K, lambda value: 0 < value < math.inf, "above 0")
+        self.table = _table(lows=lows, highs=highs, exponents=exponents)  # (3, K)
+        column("exponents", exponents, len(lows), lambda value: value > 0, "above 0")
         settings = list(zip(lows, highs, exponents, strict=True))
         for low, high, _ in settings:
             if low > high:
                 raise ValueError(
                     f"highs must be at least lows, got {high} and {low}; exchange them"
                 )
-        self.table = torch.tensor([lows, highs, exponents], dtype=torch.float32)  # (3, K)
         self.names = tuple(f"{a:g} to {b:g}, exponent {c:g}" for a, b, c in settings)
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:

@@ -75,3 +75,13 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
     thresholds = (uniforms * cumulative[:, -1])[:, None]
     indices = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]
     return indices.clamp_(max=probs.shape[-1] - 1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H = -Σ_v p_v ln p_v of softmax(logits), in nats: (..., V) to (...).
+
+    >>> import torch
+    >>> entropy(torch.zeros(2))  # ln 2
+    tensor(0.6931)
+    """
+    return torch.special.entr(logits.softmax(-1)).sum(-1)  # 0 ln 0 counts as 0

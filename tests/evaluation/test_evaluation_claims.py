@@ -2,7 +2,6 @@
 
 import contextlib
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.policies import GreedyHead, SampledHead
 from minilpo.evaluation.evaluate import evaluate
 from minilpo.evaluation.measure import (
-    Compared,
     Prompts,
     TwoTemperatures,
     measure_fixed,
@@ -29,7 +27,7 @@ from minilpo.machine.progress import Progress
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts
 from tests.conftest import CHOICES, TEMPERATURES, seeded
-from tests.standin import STOP, Warmth, Writer, language_model, rewards_of
+from tests.standin import STOP, Warmth, Writer, compared, language_model, rewards_of
 
 N = 2  # responses per prompt
 CONFIG = EvaluationConfig(
@@ -270,20 +268,10 @@ def test_parts_are_means_over_prompts_and_a_response_that_has_others_is_refused(
             parts = super().parts(prompt, response)
             return {**parts, "more": 1.0} if response == "1 1 0" else parts
 
-    # By each of two options one response, and one by the head, to each of two prompts.
     fixed = ["1 0 1", "0 0 0", "1 0 0", "1 1 0" if bad == "fixed" else "1 1 1"]
     adaptive = ["1 0 0", "1 1 0" if bad == "adaptive" else "0 1 0"]
     task = Changing("icecold", False)
-    test = Compared(
-        task_of=[task] * 2,
-        prompts=["icecold 1", "icecold 2"],
-        fixed=SimpleNamespace(n_samples=2, responses=fixed),
-        places=np.array([[0], [1]]),
-        fixed_samples=np.zeros((2, 2, 1)),
-        adaptive=SimpleNamespace(n_samples=1, responses=adaptive),
-        adaptive_samples=np.zeros((2, 1)),
-        random_rewards=np.zeros(2),
-    )
+    test = compared(task, ["icecold 1", "icecold 2"], fixed, adaptive)
     if bad != "neither":
         with pytest.raises(ValueError, match="parts"):
             mean_parts(Changing("icecold", False), test, np.array([0, 1]))

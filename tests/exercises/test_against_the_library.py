@@ -9,7 +9,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import ModelConfig
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.policies import GreedyHead, SampledHead, Step
-from minilpo.decoding.sampling import draw, token_probs
+from minilpo.decoding.sampling import draw, entropy, token_probs
 from minilpo.evaluation.measure import Measured
 from minilpo.evaluation.summary import best_constants
 from minilpo.exercises.exercise import Draw
@@ -17,7 +17,6 @@ from minilpo.lm.model import GPT, Attention
 from minilpo.lm.pretraining import language_model_loss
 from minilpo.preferences import all_pairs, best_worst_pairs
 from minilpo.tasks import load_tasks
-from minilpo.training import entropy
 
 CONFIG = ModelConfig(vocab_size=11, n_layer=2, n_embd=8, n_head=1, block_size=12)
 SEEDS = pytest.mark.parametrize("seed", range(3))

@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 import threading
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from minilpo.adaptive_decoder import Decisions
 from minilpo.cli import main
 from minilpo.config import LPOConfig
 from minilpo.decoding.rollout import Rollout, Scored, score
-from minilpo.evaluation.measure import Compared
 from minilpo.evaluation.summary import mean_parts
 from minilpo.preferences import RULES
 from minilpo.tasks import (
@@ -40,6 +38,7 @@ from minilpo.tasks.base import PATIENCE
 from minilpo.tasks.calling import TimeIsUp, limited
 from minilpo.tasks.own import with_defaults
 from tests.conftest import seeded
+from tests.standin import compared
 
 ARGUMENTS = {
     "prompt": "rng",
@@ -927,16 +926,7 @@ def test_ctrl_c_while_a_file_is_loaded_stays_ctrl_c(write):
 )
 def test_the_parts_of_every_response_must_be_those_of_the_first(fixed, adaptive):
     task = task_of(parts="{'a': 1, 'b': 0} if response != 'no' else {'a': 1}")
-    test = Compared(
-        task_of=[task] * 2,
-        prompts=["Say a", "Say b"],
-        fixed=SimpleNamespace(n_samples=2, responses=fixed),
-        places=np.array([[0], [1]]),
-        fixed_samples=np.zeros((2, 2, 1)),
-        adaptive=SimpleNamespace(n_samples=1, responses=adaptive),
-        adaptive_samples=np.zeros((2, 1)),
-        random_rewards=np.zeros(2),
-    )
+    test = compared(task, ["Say a", "Say b"], fixed, adaptive)
     with pytest.raises(
         ValueError,
         match=r"task 'mine': parts\('Say b', 'no'\) must be a dict .* got {'a': 1};.*same names",
