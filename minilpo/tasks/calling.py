@@ -7,6 +7,7 @@ import inspect
 import math
 import random
 import signal
+import sys
 import threading
 import traceback
 import unicodedata
@@ -213,19 +214,23 @@ def limited(function: Callable[..., Any], *arguments: Any, seconds: float | None
         if frame is None:  # the alarm is being switched off, or it would stay on
             return
         rings += 1
+        # Raised at the end of an object's life it gets lost. Nobody needs to be told, least of all
+        # by a function in Python, where the next alarm would fall into the telling.
+        sys.unraisablehook = bool
         if rings > 1:
             # It was caught, perhaps in a loop. Now alarms follow each other so closely that one
             # falls on a line where nothing is caught.
             signal.setitimer(signal.ITIMER_REAL, SOON * (rings % 100 + 1), AGAIN)
         raise TimeIsUp
 
-    handler = signal.signal(signal.SIGALRM, ring)
+    hook, handler = sys.unraisablehook, signal.signal(signal.SIGALRM, ring)
     timer = signal.setitimer(signal.ITIMER_REAL, LIMIT if seconds is None else seconds, AGAIN)
     try:
         return call()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+        sys.unraisablehook = hook
         if timer[0]:  # somebody else's alarm
             signal.setitimer(signal.ITIMER_REAL, *timer)
 

@@ -11,6 +11,7 @@ from minilpo import lpo
 from minilpo.config import LPOConfig, ModelConfig, RunConfig
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.policies import Fixed
+from minilpo.evaluation import measure
 from minilpo.evaluation.measure import Prompts
 from minilpo.experiments import methods, rivals
 from minilpo.experiments.lab import MIXTURE, Lab
@@ -29,7 +30,6 @@ from minilpo.experiments.methods import (
 )
 from minilpo.experiments.rivals import BEST_RULE, MAIN_HEADS, PAIRS
 from minilpo.tasks.base import split_of
-from minilpo.training import VALIDATION_SAMPLES
 from tests import standin
 
 CONFIG = RunConfig(
@@ -53,6 +53,7 @@ def writer(monkeypatch):
     writer = standin.Writer()
     monkeypatch.setattr(lpo, "generate", writer)
     monkeypatch.setattr(methods, "generate", writer)
+    monkeypatch.setattr(measure, "generate", writer)
     return writer
 
 
@@ -99,14 +100,15 @@ def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab
 def test_the_head_after_some_rounds_is_that_of_a_training_of_so_many(
     lab, tmp_path, writer, monkeypatch, level
 ):
-    n_checked, score = [1], lpo.score
+    n_checked, measured = [1], lpo.measure_policy
 
-    def better_each_time(rollout, tasks):
+    def better_each_time(*arguments):
         """Rewards that are higher at each validation, so that the last head is the best."""
-        n_checked[0] += rollout.n_samples == VALIDATION_SAMPLES
-        return score(rollout, tasks) * n_checked[0] / 1000
+        n_checked[0] += 1
+        rollout, rewards = measured(*arguments)
+        return rollout, rewards * n_checked[0] / 1000
 
-    monkeypatch.setattr(lpo, "score", better_each_time)
+    monkeypatch.setattr(lpo, "measure_policy", better_each_time)
     settings = {"level": level, "loss": "eq10", "samples": 6}
     head = lab.head(**settings)
     n_calls = len(writer.calls)

@@ -572,6 +572,13 @@ SWALLOWS_ALL = [
     "        pass",
 ]
 SWALLOWS_ALL += ["time.sleep(10**6)"]
+LIVES_ON = [
+    "class Endless:",
+    "    def __del__(self):",
+    "        while True: pass",
+    "Endless()",
+    "while True: pass",
+]
 ENDLESS = {
     "a file": ("while True: pass\n", "must run, but it took"),
     "__init__": (init("[None for _ in iter(int, 1)]"), r"must run, but it took"),
@@ -595,6 +602,10 @@ ENDLESS = {
         file_of(reward=method("reward", *SWALLOWS_ALL)),
         r"reward\(.* took",
     ),
+    "reward with an object that doesn't end": (
+        file_of(reward=method("reward", *LIVES_ON)),
+        r"reward\(.* took",
+    ),
     "parts by a slow pattern": (
         file_of("import re", parts="{'a': bool(re.fullmatch('(a|a)*b', 'a' * 200))}"),
         r"parts\(.* took",
@@ -605,6 +616,7 @@ ENDLESS = {
 @pytest.mark.skipif(
     not hasattr(signal, "setitimer"), reason="only an alarm can stop a loop without end"
 )
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("content, said", ENDLESS.values(), ids=ENDLESS)
 def test_a_loop_without_end_is_stopped_and_named(write, tmp_path, capsys, impatient, content, said):
     line = complaint(capsys, "demo", "--tasks", write(content), "--out", tmp_path / "run", *TINY)
