@@ -91,6 +91,12 @@ HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: what `Lab.head
     "sequence: REINFORCE": {"level": "sequence", "rule": "reinforce"},
     "sequence: GRPO": {"level": "sequence", "rule": "grpo"},
     "sequence: regression": {"level": "sequence", "rule": "regression"},
+    "token: Eq. 10": {"level": "token", "loss": "eq10"},  # by default it is Eq. 11
+    "token: gap pairs": {"level": "token", "pairs": "gap"},
+    "token: REINFORCE": {"level": "token", "rule": "reinforce"},
+    "token: REINFORCE, Eq. 11": {"level": "token", "rule": "reinforce", "loss": "eq11"},
+    "token: GRPO": {"level": "token", "rule": "grpo"},
+    "token: regression": {"level": "token", "rule": "regression"},
 }
 
 

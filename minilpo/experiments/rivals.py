@@ -35,13 +35,15 @@ PAPER = (
 LEVELS = ("sequence", "token")
 BEST_RULE = "best rule"  # of those with one setting for all prompts, by its training prompts
 MAIN_HEADS = [f"{level}: {kind} head" for level in LEVELS for kind in ("temperature", "joint")]
-LEARNED_ALIKE = [name for name in HEADS if name not in MAIN_HEADS]  # by other rules of learning
+LEARNED_ALIKE = {  # temperature heads that learn by other rules
+    level: [n for n in HEADS if n.startswith(level) and n not in MAIN_HEADS] for level in LEVELS
+}
 PAIRS = [  # which differences are of interest
     *((f"{level}: joint head", f"{level}: temperature head") for level in LEVELS),
     *((name, BEST_RULE) for name in MAIN_HEADS),
     *((name, "constant per kind") for name in MAIN_HEADS),
     *((f"{level}: joint head", "joint constant per kind") for level in LEVELS),
-    *((name, "sequence: temperature head") for name in LEARNED_ALIKE),
+    *((name, f"{level}: temperature head") for level in LEVELS for name in LEARNED_ALIKE[level]),
 ]
 
 
@@ -197,8 +199,11 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
         f"Min-p among the choices, against temperatures alone: {sorted_out(joint)}.",
         "Heads against the best temperature for each kind of prompt, for which someone has to name "
         f"the kind ({mean('constant per kind'):.3f}): {against('constant per kind', MAIN_HEADS)}.",
-        "At sequence level, other ways to learn against the best and the worst response of each "
-        f"prompt: {against('sequence: temperature head', LEARNED_ALIKE)}.",
+        *(
+            f"At {level} level, other ways to learn, against LPO by best and worst response: "
+            f"{against(f'{level}: temperature head', LEARNED_ALIKE[level])}."
+            for level in LEVELS
+        ),
         "Better and worse are beyond the interval over seeds. In brackets after a difference: "
         "on how many seeds the interval over test prompts is above 0.",
     ]
@@ -236,21 +241,34 @@ def listing(seeds: Sequence[Numbers], names: Sequence[str]) -> str:
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
-    """Mean reward against responses spent: what isn't learned on the left, heads on the right."""
-    fig, [[left, right]] = plots.figure(1, 2, width=6, height=4.6)
-    others = [name for name in seeds[0]["methods"] if name not in HEADS]
-    draw_curves(left, seeds, others, "Not learned")
-    draw_curves(right, seeds, list(HEADS), "Heads")
+    """Mean reward against responses spent: what isn't learned, then the heads of each level."""
+    fig, [axes] = plots.figure(1, 1 + len(LEVELS), width=5, height=4.6)
+    parts = {"Not learned": [name for name in seeds[0]["methods"] if name not in HEADS]}
+    parts |= {
+        f"Heads, {level} level": [n for n in HEADS if n.startswith(level)] for level in LEVELS
+    }
+    for ax, (title, names) in zip(axes, parts.items(), strict=True):
+        draw_curves(ax, seeds, names, title)
     line: dict[str, Any] = {"color": plots.GREY, "linestyle": ":", "linewidth": 1}
-    right.axhline(mean_of_best_rule(seeds), label="_best rule", **line)
-    place = {"fontsize": 8, "va": "top", "transform": right.get_yaxis_transform()}
-    right.text(0.01, mean_of_best_rule(seeds), "best rule", color=plots.GREY, **place)
+    for ax in axes[1:]:
+        ax.axhline(mean_of_best_rule(seeds), label="_best rule", **line)
+        place = {"fontsize": 8, "va": "top", "transform": ax.get_yaxis_transform()}
+        ax.text(0.01, mean_of_best_rule(seeds), "best rule", color=plots.GREY, **place)
     # The same scale, so that heights compare.
-    bounds = np.array([ax.get_ylim() for ax in (left, right)])
-    for ax in (left, right):
+    bounds = np.array([ax.get_ylim() for ax in axes])
+    for ax in axes:
         ax.set_ylim(bounds[:, 0].min(), bounds[:, 1].max())
         plots.name_lines(ax)
     return fig
+
+
+def without_level(name: str) -> str:
+    """The name of a method under a title that says at which level heads choose.
+
+    >>> without_level("token: joint head"), without_level("top-p")
+    ('joint head', 'top-p')
+    """
+    return name.split(": ")[-1]
 
 
 def draw_curves(ax: Axes, seeds: Sequence[Numbers], names: Sequence[str], title: str) -> None:
@@ -261,11 +279,12 @@ def draw_curves(ax: Axes, seeds: Sequence[Numbers], names: Sequence[str], title:
         # The points of a method are at the same numbers of responses on every seed.
         n_responses, rewards = np.mean(values_of(seeds, "methods", name, "curve"), 0).T
         low, high = row.ci95 or (0.0, 0.0)
-        label = f"{name} {row.mean:.3f}" + (f" ± {(high - low) / 2:.3f}" if row.ci95 else "")
+        interval = f" ± {(high - low) / 2:.3f}" if row.ci95 else ""
+        label = f"{without_level(name)} {row.mean:.3f}{interval}"
         ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
     best = max(last, key=lambda name: last[name].mean)
     ax.set(xscale="log", xlabel="responses spent (thousands)", ylabel="mean reward on test prompts")
-    ax.set_title(f"{title}: highest is {best}")
+    ax.set_title(f"{title}: highest is {without_level(best)}")
     points = [int(n) for n, _ in seeds[0]["methods"][names[0]]["curve"]]
     ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
     ax.set_xticks([], minor=True)

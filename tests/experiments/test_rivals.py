@@ -28,7 +28,7 @@ from minilpo.experiments.methods import (
     try_out,
     whole_and_early,
 )
-from minilpo.experiments.rivals import BEST_RULE, MAIN_HEADS, PAIRS
+from minilpo.experiments.rivals import BEST_RULE, LEVELS, MAIN_HEADS, PAIRS
 from minilpo.tasks.base import split_of
 from tests import standin
 
@@ -295,7 +295,14 @@ def test_if_every_head_wins_it_agrees_and_says_by_how_much():
     in_hindsight = said.split("favours it ")[1].split(". ")[0]
     assert in_hindsight.startswith("(constant, 0.800): better: sequence: joint head (+0.050)")
     assert "undecided: sequence: temperature head (" in in_hindsight
-    assert "worse" not in said.split("Better and worse")[0]
+    assert "worse" not in said.split("At sequence level, other ways")[0]
+    other_ways = {level: said.split(f"At {level} level, other ways")[1] for level in LEVELS}
+    of_sequence, of_token = (
+        text.split(". At ")[0].split(". Better")[0] for text in other_ways.values()
+    )
+    # As good as the temperature head of sequence level, and worse than that of token level.
+    assert "undecided: sequence: all pairs (+0.000), sequence: gap pairs (+0.000)" in of_sequence
+    assert "better" not in of_token and "worse: token: Eq. 10 (-0.100)" in of_token
     rows = {row.label: row for row in finding.rows}
     row = rows["token: joint head - token: temperature head [5 of 5]"]
     assert row.mean == pytest.approx(0.03)
@@ -340,12 +347,16 @@ def test_the_table_names_settings_and_budget_and_the_list_has_every_task():
 
 def test_the_figure_names_every_method_with_its_reward_and_interval_on_one_scale():
     fig = rivals.draw(five(WON))
-    left, right = fig.axes
-    assert left.get_ylim() == right.get_ylim()
-    assert left.get_xscale() == right.get_xscale() == "log"
-    shown = [text.get_text() for ax in fig.axes for text in ax.texts]
-    assert "dynatemp 0.700 ± 0.000" in shown and "token: joint head 0.930 ± 0.001" in shown
-    for name in (*HEADS, "constant", "constant per kind", "joint constant per kind"):
-        assert sum(text.startswith(f"{name} 0.") for text in shown) == 1
-    assert right.get_title() == "Heads: highest is token: joint head"
+    assert len({ax.get_ylim() for ax in fig.axes}) == 1
+    assert {ax.get_xscale() for ax in fig.axes} == {"log"}
+    first, *of_level = [[text.get_text() for text in ax.texts] for ax in fig.axes]
+    for name in ("dynatemp 0.700", "constant 0.800", "constant per kind 0.800"):
+        assert f"{name} ± 0.000" in first
+    for level, shown in zip(LEVELS, of_level, strict=True):
+        names = [name.removeprefix(f"{level}: ") for name in HEADS if name.startswith(level)]
+        assert sorted(text.split(" 0.")[0] for text in shown) == sorted([*names, "best rule"])
+    assert "joint head 0.930 ± 0.001" in of_level[1]
+    assert [ax.get_title() for ax in fig.axes][1:] == [
+        f"Heads, {level} level: highest is joint head" for level in LEVELS
+    ]
     assert rivals.draw([seed_of(0.0, WON)]).axes[0].texts[0].get_text().count("±") == 0
