@@ -61,8 +61,11 @@ class AdaptiveDecoder(nn.Module):
         self.mlp = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Choice logits, (..., C) to (..., K), in the head's own precision."""
-        return self.mlp(hidden_states.to(next(self.parameters()).dtype))
+        """Choice logits, (..., C) to (..., K), in the head's own precision.
+
+        The head may be on another device than what it reads, and answers there.
+        """
+        return self.mlp(hidden_states.to(next(self.parameters()))).to(hidden_states.device)
 
 
 class ConstantHead(AdaptiveDecoder):

@@ -48,11 +48,11 @@ def demo(args: argparse.Namespace) -> None:
     """everything from nothing: pretrain, train, evaluate"""
     config = whole_config(args, all_given(args))
     from minilpo.run.folder import Run
-    from minilpo.run.steps import evaluate_step, pretrain_step, train_step, use_threads, work_in_run
+    from minilpo.run.steps import evaluate_step, pretrain_step, train_step, use_machine, work_in_run
 
     with work_in_run(args.out, config):
         run = Run.create(args.out, config)
-        use_threads(run, args.threads)
+        use_machine(run, args.threads, args.device)
         pretrain_step(run)
         train_step(run)
         print_results(run.path, evaluate_step(run))
@@ -62,7 +62,7 @@ def pretrain(args: argparse.Namespace) -> None:
     """make a run folder and train its language model"""
     settings = all_given(args)
     from minilpo.run.folder import Run
-    from minilpo.run.steps import pretrain_step, use_threads, work_in_run
+    from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
     if (args.run / "config.json").exists():
         # What isn't asked for is as it was.
@@ -77,7 +77,7 @@ def pretrain(args: argparse.Namespace) -> None:
         config = whole_config(args, settings)
     with work_in_run(args.run, config):
         run = Run.create(args.run, config, compare=("model", "pretrain"))
-        use_threads(run, args.threads)
+        use_machine(run, args.threads, args.device)
         pretrain_step(run)
     print(f"wrote {run.path / 'model.pt'}")
 
@@ -85,7 +85,7 @@ def pretrain(args: argparse.Namespace) -> None:
 def train(args: argparse.Namespace) -> None:
     """train the temperature head by LPO"""
     from minilpo.run.folder import Run
-    from minilpo.run.steps import half_done_lpo, train_step, use_threads, work_in_run
+    from minilpo.run.steps import half_done_lpo, train_step, use_machine, work_in_run
 
     run = Run.open(args.run, args.tasks)
     with work_in_run(args.run, run.config):
@@ -96,7 +96,7 @@ def train(args: argparse.Namespace) -> None:
             given = {"loss": "default", **given}  # each rule has a default of its own
         asked = dataclasses.replace(config, **given)
         lpo = asked.resolved(run.config.level)
-        use_threads(run, args.threads)
+        use_machine(run, args.threads, args.device)
         train_step(run, lpo)
     print(f"wrote {run.path / 'head.pt'}")
 
@@ -104,11 +104,11 @@ def train(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """measure the head against every fixed temperature"""
     from minilpo.run.folder import Run
-    from minilpo.run.steps import evaluate_step, use_threads, work_in_run
+    from minilpo.run.steps import evaluate_step, use_machine, work_in_run
 
     run = Run.open(args.run, args.tasks)
     with work_in_run(args.run, run.config):
-        use_threads(run, args.threads)
+        use_machine(run, args.threads, args.device)
         asked = dataclasses.replace(run.config.evaluation, **all_given(args)["evaluation"])
         print_results(run.path, evaluate_step(run, asked))
 
@@ -203,7 +203,7 @@ def reproduce(args: argparse.Namespace) -> None:
 
     config = RunConfig(tasks=tuple(task.name for task in MAIN + OTHERS), **sections)
     names = EXPERIMENTS if args.name == "all" else [args.name]
-    findings = reproduce(names, args.seeds, args.out, config, args.threads)
+    findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)
     for name, finding in findings.items():
         print(text_table(name, experiment(name).PAPER, finding), end="\n\n")
     print(f"tables, figures and numbers are in {printable(str(args.out))}")
@@ -334,6 +334,9 @@ def make_parser() -> Parser:
                 "for a new run, the fastest in a measurement)"
             )
             flags.add_argument("--threads", type=int, metavar="INT", help=meaning)
+        if command.sections:
+            meaning = "what computes: cpu, or an accelerator that PyTorch finds (default: cpu)"
+            flags.add_argument("--device", default="cpu", metavar="NAME", help=meaning)
         for section in command.sections:
             add_flags(flags, section, REPRODUCE.get(section, {}) if name == "reproduce" else {})
         if "run" not in command.sections and command.takes_run:
@@ -436,6 +439,10 @@ def run_command(args: argparse.Namespace) -> int:
         value = getattr(args, name, None)
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name} must be from {low} to {high:,}, got {value}")
+    if getattr(args, "device", "cpu") != "cpu":
+        from minilpo.machine.device import device_of
+
+        device_of(args.device)  # says if it isn't there
     command = COMMANDS[args.command]
     return (run_together(command, args) if _together() else command.run(args)) or 0
 

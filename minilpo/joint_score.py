@@ -67,6 +67,6 @@ class JointScore:
     def _read(self, lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Hidden states before each response token, (n, C), and the tokens' logprobs, (R, T)."""
         hidden_states, logits = reread(lm, rollout)
-        token_ids = rollout.token_ids[rollout.response_mask].long()
+        token_ids = rollout.token_ids[rollout.response_mask].long().to(logits.device)
         logprobs = logits.log_softmax(-1).gather(-1, token_ids[:, None])[:, 0]  # (n,)
-        return hidden_states, unpack(logprobs, rollout.response_mask)
+        return hidden_states.cpu(), unpack(logprobs.cpu(), rollout.response_mask)

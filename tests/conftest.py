@@ -1,6 +1,7 @@
 """What several tests share: a very small model, tokenizer and head."""
 
 import os
+from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
@@ -14,6 +15,7 @@ from minilpo.lm.model import GPT
 from minilpo.lm.tokenizer import Tokenizer
 from minilpo.seeds import python_rng
 from minilpo.tasks import load_tasks, mixed_demonstrations
+from tests.accelerator import NAME, Accelerator
 
 TEMPERATURES = (0.0, 0.5, 1.0)
 CHOICES = Temperatures(TEMPERATURES)
@@ -79,3 +81,13 @@ def head():
     head = AdaptiveDecoder(16, len(CHOICES), n_hidden=8, generator=seeded(1))
     torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
     return head.requires_grad_(False)
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """One that isn't there: see `tests.accelerator`. It counts matrix products."""
+    optimizer = import_module("torch.optim.optimizer")
+    # AdamW asks which devices can update all weights at once.
+    monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: ["cpu", NAME])
+    with Accelerator() as accelerator:
+        yield accelerator

@@ -10,7 +10,7 @@ from pathlib import Path
 from minilpo.config import FORMAT, PretrainConfig, RunConfig
 from minilpo.machine.threads import pick
 from minilpo.run.folder import Run
-from minilpo.run.steps import pretrain_step, use_threads, work_in_run
+from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
 TASKS = ("math", "instruct", "story", "constrained_story", "math_paths")
 # More and smaller steps than the demo: as good after fewer demonstrations, so sooner.
@@ -56,6 +56,6 @@ def trained_run() -> Run:
     path.parent.mkdir(parents=True, exist_ok=True)
     with work_in_run(path, CONFIG):
         run = Run.create(path, CONFIG, compare=("model", "pretrain"))
-        use_threads(run)
+        use_machine(run)
         pretrain_step(run)
     return run

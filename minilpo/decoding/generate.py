@@ -148,6 +148,8 @@ def _write(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One batch: token ids (B, t), choice ids (B, S), and what they were chosen from, (B, S, C).
 
+    They are on the CPU, wherever the language model is.
+
     t <= T is the longest response, and S is 1 at sequence level and t at token level (0 if no
     single option is chosen). What stands after the end of a response means nothing yet.
     """
@@ -194,7 +196,10 @@ def _write(
         # 4. Read what was drawn.
         batch.step(token_ids)
         step = _step(batch, rows, token_ids, positions[t + 1], uniforms[t + 1, 0])
-    return all_token_ids[:, : t + 1], all_choice_ids[:, : t + 1], all_features[:, : t + 1]
+    token_ids, choice_ids, features = (
+        part[:, : t + 1].cpu() for part in (all_token_ids, all_choice_ids, all_features)
+    )
+    return token_ids, choice_ids, features
 
 
 def _check_finite(logits: Tensor) -> None:
@@ -210,7 +215,7 @@ def _check_finite(logits: Tensor) -> None:
         )
 
 
-def _tensor_of(token_ids: Sequence[int], device: torch.device) -> Tensor:
+def _tensor_of(token_ids: Sequence[int], device: torch.device | None = None) -> Tensor:
     return torch.tensor(list(token_ids), dtype=torch.long, device=device)
 
 
@@ -231,11 +236,11 @@ def _as_rollout(
     features: Tensor,
 ) -> Rollout:
     """What `_write` returns without what stands after the ends; gradients may go through it."""
-    is_end = torch.isin(token_ids, _tensor_of(lm.end_ids, token_ids.device))
+    is_end = torch.isin(token_ids, _tensor_of(lm.end_ids))
     ends_before = is_end.cumsum(1, dtype=torch.int16) - is_end.short()
     # Nothing after the first end token, and nothing where there was no room left.
     has_room = torch.arange(token_ids.shape[1]) < limits[:, None]
-    response_mask = (ends_before == 0) & has_room.to(token_ids.device)
+    response_mask = (ends_before == 0) & has_room
     mask = response_mask[:, : choice_ids.shape[1]]
     lengths = (response_mask & ~is_end).sum(1).tolist()
     return Rollout(

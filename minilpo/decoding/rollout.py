@@ -17,7 +17,10 @@ READ_AT_ONCE = 2048  # tokens of responses that are read again together
 
 @dataclass(frozen=True)
 class Rollout:
-    """N responses to each of P prompts. Row p * N + n is response n to prompt p; R = P * N."""
+    """N responses to each of P prompts. Row p * N + n is response n to prompt p; R = P * N.
+
+    Its tensors are on the CPU, wherever the language model is.
+    """
 
     prompts: list[str]
     n_samples: int
@@ -78,7 +81,10 @@ def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
 
 
 def reread(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
-    """Hidden states (n, C) and logits (n, V) before each of n response tokens, row by row."""
+    """Hidden states (n, C) and logits (n, V) before each of n response tokens, row by row.
+
+    They are where the language model is.
+    """
     prompts = [prompt for prompt in lm.encode(rollout.prompts) for _ in range(rollout.n_samples)]
     return lm.reread(prompts, rollout.token_ids, rollout.response_mask)
 
@@ -98,7 +104,9 @@ def marginal_decisions(lm: LanguageModel, rollout: Rollout, choices: Choices) ->
         part = rollout.rows(index)
         token_ids = part.token_ids[part.response_mask].long()  # (n,)
         positions = part.response_mask.nonzero()[:, 1]
-        parts.append(choices.logprobs(reread(lm, part)[1].float(), token_ids, positions))
+        logits = reread(lm, part)[1].float()
+        known = token_ids.to(logits.device), positions.to(logits.device)
+        parts.append(choices.logprobs(logits, *known).cpu())
     logprobs = unpack(torch.cat(parts), rollout.response_mask)  # (R, T, K)
     made = rollout.decisions
     return MarginalDecisions(

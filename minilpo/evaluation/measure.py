@@ -245,7 +245,8 @@ def chosen_among(
 def evenly(head: AdaptiveDecoder, choices: Choices) -> SampledHead:
     """A policy that draws every option equally often, at the head's level: an untrained head."""
     # Its last layer is zero, so one hidden unit is as good as many.
-    return SampledHead(AdaptiveDecoder(head.n_embd, len(choices), head.level, n_hidden=1), choices)
+    untrained = AdaptiveDecoder(head.n_embd, len(choices), head.level, n_hidden=1)
+    return SampledHead(untrained.to(next(head.parameters()).device), choices)
 
 
 @torch.no_grad()

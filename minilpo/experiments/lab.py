@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
@@ -27,6 +28,7 @@ from minilpo.evaluation.measure import Measured, measure_fixed, measure_policy, 
 from minilpo.evaluation.summary import best_constants
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lpo import train_lpo, training_of
+from minilpo.machine.device import CPU
 from minilpo.machine.files import load_tensors, misfit, save_tensors, tidy
 from minilpo.machine.threads import Threads
 from minilpo.run.folder import Run
@@ -75,10 +77,17 @@ class Lab:
         config: the settings that all experiments start from; its seed is that of the lab, its tasks
             are the corpus.
         threads: how many compute, for the progress bars to judge the speed by.
+        device: where language models and heads compute.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, threads: Threads | None = None):
-        self.config, self.seed, self.threads = config, config.seed, threads
+    def __init__(
+        self,
+        folder: Path,
+        config: RunConfig,
+        threads: Threads | None = None,
+        device: torch.device = CPU,
+    ):
+        self.config, self.seed, self.threads, self.device = config, config.seed, threads, device
         settings = {
             "tasks": config.tasks,
             "model": asdict(config.model),
@@ -95,7 +104,7 @@ class Lab:
             tidy(self.folder, self.folder / "language_model")
             path = self.folder / "language_model"
             run = Run.create(path, self.config, compare=("model", "pretrain"))
-            run.threads = self.threads
+            run.threads, run.device = self.threads, self.device
             pretrain_step(run)
             self._run = run
         return self._run
@@ -119,7 +128,7 @@ class Lab:
             whole, **{name: min(n, getattr(whole, name)) for name, n in less.items()}
         )
         config = replace(self.config, tasks=(task,), pretrain=pretrain, **settings)
-        return Lab(self.folder.parent, config, self.threads)
+        return Lab(self.folder.parent, config, self.threads, self.device)
 
     def tasks(self, names: Sequence[str]) -> list[Task]:
         """Tasks of the corpus, by name."""
@@ -152,8 +161,8 @@ class Lab:
     ) -> Head:
         K, path = len(choices), self.folder / f"head_{key}.pt"
         shape = self.run.config.model.n_embd, K, level, lpo.n_hidden
-        head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head"))
-        constant = ConstantHead(*shape, torch_generator(self.seed, "head"))
+        head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head")).to(self.device)
+        constant = ConstantHead(*shape, torch_generator(self.seed, "head")).to(self.device)
         if path.exists():
             state = load_tensors(path)
             form = {

@@ -18,6 +18,7 @@ from minilpo.experiments.base import Experiment, Finding, Numbers, text_table
 from minilpo.experiments.lab import Lab
 from minilpo.experiments.page import NAME as PAGE
 from minilpo.experiments.page import Result, described, reproduction_page
+from minilpo.machine.device import device_of
 from minilpo.machine.files import (
     misfit,
     read_sealed_json,
@@ -42,7 +43,12 @@ def experiment(name: str) -> Experiment:
 
 
 def reproduce(
-    names: Sequence[str], n_seeds: int, out: Path, config: RunConfig, threads: int | None = None
+    names: Sequence[str],
+    n_seeds: int,
+    out: Path,
+    config: RunConfig,
+    threads: int | None = None,
+    device: str = "cpu",
 ) -> dict[str, Finding]:
     """Measures what is missing, seed by seed, then writes the results of every experiment.
 
@@ -53,6 +59,7 @@ def reproduce(
         config: the settings that all experiments start from.
         threads: how many compute; by default as many as in this folder before, or as a measurement
             finds best.
+        device: what computes; "cpu", or an accelerator.
 
     Returns:
         What was found, by name.
@@ -60,6 +67,7 @@ def reproduce(
     Raises:
         ValueError: if the folder holds something else, or another process works there.
     """
+    computes = device_of(device)
     with work_in(out, ROOM):
         config = open_folder(out, config)
         missing: dict[int, list[str]] = {}
@@ -74,7 +82,7 @@ def reproduce(
         with Bar("reproducing", "experiment") as bar:
             bar.begin(sum(map(len, missing.values())))
             for seed, todo in missing.items():
-                lab = Lab(out / "cache", replace(config, seed=seed), in_use)
+                lab = Lab(out / "cache", replace(config, seed=seed), in_use, computes)
                 for name in todo:
                     bar.say_now(f"seed {seed}, {name}")
                     numbers = experiment(name).measure(lab)

@@ -101,8 +101,8 @@ class GPTLanguageModel:
         """See `LanguageModel.reread`."""
         T = int(response_mask.sum(1).max())
         shape = (len(prompts), max(map(len, prompts)) + T)
-        texts = torch.full(shape, self.tokenizer.pad_id, device=token_ids.device)
-        wanted = torch.zeros(shape, dtype=torch.bool, device=token_ids.device)
+        texts = torch.full(shape, self.tokenizer.pad_id)
+        wanted = torch.zeros(shape, dtype=torch.bool)
         for row, prompt in enumerate(prompts):
             n = len(prompt)
             texts[row, :n] = torch.tensor(prompt)
@@ -111,7 +111,9 @@ class GPTLanguageModel:
         # A long prompt in one row and a long response in another make the window wider than the
         # model can read: what stands there is padding.
         T_all = min(shape[1], self.max_length)
-        hidden_states = self.model.read_at(texts[:, :T_all], wanted[:, :T_all])
+        device = self.model.token_embedding.weight.device
+        texts, wanted = texts[:, :T_all].to(device), wanted[:, :T_all].to(device)
+        hidden_states = self.model.read_at(texts, wanted)
         return hidden_states, self.model.logits(hidden_states)
 
 

@@ -80,11 +80,15 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[Tensor, Tensor]:
 def language_model_loss(model: GPT, token_ids: Tensor, target_mask: Tensor) -> Tensor:
     """Mean cross-entropy in nats per target token; logits are computed only where there is one.
 
+    The batch is brought to where the model is.
+
     Args:
         model: the language model.
         token_ids: (B, T + 1).
         target_mask: (B, T).
     """
+    device = model.token_embedding.weight.device
+    token_ids, target_mask = token_ids.to(device), target_mask.to(device)
     hidden_states = model.read_at(token_ids[:, :-1], target_mask)  # (n, C)
     return F.cross_entropy(model.logits(hidden_states), token_ids[:, 1:][target_mask])
 
@@ -201,7 +205,7 @@ def add_gradients(model: GPT, token_ids: Tensor, target_mask: Tensor) -> float:
         loss = part * language_model_loss(model, token_ids, own)
         loss.backward()
     processes.add_gradients(model)
-    return processes.add_up(loss.detach()).item()
+    return processes.add_up(loss.detach().cpu()).item()
 
 
 def _finite(loss: float, step: int, config: PretrainConfig) -> float:

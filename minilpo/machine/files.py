@@ -243,10 +243,19 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
     in the format: the checksum of everything before. `torch.load` reads it as it is.
     """
     buffer = io.BytesIO()  # a file name would become part of the bytes
-    torch.save(content, buffer)
+    torch.save(_on_cpu(content), buffer)
     # The archive ends with the length of its comment, until now 0.
     data = buffer.getvalue()[:-2] + CHECKSUM.to_bytes(2, "little")
     write_bytes(path, data + _checksum(data).encode())
+
+
+def _on_cpu(content: Any) -> Any:
+    """The same with all tensors on the CPU: every machine can read those."""
+    if isinstance(content, dict):
+        return {name: _on_cpu(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_on_cpu(value) for value in content]
+    return content.cpu() if isinstance(content, torch.Tensor) else content
 
 
 def load_tensors(path: Path, remedy: str = DAMAGED) -> dict[str, Any]:

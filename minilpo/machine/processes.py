@@ -149,14 +149,13 @@ def add_gradients(module: nn.Module) -> None:
     weights = list(module.parameters())
     # One message instead of one for each matrix. A process without a part of the batch adds zeros.
     parts = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-    total = torch.cat([part.flatten() for part in parts])
-    add_up(total)
+    total = add_up(torch.cat([part.flatten() for part in parts]).cpu())
     for weight, part in zip(weights, total.split([w.numel() for w in weights]), strict=True):
-        weight.grad = part.view_as(weight)
+        weight.grad = part.view_as(weight).to(weight.device)
 
 
 def add_up(values: Tensor) -> Tensor:
-    """Adds up a tensor of every process, in place; alone, it stays as it is.
+    """Adds up a tensor of every process, on the CPU, in place; alone, it stays as it is.
 
     Raises:
         LostError: if one of the processes has ended.

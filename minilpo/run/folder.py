@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
@@ -18,6 +19,7 @@ from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.pretraining import Corpus, Example, encode_examples
 from minilpo.lm.tokenizer import Tokenizer
+from minilpo.machine.device import CPU
 from minilpo.machine.files import (
     digest_of,
     load_tensors,
@@ -46,12 +48,19 @@ class Run:
         config: its settings.
         tasks: those of the settings.
         threads: how many compute, for the progress bars to judge the speed by.
+        device: where language model and head compute.
     """
 
     def __init__(
-        self, path: Path, config: RunConfig, tasks: list[Task], threads: Threads | None = None
+        self,
+        path: Path,
+        config: RunConfig,
+        tasks: list[Task],
+        threads: Threads | None = None,
+        device: torch.device = CPU,
     ):
-        self.path, self.config, self.tasks, self.threads = path, config, tasks, threads
+        self.path, self.config, self.tasks = path, config, tasks
+        self.threads, self.device = threads, device
         self._corpus: Corpus | None = None  # made when first asked for
 
     # Making and opening
@@ -137,6 +146,11 @@ class Run:
         tokenizer.save(path / "tokenizer.json")
         return run
 
+    def with_config(self, **changed: Any) -> "Run":
+        """The same folder with other settings, which aren't written there."""
+        config = replace(self.config, **changed)
+        return Run(self.path, config, self.tasks, self.threads, self.device)
+
     def prompts(self, sections: Sequence[str]) -> list[str]:
         """The prompts that LPO ("lpo") and the measuring ("evaluation") are known to draw.
 
@@ -216,7 +230,8 @@ class Run:
 
     def new_model(self) -> GPT:
         """The language model before training."""
-        return GPT(self.config.model, torch_generator(self.config.seed, "model"))
+        # Its weights are drawn on the CPU: they are the same on every device.
+        return GPT(self.config.model, torch_generator(self.config.seed, "model")).to(self.device)
 
     def model(self, trained: bool = False) -> GPT:
         """The pretrained language model, or the one `trained` with the head by --train-lm."""
@@ -245,7 +260,7 @@ class Run:
     def _new_head(self, kind: type[Head]) -> Head:
         config = self.config
         shape = config.model.n_embd, len(config.temperatures), config.level, config.lpo.n_hidden
-        return kind(*shape, torch_generator(config.seed, "head"))
+        return kind(*shape, torch_generator(config.seed, "head")).to(self.device)
 
     def head(self) -> AdaptiveDecoder:
         """The trained head."""
@@ -373,8 +388,8 @@ class Run:
 
     @cached_property
     def _watch(self) -> Watch | None:
-        # One for all bars: it gives its advice once.
-        return Watch(self.threads) if self.threads else None
+        # One for all bars: it gives its advice once. It knows only how fast the CPU is.
+        return Watch(self.threads) if self.threads and self.device == CPU else None
 
     def load_state(self, step: str, settings: str, form: dict[str, Any]) -> dict[str, Any] | None:
         """Half-done work with these settings, or None: work with others is begun anew."""

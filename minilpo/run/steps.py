@@ -4,7 +4,6 @@ import contextlib
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,6 +17,7 @@ from minilpo.evaluation.evaluate import evaluate
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.pretraining import Pretraining, pretrain
 from minilpo.lpo import train_lpo, training_of
+from minilpo.machine.device import device_of
 from minilpo.machine.files import load_tensors, save_tensors, tidy, work_in, write_bytes, write_json
 from minilpo.machine.progress import say
 from minilpo.machine.threads import pick
@@ -38,9 +38,14 @@ def work_in_run(path: Path, config: RunConfig) -> Iterator[None]:
         yield
 
 
-def use_threads(run: Run, asked: int | None = None) -> None:
-    """Decides how many threads compute; a step keeps the number with the run when it begins."""
-    run.threads = pick(asked, run.config.threads or None)
+def use_machine(run: Run, threads: int | None = None, device: str = "cpu") -> None:
+    """Decides where is computed, and with how many threads.
+
+    A step keeps the number of threads with the run when it begins. Where it was computed isn't
+    kept: a run that was made on an accelerator can be used anywhere.
+    """
+    run.device = device_of(device)
+    run.threads = pick(threads, run.config.threads or None)
     if run.threads.seconds:
         say(f"minilpo: computing with {run.threads.why}")
 
@@ -84,7 +89,7 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
     """
     run.log("pretrain")  # says if the language model isn't there, or isn't what it was
     config = lpo or run.config.lpo
-    new = Run(run.path, replace(run.config, lpo=config), run.tasks, run.threads)
+    new = run.with_config(lpo=config)
     lm = GPTLanguageModel(new.model(), new.tokenizer())
     head, constant_head = new.new_head(), new.new_constant_head()
     settings = new.key_of_settings("train")
@@ -149,8 +154,8 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     """
     clock = Clock()
     logs = run.log("pretrain"), run.log("train")
-    config = replace(run.config, evaluation=evaluation or run.config.evaluation)
-    new = Run(run.path, config, run.tasks, run.threads)
+    new = run.with_config(evaluation=evaluation or run.config.evaluation)
+    config = new.config
     new.check(new.tokenizer(), new.prompts(["evaluation"]))
     lm, policy = run.language_model(trained=True), GreedyHead(run.head(), run.choices)
     constant_head = run.constant_head()
