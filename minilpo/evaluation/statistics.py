@@ -174,7 +174,9 @@ T_QUANTILES += [2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2
 
 
 def seed_interval(values: Sequence[float]) -> list[float] | None:
-    """95% interval of the mean over seeds, by Student's t: what another seed might have given.
+    """95% interval of the mean over seeds, by Student's t.
+
+    It is about the mean: a single further seed may well lie outside.
 
     Args:
         values: one number per seed.
