@@ -33,7 +33,7 @@ EXERCISES_OF_LESSONS = [
 ]
 # In the folders, the same: a file imports only from those before it.
 WITHIN = {
-    "machine": ["text", "signals", "files", "processes", "threads", "progress"],
+    "machine": ["text", "signals", "files", "device", "processes", "threads", "progress"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
     "decoding": ["sampling", "choices", "policies", "rules", "rollout", "generate"],
     "huggingface": ["language_model", "own_prompts", "head_file", "in_generate"],
