@@ -18,7 +18,10 @@ PAPER = (ROOT / "tutorials" / "paper.md").read_text(encoding="utf-8")
 
 def test_the_two_commands_of_the_set_up_stand_in_the_readme_as_they_are_run():
     lines = README.splitlines()
-    assert "pip install . && minilpo demo" in lines and 'pip install ".[test]" && pytest' in lines
+    assert (
+        "pip install . && minilpo demo" in lines
+        and 'pip install ".[test]" && pytest -n auto' in lines
+    )
 
 
 def test_every_minilpo_command_in_the_readme_is_one_that_the_parser_takes():

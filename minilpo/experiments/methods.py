@@ -24,6 +24,8 @@ JOINT = Temperatures(  # a temperature with and without min-p; for greedy both a
     [0.0, 0.4, 0.4, 0.8, 0.8, 1.2, 1.2], min_p=[0.0, 0.0, 0.1, 0.0, 0.1, 0.0, 0.1]
 )
 
+NO_MIN_P = Temperatures([0.0, 0.4, 0.8, 1.2])  # the same without it
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -86,6 +88,8 @@ HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: what `Lab.head
     "sequence: joint head": {"level": "sequence", "choices": JOINT},
     "token: temperature head": {"level": "token"},
     "token: joint head": {"level": "token", "choices": JOINT},
+    "sequence: no min-p": {"level": "sequence", "choices": NO_MIN_P},
+    "token: no min-p": {"level": "token", "choices": NO_MIN_P},
     "sequence: all pairs": {"level": "sequence", "pairs": "all"},
     "sequence: gap pairs": {"level": "sequence", "pairs": "gap"},
     "sequence: REINFORCE": {"level": "sequence", "rule": "reinforce"},

@@ -36,10 +36,16 @@ LEVELS = ("sequence", "token")
 BEST_RULE = "best rule"  # of those with one setting for all prompts, by its training prompts
 MAIN_HEADS = [f"{level}: {kind} head" for level in LEVELS for kind in ("temperature", "joint")]
 LEARNED_ALIKE = {  # temperature heads that learn by other rules
-    level: [n for n in HEADS if n.startswith(level) and n not in MAIN_HEADS] for level in LEVELS
+    level: [
+        name
+        for name in HEADS
+        if name.startswith(level) and name not in (*MAIN_HEADS, f"{level}: no min-p")
+    ]
+    for level in LEVELS
 }
 PAIRS = [  # which differences are of interest
     *((f"{level}: joint head", f"{level}: temperature head") for level in LEVELS),
+    *((f"{level}: joint head", f"{level}: no min-p") for level in LEVELS),
     *((name, BEST_RULE) for name in MAIN_HEADS),
     *((name, "constant per kind") for name in MAIN_HEADS),
     *((f"{level}: joint head", "joint constant per kind") for level in LEVELS),
@@ -185,10 +191,13 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
         name: difference(name, reward_of(seeds, name).ours, reward_of(seeds, hindsight).ours)
         for name in MAIN_HEADS
     }
-    joint = {}
-    for level in LEVELS:
-        pair = f"{level}: joint head", f"{level}: temperature head"
-        joint[f"{level} level"] = differences[pair]
+    to_temperature, to_no_min_p = (
+        {
+            f"{level} level": differences[f"{level}: joint head", f"{level}: {kind}"]
+            for level in LEVELS
+        }
+        for kind in ("temperature head", "no min-p")
+    )
     return [
         f"With {seeds[0]['budget']:,} responses each, {highest} has the highest mean reward "
         f"({mean(highest):.3f}).",
@@ -196,7 +205,9 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
         f"{mean_of_best_rule(seeds):.3f}): {against(BEST_RULE, MAIN_HEADS)}.",
         f"Against the one that is highest on the test prompts themselves, which favours it "
         f"({hindsight}, {mean(hindsight):.3f}): {sorted_out(to_hindsight)}.",
-        f"Min-p among the choices, against temperatures alone: {sorted_out(joint)}.",
+        "Joint heads, which choose a temperature and whether there is min-p, against heads for six "
+        f"temperatures: {sorted_out(to_temperature)}; against the same temperatures without min-p: "
+        f"{sorted_out(to_no_min_p)}.",
         "Heads against the best temperature for each kind of prompt, for which someone has to name "
         f"the kind ({mean('constant per kind'):.3f}): {against('constant per kind', MAIN_HEADS)}.",
         *(

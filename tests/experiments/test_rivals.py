@@ -291,6 +291,7 @@ def test_if_every_head_wins_it_agrees_and_says_by_how_much():
     assert said.startswith("With 1,000 responses each, token: joint head has the highest")
     assert "(dynatemp, 0.700): better: sequence: temperature head (+0.100)" in said
     assert "better: sequence level (+0.050), token level (+0.030)" in said
+    assert "without min-p: better: sequence level (+0.050), token level (+0.130)." in said
     # The best rule on test prompts is another one than on training prompts.
     in_hindsight = said.split("favours it ")[1].split(". ")[0]
     assert in_hindsight.startswith("(constant, 0.800): better: sequence: joint head (+0.050)")
