@@ -92,3 +92,12 @@ def test_the_map_from_the_paper_leads_to_functions_commands_tests_and_exercises_
 def test_the_figure_is_there():
     for path in re.findall(r"!\[[^\]]{20,}\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file()
+
+
+def test_every_page_has_one_title_and_no_heading_within_a_line():
+    for page in (ROOT / "README.md", *(ROOT / "tutorials").glob("*.md")):
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        headings = re.findall(r"^#+ .*$", text, re.MULTILINE)
+        assert text.startswith(headings[0]), page.name
+        assert [line for line in headings if line.startswith("# ")] == headings[:1], page.name
+        assert not [line for line in headings if "# " in line.lstrip("# ")], page.name
