@@ -261,6 +261,7 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     for ax, (title, names) in zip(axes, parts.items(), strict=True):
         draw_curves(ax, seeds, names, title)
     line: dict[str, Any] = {"color": plots.GREY, "linestyle": ":", "linewidth": 1}
+    axes[0].set_ylabel("mean reward on test prompts")
     for ax in axes[1:]:
         ax.axhline(mean_of_best_rule(seeds), label="_best rule", **line)
         place = {"fontsize": 8, "va": "top", "transform": ax.get_yaxis_transform()}
@@ -294,8 +295,8 @@ def draw_curves(ax: Axes, seeds: Sequence[Numbers], names: Sequence[str], title:
         label = f"{without_level(name)} {row.mean:.3f}{interval}"
         ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
     best = max(last, key=lambda name: last[name].mean)
-    ax.set(xscale="log", xlabel="responses spent (thousands)", ylabel="mean reward on test prompts")
-    ax.set_title(f"{title}: highest is {without_level(best)}")
+    ax.set(xscale="log", xlabel="responses spent (thousands)")
+    ax.set_title(f"{title}\nhighest: {without_level(best)}")
     points = [int(n) for n, _ in seeds[0]["methods"][names[0]]["curve"]]
     ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
     ax.set_xticks([], minor=True)

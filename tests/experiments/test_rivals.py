@@ -358,6 +358,6 @@ def test_the_figure_names_every_method_with_its_reward_and_interval_on_one_scale
         assert sorted(text.split(" 0.")[0] for text in shown) == sorted([*names, "best rule"])
     assert "joint head 0.930 ± 0.001" in of_level[1]
     assert [ax.get_title() for ax in fig.axes][1:] == [
-        f"Heads, {level} level: highest is joint head" for level in LEVELS
+        f"Heads, {level} level\nhighest: joint head" for level in LEVELS
     ]
     assert rivals.draw([seed_of(0.0, WON)]).axes[0].texts[0].get_text().count("±") == 0
