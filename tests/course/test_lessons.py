@@ -52,6 +52,22 @@ def test_the_outputs_are_of_this_version_and_of_these_cells(lesson):
 
 
 @every_lesson
+def test_what_a_lesson_prints_of_the_library_is_what_stands_there(lesson):
+    files = Path(minilpo.__file__).parent.rglob("*.py")
+    there = {
+        line.strip() for path in files for line in path.read_text(encoding="utf-8").splitlines()
+    }
+    for cell in code_cells(notebook_of(lesson)):
+        if "inspect.getsource" in cell.source:
+            text = "".join(out.get("text", "") for out in cell.outputs)
+            assert text.strip() and {line.strip() for line in text.splitlines()} <= {
+                *there,
+                "",
+                "...",
+            }
+
+
+@every_lesson
 def test_every_cell_was_run_in_order_and_none_shows_an_error(lesson):
     cells = code_cells(notebook_of(lesson))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
