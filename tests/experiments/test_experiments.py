@@ -24,6 +24,7 @@ from minilpo.experiments import (
 )
 from minilpo.experiments.base import Row, compared, direction, mean_and_half, text_table
 from minilpo.experiments.lab import MIXTURE
+from minilpo.experiments.methods import HEADS
 from minilpo.experiments.reproduce import experiment
 from minilpo.machine.files import load_tensors, save_tensors, write_sealed_json
 from minilpo.tasks import MAIN, OTHERS
@@ -88,9 +89,9 @@ def test_one_language_model_and_one_head_of_each_kind_serve_all_experiments(whol
     folders = list((whole / "cache").iterdir())
     assert len(list((whole / "cache").glob("*/language_model/model.pt"))) == len(folders) == 6
     per_model = sorted(len(list(folder.glob("head_*.pt"))) for folder in folders)
-    # The control's six; mixture, table1, table3, table4, controls, rivals' nine heads and four
-    # early ones, and the mixture in other pairs.
-    assert per_model == [0] * 2 + [6] * 2 + [2 + 1 + 3 + 4 + 2 + 9 + 4 + 4] * 2
+    # The control's six; mixture, table1, table3, table4, controls, rivals' heads and four early
+    # ones, and the mixture in other pairs.
+    assert per_model == [0] * 2 + [6] * 2 + [2 + 1 + 3 + 4 + 2 + len(HEADS) + 4 + 4] * 2
     tasks = json.loads((whole / "reproduce.json").read_text())["tasks"]
     assert tasks == [task.name for task in MAIN + OTHERS]  # those apart change no language model
 
