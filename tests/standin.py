@@ -50,6 +50,18 @@ class Warmth(Task):
         return mean if self.warm else 1 - mean
 
 
+class Varied(Task):
+    """Another task's prompts; the more different words, up to so many, the better."""
+
+    name = "varied"
+
+    def __init__(self, task, most):
+        self.prompt, self.most = task.prompt, most
+
+    def reward(self, prompt, response):
+        return min(1.0, len(set(response.split())) / self.most)
+
+
 class Writer:
     """Takes the place of `generate`: each response is the names of the choices it was written by.
 

@@ -310,7 +310,8 @@ def test_if_every_head_wins_it_agrees_and_says_by_how_much():
 
 
 def test_if_the_heads_lose_it_says_so():
-    finding = rivals.conclude(five({**WON, "dynatemp": 0.95, "token: joint head": 0.88}))
+    lost = {**WON, "dynatemp": 0.95, "token: joint head": 0.88, "token: no min-p": 0.91}
+    finding = rivals.conclude(five(lost))
     said = finding.sentence
     assert not finding.agrees
     assert said.startswith("With 1,000 responses each, dynatemp has the highest mean reward (0.95")
@@ -319,6 +320,7 @@ def test_if_the_heads_lose_it_says_so():
     for name in MAIN_HEADS:
         assert name in heads_against_rule.split("worse:")[1]
     assert "better: sequence level (+0.050); worse: token level (-0.020)" in said
+    assert "without min-p: better: sequence level (+0.050); worse: token level (-0.030)." in said
 
 
 def test_if_nothing_can_be_told_it_says_undecided():

@@ -11,10 +11,11 @@ from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.decoding.rollout import marginal_decisions, reread, score
 from minilpo.lpo import train_lpo, training_of
-from minilpo.tasks import Task, draw_prompts
+from minilpo.tasks import draw_prompts
 from tests.conftest import CHOICES, seeded
 from tests.huggingface.tiny import exported
 from tests.lm.test_language_model import PROMPTS, head_of, that_ends
+from tests.standin import Varied
 
 
 @pytest.fixture
@@ -56,21 +57,9 @@ def test_rules_made_by_hand_write_the_same_through_another_library(lm, other):
         assert torch.equal(ours.decisions.choice_ids, theirs.decisions.choice_ids)
 
 
-class Varied(Task):
-    """Prompts of arithmetic; the more different words, the better: the warmest choice pays."""
-
-    name = "varied"
-
-    def __init__(self, task):
-        self.prompt = task.prompt
-
-    def reward(self, prompt, response):
-        return min(1.0, len(set(response.split())) / 20)
-
-
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, other, tasks, level):
-    task, settings = Varied(tasks[0]), dict(validation_prompts=2, n_hidden=8)
+    task, settings = Varied(tasks[0], most=20), dict(validation_prompts=2, n_hidden=8)
     config = LPOConfig(rounds=1, prompts=12, samples=4, epochs=16, **settings).resolved(level)
     prompts = draw_prompts(task, 4, "test", random.Random(0))
     logs, weights, gains = [], [], []

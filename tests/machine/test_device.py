@@ -13,10 +13,10 @@ from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.machine.device import device_of
 from minilpo.machine.files import load_tensors
-from minilpo.tasks import Task
 from tests.accelerator import NAME
 from tests.conftest import seeded
 from tests.lm.test_language_model import that_ends
+from tests.standin import Varied
 
 CHOICES = Temperatures([0.0, 0.7, 1.0, 1.5], top_p=[1, 1, 0.9, 1], min_p=[0, 0, 0, 0.1])
 TINY = {
@@ -92,18 +92,6 @@ def test_every_policy_writes_the_same_and_what_it_wrote_is_on_the_cpu(accelerato
         assert tensor.device.type == "cpu"
 
 
-class Varied(Task):
-    """Prompts of arithmetic; the more different words, the better."""
-
-    name = "varied"
-
-    def __init__(self, task):
-        self.prompt = task.prompt
-
-    def reward(self, prompt, response):
-        return min(1.0, len(set(response.split())) / 60)
-
-
 @pytest.mark.parametrize(
     "level, settings",
     [
@@ -120,7 +108,7 @@ class Varied(Task):
 def test_a_head_learns_on_an_accelerator_what_it_learns_on_the_cpu(
     accelerator, lm, tasks, level, settings
 ):
-    task = Varied(tasks[0])
+    task = Varied(tasks[0], most=60)
     config = LPOConfig(
         rounds=1, prompts=6, samples=4, epochs=2, n_hidden=8, validation_prompts=1, **settings
     )
