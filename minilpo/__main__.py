@@ -28,7 +28,8 @@ def main() -> NoReturn:
 
 
 def _leave(signal_number: int, frame: object) -> None:
-    os.write(2, b"minilpo: interrupted\n")
+    if os.environ.get("RANK", "0") == "0":  # of several processes, only the first one speaks
+        os.write(2, b"minilpo: interrupted\n")
     os._exit(128 + signal_number)
 
 

@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "tutorials" / "huggingface.md"
 
 def test_the_lines_on_the_page_train_save_load_and_write(tmp_path, monkeypatch, capsys):
     text = PAGE.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 80
+    assert len(text.splitlines()) <= 90
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     model = tiny(max_position_embeddings=128)
     model.generation_config.eos_token_id = [2, 11, 14, 17, 20, 23]  # short responses

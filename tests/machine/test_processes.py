@@ -150,6 +150,15 @@ def test_bad_input_is_said_once_and_a_command_that_is_not_shared_is_refused(alon
     assert "torchrun must start one of demo, pretrain" in said(ended.stderr)[0]
 
 
+@pytest.mark.parametrize(("rank", "words"), [("0", "minilpo: interrupted\n"), ("1", "")])
+def test_told_to_end_while_it_still_imports_only_the_first_one_speaks(rank, words):
+    """The last moment can't be hit from outside: the others' import takes as long as it takes."""
+    code = "import minilpo.__main__ as m; m._leave(15, None)"
+    options = {"capture_output": True, "text": True, "env": {**ENVIRONMENT, "RANK": rank}}
+    ended = subprocess.run([sys.executable, "-c", code], **options)
+    assert (ended.returncode, ended.stderr) == (143, words)
+
+
 @pytest.mark.slow
 def test_one_that_dies_ends_all_with_one_line_and_the_work_is_kept(tmp_path):
     path = tmp_path / "run"
