@@ -64,7 +64,16 @@ class AdaptiveDecoder(nn.Module):
         """Choice logits, (..., C) to (..., K), in the head's own precision.
 
         The head may be on another device than what it reads, and answers there.
+
+        Raises:
+            ValueError: if what it is to read isn't as wide as what it was made for.
         """
+        if hidden_states.shape[-1] != self.n_embd:
+            C, K = hidden_states.shape[-1], self.n_choices
+            raise ValueError(
+                f"the head must read hidden states of the width it was made for, {self.n_embd}, "
+                f"got {C}; make it with AdaptiveDecoder({C}, {K})"
+            )
         return self.mlp(hidden_states.to(next(self.parameters()))).to(hidden_states.device)
 
 

@@ -35,6 +35,7 @@ from minilpo.training import (
     Training,
     Written,
     check_finite,
+    check_prompts,
     describe_fit,
     held_out_prompts,
     round_prompts,
@@ -65,10 +66,12 @@ def train_lpo(
         The log, an entry per round: see `Training.end_round`.
 
     Raises:
-        ValueError: if no prompt of a round gives a pair, or the training diverges (see `fit`).
+        ValueError: if no prompt of the first round gives a pair, one in any round is too long, or
+            the training diverges (see `fit`). A later round without a pair changes nothing.
     """
     config = config.resolved(head.level)
     training = training or training_of(lm, head, config)
+    check_prompts(lm, tasks, config, seed, len(training.log))
     advance = training.begin(len(tasks))
     write = partial(generate, lm, progress=processes.for_all(advance))
     rule, held_out = LEARNING_RULES[config.rule], Prompts(*held_out_prompts(tasks, config, seed))
@@ -86,10 +89,12 @@ def train_lpo(
             written.keep(scored, rule.compare(scored, config, draws))
         written.gather()
         # 3. Fit: make the choices behind the better responses more likely (Eq. 9, 10 or 11).
-        rollout, compared = written.in_comparisons()
-        with training.timed("lpo"):
-            examples = training.score.examples(lm, rollout, choices)
-            epochs = fit(training.score, examples, compared, training.optimizer, config, generator)
+        rollout, compared = written.in_comparisons(may_be_none=n_done > 0)
+        examples, optimizer, epochs = None, training.optimizer, []
+        if len(compared.pairs):
+            with training.timed("lpo"):
+                examples = training.score.examples(lm, rollout, choices)
+                epochs = fit(training.score, examples, compared, optimizer, config, generator)
         # 4. Keep the best: rewards of held-out prompts, by the head's most likely choices (Eq. 4).
         greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")
         checked = measure_policy(lm, held_out, greedy, draws, advance, VALIDATION_SAMPLES)

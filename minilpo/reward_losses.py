@@ -11,7 +11,9 @@ All three aim at the mean reward. LPO doesn't: it fits which choice gave the bet
 What is simpler here than elsewhere: rewards come from programs, so there is no reward model; there
 is no KL term that would hold the head near what it was, for there was nothing worth holding (it
 starts uniform); no value network, since the mean of a prompt's N responses is the baseline; and the
-language model stays frozen, so hidden states are constants and several epochs cost little.
+language model stays frozen, so hidden states are constants and several epochs cost little. From the
+second step on, the head isn't the one any more that wrote the responses. Only GRPO corrects for
+that; the other two, like LPO, learn from them as they are.
 """
 
 from dataclasses import dataclass, replace

@@ -6,7 +6,21 @@ from typing import Any
 EXAMPLE = "1.2,min_p=0.1"
 RULES = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # and their values that keep every token
 HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
+COLDEST_TEMPERATURE = 1e-6  # but for 0: what is divided by less may leave the finite numbers
+TEMPERATURE = (
+    "temperature must be 0 or above (0 is greedy), "
+    f"if not 0 at least {COLDEST_TEMPERATURE:g}, and at most {HOTTEST_TEMPERATURE:g}"
+)
 MOST_TOKENS = 1_000_000  # no vocabulary is larger
+
+
+def may_be_temperature(value: float) -> bool:
+    """Whether a command takes a number for a temperature.
+
+    >>> [may_be_temperature(value) for value in (0.0, 0.5, -0.5, 1e-38, 1000.0)]
+    [True, True, False, False, False]
+    """
+    return value == 0 or COLDEST_TEMPERATURE <= value <= HOTTEST_TEMPERATURE
 
 
 @dataclass(frozen=True)
@@ -33,11 +47,8 @@ class DecodingSetting:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= HOTTEST_TEMPERATURE:
-            raise ValueError(
-                f"a temperature must be 0 or above (0 is greedy) and at most "
-                f"{HOTTEST_TEMPERATURE:g}, got {self.temperature:g}; try {EXAMPLE}"
-            )
+        if not may_be_temperature(self.temperature):
+            raise ValueError(f"a {TEMPERATURE}, got {self.temperature:g}; try {EXAMPLE}")
         if not 0 <= self.top_k <= MOST_TOKENS:
             raise ValueError(
                 f"top_k must be from 0 (all tokens) to {MOST_TOKENS:,}, got {self.top_k}; "

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Choices
+from minilpo.decoding.generate import prepared
 from minilpo.decoding.rollout import Rollout, Scored, concatenate
 from minilpo.decoding.sampling import entropy
 from minilpo.lm.language_model import LanguageModel
@@ -54,6 +55,19 @@ def held_out_prompts(
     """The prompts on which the best head is chosen, the same after every round; their tasks."""
     rng = python_rng(seed, "validation prompts")
     return mixed_prompts(tasks, config.validation_prompts, "validation", rng)
+
+
+def check_prompts(
+    lm: LanguageModel, tasks: Sequence[Task], config: LPOConfig, seed: int, n_done: int
+) -> None:
+    """Raises a ValueError if the rounds to come have a prompt to which nothing can be written.
+
+    Looked for at the beginning, so that no such prompt ends a training that is half done.
+    """
+    drawn = [held_out_prompts(tasks, config, seed)]
+    drawn += [round_prompts(tasks, config, seed, n) for n in range(n_done, config.rounds)]
+    for _, prompts in drawn:
+        prepared(lm, prompts)
 
 
 def responses_per_round(config: LPOConfig, n_tasks: int) -> int:
@@ -110,17 +124,17 @@ class Written:
         """(P, N), of all that was written, also of what was forgotten."""
         return torch.cat([part.rewards for part in self.kept])
 
-    def in_comparisons(self) -> tuple[Rollout, Comparisons]:
+    def in_comparisons(self, may_be_none: bool = False) -> tuple[Rollout, Comparisons]:
         """The responses that are compared, as one per prompt, and what is compared, as their rows.
 
         Raises:
-            ValueError: if no two responses to a prompt differ in reward.
+            ValueError: if no two responses to a prompt differ in reward, unless that may be so.
         """
         compared, n_before = [], 0
         for part in self.kept:
             compared.append(part.compared.at(n_before + part.compared.rows))
             n_before += len(part.rollout)
-        if not any(len(part.pairs) for part in compared):
+        if not may_be_none and not any(len(part.pairs) for part in compared):
             raise ValueError(
                 f"at least one of {len(self.prompts)} prompts must have responses of different "
                 "reward, got none; draw more --samples or --prompts, allow --temperatures or "
@@ -136,9 +150,9 @@ class Round:
     written: Written
     rollout: Rollout  # the responses that were learned from
     compared: Comparisons  # rows of it
-    examples: Any  # what the scores were made from
+    examples: Any  # what the scores were made from; None without a pair
     generator: torch.Generator  # of all that was drawn in this round, and may be drawn yet
-    epochs: list[dict[str, float]]  # see `describe_fit`
+    epochs: list[dict[str, float]]  # see `describe_fit`; none without a pair
     validation_reward: float
 
     @property

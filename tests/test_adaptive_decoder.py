@@ -35,6 +35,11 @@ def test_greedy_takes_the_most_likely_choice_and_sampling_follows_the_head(head)
     torch.testing.assert_close(shares, probs, atol=0.006, rtol=0)
 
 
+def test_hidden_states_of_another_width_are_refused_in_words():
+    with pytest.raises(ValueError, match=r"made for, 16, got 24; .* AdaptiveDecoder\(24, 3\)"):
+        AdaptiveDecoder(16, 3)(torch.ones(2, 24))
+
+
 def test_the_head_has_three_layers_and_every_one_gets_a_gradient_after_the_first_step():
     head = AdaptiveDecoder(16, 2, generator=seeded(0))
     optimizer = torch.optim.SGD(head.parameters(), lr=0.1)

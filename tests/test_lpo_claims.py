@@ -22,6 +22,7 @@ from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.losses import SCORES, choice_scores, latent_scores, marginal_scores
 from minilpo.lpo import LEARNING_RULES, VALIDATION_SAMPLES, HeadScore, fit, train_lpo, training_of
+from minilpo.machine.files import misfit
 from minilpo.preferences import (
     RULES,
     PreferencePairs,
@@ -31,6 +32,7 @@ from minilpo.preferences import (
     gap_pairs,
     top_bottom_pairs,
 )
+from minilpo.run.forms import lpo_log_form, wrong_rounds
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, mixed_prompts
 from minilpo.training import Training, Written, describe_fit, optimizer_of
@@ -672,6 +674,58 @@ def test_a_round_without_a_pair_says_how_many_prompts_there_were_and_what_to_cha
         match="at least one of 6 prompts must have responses of different reward, got none; draw",
     ):
         one_round(config_of("sequence", prompts=6, samples=4, validation_prompts=2), head)
+
+
+class Settled(Warmth):
+    """After the first round, every response is as good as every other."""
+
+    def __init__(self):
+        super().__init__("settled", warm=True)
+        self.rounds = 0
+
+    def reward(self, prompt, response):
+        return 0.5 if self.rounds else super().reward(prompt, response)
+
+    def count(self, training, ended):
+        self.rounds += 1
+
+
+@pytest.mark.parametrize("settings", [{"loss": "eq10"}, {"loss": "eq10", "rule": "regression"}])
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_a_later_round_without_a_pair_changes_nothing_and_loses_nothing(writer, level, settings):
+    task, kept = Settled(), []
+    keep = lambda training, ended: kept.append(copy.deepcopy(training.state_dict()))  # noqa: E731
+    config = config_of(level, rounds=3, prompts=6, samples=4, validation_prompts=2, **settings)
+    lm, head = language_model(), head_of(level)
+    training = training_of(lm, head, config, after_round=[keep, task.count])
+    log = train_lpo(lm, [task], head, CHOICES, config, 0, training)
+    assert [entry["pairs"] > 0 for entry in log] == [True, False, False]
+    assert [len(entry["epochs"]) for entry in log] == [config.epochs, 0, 0]
+    assert log[1]["dropped_prompts"] == 6 and log[1]["sampled_reward"] == 0.5
+    assert set(log[1]["chosen_share"]["settled"]) == {0.0}
+    assert same(kept[1]["head"], kept[0]["head"]) and same(head, training.best["head"])
+    assert wrong_rounds(log, 3, config.epochs) is None
+    assert misfit(log, lpo_log_form([task], len(CHOICES))) is None
+
+
+def test_the_log_of_a_round_has_as_many_epochs_as_were_asked_for_or_none_without_a_pair():
+    entry = {"round": 1, "pairs": 5, "epochs": [{}, {}]}
+    assert wrong_rounds([entry], 1, 2) is None
+    assert "2 epochs instead of 3" in wrong_rounds([entry], 1, 3)
+    assert "2 epochs instead of 0" in wrong_rounds([{**entry, "pairs": 0}], 1, 2)
+    assert "counts [1]" in wrong_rounds([entry], 2, 2)
+
+
+def test_a_prompt_that_is_too_long_is_named_before_anything_is_written(writer):
+    class Long(Warmth):
+        def prompt(self, rng):
+            return super().prompt(rng) + (" and on" * 99 if rng.random() < 0.1 else "")
+
+    config = config_of("sequence", rounds=4, prompts=8, samples=2, validation_prompts=1)
+    message = "tokens, 'long [0-9]+ and on and on.*'; shorten it, or use a model with a larger max"
+    with pytest.raises(ValueError, match=message):
+        train_lpo(language_model(), [Long("long", True)], head_of("sequence"), CHOICES, config, 0)
+    assert not writer.calls
 
 
 def test_a_training_that_is_passed_is_the_one_that_is_gone_on_with(writer):

@@ -61,6 +61,7 @@ def test_a_rule_that_keeps_every_token_is_none():
         (["min_p=0.1", "1"], "a temperature must be a number, got 'min_p=0.1'"),
         (["nan", "1"], "a temperature must be 0 or above .* at most 100, got nan"),
         (["inf", "1"], "at most 100, got inf"),
+        (["1e-38", "1"], "at least 1e-06, .* got 1e-38"),
         (["-0.5", "1"], "0 or above .*, got -0.5"),
         (["100.1", "1"], "at most 100, got 100.1"),
         (["1,tpo_p=0.9", "0"], "must be one of top_k, top_p, min_p, got 'tpo_p=0.9' in '1,tpo_p"),

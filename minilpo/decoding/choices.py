@@ -12,9 +12,10 @@ from torch import Tensor
 
 from minilpo.decoding.sampling import draw, next_tokens, token_probs
 from minilpo.machine.text import Choice
-from minilpo.setting import DecodingSetting
+from minilpo.setting import COLDEST_TEMPERATURE, DecodingSetting
 
 FLOOR = -20.0  # log-probability of what an option never writes: see `Choices.logprobs`
+TEMPERATURE = f"0 or above, if not 0 at least {COLDEST_TEMPERATURE:g}"
 
 
 class Choices:
@@ -139,8 +140,8 @@ class Temperatures(Choices):
         every, none = [1.0] * K, [0] * K
         top_k, min_p = none if top_k is None else top_k, none if min_p is None else min_p
         top_p = every if top_p is None else top_p
-        self.temperatures = column("temperatures", temperatures, K, is_temperature, "0 or above")
-        self.top_k = column("top_k", top_k, K, lambda k: k >= 0, "0 or above")
+        self.temperatures = column("temperatures", temperatures, K, is_temperature, TEMPERATURE)
+        self.top_k = column("top_k", top_k, K, is_count, "0 or above, and whole")
         self.top_p = column("top_p", top_p, K, lambda p: 0 < p <= 1, "above 0, at most 1")
         self.min_p = column("min_p", min_p, K, lambda p: 0 <= p <= 1, "from 0 to 1")
         self.table = torch.tensor(self.temperatures, dtype=torch.float32)  # (K,)
@@ -241,7 +242,7 @@ class FirstTokens(Choices):
     """
 
     def __init__(self, token_ids: Sequence[int], names: Sequence[str], temperature: float = 0.0):
-        column("temperature", [temperature], 1, is_temperature, "0 or above")
+        column("temperature", [temperature], 1, is_temperature, TEMPERATURE)
         self.names = column("names", names, len(token_ids), bool, "not empty")
         self.token_ids, self.temperature = torch.tensor(token_ids), temperature
 
@@ -259,14 +260,25 @@ class FirstTokens(Choices):
 
 
 def is_temperature(value: float) -> bool:
-    """Whether a number may be a temperature: 0 (greedy) or above, and finite."""
-    return 0 <= value < math.inf
+    """Whether a number may be a temperature: 0 (greedy), or finite and not next to nothing."""
+    return value == 0 or COLDEST_TEMPERATURE <= value < math.inf
+
+
+def is_count(value: float) -> bool:
+    """Whether a number counts something: a whole one, 0 or above.
+
+    >>> is_count(5), is_count(5.0), is_count(-1)
+    (True, False, False)
+    """
+    return isinstance(value, int) and value >= 0
 
 
 def column(
     name: str, values: Sequence[Any], K: int, is_right: Callable[[Any], bool], required: str
 ) -> tuple[Any, ...]:
-    """A column of a table of options, checked."""
+    """A column of a table of options, checked; also from an array or a tensor."""
+    values = values.tolist() if hasattr(values, "tolist") else [*values]
+    values = [value.item() if hasattr(value, "item") else value for value in values]
     if len(values) != K or not values:
         raise ValueError(
             f"{name} must have one value per option, {K} in all and at least one, got {len(values)}"

@@ -51,7 +51,7 @@ def generate(
         ValueError: if there is no prompt, one has an unknown word or is too long for the model, or
             nothing may be written.
     """
-    encoded, limits = _checked(lm, prompts, n_samples, max_new_tokens)
+    encoded, limits = prepared(lm, prompts, n_samples, max_new_tokens)
     key = int(torch.randint(2**63 - 1, (), generator=generator))
     names = _names(prompts)
 
@@ -111,13 +111,21 @@ def _names(prompts: Sequence[str]) -> list[str]:
     return names
 
 
-def _checked(
-    lm: LanguageModel, prompts: Sequence[str], n_samples: int, max_new_tokens: int | None
+def prepared(
+    lm: LanguageModel, prompts: Sequence[str], n_samples: int = 1, max_new_tokens: int | None = None
 ) -> tuple[list[list[int]], list[int]]:
-    """The prompts in token ids, and how many tokens the responses to each may have."""
-    if not len(prompts):
+    """The prompts in token ids, and how many tokens the responses to each may have.
+
+    Args:
+        lm, prompts, n_samples, max_new_tokens: those of `generate`.
+
+    Raises:
+        ValueError: if `generate` couldn't write responses to them.
+    """
+    if isinstance(prompts, str) or not len(prompts):
+        got = f"the text {prompts!r} alone" if prompts else "none"
         raise ValueError(
-            "prompts must hold at least one text, got none; "
+            f"prompts must be a list of at least one text, got {got}; "
             "pass a list like ['Tell me a story about a fox.']"
         )
     for name, value in (("n_samples", n_samples), ("max_new_tokens", max_new_tokens)):
@@ -126,11 +134,12 @@ def _checked(
                 f"{name} must be at least 1, got {value}; leave it out for the default"
             )
     encoded = lm.encode(prompts)
-    longest = max(map(len, encoded))
-    if longest >= lm.max_length:
+    longest = max(range(len(prompts)), key=lambda p: len(encoded[p]))
+    if len(encoded[longest]) >= lm.max_length:
         raise ValueError(
-            f"a prompt must leave room for a response in the model's {lm.max_length} tokens, "
-            f"got one of {longest} tokens with its end mark; shorten it"
+            f"a prompt must leave room for a response in the model's {lm.max_length} tokens, got "
+            f"one of {len(encoded[longest])} tokens, {prompts[longest][:60]!r}; shorten it, or use "
+            "a model with a larger max_length"
         )
     # Each prompt has its own room: a longer one beside it must not cut its responses short.
     most = lm.max_length if max_new_tokens is None else max_new_tokens
@@ -210,8 +219,9 @@ def _check_finite(logits: Tensor) -> None:
     """
     if not logits.amax(-1).isfinite().all():
         raise ValueError(
-            "the language model's logits must be finite, got NaN or infinity; pretrain another one "
-            "in a new run, with a lower --learning-rate if it was this training that diverged"
+            "the language model's logits must be finite, got NaN or infinity; if it was pretrained "
+            "here, do it again in a new run with a lower --learning-rate; if it was loaded, try a "
+            "wider dtype, such as float32"
         )
 
 

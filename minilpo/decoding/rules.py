@@ -13,16 +13,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minilpo.decoding.choices import Choices, Temperatures, column, is_temperature
+from minilpo.decoding.choices import TEMPERATURE, Choices, Temperatures, column, is_temperature
 from minilpo.decoding.policies import Policy, Step
 from minilpo.decoding.sampling import draw, entropy, token_probs
+
+
+def _is_size(value: float) -> bool:
+    return 0 <= value < math.inf
 
 
 def _table(**columns: Sequence[float]) -> Tensor:
     """Columns of settings, each 0 or above and as long as the first, checked: (n, K)."""
     K = len(next(iter(columns.values())))
     for name, values in columns.items():
-        column(name, values, K, is_temperature, "0 or above")
+        column(name, values, K, _is_size, "0 or above")
     return torch.tensor(list(columns.values()), dtype=torch.float32)
 
 
@@ -49,6 +53,7 @@ class TopNSigma(Choices):
 
     def __init__(self, n_sigmas: Sequence[float], temperatures: Sequence[float]):
         self.table = _table(n_sigmas=n_sigmas, temperatures=temperatures)  # (2, K)
+        column("temperatures", temperatures, len(n_sigmas), is_temperature, TEMPERATURE)
         pairs = zip(n_sigmas, temperatures, strict=True)
         self.names = tuple(f"{t:g}, top-n-sigma {n:g}" for n, t in pairs)
 
@@ -188,7 +193,7 @@ class Mirostat(Policy):
         super().__init__(Temperatures([1.0]))  # what tokens are left out of
         K = len(targets)
         column("targets", targets, K, lambda value: 0 < value < math.inf, "above 0")
-        column("rates", rates, K, is_temperature, "0 or above")
+        column("rates", rates, K, _is_size, "0 or above")
         self.table = torch.tensor([targets, rates], dtype=torch.float32)  # (2, K)
         pairs = zip(targets, rates, strict=True)
         self.names = tuple(f"mirostat {target:g}, rate {rate:g}" for target, rate in pairs)

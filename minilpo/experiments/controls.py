@@ -57,8 +57,8 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
             "the best responses to those behind the worst, which need not have the highest mean."
         )
     else:
-        sentence += ". As it must be: nothing can be gained there."
-    return Finding(rows, coin == 0 and wish <= 0, sentence)
+        sentence += ". Nothing can be gained there, and nothing clearly was."
+    return Finding(rows, len(seeds) > 1 and coin == 0 and wish <= 0, sentence)
 
 
 def _verdict(gain: Row) -> str:

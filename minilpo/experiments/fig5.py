@@ -69,7 +69,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     how = (
         f"{_place(warmer)} at the first word of a sentence than after it ({warmer.text(2)}); "
         f"in reward {compared({'the best constant': gain})} ({gain.text()}); "
-        f"{wins} of {len(win_rates)} intervals of the win-rates are above 50%."
+        f"{wins} of {len(win_rates)} win-rates are above 50%, beyond their intervals."
     )
     return Finding([*rows, *win_rates, gain], agrees, direction(agrees, how))
 

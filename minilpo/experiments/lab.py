@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
-from minilpo.config import LPOConfig, RunConfig
+from minilpo.config import MOST_PAIRS, LPOConfig, RunConfig
 from minilpo.constant_control import fitting
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.policies import GreedyHead, Policy, SampledHead
@@ -168,7 +168,7 @@ class Lab:
             form = {
                 "head": head.state_dict(),
                 "constant": constant.state_dict(),
-                "log": lpo_log_form(self.tasks(tasks), K, lpo),
+                "log": lpo_log_form(self.tasks(tasks), K),
                 "best_after": (head.state_dict(),) * lpo.rounds,
             }
             wrong = misfit(state, form)
@@ -245,6 +245,18 @@ class Lab:
         if name not in self._made:
             self._made[name] = make()
         return self._made[name]
+
+
+def pairs_per_batch(lpo: LPOConfig, pairs: str, samples: int) -> int:
+    """Pairs of a gradient step that come from as many prompts, whichever pairs are formed.
+
+    A rule that forms all pairs of a prompt would take up to N (N - 1) / 2 times as many steps.
+
+    >>> pairs_per_batch(LPOConfig(), "best_worst", 16), pairs_per_batch(LPOConfig(), "gap", 16)
+    (64, 7680)
+    """
+    per_prompt = samples * (samples - 1) // 2 if pairs in ("all", "gap") else 1  # at most
+    return min(lpo.pairs_per_batch * per_prompt, MOST_PAIRS)
 
 
 def key_of(settings: Any) -> str:

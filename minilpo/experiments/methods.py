@@ -13,7 +13,7 @@ from minilpo.decoding.policies import ByPlace, Fixed, Policy
 from minilpo.decoding.rollout import score
 from minilpo.decoding.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.evaluation.measure import Prompts
-from minilpo.experiments.lab import MIXTURE, Lab
+from minilpo.experiments.lab import MIXTURE, Lab, pairs_per_batch
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import kind_of, mixed_prompts
 from minilpo.training import responses_per_round
@@ -83,7 +83,7 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
     }
 
 
-HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: what `Lab.head` is asked for
+HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: in what it isn't the default
     "sequence: temperature head": {"level": "sequence"},
     "sequence: joint head": {"level": "sequence", "choices": JOINT},
     "token: temperature head": {"level": "token"},
@@ -102,6 +102,13 @@ HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: what `Lab.head
     "token: GRPO": {"level": "token", "rule": "grpo"},
     "token: regression": {"level": "token", "rule": "regression"},
 }
+
+
+def asked_of(lab: Lab, name: str) -> dict[str, Any]:
+    """What `Lab.head` is asked for, with as many prompts in a gradient step for all heads."""
+    lpo, asked = lab.config.lpo, HEADS[name]
+    batch = pairs_per_batch(lpo, asked.get("pairs", lpo.pairs), lpo.samples)
+    return {**asked, "pairs_per_batch": batch}
 
 
 def whole_and_early(lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:

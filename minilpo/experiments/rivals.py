@@ -21,6 +21,7 @@ from minilpo.experiments.lab import MIXTURE, Head, Lab
 from minilpo.experiments.methods import (
     HEADS,
     Scorer,
+    asked_of,
     responses_spent,
     rules_of,
     try_out,
@@ -50,6 +51,7 @@ PAIRS = [  # which differences are of interest
     *((name, "constant per kind") for name in MAIN_HEADS),
     *((f"{level}: joint head", "joint constant per kind") for level in LEVELS),
     *((name, f"{level}: temperature head") for level in LEVELS for name in LEARNED_ALIKE[level]),
+    ("token: REINFORCE, Eq. 11", "token: REINFORCE"),
 ]
 
 
@@ -88,7 +90,8 @@ def measure(lab: Lab) -> Numbers:
 
     # 2. Heads: learned from as many responses, those of their validation included.
     whole, early = whole_and_early(lab)
-    for name, asked in HEADS.items():
+    for name in HEADS:
+        asked = asked_of(lab, name)
         head = lab.head(**asked, **whole)
         curve = rewards_by_round(head, scorer, spent[1:])
         if name in MAIN_HEADS:

@@ -119,9 +119,10 @@ def _rates(task: str, seeds: Sequence[Numbers]) -> list[Row]:
 
 
 def _greedy_minus_next(task: str, seeds: Sequence[Numbers]) -> Row:
-    """The greedy single answer minus the best of the other temperatures, in points."""
+    """The greedy single answer minus the best other one by training prompts, in points."""
     singles = values_of(seeds, "test", "single")
-    others = [max(of_seed[1:]) for of_seed in singles]
+    best = [1 + int(np.argmax(of_seed[1:])) for of_seed in values_of(seeds, "train", "single")]
+    others = [of_seed[k] for of_seed, k in zip(singles, best, strict=True)]
     label = f"{task}: single answer, greedy - best other (points)"
     return difference(label, [of_seed[0] for of_seed in singles], others, scale=100)
 

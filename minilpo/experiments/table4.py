@@ -91,7 +91,9 @@ def _minus_lpo(
 
 
 def _with_sizes(differences: dict[str, Row]) -> str:
-    sizes = ", ".join(row.text(1) for row in differences.values())
+    # The sizes in the order in which `compared` names them.
+    rows = sorted(differences.values(), key=lambda row: (1, -1, 0).index(row.sign()))
+    sizes = ", ".join(row.text(1) for row in rows)
     return f"{compared(differences)} ({sizes} points)"
 
 

@@ -30,7 +30,7 @@ from minilpo.experiments.base import (
     percent,
     values_of,
 )
-from minilpo.experiments.lab import Lab
+from minilpo.experiments.lab import Lab, pairs_per_batch
 from minilpo.lpo import train_lpo, training_of
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
@@ -59,7 +59,9 @@ def measure(lab: Lab) -> Numbers:
     lpo = replace(own.config.lpo, loss="default", samples=max(2, own.config.lpo.samples // 4))
     # A wrong answer costs far more than some words, so pairs count by how much the rewards differ.
     # Best against worst, for comparison, counts only which choice is the better one.
-    head, constant_head = _train(own, choices, replace(lpo, pairs="gap"))
+    batch = pairs_per_batch(lpo, "gap", lpo.samples)
+    by_gap = replace(lpo, pairs="gap", pairs_per_batch=batch)
+    head, constant_head = _train(own, choices, by_gap)
     other_head, _ = _train(own, choices, replace(lpo, pairs="best_worst"))
 
     train, test = (_measure(own, task, choices, split) for split in ("train", "test"))

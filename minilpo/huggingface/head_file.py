@@ -100,7 +100,7 @@ def load_head(
         )
     lm.check_width(head)
     head.load_state_dict(weights)
-    return head.requires_grad_(False).to(lm.model.device), choices
+    return head.to(lm.model.device), choices
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

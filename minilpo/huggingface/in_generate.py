@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from minilpo.decoding.policies import HeadPolicy, Policy, Step
-from minilpo.huggingface.language_model import HuggingFaceLanguageModel
+from minilpo.huggingface.language_model import HuggingFaceLanguageModel, ends_of
 
 # Settings of `generate` that change nothing about what the next token is drawn from.
 FREE = {
@@ -61,8 +61,10 @@ def deciding(
         lm.check_width(policy.head)
     original, defaults = model.generate, model.generation_config
     plain = type(defaults)(**SET)
-    for name in ("eos_token_id", "pad_token_id", "bos_token_id"):
+    for name in FREE & set(vars(defaults)):
         setattr(plain, name, getattr(defaults, name))
+    # The tokenizer's end too, as outside.
+    plain.eos_token_id = sorted({*lm.end_ids, *ends_of(defaults)}) or None
 
     def generate(*inputs: Any, **arguments: Any) -> Any:
         if len(inputs) > 1:
@@ -76,6 +78,7 @@ def deciding(
             # What is said in the call itself, no default overrides.
             return original(*inputs, **{**arguments, **SET}, logits_processor=[ours])
 
+    model.eval()
     model.generate, model.generation_config = generate, plain
     try:
         yield model

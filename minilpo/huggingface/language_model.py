@@ -80,7 +80,7 @@ class HuggingFaceLanguageModel:
         # Some models limit the logits to what is wanted; others compute those of all tokens.
         self._limits_logits = "logits_to_keep" in takes
         self.n_embd = _prove(self)  # C, the width of the hidden states
-        self.end_ids: Sequence[int] = _end_ids(model, tokenizer)
+        self.end_ids: Sequence[int] = ends_of(getattr(model, "generation_config", None), tokenizer)
         self.sentence_starts: Sequence[int] = self._sentence_starts()
 
     @property
@@ -132,6 +132,7 @@ class HuggingFaceLanguageModel:
         self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int
     ) -> "HuggingFaceBatch":
         """See `LanguageModel.read`."""
+        self.model.eval()  # whoever has trained it meanwhile: dropout must not decide
         return HuggingFaceBatch(self, prompts, n_samples)
 
     def reread(
@@ -178,6 +179,16 @@ class HuggingFaceLanguageModel:
             more["logits_to_keep"] = last
         try:
             output = self.model(token_ids.to(self.model.device), **more)
+        except RuntimeError as error:
+            most, T = most_tokens(self.model.config), more.get("attention_mask", token_ids).shape[1]
+            if most is None or T <= most:
+                raise
+            # A short prompt beside a long one is padded to its length, and then goes on.
+            raise ValueError(
+                f"prompts of different length with their responses must fit into the {most} tokens "
+                f"that the model can read, but take {T} with padding ({named(error)}); make the "
+                f"language model with max_length={most // 2} or less"
+            ) from None
         finally:
             hook.remove()
         if len(seen) != 1 or seen[0].ndim != 3:
@@ -266,11 +277,16 @@ def _refusal(model: Any, reason: str) -> ValueError:
     )
 
 
-def _room(config: Any, asked: int | None) -> int:
-    """Tokens of prompt and response together."""
+def most_tokens(config: Any) -> int | None:
+    """How many tokens a model can read, if its configuration says so."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     known = [getattr(config, name, None) for name in LENGTHS]
-    most = next((n for n in known if isinstance(n, int) and n > 0), None)
+    return next((n for n in known if isinstance(n, int) and n > 0), None)
+
+
+def _room(config: Any, asked: int | None) -> int:
+    """Tokens of prompt and response together."""
+    most = most_tokens(config)
     if asked is not None and not 2 <= asked <= (most or asked):
         raise ValueError(
             f"max_length must be from 2 to what the model can read, {most or 'any number'}, got "
@@ -279,10 +295,10 @@ def _room(config: Any, asked: int | None) -> int:
     return asked or min(ENOUGH_TO_WRITE, most or ENOUGH_TO_WRITE)
 
 
-def _end_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """The tokens that end a response, by the model or its tokenizer; there may be several."""
+def ends_of(*sources: Any) -> tuple[int, ...]:
+    """The tokens that end a response, by settings or a tokenizer; there may be several."""
     found: set[int] = set()
-    for source in (getattr(model, "generation_config", None), tokenizer):
+    for source in sources:
         ends = getattr(source, "eos_token_id", None)
         ends = ends if isinstance(ends, Iterable) else [ends]
         found |= {token_id for token_id in ends if token_id is not None}

@@ -18,7 +18,7 @@ class OwnPrompts(Task):
         name: of the task.
 
     Raises:
-        ValueError: if a split would be empty.
+        ValueError: if they aren't texts, or a split would be empty.
 
     >>> task = OwnPrompts([f"Count to {n}." for n in range(40)], lambda prompt, response: 1.0)
     >>> [len(task.of_split(split)) for split in ("train", "validation", "test")]
@@ -28,6 +28,12 @@ class OwnPrompts(Task):
     def __init__(
         self, prompts: Sequence[str], reward: Callable[[str, str], float], name: str = "own_prompts"
     ):
+        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+            raise ValueError(
+                "prompts must be a list of texts, got "
+                f"{'one text' if isinstance(prompts, str) else 'something else in it'}; "
+                "pass a list like ['Tell me a story about a fox.']"
+            )
         self.name = name
         self.prompts, self._reward = list(dict.fromkeys(prompts)), reward
         for split in ("train", "validation"):

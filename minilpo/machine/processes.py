@@ -64,11 +64,12 @@ def joined(folder: Path) -> Iterator[Path]:
             yield folder
             return
         with tempfile.TemporaryDirectory(prefix="minilpo-") as copy, _silence():
+            own = Path(copy) / (folder.resolve().name or "run")  # the name of ".." is no folder
             for name, data in files.items():
-                path = Path(copy) / folder.name / name
+                path = own / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(path, data)
-            yield Path(copy) / folder.name
+            yield own
     finally:
         # Without a word to the others, who may be waiting for this one: they see that it has left.
         dist.destroy_process_group()

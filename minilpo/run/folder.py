@@ -29,7 +29,7 @@ from minilpo.machine.files import (
 )
 from minilpo.machine.progress import Bar, Watch
 from minilpo.machine.threads import Threads
-from minilpo.run.forms import PRETRAIN_LOG, STEPS, lpo_log_form, step_of, wrong_count
+from minilpo.run.forms import PRETRAIN_LOG, STEPS, lpo_log_form, step_of, wrong_rounds, wrong_steps
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import TASKS, Task, corpus, load_tasks, mixed_demonstrations
 from minilpo.training import held_out_prompts, round_prompts
@@ -280,14 +280,15 @@ class Run:
         path = self._existing(name, step)
         content = read_sealed_json(path, self.anew(name, step))
         lpo = self.config.lpo
-        if step == "pretrain":
-            form, last = PRETRAIN_LOG, {"step": self.config.pretrain.steps}
-        else:
-            form = lpo_log_form(self.tasks, len(self.config.temperatures), lpo)
-            last = {"round": lpo.rounds}
+        is_lpo, form = step == "train", PRETRAIN_LOG
+        if is_lpo:
+            form = lpo_log_form(self.tasks, len(self.config.temperatures))
         files = [file for file in STEPS[step].files if lpo.train_lm or file != "trained_model.pt"]
         wrong = misfit(content, {"settings": str, "files": dict.fromkeys(files, str), "log": form})
-        wrong = wrong or wrong_count(content["log"], last)
+        if not wrong and is_lpo:
+            wrong = wrong_rounds(content["log"], lpo.rounds, lpo.epochs)
+        elif not wrong:
+            wrong = wrong_steps(content["log"], self.config.pretrain.steps)
         if wrong:
             raise ValueError(
                 f"{path} must be the log of that step, but {wrong}; {self.anew(name, step)}"
@@ -402,11 +403,10 @@ class Run:
             return None
         wrong = misfit(state, {**form, "settings": str})
         if not wrong and step == "pretrain":
-            last = min(state["step"], self.config.pretrain.steps)
-            wrong = wrong_count(state["log"], {"step": last})
+            wrong = wrong_steps(state["log"], min(state["step"], self.config.pretrain.steps))
         elif not wrong:
-            rounds = len(state["log"])
-            wrong = wrong_count(state["log"], {"round": min(rounds, self.config.lpo.rounds)})
+            rounds, lpo = len(state["log"]), self.config.lpo
+            wrong = wrong_rounds(state["log"], min(rounds, lpo.rounds), lpo.epochs)
             if not wrong and not 1 <= state["best"]["round"] <= rounds:
                 wrong = "its best round is none of those it logs"
         if wrong:

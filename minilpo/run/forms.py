@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from minilpo.config import LPOConfig
 from minilpo.lm.pretraining import LOG_EVERY, Pretraining, parameter_groups
 from minilpo.tasks import Task
 from minilpo.training import Training
@@ -38,13 +37,13 @@ STEPS = {
 PRETRAIN_LOG = [{"step": int, "loss": float, "held_out_loss": float}]  # as `files.misfit` reads it
 
 
-def lpo_log_form(tasks: Sequence[Task], n_choices: int, config: LPOConfig) -> list[Any]:
+def lpo_log_form(tasks: Sequence[Task], n_choices: int) -> list[Any]:
     """What the log of LPO holds."""
     shares = {task.name: (float,) * n_choices for task in tasks}
     counts = dict.fromkeys(("round", "pairs", "dropped_prompts"), int)
     means = dict.fromkeys(("sampled_reward", "validation_reward"), float)
     epoch = dict.fromkeys(("loss", "margin", "pair_accuracy", "entropy"), float)
-    epochs = {"epochs": (epoch,) * config.epochs}
+    epochs = {"epochs": [epoch]}  # see `wrong_rounds`
     return [{**counts, "chosen_share": shares, "rejected_share": shares, **means, **epochs}]
 
 
@@ -55,7 +54,7 @@ def pretraining_form(training: Pretraining) -> dict[str, Any]:
     return {**training.state_dict(), "optimizer": moments, "log": PRETRAIN_LOG, "step": int}
 
 
-def lpo_form(training: Training, tasks: Sequence[Task], config: LPOConfig) -> dict[str, Any]:
+def lpo_form(training: Training, tasks: Sequence[Task]) -> dict[str, Any]:
     """What half-done LPO holds."""
     trained = training.score.trained
     parameters = [parameter for module in trained.values() for parameter in module.parameters()]
@@ -63,7 +62,7 @@ def lpo_form(training: Training, tasks: Sequence[Task], config: LPOConfig) -> di
     return {
         **training.state_dict(),
         "optimizer": adam_form(parameters),
-        "log": lpo_log_form(tasks, training.n_choices, config),
+        "log": lpo_log_form(tasks, training.n_choices),
         "best": {"validation_reward": float, "round": int, **states},
         "lpo": str,
     }
@@ -78,12 +77,24 @@ def adam_form(parameters: Sequence[nn.Parameter]) -> dict[int, dict[str, torch.T
     return form
 
 
-def wrong_count(log: list[dict[str, Any]], last: dict[str, int]) -> str | None:
-    """What is wrong with a log that should count up to a step of pretraining or a round of LPO."""
-    [(unit, end)] = last.items()
-    expected = [*range(LOG_EVERY, end, LOG_EVERY), end] if unit == "step" else [*range(1, end + 1)]
+def wrong_steps(log: list[dict[str, Any]], last: int) -> str | None:
+    """What is wrong with a log that should lead up to a step of pretraining."""
+    return _wrong_count(log, "step", [*range(LOG_EVERY, last, LOG_EVERY), last])
+
+
+def wrong_rounds(log: list[dict[str, Any]], last: int, n_epochs: int) -> str | None:
+    """What is wrong with a log that should lead up to a round of LPO."""
+    for entry in log:
+        found, expected = len(entry["epochs"]), n_epochs if entry["pairs"] else 0
+        if found != expected:
+            return f"round {entry['round']} logs {found} epochs instead of {expected}"
+    return _wrong_count(log, "round", [*range(1, last + 1)])
+
+
+def _wrong_count(log: list[dict[str, Any]], unit: str, expected: list[int]) -> str | None:
     counted = [entry[unit] for entry in log]
-    return None if end >= 1 and counted == expected else f"its log counts {str(counted)[:60]}"
+    fits = counted == expected and expected[-1:] > [0]
+    return None if fits else f"its log counts {str(counted)[:60]}"
 
 
 def step_of(name: str) -> str:

@@ -104,7 +104,7 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
         options: dict[str, Any] = {"also": {"constant_head": constant_head}, "progress": bar}
         after_round = (fitting(constant_head, config), save)
         training = training_of(lm, head, config, after_round=after_round, **options)
-        state = new.load_state("train", settings, lpo_form(training, run.tasks, config))
+        state = new.load_state("train", settings, lpo_form(training, run.tasks))
         if config == run.config.lpo and run.is_done("train"):
             if state:
                 run.remove("lpo_state.pt")  # of this very training; others' half-done work stays

@@ -359,8 +359,10 @@ def test_what_can_not_be_written_is_refused_with_what_to_pass_instead(lm, head):
     policy = GreedyHead(head, CHOICES)
     with pytest.raises(ValueError, match="110.*123 tokens"):
         generate(lm, ["the fox" + " the fox" * 60], policy, seeded(0))
-    with pytest.raises(ValueError, match="prompts must hold at least one text, got none"):
+    with pytest.raises(ValueError, match="must be a list of at least one text, got none"):
         generate(lm, [], policy, seeded(0))
+    with pytest.raises(ValueError, match="got the text 'the fox' alone; pass a list"):
+        generate(lm, "the fox", policy, seeded(0))
     for name, value in [("max_new_tokens", 0), ("max_new_tokens", -3), ("n_samples", 0)]:
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
             generate(lm, PROMPTS, policy, seeded(0), **{name: value})

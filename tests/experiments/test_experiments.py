@@ -402,13 +402,13 @@ def test_fig5_measures_how_far_it_is_to_the_best_two_temperatures():
 def test_fig5_tells_temperatures_rewards_and_win_rates_apart():
     good = fig5.conclude(five(fig5_seed))
     assert good.agrees and "colder at the first word" in good.sentence
-    assert "above the best constant" in good.sentence and "2 of 2 intervals" in good.sentence
+    assert "above the best constant" in good.sentence and "2 of 2 win-rates" in good.sentence
     warm = fig5.conclude(five(fig5_seed, first=0.7))
     assert not warm.agrees and "warmer at the first word" in warm.sentence
     assert "above the best constant" in warm.sentence
     poor = fig5.conclude(five(fig5_seed, reward=0.5, win=0.3))
     assert not poor.agrees and "colder at the first word" in poor.sentence
-    assert "below the best constant" in poor.sentence and "1 of 2 intervals" in poor.sentence
+    assert "below the best constant" in poor.sentence and "1 of 2 win-rates" in poor.sentence
     assert not fig5.conclude(five(fig5_seed, win=0.3)).agrees
     undecided = [fig5_seed(noise, reward=around(0.6, noise)) for noise in (0.0, 0.001, 0.002)]
     open_ = fig5.conclude(undecided)
@@ -537,6 +537,15 @@ def test_table3_says_where_greedy_is_the_best_single_answer_as_in_the_paper():
     assert "On math greedy is the best single answer" in cold.sentence
     undecided = [table3_seed(0.0, greedy=around(0.55, n)) for n in (0.0, 0.001, 0.002, 0.003)]
     assert "greedy is not clearly the best" in table3.conclude(undecided).sentence
+    # Of all others the one that is best on training prompts, not the one that is lucky on the test.
+    lucky = five(table3_seed, greedy=0.8)
+    for seed in lucky:
+        for task in table3.HEADS:
+            luck = {"vote": [0.5] * 5, "single": [0.8, 0.1, 0.95, 0.55, 0.3]}
+            seed[task] = seed[task] | {"test": luck}
+    assert named(table3.conclude(lucky))[
+        "math: single answer, greedy - best other (points)"
+    ].mean == pytest.approx(25)
 
 
 @pytest.mark.parametrize("task", table3.HEADS)
@@ -567,6 +576,7 @@ def test_table4_names_each_loss_that_the_nll_is_not_below():
     assert good.agrees and "by greedy choice the NLL is below Eq. 10 and Eq. 11 (" in good.sentence
     one = table4.conclude(five(table4_seed, eq11=0.7))
     assert not one.agrees and "greedy choice the NLL is above Eq. 11, below Eq. 10" in one.sentence
+    assert "below Eq. 10 (+9.8 ± 0.2, -15.2 ± 0.2 points)" in one.sentence  # in the same order
     seeds = [table4_seed(0.0, eq11=around(0.8, n)) for n in (0.0, 0.001, 0.002)]
     undecided = table4.conclude(seeds)
     assert not undecided.agrees
@@ -630,12 +640,12 @@ def controls_seed(noise, coin=0.5, wish=0.5):
 def test_the_controls_tell_a_loss_and_a_gain_from_neither_on_each_task():
     as_it_must = controls.conclude(five(controls_seed))
     assert as_it_must.agrees and as_it_must.sentence.count("neither clearly gains nor loses") == 2
-    assert "As it must be" in as_it_must.sentence and "don't trust" not in as_it_must.sentence
+    assert "nothing clearly was" in as_it_must.sentence and "don't trust" not in as_it_must.sentence
     lost = controls.conclude(five(controls_seed, wish=0.45))
     assert lost.agrees and "On hidden_wish the head loses (-0.05" in lost.sentence
     assert "LPO doesn't maximise the mean reward" in lost.sentence
     assert "On coin_flip the head neither" in lost.sentence
-    assert "As it must be" not in lost.sentence
+    assert "nothing clearly was" not in lost.sentence
 
 
 @pytest.mark.parametrize("rewards", [{"coin": 0.6}, {"wish": 0.6}, {"coin": 0.4}])
@@ -648,7 +658,7 @@ def test_the_controls_sound_the_alarm_if_anything_is_gained_or_if_a_coin_makes_a
 
 def test_the_controls_say_nothing_of_a_single_seed_and_their_titles_say_what_their_rows_do():
     one = controls.conclude([controls_seed(0.0, wish=0.2)])
-    assert one.sentence.count("neither clearly gains nor loses") == 2
+    assert one.sentence.count("neither clearly gains nor loses") == 2 and not one.agrees
     said = titles(controls, five(controls_seed, wish=0.45))
     assert said[0].startswith("coin_flip: the head neither clearly gains nor loses")
     assert said[1].startswith("hidden_wish: the head loses (-0.05")

@@ -84,8 +84,23 @@ def test_the_conclusion_tells_every_loss():
     assert lost.agrees  # what is better on the mixture isn't what the theory says
     assert lost.sentence.endswith(
         "On the mixture pairs by gap get less than best/worst at 4 "
-        "and as much, within the interval over seeds, as best/worst at 16 samples."
+        "and not clearly more or less than best/worst at 16 samples."
     )
+
+
+def test_what_is_said_of_every_head_is_true_on_every_seed():
+    off = seeds_of()
+    off[0]["example"]["gap, 4"][2] += 0.13
+    found = pairs.conclude(off)
+    assert not found.agrees and "a P ends 0.13 from the optimum" in found.sentence
+    other = seeds_of()
+    other[2]["control"]["best_worst, 4"]["warm"] = 0.49
+    found = pairs.conclude(other)
+    assert not found.agrees and "what theory says: best/worst of 4." in found.sentence
+    torn = seeds_of()  # theory itself, by what a seed's temperatures have earned
+    torn[2]["control"]["all, 16"]["theory"] = 0.49
+    found = pairs.conclude(torn)
+    assert not found.agrees and "what theory says: all pairs of 16." in found.sentence
 
 
 def test_if_all_rules_should_prefer_the_same_it_does_not_say_that_the_gap_differs():

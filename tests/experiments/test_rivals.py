@@ -23,6 +23,7 @@ from minilpo.experiments.methods import (
     Rule,
     Scorer,
     Trial,
+    asked_of,
     responses_spent,
     rules_of,
     try_out,
@@ -141,6 +142,18 @@ def test_every_method_may_use_as_many_responses_and_no_rule_uses_more(lab, write
     trial = try_out(lab, RULE, spent[-1])
     assert n_written(writer) == trial.n_responses
     assert spent[-1] - 4 * len(RULE.settings) < trial.n_responses <= spent[-1]
+
+
+def test_heads_take_as_many_gradient_steps_whichever_pairs_are_formed(lab):
+    """At most one pair of a prompt by best/worst, all 28 or 120 of them by the other two."""
+    n = lab.config.lpo.samples
+    of_best_worst = asked_of(lab, "sequence: temperature head")["pairs_per_batch"]
+    assert of_best_worst == lab.config.lpo.pairs_per_batch
+    for name, asked in HEADS.items():
+        all_pairs = asked.get("pairs") in ("all", "gap")
+        batch = asked_of(lab, name)["pairs_per_batch"]
+        assert batch == of_best_worst * (n * (n - 1) // 2 if all_pairs else 1)
+        assert asked.items() <= asked_of(lab, name).items()
 
 
 def test_rules_have_a_dozen_settings_or_those_of_a_head_and_each_makes_a_policy(lab):

@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load, save
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
+from minilpo.config import LPOConfig
 from minilpo.decoding.choices import FirstTokens, Temperatures
-from minilpo.huggingface import load_head, save_head
+from minilpo.huggingface import OwnPrompts, load_head, save_head
+from minilpo.lpo import train_lpo
 from tests.conftest import seeded
-from tests.huggingface.tiny import language_model
+from tests.huggingface.tiny import WORDS, language_model
 
 CHOICES = Temperatures([0.0, 0.6, 1.2], top_k=[0, 5, 0], top_p=[1.0, 0.9, 1.0], min_p=[0, 0, 0.1])
 
@@ -41,7 +43,24 @@ def test_a_head_comes_back_with_its_level_and_its_choices(tmp_path, lm, level):
     assert again.level == level and choices.names == CHOICES.names
     assert torch.equal(choices.table, CHOICES.table) and torch.equal(choices.rules, CHOICES.rules)
     x = torch.randn(4, 32, generator=seeded(2))
-    assert torch.equal(again(x), head(x)) and not again(x).requires_grad
+    assert torch.equal(again(x), head(x)) and again(x).requires_grad  # it may go on learning
+
+
+def test_choices_from_an_array_are_saved_as_numbers(tmp_path, lm):
+    half = torch.linspace(0, 1, 3)
+    for table in (half, half.numpy(), [half[0], half.numpy()[1], 1]):
+        choices = Temperatures(table, top_k=torch.tensor([0, 5, 0]))
+        save_head(tmp_path / "c", made(), choices, lm)
+        assert load_head(tmp_path / "c", lm)[1].names == ("0", "0.5, top-k 5", "1")
+
+
+def test_a_loaded_head_goes_on_learning(lm, path):
+    head, choices = load_head(path, lm)
+    words = [f"the {a} {b}" for a in WORDS.split() for b in WORDS.split()]
+    task = OwnPrompts(words, lambda prompt, response: len(set(response.split())) / 100)
+    config = LPOConfig(rounds=1, prompts=12, samples=2, epochs=1, validation_prompts=1)
+    train_lpo(lm, [task], head, choices, config, seed=0)
+    assert not torch.equal(head.mlp[0].weight, load_head(path, lm)[0].mlp[0].weight)
 
 
 def test_the_same_head_gives_the_same_bytes(tmp_path, lm, path):
@@ -89,7 +108,7 @@ def test_what_was_changed_by_hand_is_refused_even_with_a_right_checksum(lm, path
     refused("level must be 'sequence' or 'token', got 'word'", level="word")
     refused("must be of shape", n_hidden=9)
     refused("it has format 1 and sizes", n_embd=10**9)
-    refused("temperatures must be 0 or above, got -1", temperatures=[-1, 0, 1])
+    refused("temperatures must be 0 or above.*, got -1", temperatures=[-1, 0, 1])
     refused("top_k must have one value per option", top_k=[1])
     refused("must be a finite number, got inf", temperatures=[0, 1, float("inf")])
     refused("must have other keys: 'more' is unknown", more=1)

@@ -157,13 +157,52 @@ def test_the_models_own_sampling_settings_are_put_aside_and_come_back(lm):
     flat = Fixed(Temperatures([1000.0]))
     with deciding(lm, flat, seeded(0)) as model:
         out = model.generate(**inputs(lm), max_new_tokens=5, **TEXTS)
-        assert model.generation_config.eos_token_id == [7, 9]
+        assert model.generation_config.eos_token_id == [1, 7, 9]  # and the tokenizer's
     for scores in out.scores:
         torch.testing.assert_close(scores.exp(), torch.full((2, V), 1 / V), atol=1e-3, rtol=1e-3)
     assert lm.model.generation_config is own and "generate" not in vars(lm.model)
     assert not lm.un_embedding._forward_pre_hooks
     hot = lm.model.generate(**inputs(lm), max_new_tokens=1, **TEXTS).scores[0]
     assert (hot > -1e9).sum(-1).tolist() == [3, 3]  # its top_k again
+
+
+def test_what_the_model_itself_says_of_lengths_and_ends_stays(lm):
+    lm.model.generation_config = GenerationConfig(max_new_tokens=9, pad_token_id=1)
+    lm.end_ids = (7, 9)  # those of the tokenizer too
+    always = [[0.0] * V, [0.0] * V]
+    for row, token in zip(always, (7, 9), strict=True):
+        row[token] = 100.0
+
+    class Forced(Policy):
+        level = "token"
+
+        def choose(self, step):
+            return torch.zeros_like(step.rows)
+
+        def probs(self, step, choice):
+            wanted = always[1] if int(step.position) == 3 else [0.0] * 11 + [100.0] + [0.0] * 36
+            return torch.tensor([wanted] * len(step.rows)).softmax(-1)
+
+    with deciding(lm, Fixed(Temperatures([0.0])), seeded(0)) as model:
+        free = model.generate(**inputs(lm)).shape[1] - 5
+    with deciding(lm, Forced(CHOICES), seeded(0)) as model:
+        ended = model.generate(**inputs(lm))
+    assert free <= 9 and ended.shape[1] == 5 + 4 and (ended[:, -1] == 9).all()
+
+
+def test_dropout_never_decides(lm):
+    for module in lm.model.modules():
+        if hasattr(module, "p"):
+            module.p = 0.5
+    lm.model.train()
+    policy = Fixed(Temperatures([0.0]))
+    written = generate(lm, ["the fox"], policy, seeded(0), max_new_tokens=8)
+    assert not lm.model.training
+    lm.model.train()
+    with deciding(lm, policy, seeded(0)) as model:
+        assert not model.training
+    again = generate(lm, ["the fox"], policy, seeded(0), max_new_tokens=8)
+    assert torch.equal(written.token_ids, again.token_ids)
 
 
 def test_everything_is_as_before_after_an_error_too(lm):

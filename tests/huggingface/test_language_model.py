@@ -90,6 +90,17 @@ def test_a_model_is_put_in_evaluation_mode_and_otherwise_left_as_it_was():
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_padding_beyond_what_a_model_can_read_is_said_in_words():
+    """GPT-Neo has a mask of a fixed size; for a short prompt beside a long one it is too small."""
+    lm = HuggingFaceLanguageModel(tiny("gpt_neo"), tokenizer(), max_length=64)
+    lm.end_ids, long = (), "the fox sees an owl " * 12
+    greedy = Fixed(Temperatures([0.0]))
+    with pytest.raises(ValueError, match="fit into the 64 tokens .* with max_length=32 or less"):
+        generate(lm, ["the fox", long], greedy, seeded(0))
+    lm.max_length = 32
+    generate(lm, ["the fox", long[:100].strip()], greedy, seeded(0))
+
+
 def test_gradients_go_through_what_is_read_again():
     model = tiny().requires_grad_(True)
     lm, mask = HuggingFaceLanguageModel(model, tokenizer()), torch.ones(1, 2, dtype=torch.bool)

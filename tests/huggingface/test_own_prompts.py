@@ -47,6 +47,12 @@ def test_too_few_prompts_are_refused():
         OwnPrompts(["the fox", "the fox"], lambda prompt, response: 0.5)
 
 
+@pytest.mark.parametrize("prompts", ["the fox", [{"role": "user"}], [1, 2]])
+def test_what_is_no_list_of_texts_is_refused(prompts):
+    with pytest.raises(ValueError, match="prompts must be a list of texts, got .*; pass a list"):
+        OwnPrompts(prompts, lambda prompt, response: 0.5)
+
+
 def test_a_reward_out_of_range_ends_in_words():
     task, lm = OwnPrompts(PROMPTS, lambda prompt, response: 7.0), language_model()
     config = LPOConfig(rounds=1, prompts=4, samples=2, validation_prompts=1)

@@ -119,7 +119,8 @@ def test_every_number_has_limits_and_the_message_says_them(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--temperatures 0 1e-7", "apart"),
+        ("--temperatures 0 1e-7", "at least 1e-06"),
+        ("--temperatures 0 0.0001", "apart"),
         ("--temperatures 0.5 0.5000001", "apart"),
         ("--temperatures 0 1e39", "at most 100"),
         ("--temperatures 0 inf", "at most 100"),

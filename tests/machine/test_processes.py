@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -77,6 +78,23 @@ def test_gradients_are_added_and_a_process_without_a_part_of_the_batch_adds_none
     assert torch.equal(model.bias.grad, other[6:])
     processes.add_gradients(model)
     assert torch.equal(model.weight.grad, 2 * other[:6].view(3, 2))
+
+
+def test_the_others_work_in_a_copy_of_their_own_whatever_the_folder_is_called(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "run" / "deep").mkdir(parents=True)
+    (tmp_path / "run" / "file").write_text("content")
+    monkeypatch.chdir(tmp_path / "run" / "deep")
+    Several(monkeypatch, 1, 2)
+    monkeypatch.setattr(processes.dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: None)
+    content = processes._content(Path(".."))
+    monkeypatch.setattr(processes, "gathered", lambda part: [content, part])
+    with processes.joined(Path("..")) as own:
+        assert own.resolve().parent.name.startswith("minilpo-") and own.name == "run"
+        assert (own / "file").read_text() == "content"
+    assert not own.exists() and (tmp_path / "run" / "file").exists()
 
 
 def test_alone_nothing_is_changed_copied_or_asked():
