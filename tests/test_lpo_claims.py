@@ -34,7 +34,7 @@ from minilpo.preferences import (
 )
 from minilpo.run.forms import lpo_log_form, wrong_rounds
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Task, mixed_prompts
+from minilpo.tasks import Task, mixed_prompts, split_of
 from minilpo.training import Training, Written, describe_fit, optimizer_of
 from tests.conftest import CHOICES, seeded
 from tests.standin import Model, Told, Warmth, Words, Writer, language_model, rewards_of
@@ -716,12 +716,15 @@ def test_the_log_of_a_round_has_as_many_epochs_as_were_asked_for_or_none_without
     assert "counts [1]" in wrong_rounds([entry], 2, 2)
 
 
-def test_a_prompt_that_is_too_long_is_named_before_anything_is_written(writer):
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_prompt_that_is_too_long_is_named_before_anything_is_written(writer, split):
     class Long(Warmth):
         def prompt(self, rng):
-            return super().prompt(rng) + (" and on" * 99 if rng.random() < 0.1 else "")
+            short = super().prompt(rng)
+            long = short + " and on" * 99
+            return long if split_of(long) == split and rng.random() < 0.2 else short
 
-    config = config_of("sequence", rounds=4, prompts=8, samples=2, validation_prompts=1)
+    config = config_of("sequence", rounds=4, prompts=8, samples=2, validation_prompts=8)
     message = "tokens, 'long [0-9]+ and on and on.*'; shorten it, or use a model with a larger max"
     with pytest.raises(ValueError, match=message):
         train_lpo(language_model(), [Long("long", True)], head_of("sequence"), CHOICES, config, 0)

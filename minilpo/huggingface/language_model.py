@@ -28,7 +28,7 @@ class HuggingFaceLanguageModel:
 
     Args:
         model: from `AutoModelForCausalLM.from_pretrained`, on any device, in any precision. It is
-            put in evaluation mode and otherwise left as it is.
+            put in evaluation mode whenever it reads a prompt, and otherwise left as it is.
         tokenizer: the model's own, from `AutoTokenizer.from_pretrained`.
         chat: whether a prompt is put into the tokenizer's chat template, as a user's message; by
             default if there is one.
@@ -38,8 +38,8 @@ class HuggingFaceLanguageModel:
 
     Raises:
         ValueError: if the model isn't one that reads a text token by token with a cache, the
-            tokenizer has no chat template but one is asked for, or `max_length` is beyond the
-            model.
+            tokenizer isn't one of transformers, it has no chat template but one is asked for, or
+            `max_length` is beyond the model.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     >>> from minilpo.lm.tokenizer import Tokenizer
@@ -64,6 +64,11 @@ class HuggingFaceLanguageModel:
     ):
         self.model, self.tokenizer = model, tokenizer
         self.un_embedding = _un_embedding(model)
+        if not hasattr(tokenizer, "get_vocab"):
+            raise ValueError(
+                f"the tokenizer must be one of transformers, got {type(tokenizer).__name__}; load "
+                "it with AutoTokenizer.from_pretrained"
+            )
         model.eval()
         has_template = getattr(tokenizer, "chat_template", None) is not None
         self.chat, self.system = has_template if chat is None else chat, system

@@ -77,6 +77,8 @@ def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
 def test_something_else_than_a_model_is_refused():
     with pytest.raises(ValueError, match="must be a causal language model .* of str: "):
         HuggingFaceLanguageModel("gpt2", tokenizer())
+    with pytest.raises(ValueError, match="tokenizer must be one of transformers, got str; load"):
+        HuggingFaceLanguageModel(tiny(), "gpt2")
 
 
 def test_a_model_is_put_in_evaluation_mode_and_otherwise_left_as_it_was():
