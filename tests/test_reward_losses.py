@@ -371,7 +371,7 @@ def test_every_rule_trains_a_head_resumes_to_the_bit_and_fills_the_same_log(mode
     assert len(rounds[0].pairs) == log[0]["pairs"]
     assert sum(log[0]["chosen_share"]["bandit"]) == pytest.approx(1)
     state = {**states[0], "lpo": ""}
-    assert misfit(state, lpo_form(training, [Bandit()], config)) is None
+    assert misfit(state, lpo_form(training, [Bandit()])) is None
     # A head that sees nothing learned from the same.
     assert not same(constant, new_head(level=level, kind=ConstantHead))
     prompts = [Bandit().prompt(python_rng(1, "new"))]
