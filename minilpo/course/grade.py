@@ -9,7 +9,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -144,6 +144,9 @@ class Notebook(NamedTuple):
         for name in self.names:
             result, message, seconds = NOT_FOUND, self._without(name), 0.0
             if name in work:
+                # In short turns: Ctrl-C that another thread was told of is heard on waking up.
+                while not wait([work[name]], timeout=1.0).done:
+                    pass
                 result, message, seconds = work[name].result()
             if name in self.cells.repeated:
                 message = f"(the last of the cells with its tag) {message}"

@@ -292,11 +292,16 @@ def test_an_own_file_cant_be_changed_by_a_cell(tmp_path):
     assert "Read-only file system" in result.rows[0].message
 
 
-def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path, in_a_folder_of_ours):
+@pytest.mark.parametrize("told", ["the main thread", "another thread"])
+def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path, in_a_folder_of_ours, told):
+    """The system tells whichever thread it likes, while the main one waits."""
     done = notebook(tmp_path / "done.ipynb", (NAME, RIGHT))
     endless = notebook(tmp_path / "endless.ipynb", (NAME, HOSTILE["deaf"][0]))
     code = (
         "import sys; from pathlib import Path; from minilpo.course.grade import grade\n"
+        "import signal, threading\n"
+        "def tell(): sys.stdin.read(1); signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+        "threading.Thread(target=tell, daemon=True).start()\n"
         "try: grade([Path(one) for one in sys.argv[2:]], Path(sys.argv[1]), seconds=500)\n"
         "except KeyboardInterrupt: sys.exit(130)"
     )
@@ -304,12 +309,17 @@ def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path, in_a_folder_of_our
     process = subprocess.Popen(
         [sys.executable, "-c", code, out, done, endless],
         env={**os.environ, "TMPDIR": str(in_a_folder_of_ours)},
+        stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 120
     while time.monotonic() < until and not (out.exists() and "passed" in out.read_text()):
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    if told == "the main thread":
+        process.send_signal(signal.SIGINT)
+    else:
+        process.stdin.write(b"!")
+        process.stdin.flush()
     assert process.wait(timeout=60) == 130
     assert "done.ipynb" in out.read_text() and "endless.ipynb" not in out.read_text()
     assert left_behind(in_a_folder_of_ours) == []
