@@ -300,6 +300,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path, in_a_folder_of_our
     code = (
         "import sys; from pathlib import Path; from minilpo.course.grade import grade\n"
         "import signal, threading\n"
+        "signal.signal(2, signal.default_int_handler)\n"  # a job in the background inherits deafness
         "def tell(): sys.stdin.read(1); signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
         "threading.Thread(target=tell, daemon=True).start()\n"
         "try: grade([Path(one) for one in sys.argv[2:]], Path(sys.argv[1]), seconds=500)\n"
