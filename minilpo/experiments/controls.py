@@ -68,7 +68,7 @@ def _verdict(gain: Row) -> str:
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Reward by temperature and with the head."""
-    fig, axes = plots.figure(1, len(TASKS))
+    fig, axes = plots.figure(1, len(TASKS), width=4.4)
     options = {"fmt": "o-", "color": plots.BLUE, "capsize": 3, "markersize": 4}
     for ax, task in zip(axes.flat, TASKS, strict=True):
         mean, half = mean_and_half(values_of(seeds, task, "fixed"))
