@@ -28,7 +28,8 @@ def main() -> NoReturn:
 
 
 def _leave(signal_number: int, frame: object) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of several processes, only the first one speaks
+    # Of several processes that torchrun has started, only the first one speaks.
+    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
         os.write(2, b"minilpo: interrupted\n")
     os._exit(128 + signal_number)
 

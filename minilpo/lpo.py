@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Choices
-from minilpo.decoding.generate import generate
+from minilpo.decoding.generate import generate, prepared
 from minilpo.decoding.policies import GreedyHead, SampledHead
 from minilpo.decoding.rollout import Rollout, Scored, marginal_decisions, score
 from minilpo.evaluation.measure import Prompts, measure_policy
@@ -34,8 +34,8 @@ from minilpo.training import (
     ScoreOfResponses,
     Training,
     Written,
+    all_prompts,
     check_finite,
-    check_prompts,
     describe_fit,
     held_out_prompts,
     round_prompts,
@@ -71,7 +71,8 @@ def train_lpo(
     """
     config = config.resolved(head.level)
     training = training or training_of(lm, head, config)
-    check_prompts(lm, tasks, config, seed, len(training.log))
+    # No prompt to which nothing can be written ends a training that is half done.
+    prepared(lm, all_prompts(tasks, config, seed, len(training.log)))
     advance = training.begin(len(tasks))
     write = partial(generate, lm, progress=processes.for_all(advance))
     rule, held_out = LEARNING_RULES[config.rule], Prompts(*held_out_prompts(tasks, config, seed))

@@ -1,5 +1,6 @@
 """One thing to choose, as it is typed: a temperature, perhaps with rules that leave tokens out."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +15,18 @@ TEMPERATURE = (
 MOST_TOKENS = 1_000_000  # no vocabulary is larger
 
 
+def is_temperature(value: float) -> bool:
+    """Whether a number may be a temperature: 0 (greedy), or finite and not next to nothing."""
+    return value == 0 or COLDEST_TEMPERATURE <= value < math.inf
+
+
 def may_be_temperature(value: float) -> bool:
     """Whether a command takes a number for a temperature.
 
     >>> [may_be_temperature(value) for value in (0.0, 0.5, -0.5, 1e-38, 1000.0)]
     [True, True, False, False, False]
     """
-    return value == 0 or COLDEST_TEMPERATURE <= value <= HOTTEST_TEMPERATURE
+    return is_temperature(value) and value <= HOTTEST_TEMPERATURE
 
 
 @dataclass(frozen=True)

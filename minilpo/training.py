@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import Choices
-from minilpo.decoding.generate import prepared
 from minilpo.decoding.rollout import Rollout, Scored, concatenate
 from minilpo.decoding.sampling import entropy
 from minilpo.lm.language_model import LanguageModel
@@ -57,17 +56,12 @@ def held_out_prompts(
     return mixed_prompts(tasks, config.validation_prompts, "validation", rng)
 
 
-def check_prompts(
-    lm: LanguageModel, tasks: Sequence[Task], config: LPOConfig, seed: int, n_done: int
-) -> None:
-    """Raises a ValueError if the rounds to come have a prompt to which nothing can be written.
-
-    Looked for at the beginning, so that no such prompt ends a training that is half done.
-    """
-    drawn = [held_out_prompts(tasks, config, seed)]
-    drawn += [round_prompts(tasks, config, seed, n) for n in range(n_done, config.rounds)]
-    for _, prompts in drawn:
-        prepared(lm, prompts)
+def all_prompts(tasks: Sequence[Task], config: LPOConfig, seed: int, n_done: int = 0) -> list[str]:
+    """The prompts of all rounds after `n_done` others, and the held-out ones."""
+    prompts = held_out_prompts(tasks, config, seed)[1]
+    for n in range(n_done, config.rounds):
+        prompts = prompts + round_prompts(tasks, config, seed, n)[1]
+    return prompts
 
 
 def responses_per_round(config: LPOConfig, n_tasks: int) -> int:

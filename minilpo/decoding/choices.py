@@ -3,7 +3,6 @@
 Everything follows from these: drawing a token, the mixture of Eq. 6, and the constants of Eq. 11.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from minilpo.decoding.sampling import draw, next_tokens, token_probs
 from minilpo.machine.text import Choice
-from minilpo.setting import COLDEST_TEMPERATURE, DecodingSetting
+from minilpo.setting import COLDEST_TEMPERATURE, DecodingSetting, is_temperature
 
 FLOOR = -20.0  # log-probability of what an option never writes: see `Choices.logprobs`
 TEMPERATURE = f"0 or above, if not 0 at least {COLDEST_TEMPERATURE:g}"
@@ -257,11 +256,6 @@ class FirstTokens(Choices):
         first = self.token_ids.to(logits.device)[choice_ids, None]  # (B, 1)
         forced = torch.zeros_like(logits).scatter(-1, first, 1.0)
         return forced.where((positions == 0)[..., None], token_probs(logits, temperatures))
-
-
-def is_temperature(value: float) -> bool:
-    """Whether a number may be a temperature: 0 (greedy), or finite and not next to nothing."""
-    return value == 0 or COLDEST_TEMPERATURE <= value < math.inf
 
 
 def is_count(value: float) -> bool:

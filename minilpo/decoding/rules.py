@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minilpo.decoding.choices import TEMPERATURE, Choices, Temperatures, column, is_temperature
+from minilpo.decoding.choices import TEMPERATURE, Choices, Temperatures, column
 from minilpo.decoding.policies import Policy, Step
 from minilpo.decoding.sampling import draw, entropy, token_probs
+from minilpo.setting import is_temperature
 
 
 def _is_size(value: float) -> bool:

@@ -35,7 +35,7 @@ from minilpo.lpo import train_lpo, training_of
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
 from minilpo.tasks.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
-from minilpo.training import held_out_prompts, round_prompts
+from minilpo.training import all_prompts
 
 PAPER = (
     "(not in the paper) no temperature is chosen, but whether to think step by step or to answer "
@@ -128,10 +128,8 @@ def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
     """How many of these prompts and of LPO's pretraining has shown: an answer at once to one of
     them might be known by heart.
     """
-    for n_done in range(config.rounds):
-        prompts = prompts + round_prompts(lab.run.tasks, config, lab.seed, n_done)[1]
-    prompts = prompts + held_out_prompts(lab.run.tasks, config, lab.seed)[1]
-    return len(lab.run.pretraining_prompts() & set(prompts))
+    of_lpo = all_prompts(lab.run.tasks, config, lab.seed)
+    return len(lab.run.pretraining_prompts() & {*prompts, *of_lpo})
 
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:

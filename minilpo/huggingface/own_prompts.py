@@ -28,14 +28,14 @@ class OwnPrompts(Task):
     def __init__(
         self, prompts: Sequence[str], reward: Callable[[str, str], float], name: str = "own_prompts"
     ):
-        if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
+        texts = [] if isinstance(prompts, str) else list(prompts)
+        if not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(
-                "prompts must be a list of texts, got "
-                f"{'one text' if isinstance(prompts, str) else 'something else in it'}; "
+                f"prompts must be a list of texts, got {str(prompts)[:60]!r}; "
                 "pass a list like ['Tell me a story about a fox.']"
             )
         self.name = name
-        self.prompts, self._reward = list(dict.fromkeys(prompts)), reward
+        self.prompts, self._reward = list(dict.fromkeys(texts)), reward
         for split in ("train", "validation"):
             if not self.of_split(split):
                 raise ValueError(

@@ -168,13 +168,14 @@ def test_bad_input_is_said_once_and_a_command_that_is_not_shared_is_refused(alon
     assert "torchrun must start one of demo, pretrain" in said(ended.stderr)[0]
 
 
-@pytest.mark.parametrize(("rank", "words"), [("0", "minilpo: interrupted\n"), ("1", "")])
-def test_told_to_end_while_it_still_imports_only_the_first_one_speaks(rank, words):
+@pytest.mark.parametrize(("rank", "size", "speaks"), [(0, 2, True), (1, 2, False), (1, 1, True)])
+def test_told_to_end_while_it_still_imports_only_the_first_one_speaks(rank, size, speaks):
     """The last moment can't be hit from outside: the others' import takes as long as it takes."""
     code = "import minilpo.__main__ as m; m._leave(15, None)"
-    options = {"capture_output": True, "text": True, "env": {**ENVIRONMENT, "RANK": rank}}
+    options = {"capture_output": True, "text": True}
+    options["env"] = {**ENVIRONMENT, "RANK": str(rank), "WORLD_SIZE": str(size)}
     ended = subprocess.run([sys.executable, "-c", code], **options)
-    assert (ended.returncode, ended.stderr) == (143, words)
+    assert (ended.returncode, ended.stderr) == (143, "minilpo: interrupted\n" * speaks)
 
 
 @pytest.mark.slow
