@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
 from minilpo.config import LPOConfig
-from minilpo.decoding.rollout import Rollout, reread
+from minilpo.decoding.rollout import Rollout, forward_rollout
 from minilpo.lm.language_model import GPTLanguageModel, LanguageModel
 from minilpo.losses import choice_scores, joint_scores
 
@@ -66,7 +66,7 @@ class JointScore:
 
     def _read(self, lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Hidden states before each response token, (n, C), and the tokens' logprobs, (R, T)."""
-        hidden_states, logits = reread(lm, rollout)
+        hidden_states, logits = forward_rollout(lm, rollout)
         token_ids = rollout.token_ids[rollout.response_mask].long().to(logits.device)
         logprobs = logits.log_softmax(-1).gather(-1, token_ids[:, None])[:, 0]  # (n,)
         return hidden_states.cpu(), unpack(logprobs.cpu(), rollout.response_mask)

@@ -117,7 +117,7 @@ class Model(nn.Module):
         self.token_embedding = nn.Embedding(N_TOKENS, 16)
         self.config = SimpleNamespace(n_embd=16, block_size=20)
 
-    def read_at(self, token_ids, wanted):
+    def forward_at(self, token_ids, wanted):
         return self.token_embedding(token_ids[wanted])
 
     def logits(self, hidden_states):

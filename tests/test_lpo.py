@@ -12,7 +12,7 @@ from minilpo.constant_control import fitting
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import GreedyHead, SampledHead
-from minilpo.decoding.rollout import Scored, reread, score
+from minilpo.decoding.rollout import Scored, forward_rollout, score
 from minilpo.decoding.sampling import entropy
 from minilpo.joint_score import JointScore
 from minilpo.lm.language_model import GPTLanguageModel
@@ -317,7 +317,7 @@ def responses(lm, head):
 def log_probabilities(lm, rollout):
     """Of the responses' words, (R, T), and 0 behind them."""
     token_ids = rollout.token_ids[rollout.response_mask].long()
-    logprobs = reread(lm, rollout)[1].log_softmax(-1).gather(-1, token_ids[:, None])[:, 0]
+    logprobs = forward_rollout(lm, rollout)[1].log_softmax(-1).gather(-1, token_ids[:, None])[:, 0]
     return unpack(logprobs, rollout.response_mask)
 
 
@@ -325,7 +325,7 @@ def test_reading_responses_again_gives_the_log_probabilities_and_states_of_one_a
     lm, responses
 ):
     rollout, _ = responses
-    hidden_states = unpack(reread(lm, rollout)[0], rollout.response_mask)
+    hidden_states = unpack(forward_rollout(lm, rollout)[0], rollout.response_mask)
     logprobs, model, tokenizer = log_probabilities(lm, rollout), lm.model, lm.tokenizer
     for row in range(12):
         prompt = [*tokenizer.encode(rollout.prompts[row // 6]), tokenizer.sep_id]

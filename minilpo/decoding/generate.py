@@ -69,7 +69,7 @@ def generate(
         read = [encoded[p] for p in members]
         # No name keeps the batch: its memory is free again before the next one takes as much.
         written = _write(
-            lm.read(read, n_samples, longest), policy, last, uniforms, rows_limits, lm.end_ids
+            lm.prefill(read, n_samples, longest), policy, last, uniforms, rows_limits, lm.end_ids
         )
         texts = [prompts[p] for p in members]
         rollouts.append(_as_rollout(lm, texts, n_samples, rows_limits, *written))

@@ -80,13 +80,13 @@ def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
     )
 
 
-def reread(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
+def forward_rollout(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
     """Hidden states (n, C) and logits (n, V) before each of n response tokens, row by row.
 
     They are where the language model is.
     """
     prompts = [prompt for prompt in lm.encode(rollout.prompts) for _ in range(rollout.n_samples)]
-    return lm.reread(prompts, rollout.token_ids, rollout.response_mask)
+    return lm.forward_responses(prompts, rollout.token_ids, rollout.response_mask)
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ def marginal_decisions(lm: LanguageModel, rollout: Rollout, choices: Choices) ->
         part = rollout.rows(index)
         token_ids = part.token_ids[part.response_mask].long()  # (n,)
         positions = part.response_mask.nonzero()[:, 1]
-        logits = reread(lm, part)[1].float()
+        logits = forward_rollout(lm, part)[1].float()
         known = token_ids.to(logits.device), positions.to(logits.device)
         parts.append(choices.logprobs(logits, *known).cpu())
     logprobs = unpack(torch.cat(parts), rollout.response_mask)  # (R, T, K)

@@ -48,7 +48,7 @@ class HuggingFaceLanguageModel:
     >>> shape = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2)
     >>> config = LlamaConfig(**shape, num_hidden_layers=1, vocab_size=9, eos_token_id=2)
     >>> lm = HuggingFaceLanguageModel(LlamaForCausalLM(config), tokenizer)
-    >>> batch = lm.read(lm.encode(["The fox", "7 owls."]), n_samples=3, max_new_tokens=2)
+    >>> batch = lm.prefill(lm.encode(["The fox", "7 owls."]), n_samples=3, max_new_tokens=2)
     >>> batch.hidden_states.shape, batch.logits.shape, lm.end_ids, lm.max_length
     (torch.Size([6, 16]), torch.Size([6, 9]), (2,), 512)
     """
@@ -133,17 +133,17 @@ class HuggingFaceLanguageModel:
         return self.tokenizer.decode(token_ids, skip_special_tokens=True)
 
     @torch.inference_mode()
-    def read(
+    def prefill(
         self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int
     ) -> "HuggingFaceBatch":
-        """See `LanguageModel.read`."""
+        """See `LanguageModel.prefill`."""
         self.model.eval()  # whoever has trained it meanwhile: dropout must not decide
         return HuggingFaceBatch(self, prompts, n_samples)
 
-    def reread(
+    def forward_responses(
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `LanguageModel.reread`."""
+        """See `LanguageModel.forward_responses`."""
         lengths = response_mask.sum(1).tolist()
         texts = [
             [*prompt, *row[:n].tolist()]
@@ -158,14 +158,16 @@ class HuggingFaceLanguageModel:
             padded = torch.tensor([text + [0] * (T - len(text)) for text in texts[part]])
             ends = torch.tensor([[len(text)] for text in texts[part]])
             mask = (torch.arange(T) < ends).long().to(self.model.device)  # (R, T)
-            h, scores, _ = self.look(padded, last=T - earliest, attention_mask=mask)  # (R, t, .)
+            h, scores, _ = self.forward_once(
+                padded, last=T - earliest, attention_mask=mask
+            )  # (R, t, .)
             for row, (prompt, n) in enumerate(zip(prompts[part], lengths[part], strict=True)):
                 before = len(prompt) - 1 - earliest  # the token before a token is what is read
                 states.append(h[row, before : before + n])
                 logits.append(scores[row, before : before + n])
         return torch.cat(states), torch.cat(logits)
 
-    def look(self, token_ids: Tensor, last: int, **more: Any) -> tuple[Tensor, Tensor, Any]:
+    def forward_once(self, token_ids: Tensor, last: int, **more: Any) -> tuple[Tensor, Tensor, Any]:
         """One run of the model.
 
         Args:
@@ -253,7 +255,7 @@ class HuggingFaceBatch:
             more["position_ids"] = places[:, self.length :].clamp(min=0)  # (R, T)
         name = self.lm.cache_name
         more |= {name: self.cache} if self.cache is not None else {}
-        hidden_states, logits, output = self.lm.look(token_ids, 1, use_cache=True, **more)
+        hidden_states, logits, output = self.lm.forward_once(token_ids, 1, use_cache=True, **more)
         self.cache, self.length = getattr(output, name, None), T_all
         self.hidden_states, self.logits = hidden_states[:, 0], logits[:, 0]
         if not hasattr(self.cache, "reorder_cache"):
@@ -323,13 +325,15 @@ def _prove(lm: HuggingFaceLanguageModel) -> int:
     responses = torch.tensor([[3, 5, 7], [6, 4, 3]]) % V
     try:
         # One row of each prompt is dropped again, and the two that are left change places.
-        batch = lm.read(prompts, 2, 3)
+        batch = lm.prefill(prompts, 2, 3)
         batch.select(torch.tensor([3, 0], device=batch.logits.device))
         steps = [(batch.hidden_states, batch.logits)]
         for t in range(2):
             batch.step(responses[[1, 0], t])
             steps.append((batch.hidden_states, batch.logits))
-        at_once = lm.reread(prompts, responses, torch.ones_like(responses, dtype=torch.bool))
+        at_once = lm.forward_responses(
+            prompts, responses, torch.ones_like(responses, dtype=torch.bool)
+        )
     except Exception as error:  # whatever a model that works otherwise stumbles on
         raise _refusal(lm.model, f"reading two short texts ended with {named(error)}") from None
     for i, what in enumerate(("hidden states", "logits")):

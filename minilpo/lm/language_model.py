@@ -41,10 +41,10 @@ class LanguageModel(Protocol):
     def decode(self, token_ids: list[int]) -> str:
         """The text of a response."""
 
-    def read(self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int) -> Batch:
+    def prefill(self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int) -> Batch:
         """Reads P prompts for N responses to each; row p * N + n is response n to prompt p."""
 
-    def reread(
+    def forward_responses(
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Reads whole responses at once, as training does, with gradients where the model has them.
@@ -70,7 +70,7 @@ class GPTLanguageModel:
     >>> tokenizer = Tokenizer.train(["The fox sees 7 owls."])
     >>> config = ModelConfig(tokenizer.vocab_size, n_layer=1, n_embd=16, n_head=2, block_size=8)
     >>> lm = GPTLanguageModel(GPT(config, torch.Generator().manual_seed(0)), tokenizer)
-    >>> batch = lm.read(lm.encode(["The fox", "7 owls."]), n_samples=3, max_new_tokens=2)
+    >>> batch = lm.prefill(lm.encode(["The fox", "7 owls."]), n_samples=3, max_new_tokens=2)
     >>> batch.hidden_states.shape, batch.logits.shape
     (torch.Size([6, 16]), torch.Size([6, 9]))
     """
@@ -91,14 +91,16 @@ class GPTLanguageModel:
         return self.tokenizer.decode(token_ids)
 
     @torch.inference_mode()
-    def read(self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int) -> "GPTBatch":
-        """See `LanguageModel.read`."""
+    def prefill(
+        self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int
+    ) -> "GPTBatch":
+        """See `LanguageModel.prefill`."""
         return GPTBatch(self, prompts, n_samples, max_new_tokens)
 
-    def reread(
+    def forward_responses(
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `LanguageModel.reread`."""
+        """See `LanguageModel.forward_responses`."""
         T = int(response_mask.sum(1).max())
         shape = (len(prompts), max(map(len, prompts)) + T)
         texts = torch.full(shape, self.tokenizer.pad_id)
@@ -113,7 +115,7 @@ class GPTLanguageModel:
         T_all = min(shape[1], self.max_length)
         device = self.model.token_embedding.weight.device
         texts, wanted = texts[:, :T_all].to(device), wanted[:, :T_all].to(device)
-        hidden_states = self.model.read_at(texts, wanted)
+        hidden_states = self.model.forward_at(texts, wanted)
         return hidden_states, self.model.logits(hidden_states)
 
 
@@ -146,7 +148,9 @@ class GPTBatch:
         is_last[:, -1] = True
         numbers = torch.arange(len(prompts), device=weight.device)
         sample_of = numbers.repeat_interleave(n_samples)  # (R,)
-        self.hidden_states = lm.model.read_at(token_ids, is_last, self.cache)[sample_of]  # (R, C)
+        self.hidden_states = lm.model.forward_at(token_ids, is_last, self.cache)[
+            sample_of
+        ]  # (R, C)
         self.cache.select(sample_of)
         self.logits = lm.model.logits(self.hidden_states)
 

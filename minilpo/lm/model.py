@@ -30,9 +30,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         """(B, T, C) to the same."""
-        return self.out(self.look(x, cache))
+        return self.out(self.attend(x, cache))
 
-    def look(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def attend(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         """What each token gathers from itself and those before it, (B, T, C)."""
         B, T, C = x.shape
         D = C // self.n_head
@@ -66,9 +66,9 @@ class Block(nn.Module):
         x = x + self.attention(self.norm_1(x), cache)
         return x + self.feed_forward(x)
 
-    def read_at(self, x: Tensor, places: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward_at(self, x: Tensor, places: Tensor, cache: LayerCache | None = None) -> Tensor:
         """(B, T, C) to (n, C) at n places of the flattened batch; others are only looked at."""
-        gathered = self.attention.look(self.norm_1(x), cache)  # (B, T, C)
+        gathered = self.attention.attend(self.norm_1(x), cache)  # (B, T, C)
         x = x.flatten(0, 1).index_select(0, places)  # (n, C)
         x = x + self.attention.out(gathered.flatten(0, 1).index_select(0, places))
         return x + self.feed_forward(x)
@@ -120,7 +120,7 @@ class GPT(nn.Module):
             x = block(x, past)
         return self.norm(x)
 
-    def read_at(self, token_ids: Tensor, wanted: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward_at(self, token_ids: Tensor, wanted: Tensor, cache: KVCache | None = None) -> Tensor:
         """The same hidden states at some tokens only. The others are read to be looked at.
 
         Args:
@@ -139,7 +139,7 @@ class GPT(nn.Module):
         for block, past in earlier:
             x = block(x, past)
         block, past = last
-        return self.norm(block.read_at(x, places, past))
+        return self.norm(block.forward_at(x, places, past))
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """Scores of the next token, W h: (..., C) to (..., V)."""

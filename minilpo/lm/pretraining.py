@@ -89,7 +89,7 @@ def language_model_loss(model: GPT, token_ids: Tensor, target_mask: Tensor) -> T
     """
     device = model.token_embedding.weight.device
     token_ids, target_mask = token_ids.to(device), target_mask.to(device)
-    hidden_states = model.read_at(token_ids[:, :-1], target_mask)  # (n, C)
+    hidden_states = model.forward_at(token_ids[:, :-1], target_mask)  # (n, C)
     return F.cross_entropy(model.logits(hidden_states), token_ids[:, 1:][target_mask])
 
 

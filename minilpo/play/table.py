@@ -182,7 +182,7 @@ class Table:
                 f"a prompt and its response must fit into the model's {self.lm.max_length} tokens, "
                 f"got {len(read) + len(token_ids)}; shorten the prompt"
             )
-        batch = self.lm.read([read + token_ids], n_samples=1, max_new_tokens=1)
+        batch = self.lm.prefill([read + token_ids], n_samples=1, max_new_tokens=1)
         logits = batch.logits[0].float()  # (V,)
         probs = token_probs(logits, torch.tensor(temperature))
         # By their logits: the order is the same at every temperature, so bars keep their places.

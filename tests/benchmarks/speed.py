@@ -13,7 +13,7 @@ from minilpo.config import LPOConfig, ModelConfig, PretrainConfig
 from minilpo.decoding.choices import Choices, Temperatures
 from minilpo.decoding.generate import _write, generate
 from minilpo.decoding.policies import Fixed, Policy, SampledHead
-from minilpo.decoding.rollout import Rollout, Scored, reread, score
+from minilpo.decoding.rollout import Rollout, Scored, forward_rollout, score
 from minilpo.huggingface import HuggingFaceLanguageModel
 from minilpo.lm.language_model import GPTLanguageModel, LanguageModel
 from minilpo.lm.model import GPT
@@ -122,7 +122,7 @@ def write_without_end(
     uniforms = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     parts = zip(prompts.split(ROWS_AT_ONCE), uniforms.split(ROWS_AT_ONCE), strict=True)
     for part, numbers in parts:
-        batch = lm.read(part.tolist(), 1, n_tokens)
+        batch = lm.prefill(part.tolist(), 1, n_tokens)
         limits = torch.full((len(part),), n_tokens)
         _write(batch, policy, part[:, -1], numbers, limits, end_ids=())
 
@@ -331,7 +331,7 @@ def run_texts_again(
     computed = []
     for side in sides:
         made, mask = side.decisions, side.response_mask
-        hidden_states, logits = reread(lm, side)
+        hidden_states, logits = forward_rollout(lm, side)
         decided = torch.zeros_like(mask)
         decided[:, : made.mask.shape[1]] = made.mask
         decisions = hidden_states[decided[mask]], made.choice_ids, made.mask
@@ -356,6 +356,6 @@ def run_prompts_again(
     ends = torch.tensor([len(prompt) for prompt in prompts])
     T, pad_id = int(ends.max()), lm.tokenizer.pad_id
     token_ids = torch.tensor([prompt + [pad_id] * (T - len(prompt)) for prompt in prompts])
-    hidden_states = lm.model.read_at(token_ids, torch.arange(T) == ends[:, None] - 1)
+    hidden_states = lm.model.forward_at(token_ids, torch.arange(T) == ends[:, None] - 1)
     both = [side.decisions for side in sides]
     return [Decisions(hidden_states, made.choice_ids, made.mask) for made in both]

@@ -12,7 +12,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate, uniforms_of
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
-from minilpo.decoding.rollout import concatenate, marginal_decisions, reread, score
+from minilpo.decoding.rollout import concatenate, forward_rollout, marginal_decisions, score
 from minilpo.decoding.sampling import draw, token_probs
 from minilpo.tasks import Task
 from tests.conftest import CHOICES, TEMPERATURES, seeded
@@ -221,7 +221,7 @@ def test_a_model_of_any_precision_writes_with_a_head_that_has_its_own(lm, level,
         rollout = generate(lm, PROMPTS, Looked(head, CHOICES), seeded(0), **options)
         made = rollout.decisions
         assert made.features.dtype == head(made.features).dtype == torch.float32
-        again, logits = reread(lm, rollout)
+        again, logits = forward_rollout(lm, rollout)
         assert again.dtype == logits.dtype == dtype
         if kind is not MixedHead:
             decided = torch.zeros_like(rollout.response_mask)

@@ -10,7 +10,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, MarginalDecisions, unpack
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, GreedyHead, SampledHead
-from minilpo.decoding.rollout import Rollout, concatenate, reread, score
+from minilpo.decoding.rollout import Rollout, concatenate, forward_rollout, score
 from minilpo.tasks import Task
 from tests.conftest import CHOICES, seeded
 from tests.decoding.test_rollout import reads
@@ -146,10 +146,10 @@ def test_responses_are_read_again_in_a_window_no_wider_than_the_block(lm):
     assert longest + parts[0].token_ids.shape[1] > model.config.block_size
     whole = concatenate(parts)
     for of_whole, *of_parts in zip(
-        reread(lm, whole), *(reread(lm, part) for part in parts), strict=True
+        forward_rollout(lm, whole), *(forward_rollout(lm, part) for part in parts), strict=True
     ):
         torch.testing.assert_close(of_whole, torch.cat(of_parts))
-    torch.testing.assert_close(reread(lm, whole)[0], whole.decisions.features)
+    torch.testing.assert_close(forward_rollout(lm, whole)[0], whole.decisions.features)
 
 
 @pytest.mark.parametrize("rows_per_batch", [1, 4, 12, 13, 1000])

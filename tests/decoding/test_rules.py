@@ -284,7 +284,7 @@ def test_in_a_generation_mirostats_limits_stay_with_their_rows(lm, rows_per_batc
     lengths = rollout.response_mask.sum(1).tolist()
     assert len(set(lengths)) > 3 and rollout.decisions.choice_ids.shape == (12, 0)
     prompts = [prompt for prompt in lm.encode(PROMPTS) for _ in range(6)]
-    _, packed = lm.reread(prompts, rollout.token_ids, rollout.response_mask)
+    _, packed = lm.forward_responses(prompts, rollout.token_ids, rollout.response_mask)
     logits = unpack(packed, rollout.response_mask)  # (R, T, V)
     limited = 0
     for row, length in enumerate(lengths):

@@ -392,7 +392,7 @@ def test_a_head_that_chooses_once_has_the_responses_of_the_temperatures_that_it_
     lm, prompts = greedy.lm, prompts_to_measure([Wordy(greedy)], "test", config, 0)
     head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
     torch.nn.init.normal_(head.mlp[-1].weight, std=9, generator=seeded(3))
-    read = lm.read(lm.encode(prompts.prompts), n_samples=1, max_new_tokens=1)
+    read = lm.prefill(lm.encode(prompts.prompts), n_samples=1, max_new_tokens=1)
     with torch.no_grad():  # half of the prompts get each temperature
         head.mlp[-1].bias -= head(read.hidden_states).median(0).values
     policy = GreedyHead(head, HOT)

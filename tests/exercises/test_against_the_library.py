@@ -63,7 +63,7 @@ def test_attention_is_that_of_the_models_only_head(seed):
     x = random.normal(3, 5, 8)
     with torch.no_grad():
         queries, keys, values = attention.qkv(x).chunk(3, -1)
-        close(exercises.attention_head.right(queries, keys, values), attention.look(x))
+        close(exercises.attention_head.right(queries, keys, values), attention.attend(x))
 
 
 @SEEDS

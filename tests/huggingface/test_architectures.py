@@ -29,7 +29,7 @@ def test_step_by_step_is_at_once_in_every_architecture(name):
         plain(lm.model, prompts[row // N] + token_ids[row].tolist())
         for row in range(len(token_ids))
     ]
-    batch, rows = lm.read(prompts, N, T), torch.arange(len(token_ids))
+    batch, rows = lm.prefill(prompts, N, T), torch.arange(len(token_ids))
     for t in range(T):
         for place, row in enumerate(rows.tolist()):
             at = len(prompts[row // N]) - 1 + t
@@ -46,7 +46,9 @@ def test_step_by_step_is_at_once_in_every_architecture(name):
 
     # And again at once, packed: responses of several lengths.
     mask = torch.arange(T) < torch.tensor([8, 1, 5, 0, 3, 8])[:, None]
-    again = lm.reread([prompt for prompt in prompts for _ in range(N)], token_ids * mask, mask)
+    again = lm.forward_responses(
+        [prompt for prompt in prompts for _ in range(N)], token_ids * mask, mask
+    )
     for found, i in zip(again, (0, 1), strict=True):
         whole = [
             expected[row][i][len(prompts[row // N]) - 1 + t] for row, t in mask.nonzero().tolist()
@@ -62,7 +64,7 @@ def test_twenty_architectures_and_more_are_tried():
 @torch.inference_mode()
 def test_the_logits_are_the_models_own_where_they_are_no_linear_map_of_the_hidden_states(name):
     lm = language_model(name)
-    batch = lm.read([[3, 4, 5]], 1, 1)
+    batch = lm.prefill([[3, 4, 5]], 1, 1)
     linear = lm.un_embedding(batch.hidden_states)
     assert not torch.allclose(linear, batch.logits, rtol=0.1)
     if name == "gemma2":
@@ -72,11 +74,11 @@ def test_the_logits_are_the_models_own_where_they_are_no_linear_map_of_the_hidde
 def test_a_long_text_is_read_again_in_parts(monkeypatch):
     lm, mask = language_model(), torch.ones(5, 3, dtype=torch.bool)
     prompts, token_ids = [[3, 4, 5], [6, 7], [8], [9, 3], [4, 4]], torch.full((5, 3), 5)
-    whole, runs = lm.reread(prompts, token_ids, mask), []
+    whole, runs = lm.forward_responses(prompts, token_ids, mask), []
     look = lm.look
     monkeypatch.setattr(lm, "look", lambda *a, **b: runs.append(a[0].shape) or look(*a, **b))
     monkeypatch.setattr("minilpo.huggingface.language_model.TOKENS_AT_ONCE", 12)
-    for a, b in zip(whole, lm.reread(prompts, token_ids, mask), strict=True):
+    for a, b in zip(whole, lm.forward_responses(prompts, token_ids, mask), strict=True):
         torch.testing.assert_close(a, b)
     assert [tuple(shape) for shape in runs] == [(2, 6), (2, 5), (1, 5)]
 
@@ -84,5 +86,5 @@ def test_a_long_text_is_read_again_in_parts(monkeypatch):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "qwen2_moe"])
 def test_a_model_in_half_precision_is_taken_as_it_is(name):
     lm = HuggingFaceLanguageModel(tiny(name).to(torch.bfloat16), tokenizer())
-    batch = lm.read([[3, 4], [5]], 2, 1)
+    batch = lm.prefill([[3, 4], [5]], 2, 1)
     assert batch.logits.dtype == batch.hidden_states.dtype == torch.bfloat16

@@ -53,7 +53,7 @@ def test_every_token_is_drawn_from_exactly_what_the_policy_says(lm, kind, level)
     torch.testing.assert_close(drawn.sum(-1), torch.ones(2 * N, T))
     written = out.sequences[:, -T:]
     prompts = [prompt for prompt in lm.encode(PROMPTS) for _ in range(N)]
-    h, logits = lm.reread(prompts, written, torch.ones_like(written, dtype=torch.bool))
+    h, logits = lm.forward_responses(prompts, written, torch.ones_like(written, dtype=torch.bool))
     h, logits = h.view(2 * N, T, -1), logits.view(2 * N, T, -1)
     assert len(weights) == (T if level == "token" else 1)
     for t in range(T):
@@ -78,7 +78,7 @@ def test_the_first_tokens_are_as_frequent_as_they_should_be(lm):
     with deciding(lm, SampledHead(head, CHOICES), seeded(0)) as model:
         ids = inputs(lm, PROMPTS[:1])["input_ids"].expand(n, -1)
         first = model.generate(ids, max_new_tokens=1, pad_token_id=1)[:, -1]
-    batch = lm.read(lm.encode(PROMPTS[:1]), 1, 1)
+    batch = lm.prefill(lm.encode(PROMPTS[:1]), 1, 1)
     weights = head(batch.hidden_states).softmax(-1)
     expected = CHOICES.mixture(batch.logits, weights, torch.tensor(0))[0]
     found = torch.bincount(first, minlength=V) / n

@@ -106,7 +106,7 @@ def test_padding_beyond_what_a_model_can_read_is_said_in_words():
 def test_gradients_go_through_what_is_read_again():
     model = tiny().requires_grad_(True)
     lm, mask = HuggingFaceLanguageModel(model, tokenizer()), torch.ones(1, 2, dtype=torch.bool)
-    hidden_states, logits = lm.reread([[3, 4]], torch.tensor([[5, 6]]), mask)
+    hidden_states, logits = lm.forward_responses([[3, 4]], torch.tensor([[5, 6]]), mask)
     (hidden_states.sum() + logits.sum()).backward()
     assert all(weight.grad is not None for weight in model.parameters())
 

@@ -9,7 +9,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import LPOConfig
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
-from minilpo.decoding.rollout import marginal_decisions, reread, score
+from minilpo.decoding.rollout import forward_rollout, marginal_decisions, score
 from minilpo.lpo import train_lpo, training_of
 from minilpo.tasks import draw_prompts
 from tests.conftest import CHOICES, seeded
@@ -41,7 +41,7 @@ def test_another_library_behind_the_interface_writes_the_same_tokens(lm, other, 
     assert ours.responses == theirs.responses
     assert torch.equal(ours.decisions.choice_ids, theirs.decisions.choice_ids)
     torch.testing.assert_close(ours.decisions.features, theirs.decisions.features)
-    for a, b in zip(reread(lm, ours), reread(other, theirs), strict=True):
+    for a, b in zip(forward_rollout(lm, ours), forward_rollout(other, theirs), strict=True):
         torch.testing.assert_close(a, b)
     constants = [marginal_decisions(any_, ours, CHOICES) for any_ in (lm, other)]
     torch.testing.assert_close(constants[0].choice_logprobs, constants[1].choice_logprobs)

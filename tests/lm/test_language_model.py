@@ -46,7 +46,7 @@ def test_reading_responses_again_is_reading_them_step_by_step(lm):
     mask = torch.arange(T) < torch.tensor(lengths)[:, None]
     token_ids = torch.randint(3, lm.tokenizer.vocab_size, (R, T), generator=seeded(0)) * mask
     again = reread_of(lm, prompts, token_ids, mask)
-    batch, rows = lm.read(prompts, N, T), torch.arange(R)
+    batch, rows = lm.prefill(prompts, N, T), torch.arange(R)
     for t in range(T):
         for place, row in enumerate(rows.tolist()):
             if mask[row, t]:
@@ -64,9 +64,9 @@ def test_reading_responses_again_is_reading_them_step_by_step(lm):
 
 
 def reread_of(lm, prompts, token_ids, mask):
-    """What `reread` gives, by row and place."""
+    """What `forward_responses` gives, by row and place."""
     repeated = [prompt for prompt in prompts for _ in range(2)]
-    hidden_states, logits = lm.reread(repeated, token_ids.int(), mask)
+    hidden_states, logits = lm.forward_responses(repeated, token_ids.int(), mask)
     places = [tuple(place) for place in mask.nonzero().tolist()]
     assert len(places) == len(hidden_states) == len(logits)
     return {place: (hidden_states[i], logits[i]) for i, place in enumerate(places)}
@@ -75,12 +75,12 @@ def reread_of(lm, prompts, token_ids, mask):
 def test_reading_again_passes_gradients_on_to_a_model_that_has_them(lm):
     prompts, mask = lm.encode(PROMPTS[:2]), torch.tensor([[True, True], [True, False]])
     token_ids = torch.tensor([[5, 6], [7, 0]])
-    assert not any(part.requires_grad for part in lm.reread(prompts, token_ids, mask))
+    assert not any(part.requires_grad for part in lm.forward_responses(prompts, token_ids, mask))
     lm.model.requires_grad_(True)
-    hidden_states, logits = lm.reread(prompts, token_ids, mask)
+    hidden_states, logits = lm.forward_responses(prompts, token_ids, mask)
     (hidden_states.sum() + logits.sum()).backward()
     assert all(parameter.grad is not None for parameter in lm.model.parameters())
-    assert not lm.read(prompts, 1, 2).logits.requires_grad  # writing has none
+    assert not lm.prefill(prompts, 1, 2).logits.requires_grad  # writing has none
 
 
 def test_texts_become_tokens_and_tokens_texts(lm):
@@ -97,7 +97,7 @@ def test_texts_become_tokens_and_tokens_texts(lm):
 def test_each_sample_of_a_prompt_begins_where_the_prompt_ends(lm):
     """Row p * N + n is sample n of prompt p, whatever the padding."""
     prompts = lm.encode(PROMPTS)
-    batch = lm.read(prompts, 3, 5)
+    batch = lm.prefill(prompts, 3, 5)
     assert batch.hidden_states.shape == (9, 16)
     for p, prompt in enumerate(prompts):
         h = lm.model(torch.tensor([prompt]))[0, -1]
@@ -130,5 +130,5 @@ def test_a_model_in_half_precision_is_sampled_in_single_precision(lm):
         assert len(set(rollout.responses)) > 6
     assert {step.logits.dtype for step in steps} == {torch.float32}
     assert {step.hidden_states.dtype for step in steps} == {torch.float32}
-    batch = lm.read(lm.encode(PROMPTS), 1, 4)
+    batch = lm.prefill(lm.encode(PROMPTS), 1, 4)
     assert batch.logits.dtype == batch.hidden_states.dtype == torch.bfloat16

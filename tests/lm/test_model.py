@@ -52,7 +52,7 @@ def test_hidden_states_wanted_at_some_places_are_those_of_all_and_so_are_their_g
     wanted = torch.rand(3, 10, generator=seeded(2)) < 0.4
     token_ids = torch.randint(0, CONFIG.vocab_size, (3, 10), generator=seeded(1))
     models = [GPT(CONFIG, seeded(0)) for _ in range(2)]
-    results = [models[0](token_ids)[wanted], models[1].read_at(token_ids, wanted)]
+    results = [models[0](token_ids)[wanted], models[1].forward_at(token_ids, wanted)]
     torch.testing.assert_close(*results)
     for result in results:
         (result**2).sum().backward()

@@ -88,7 +88,7 @@ def test_the_numbers_beside_the_slider_are_those_of_token_probs(visited, table, 
     slide(page, "Temperature", temperature)
     written = [word["token_id"] for word in table.write(prompt, "math", 1, 0)["words"]]
     [read] = table.lm.encode([prompt])
-    logits = table.lm.read([read + written[:4]], 1, 1).logits[0]
+    logits = table.lm.prefill([read + written[:4]], 1, 1).logits[0]
     probs = token_probs(logits, torch.tensor(float(temperature)))
     order = logits.argsort(descending=True, stable=True).tolist()
     shown = order[:N_WORDS] + [k for k in written[4:5] if k not in order[:N_WORDS]]
