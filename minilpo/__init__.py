@@ -10,7 +10,6 @@ The method is read first, in this order:
 and around it:
 
     reward_losses      learning without pairs, for comparison: REINFORCE, GRPO, regression
-    optimum            where Eq. 10 leads, exactly, for each way to form pairs
     training           what a training carries from round to round
     joint_score        Eq. 9, which trains the language model too
     constant_control   a head that sees nothing, for comparison
@@ -18,6 +17,7 @@ and around it:
     lm/                the language model
     decoding/          from prompts to responses
     evaluation/        what a head is worth
+    rivals/            what LPO is compared with, and where it leads
     huggingface/       the same for any causal language model of Hugging Face
     show/              tables, figures, coloured text
     run/               the run folder and the steps that fill it

@@ -199,9 +199,9 @@ def reproduce(args: argparse.Namespace) -> None:
     sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
     from minilpo.experiments.base import text_table
     from minilpo.experiments.reproduce import experiment, reproduce
-    from minilpo.tasks import MAIN, OTHERS
+    from minilpo.rivals.controls import CORPUS
 
-    config = RunConfig(tasks=tuple(task.name for task in MAIN + OTHERS), **sections)
+    config = RunConfig(tasks=tuple(task.name for task in CORPUS), **sections)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)
     for name, finding in findings.items():

@@ -81,7 +81,7 @@ PARTS = {
     "statistics": Part(("evaluation/statistics.py",), ("evaluation/test_statistics.py",)),
     # The rest of a task's file draws prompts and demonstrations.
     "rewards": Part(
-        ("tasks/*.py",),
+        ("tasks/*.py", "rivals/controls.py", "rivals/think_or_answer.py"),
         ("tasks/test_tasks.py", "tasks/test_rewards.py", "tasks/test_rewards_letter.py"),
         JUDGING,
     ),

@@ -14,12 +14,14 @@ FLOORS = [
     ["setting"],
     ["config", "seeds"],
     ["machine"],
-    ["adaptive_decoder", "losses", "optimum", "tasks", "lm", "flags"],
+    ["adaptive_decoder", "losses", "tasks", "lm", "flags"],
     ["preferences", "decoding", "exercises"],
     ["reward_losses"],
     ["training", "joint_score", "evaluation", "huggingface"],
-    ["lpo", "show"],
+    ["lpo"],
     ["constant_control"],
+    ["rivals"],
+    ["show"],
     ["run"],
     ["experiments", "play", "course"],
     ["doctor"],
@@ -27,6 +29,14 @@ FLOORS = [
     ["__main__"],
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+CORE = [
+    *("adaptive_decoder", "losses", "preferences", "lpo", "training", "constant_control"),
+    *("config", "setting", "seeds", "lm", "decoding", "tasks", "evaluation"),
+]
+AROUND_THE_CORE = {
+    *("rivals", "experiments", "run", "show", "play", "course", "exercises", "huggingface"),
+    *("doctor", "cli", "flags"),
+}
 EXERCISES_OF_LESSONS = [
     *("transformer", "temperature", "rewards", "choosing", "preferring"),
     *("losses", "judging", "by_word", "voting", "own"),
@@ -35,9 +45,10 @@ EXERCISES_OF_LESSONS = [
 WITHIN = {
     "machine": ["text", "signals", "files", "device", "processes", "threads", "progress"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
-    "decoding": ["sampling", "choices", "policies", "rules", "rollout", "generate"],
+    "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
     "huggingface": ["language_model", "own_prompts", "head_file", "in_generate"],
     "evaluation": ["statistics", "measure", "summary", "evaluate"],
+    "rivals": ["rules", "optimum", "think_or_answer", "controls"],
     "show": ["plots", "document", "strip", "report", "samples", "page"],
     "exercises": ["trial", "verdict", "examination", "exercise", *EXERCISES_OF_LESSONS],
     "course": [
@@ -61,13 +72,15 @@ def imports_of(path: Path) -> set[str]:
     """First-level minilpo modules that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minilpo"):
-            parts = node.module.split(".")
-            found |= (
-                {parts[1]}
-                if len(parts) > 1
-                else {alias.name for alias in node.names if alias.name != "__version__"}
-            )
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import, which this test can't read"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        parts = [name.split(".") for name in names if name.startswith("minilpo.")]
+        found |= {second for _, second, *_ in parts if second != "__version__"}
     return found
 
 
@@ -82,6 +95,14 @@ def test_a_module_imports_only_from_floors_below():
             others = imports_of(path) - {room}
             up = {name for name in others if FLOOR_OF[name] >= FLOOR_OF[room]}
             assert not up, f"{path.relative_to(PACKAGE)} imports {up}, which isn't below it"
+
+
+def test_the_core_imports_nothing_of_what_is_built_around_it():
+    files = [path for path in PACKAGE.rglob("*.py") if room_of(path) in CORE]
+    assert {room_of(path) for path in files} == set(CORE)
+    for path in files:
+        around = imports_of(path) & AROUND_THE_CORE
+        assert not around, f"{path.relative_to(PACKAGE)} imports {around}, which the core must not"
 
 
 @pytest.mark.parametrize("folder", WITHIN)

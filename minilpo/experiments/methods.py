@@ -11,9 +11,9 @@ from minilpo.decoding.choices import Choices, Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import ByPlace, Fixed, Policy
 from minilpo.decoding.rollout import score
-from minilpo.decoding.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.evaluation.measure import Prompts
 from minilpo.experiments.lab import MIXTURE, Lab, pairs_per_batch
+from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import kind_of, mixed_prompts
 from minilpo.training import responses_per_round

@@ -7,6 +7,7 @@ model of its own, and on the mixture. The first two have an exact theory beside 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from minilpo.config import LPOConfig
 from minilpo.experiments.base import Finding, Numbers, Row, difference, mean_and_half, values_of
 from minilpo.experiments.lab import Lab, pairs_per_batch
 from minilpo.lpo import HeadScore, fit
-from minilpo.optimum import Rewards, optimum, simulate
 from minilpo.preferences import RULES
+from minilpo.rivals.optimum import Rewards, optimum, simulate
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
 
@@ -62,15 +63,15 @@ def learned(
         n_responses: how many it learns from.
         generator: draws the samples, the head's first weights and the order of the pairs.
     """
-    drawn = simulate(rewards, n_responses // n_samples, n_samples, generator)
+    choice_ids, drawn = simulate(rewards, n_responses // n_samples, n_samples, generator)
     settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=3)
-    formed = RULES[pairs].pairs(drawn, settings, generator)
+    formed = RULES[pairs].pairs(SimpleNamespace(rewards=drawn), settings, generator)
     settings = replace(settings, pairs_per_batch=-(-len(formed) // 50))  # 50 steps per epoch
     state = torch.ones(1, 16)
     decisions = Decisions(
-        features=state.expand(drawn.rewards.numel(), -1),
-        choice_ids=drawn.choice_ids.reshape(-1, 1),
-        mask=torch.ones(drawn.rewards.numel(), 1, dtype=torch.bool),
+        features=state.expand(drawn.numel(), -1),
+        choice_ids=choice_ids.reshape(-1, 1),
+        mask=torch.ones(drawn.numel(), 1, dtype=torch.bool),
     )
     head = AdaptiveDecoder(16, len(rewards), n_hidden=32, generator=generator)
     for rate in (1e-2, 3e-3, 1e-3):  # ever smaller steps: at last it stands still

@@ -32,9 +32,9 @@ from minilpo.experiments.base import (
 )
 from minilpo.experiments.lab import Lab, pairs_per_batch
 from minilpo.lpo import train_lpo, training_of
+from minilpo.rivals.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
-from minilpo.tasks.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
 from minilpo.training import all_prompts
 
 PAPER = (

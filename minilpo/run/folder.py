@@ -29,9 +29,10 @@ from minilpo.machine.files import (
 )
 from minilpo.machine.progress import Bar, Watch
 from minilpo.machine.threads import Threads
+from minilpo.rivals.controls import ALL_TASKS
 from minilpo.run.forms import PRETRAIN_LOG, STEPS, lpo_log_form, step_of, wrong_rounds, wrong_steps
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import TASKS, Task, corpus, load_tasks, mixed_demonstrations
+from minilpo.tasks import Task, corpus, load_tasks, mixed_demonstrations
 from minilpo.training import held_out_prompts, round_prompts
 
 Head = TypeVar("Head", bound=AdaptiveDecoder)
@@ -86,12 +87,12 @@ class Run:
         config = read_config(path / "config.json")
         names = [name for name in config.tasks if not name.endswith(".py")]
         once = config.tasks and len(set(config.tasks)) == len(config.tasks)
-        if not once or not set(names) <= set(TASKS):
+        if not once or not set(names) <= set(ALL_TASKS):
             raise ValueError(
                 f"{path / 'config.json'} must name tasks of this version, each once, "
                 f"got {list(config.tasks)}; make a new run folder"
             )
-        tasks = load_tasks([_allowed(name, config, task_files) for name in config.tasks])
+        tasks = load_tasks([_allowed(name, config, task_files) for name in config.tasks], ALL_TASKS)
         return cls(path, config, tasks)
 
     @classmethod
@@ -128,7 +129,7 @@ class Run:
                 f"{path} must be a new or empty folder, or one with a run of the same settings; "
                 "choose another"
             )
-        run = cls(path, config, load_tasks(config.tasks))
+        run = cls(path, config, load_tasks(config.tasks, ALL_TASKS))
         prompts = run.prompts(compare)
         tokenizer = run.train_tokenizer()
         model = replace(config.model, vocab_size=tokenizer.vocab_size)

@@ -1,5 +1,6 @@
 """The tasks: one file each. `load_tasks` finds them by name, or in a user's own file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from minilpo.machine.text import one_line
@@ -14,14 +15,12 @@ from minilpo.tasks.base import (
 from minilpo.tasks.calling import ask, grader_of, judge, kind_of, knows, parts_of, shown, weight_of
 from minilpo.tasks.constrained_story import ConstrainedStory
 from minilpo.tasks.continuation import Continuation
-from minilpo.tasks.controls import CoinFlip, HiddenWish, SafeBet
 from minilpo.tasks.instruct import Instruct
 from minilpo.tasks.math import Math
 from minilpo.tasks.math_paths import MathPaths
 from minilpo.tasks.own import load_file, try_out
 from minilpo.tasks.story import Story
 from minilpo.tasks.task import Task, offers
-from minilpo.tasks.think_or_answer import ThinkOrAnswer
 
 __all__ = [
     "TASKS",
@@ -45,19 +44,19 @@ __all__ = [
 ]
 
 MAIN: tuple[type[Task], ...] = (Math, Instruct, Story, ConstrainedStory)  # the mixture of the demo
-OTHERS: tuple[type[Task], ...] = (Continuation, MathPaths, CoinFlip, HiddenWish)
-# Learned by a language model of its own: not in the corpus of `minilpo reproduce`, whose language
-# models stay as they are when a task is added here.
-APART: tuple[type[Task], ...] = (SafeBet, ThinkOrAnswer)
-TASKS: dict[str, type[Task]] = {task.name: task for task in MAIN + OTHERS + APART}
+OTHERS: tuple[type[Task], ...] = (Continuation, MathPaths)
+TASKS: dict[str, type[Task]] = {task.name: task for task in MAIN + OTHERS}
 
 
-def load_tasks(names: list[str] | tuple[str, ...]) -> list[Task]:
+def load_tasks(
+    names: list[str] | tuple[str, ...], known: Mapping[str, type[Task]] = TASKS
+) -> list[Task]:
     """Makes the named tasks; one from a file is tried out, see `try_out`.
 
     Args:
-        names: names from `TASKS`, or paths of Python files (ending in ".py") with one task class
+        names: names out of `known`, or paths of Python files (ending in ".py") with one task class
             each.
+        known: the tasks that have a name; `rivals.controls.ALL_TASKS` has the control tasks, too.
 
     Returns:
         One task per name, in the same order.
@@ -69,7 +68,9 @@ def load_tasks(names: list[str] | tuple[str, ...]) -> list[Task]:
     >>> [task.name for task in load_tasks(["math", "story"])]
     ['math', 'story']
     """
-    tasks = [load_file(Path(name)) if name.endswith(".py") else _load_name(name) for name in names]
+    tasks = [
+        load_file(Path(name)) if name.endswith(".py") else _load_name(name, known) for name in names
+    ]
     found = [task.name for task in tasks]
     if len(set(found)) < len(found) or not tasks:
         got = one_line(", ".join(found), 200) or "none"
@@ -77,10 +78,10 @@ def load_tasks(names: list[str] | tuple[str, ...]) -> list[Task]:
     return tasks
 
 
-def _load_name(name: str) -> Task:
-    if name not in TASKS:
+def _load_name(name: str, known: Mapping[str, type[Task]]) -> Task:
+    if name not in known:
         raise ValueError(
-            f"--tasks must name tasks out of {', '.join(TASKS)}, or .py files that define one, "
+            f"--tasks must name tasks out of {', '.join(known)}, or .py files that define one, "
             f"got {shown(name)}"
         )
-    return TASKS[name]()
+    return known[name]()

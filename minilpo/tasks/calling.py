@@ -82,8 +82,8 @@ def ask(task: Any, member: str, *arguments: Any) -> str:
             member, says what to do.
 
     >>> from minilpo.tasks import load_tasks
-    >>> ask(load_tasks(["coin_flip"])[0], "prompt", random.Random(1))
-    'In summer Nora flips a coin in the valley. Heads or tails?'
+    >>> ask(load_tasks(["continuation"])[0], "prompt", random.Random(1))
+    'Continue this text: The troll gave the robot a ring.'
     """
     text = _call(task, member, *arguments)
     if not _is_text(text) or not (text.strip() or member == "demonstration"):

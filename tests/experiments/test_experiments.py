@@ -27,7 +27,7 @@ from minilpo.experiments.lab import MIXTURE
 from minilpo.experiments.methods import HEADS
 from minilpo.experiments.reproduce import experiment
 from minilpo.machine.files import load_tensors, save_tensors, write_sealed_json
-from minilpo.tasks import MAIN, OTHERS
+from minilpo.rivals.controls import CORPUS
 from tests.outside import fails, files_of
 
 TINY = "--steps 500 --batch-size 16 --learning-rate 0.006 --demonstrations 8000 --warmup-steps 5 "
@@ -93,7 +93,7 @@ def test_one_language_model_and_one_head_of_each_kind_serve_all_experiments(whol
     # ones, and the mixture in other pairs.
     assert per_model == [0] * 2 + [6] * 2 + [2 + 1 + 3 + 4 + 2 + len(HEADS) + 4 + 4] * 2
     tasks = json.loads((whole / "reproduce.json").read_text())["tasks"]
-    assert tasks == [task.name for task in MAIN + OTHERS]  # those apart change no language model
+    assert tasks == [task.name for task in CORPUS]  # those apart change no language model
 
 
 def test_missing_seeds_are_made_and_everything_else_is_kept(out, whole, monkeypatch):

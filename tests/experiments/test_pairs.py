@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minilpo.experiments import pairs
-from minilpo.optimum import optimum
+from minilpo.rivals.optimum import optimum
 from minilpo.seeds import torch_generator
 
 

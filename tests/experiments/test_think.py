@@ -9,8 +9,8 @@ import pytest
 from minilpo.config import LPOConfig, PretrainConfig, RunConfig
 from minilpo.experiments import think
 from minilpo.experiments.lab import Lab
+from minilpo.rivals.think_or_answer import ThinkOrAnswer
 from minilpo.run.folder import Run
-from minilpo.tasks.think_or_answer import ThinkOrAnswer
 from minilpo.training import held_out_prompts, round_prompts
 
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilpo.lm.tokenizer import EOS, PAD, SEP, Tokenizer
-from minilpo.tasks import TASKS, mixed_demonstrations, mixed_prompts, offers
+from minilpo.rivals.controls import ALL_TASKS
+from minilpo.tasks import mixed_demonstrations, mixed_prompts, offers
 
-TASK_LIST = [task() for task in TASKS.values()]
+TASK_LIST = [task() for task in ALL_TASKS.values()]
 CORPUS = [
     text
     for pair in mixed_demonstrations(TASK_LIST, 6000, "train", random.Random(0))

@@ -8,11 +8,11 @@ import torch
 from minilpo import AdaptiveDecoder, LPOConfig, Run, Temperatures, generate, train_lpo
 from minilpo.cli import main
 from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, SampledHead
-from minilpo.decoding.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.machine.device import device_of
 from minilpo.machine.files import load_tensors
+from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from tests.accelerator import NAME
 from tests.conftest import seeded
 from tests.lm.test_language_model import that_ends

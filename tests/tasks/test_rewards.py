@@ -14,16 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minilpo.lm.tokenizer import EOS, PAD, SEP
-from minilpo.tasks import TASKS, kind_of, offers
+from minilpo.rivals.controls import ALL_TASKS
+from minilpo.rivals.think_or_answer import KINDS
+from minilpo.tasks import kind_of, offers
 from minilpo.tasks.constrained_story import NAMES, letter_of
 from minilpo.tasks.constrained_story import SENTENCES as CONSTRAINED_SENTENCES
 from minilpo.tasks.continuation import subject_of
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
 from minilpo.tasks.story import SENTENCES, WORDS, read_request
-from minilpo.tasks.think_or_answer import KINDS
 from minilpo.tasks.words import CATEGORIES, PLACES
 
-MADE = {name: task() for name, task in TASKS.items()}
+MADE = {name: task() for name, task in ALL_TASKS.items()}
 every_task = pytest.mark.parametrize("task", MADE.values(), ids=MADE)
 stable = settings(
     max_examples=80, derandomize=True, database=None, deadline=None
@@ -34,7 +35,7 @@ seeds = st.integers(0, 10**6)
 @cache
 def second(name):
     """Another task of the same name, made when it is first asked for."""
-    return TASKS[name]()
+    return ALL_TASKS[name]()
 
 
 def case(task, seed):

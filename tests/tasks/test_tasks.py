@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minilpo.rivals.controls import ALL_TASKS, CORPUS, _hidden_bit
 from minilpo.tasks import (
-    APART,
     MAIN,
-    OTHERS,
-    TASKS,
     Task,
     draw_demonstrations,
     draw_prompts,
@@ -27,13 +25,12 @@ from minilpo.tasks import (
 )
 from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
 from minilpo.tasks.continuation import repeated, subject_of
-from minilpo.tasks.controls import _hidden_bit
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
 from minilpo.tasks.math import LARGEST, SLIP, THINGS, final_answer
 from minilpo.tasks.math_paths import ROUNDING, ROUTES, majority
 
 SPLITS = ("train", "validation", "test")
-MADE = {name: task() for name, task in TASKS.items()}
+MADE = {name: task() for name, task in ALL_TASKS.items()}
 every_task = pytest.mark.parametrize("task", MADE.values(), ids=MADE)
 every_ood_task = pytest.mark.parametrize(
     "task", [task for task in MADE.values() if offers(task, "ood_prompt")]
@@ -656,7 +653,14 @@ def test_a_users_file_that_is_no_task_is_an_error_that_names_it(task_file, code,
 )
 def test_names_that_cannot_be_loaded_are_an_error_that_names_them(names, message):
     with pytest.raises(ValueError, match=f"^--tasks {message}"):
-        load_tasks(names)
+        load_tasks(names, ALL_TASKS)
+
+
+def test_the_control_tasks_are_known_only_where_their_table_is_given():
+    [task] = load_tasks(["coin_flip"], ALL_TASKS)
+    assert type(task) is ALL_TASKS["coin_flip"]
+    with pytest.raises(ValueError, match="out of math, .*, math_paths, or .py .* got 'coin_flip'$"):
+        load_tasks(["coin_flip"])
 
 
 def test_a_users_task_may_not_take_the_name_of_another(task_file):
@@ -878,8 +882,8 @@ def test_what_is_no_bet_on_two_runners_gets_nothing(response):
 
 
 def test_a_task_with_a_language_model_of_its_own_is_not_in_the_corpus_of_the_reproduction():
-    apart, corpus_of_all = {task.name for task in APART}, [task.name for task in MAIN + OTHERS]
-    assert corpus_of_all == [name for name in TASKS if name not in apart]
+    corpus_of_all = [task.name for task in CORPUS]
+    assert [*ALL_TASKS] == [*corpus_of_all, "safe_bet", "think_or_answer"]
     assert (
         corpus_of_all
         == (

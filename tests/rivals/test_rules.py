@@ -9,8 +9,8 @@ from minilpo.adaptive_decoder import unpack
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, Step
-from minilpo.decoding.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.decoding.sampling import entropy
+from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from tests.conftest import seeded
 from tests.decoding.test_policies import PROMPTS, ending_early
 

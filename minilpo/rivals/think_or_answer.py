@@ -72,21 +72,21 @@ class ThinkOrAnswer(Task):
         return rng.choice([answer, " ".join([*thoughts, answer])])
 
     def reward(self, prompt: str, response: str) -> float:
-        """1 less the price of the words if the answer is right, but never below 0; else 0."""
+        """Gives 1 less the price of the words if the answer is right, never below 0; else 0."""
         n_words = len(re.findall(r"\w+|[^\w\s]+", response))
         return max(0.0, self.is_right(prompt, response) - PRICE * n_words)
 
     def is_right(self, prompt: str, response: str) -> bool:
-        """Whether the response ends with "####" and the right day."""
+        """Tells whether the response ends with "####" and the right day."""
         day, legs = self._read(prompt)
         return response.endswith(f"{ANSWER} {days_later(day, sum(legs))}")
 
     def kind(self, prompt: str) -> str:
-        """How many steps there are to do: one of `KINDS`."""
+        """Counts the steps there are to do: one of `KINDS`."""
         return KINDS[len(self._read(prompt)[1]) - 1]
 
     def knows(self, prompt: str) -> bool:
-        """Whether every sentence of a prompt has a known wording."""
+        """Tells whether every sentence of a prompt has a known wording."""
         try:
             self._read(prompt)
         except ValueError:
@@ -102,7 +102,7 @@ class ThinkOrAnswer(Task):
         if not fits or None in found:
             raise ValueError(
                 f"a think_or_answer prompt must have a known wording, got {prompt!r}; "
-                "see minilpo/tasks/think_or_answer.py"
+                "see minilpo/rivals/think_or_answer.py"
             )
         opening, *legs = [slots for slots in found if slots]
         return opening["day"], [int(slots["number"]) for slots in legs]

@@ -4,13 +4,14 @@ import itertools
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from minilpo.losses import preference_loss
-from minilpo.optimum import bradley_terry, optimum, simulate, wins
 from minilpo.preferences import RULES
+from minilpo.rivals.optimum import bradley_terry, optimum, simulate, wins
 from tests.conftest import seeded
 
 EXAMPLE = [{0.9: 0.9, 0.0: 0.1}, {0.8: 1.0}, {0.95: 0.5, 0.2: 0.5}]
@@ -84,11 +85,11 @@ def test_the_wins_of_best_over_worst_are_also_those_of_a_count_of_ties(n):
 def test_wins_are_what_the_real_rules_give_on_simulated_samples(pairs, n):
     """60,000 prompts: within 0.02 of a pair per prompt and 2% of it."""
     rewards, sampled = random_case(20)
-    drawn = simulate(rewards, 60_000, n, seeded(0), sampled)
-    shares = torch.bincount(drawn.choice_ids.flatten()) / drawn.choice_ids.numel()
+    choice_ids, drawn = simulate(rewards, 60_000, n, seeded(0), sampled)
+    ids = choice_ids.flatten()
+    shares = torch.bincount(ids) / len(ids)
     torch.testing.assert_close(shares, torch.tensor(sampled), atol=0.01, rtol=0, check_dtype=False)
-    formed = RULES[pairs].pairs(drawn, None, seeded(1))
-    ids = drawn.choice_ids.flatten()
+    formed = RULES[pairs].pairs(SimpleNamespace(rewards=drawn), None, seeded(1))
     cells = 3 * ids[formed.chosen] + ids[formed.rejected]
     found = torch.bincount(cells, weights=formed.weights, minlength=9).view(3, 3) / 60_000
     expected = wins(rewards, n, pairs, sampled)
@@ -219,7 +220,7 @@ def test_what_makes_no_sense_is_refused_in_words(change, message):
 
 
 def test_the_page_on_pairs_shows_what_its_lines_print(capsys):
-    page = (Path(__file__).parent.parent / "tutorials" / "pairs.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "tutorials" / "pairs.md").read_text(encoding="utf-8")
     code, printed = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)
     exec(code, {})
     assert capsys.readouterr().out == printed

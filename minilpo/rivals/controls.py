@@ -2,12 +2,15 @@
 
 On `coin_flip` and `hidden_wish` choosing the temperature can't help: what a method gains there is
 not real. On `safe_bet` it can, but the better temperature isn't the one that wins more often.
+`ALL_TASKS` has the tasks of `minilpo.tasks` and those of this folder by name.
 """
 
 import hashlib
 import random
 import re
 
+from minilpo.rivals.think_or_answer import ThinkOrAnswer
+from minilpo.tasks import TASKS
 from minilpo.tasks.base import Pattern, read_any, zipf_choice
 from minilpo.tasks.task import Task
 from minilpo.tasks.words import CATEGORIES, CREATURES, PEOPLE, PLACES, SEASONS, SUBJECTS, TIMES
@@ -60,11 +63,11 @@ class CoinFlip(Task):
         return f"It is {rng.choice(['heads', 'tails'])}."
 
     def reward(self, prompt: str, response: str) -> float:
-        """1.0 if the guess is right."""
+        """Gives 1.0 for the right guess, else 0.0."""
         return float(response == f"It is {'heads' if _hidden_bit(prompt) else 'tails'}.")
 
     def knows(self, prompt: str) -> bool:
-        """Whether a prompt has a known wording."""
+        """Tells whether a prompt has a known wording."""
         patterns = [Pattern(phrasing, SLOTS) for phrasing in COIN_PHRASINGS]
         return read_any(patterns, prompt) is not None
 
@@ -98,7 +101,7 @@ class HiddenWish(Task):
         return _write(rng, WISH_PHRASINGS)
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        """Five things, favourites more often."""
+        """Lists five things, favourites more often."""
         return ", ".join(zipf_choice(rng, self._things(prompt)) for _ in range(5)) + "."
 
     def reward(self, prompt: str, response: str) -> float:
@@ -109,7 +112,7 @@ class HiddenWish(Task):
         return wanted / max(5, len(given))
 
     def knows(self, prompt: str) -> bool:
-        """Whether a prompt has a known wording."""
+        """Tells whether a prompt has a known wording."""
         return read_any(self._patterns, prompt) is not None
 
     def _things(self, prompt: str) -> list[str]:
@@ -117,7 +120,7 @@ class HiddenWish(Task):
         if slots is None:
             raise ValueError(
                 f"a hidden_wish prompt must have a known phrasing, got {prompt!r}; "
-                "see minilpo/tasks/controls.py"
+                "see minilpo/rivals/controls.py"
             )
         return CATEGORIES[slots["category"]]
 
@@ -129,7 +132,7 @@ class SafeBet(Task):
     second, may be anybody. So greedy never bets and temperature 1 nearly always does. A bet wins
     with probability 0.55; the hash of prompt and response decides, so nobody can learn which. Of
     two responses the bet is more often the better one, and the best of many is nearly always a bet:
-    what to learn from such comparisons depends on how they are made (see `minilpo/optimum.py`).
+    what to learn from such comparisons depends on how they are made (see `optimum`).
 
     >>> task = SafeBet()
     >>> prompt = "Mia may bet with Tom on a race in the cave at noon. Who wins?"
@@ -185,13 +188,13 @@ class SafeBet(Task):
         return {self.safe: safe, 1.0: win, 0.0: 1 - safe - win}
 
     def knows(self, prompt: str) -> bool:
-        """Whether a prompt has a known wording."""
+        """Tells whether a prompt has a known wording."""
         patterns = [Pattern(phrasing, SLOTS) for phrasing in BET_PHRASINGS]
         return read_any(patterns, prompt) is not None
 
 
 def _hidden_bit(prompt: str) -> int:
-    """What the prompt decides and nobody can read from it; independent of its split."""
+    """Hashes the prompt to 0 or 1, which nobody can read from it; independent of its split."""
     return hashlib.sha256(prompt.encode()).digest()[-1] & 1
 
 
@@ -199,3 +202,10 @@ def _write(rng: random.Random, phrasings: list[str]) -> str:
     person, person2 = rng.sample(PEOPLE, 2)
     words = {slot: rng.choice(choices) for slot, choices in SLOTS.items() if slot != "person"}
     return rng.choice(phrasings).format(person=person, person2=person2, **words)
+
+
+# The corpus of `minilpo reproduce`. The tasks apart are learned by language models of their own, so
+# that the language models of the corpus stay as they are when such a task is added.
+CORPUS: tuple[type[Task], ...] = (*TASKS.values(), CoinFlip, HiddenWish)
+APART: tuple[type[Task], ...] = (SafeBet, ThinkOrAnswer)
+ALL_TASKS: dict[str, type[Task]] = {task.name: task for task in CORPUS + APART}

@@ -7,9 +7,8 @@ from collections import Counter
 
 import pytest
 
-from minilpo.tasks import APART, MAIN, OTHERS, load_tasks
-from minilpo.tasks.base import draw_demonstrations, draw_prompts
-from minilpo.tasks.think_or_answer import (
+from minilpo.rivals.controls import ALL_TASKS, CORPUS
+from minilpo.rivals.think_or_answer import (
     ANSWER,
     DAYS,
     KINDS,
@@ -22,6 +21,8 @@ from minilpo.tasks.think_or_answer import (
     WEEK,
     ThinkOrAnswer,
 )
+from minilpo.tasks import load_tasks
+from minilpo.tasks.base import draw_demonstrations, draw_prompts
 
 TASK = ThinkOrAnswer()
 PROMPT = "On Saturday Mia and Tom slowly left the tiny cave. They ran for 6 days. "
@@ -164,6 +165,5 @@ def test_there_are_so_many_prompts_that_those_of_lpo_have_not_been_in_pretrainin
 
 
 def test_it_can_be_named_but_is_not_in_the_corpus_of_the_others():
-    [task] = load_tasks(["think_or_answer"])
-    assert type(task) is ThinkOrAnswer and ThinkOrAnswer in APART
-    assert not {*APART} & {*MAIN, *OTHERS}
+    [task] = load_tasks(["think_or_answer"], ALL_TASKS)
+    assert type(task) is ThinkOrAnswer not in CORPUS

@@ -1,19 +1,18 @@
-"""Where Eq. 10 leads, exactly, if every prompt is the same to the head.
+"""Works out where Eq. 10 leads, exactly, if every prompt is the same to the head.
 
-What a training comes to is worked out here instead of sampled, in three steps:
+Three steps give the result of a training without sampling anything:
 
     wins            how often choice i is preferred to choice j: this depends on the rule that
                     forms pairs and, for best and worst, on the number of samples
     bradley_terry   the strengths that explain these wins best: the minimum of Eq. 10
-    optimum         both, from what each choice earns to the P(τ) that the head ends with
+    optimum         both steps, from the rewards of each choice to the P(τ) of the trained head
 
 A choice is described by its rewards: a dictionary from each reward that it may get to the
-probability of getting it. `simulate` draws the samples that the theory speaks of.
+probability of getting it. `simulate` draws such samples.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,7 +66,7 @@ def wins(
     pairs: str = "best_worst",
     sampled: Sequence[float] | None = None,
 ) -> Tensor:
-    """W_ij: how many pairs per prompt prefer choice i to choice j, on average, each by its weight.
+    """Counts the pairs per prompt that prefer choice i to choice j: W_ij, on average, by weight.
 
     Args:
         rewards, n_samples, pairs, sampled: as in `optimum`.
@@ -102,7 +101,7 @@ def wins(
 
 
 def _joint(rewards: Rewards, sampled: Sequence[float] | None) -> tuple[Tensor, Tensor]:
-    """The rewards that occur, (V,), and how often a sample is of choice i and gets x, (K, V)."""
+    """Gives the rewards that occur, (V,), and P(a sample is of choice i and gets x), (K, V)."""
     if len(rewards) < 2:
         raise ValueError(f"rewards must have at least two choices to prefer, got {len(rewards)}")
     chances = [1 / len(rewards)] * len(rewards) if sampled is None else list(sampled)
@@ -121,7 +120,7 @@ def _joint(rewards: Rewards, sampled: Sequence[float] | None) -> tuple[Tensor, T
 
 
 def _best_and_worst(mass: Tensor, n_samples: int) -> Tensor:
-    """How often the best of N rewards is x and the worst is y < x, (V, V), from P(x), (V,).
+    """Computes how often the best of N rewards is x and the worst y < x, (V, V), from P(x), (V,).
 
     That all lie between y and x, both included, has the probability (Σ mass)^N. Those cases are
     taken away in which none is y, or none is x; those without both, taken away twice, come back.
@@ -178,7 +177,7 @@ def bradley_terry(won: Tensor) -> Tensor:
 
 
 def _fit(won: Tensor) -> Tensor:
-    """The fit where it is finite: one strength after the other is set right, until none moves.
+    """Fits finite strengths: sets one after the other right, until none moves.
 
     Where the loss is lowest its derivative is 0: for each i, the wins that the strengths don't
     expect, Σ_j W_ij σ(s_j − s_i), are as many as the losses that they don't, Σ_j W_ji σ(s_i − s_j).
@@ -197,40 +196,30 @@ def _fit(won: Tensor) -> Tensor:
     return strengths - strengths[0]  # only differences count
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """Samples without a language model, which a rule of `preferences.RULES` can be told of."""
-
-    choice_ids: Tensor  # (P, N) which choice each sample is of
-    rewards: Tensor  # (P, N) what it got
-
-    def quality_and_constraint(self) -> tuple[Tensor, Tensor]:
-        """There are no parts: the reward twice."""
-        return self.rewards, self.rewards
-
-
 def simulate(
     rewards: Rewards,
     n_prompts: int,
     n_samples: int,
     generator: torch.Generator,
     sampled: Sequence[float] | None = None,
-) -> Simulated:
-    """Draws choices and what they earn.
+) -> tuple[Tensor, Tensor]:
+    """Draws choices and their rewards, as a training would without a language model.
 
     Args:
         rewards, n_samples, sampled: as in `optimum`.
         n_prompts: P.
         generator: draws both.
 
+    Returns:
+        choice_ids and rewards, (P, N) each.
+
     Raises:
         ValueError: if these aren't distributions.
 
-    >>> drawn = simulate([{0.5: 1.0}, {1.0: 1.0}], 1, 4, torch.Generator().manual_seed(0))
-    >>> drawn.choice_ids, drawn.rewards
+    >>> simulate([{0.5: 1.0}, {1.0: 1.0}], 1, 4, torch.Generator().manual_seed(0))
     (tensor([[1, 1, 0, 1]]), tensor([[1.0000, 1.0000, 0.5000, 1.0000]]))
     """
     values, joint = _joint(rewards, sampled)
     drawn = torch.multinomial(joint.flatten(), n_prompts * n_samples, True, generator=generator)
     drawn = drawn.view(n_prompts, n_samples)  # cells of the table (K, V)
-    return Simulated(drawn // len(values), values.float()[drawn % len(values)])
+    return drawn // len(values), values.float()[drawn % len(values)]

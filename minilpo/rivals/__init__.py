@@ -1,0 +1,7 @@
+"""What LPO is compared with, and where it leads. Nothing that LPO needs imports from here.
+
+rules             rules without a head, from other papers
+optimum           where Eq. 10 leads, exactly, for each way to form pairs
+think_or_answer   a task whose choice isn't a temperature: to think first, or to answer at once
+controls          tasks on which choosing can't help or may mislead; all tasks by name
+"""
