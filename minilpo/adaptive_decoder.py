@@ -1,8 +1,7 @@
 """The AdaptiveDecoder: a small head that reads the last hidden state and says what to choose.
 
-Here it only gives a distribution over K choices, and `Decisions` hold what was chosen. What the
-choices are, temperatures or something else, is said in `decoding/choices.py`; how one is taken from
-the distribution, in `decoding/policies.py`.
+It gives a distribution over K choices; `Decisions` hold what was chosen. `decoding/choices.py` says
+what the choices are, `decoding/policies.py` how one is taken from the distribution.
 """
 
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from minilpo.seeds import torch_defaults
+
 
 class AdaptiveDecoder(nn.Module):
-    """P(tau_k | h) = softmax(MLP(h))_k over K choices: arXiv 2411.09661, Eq. 3.
+    """P(τ_k | h) = softmax(MLP(h))_k over K choices: arXiv 2411.09661, Eq. 3.
 
-    The MLP has three layers with SiLU between them. The last one starts at zero, so an untrained
-    head is exactly uniform.
+    The MLP has three layers with SiLU between them. An untrained head is exactly uniform.
 
     Args:
         n_embd: C, the width of the hidden states.
@@ -26,14 +26,14 @@ class AdaptiveDecoder(nn.Module):
         n_hidden: width of the two hidden layers.
         generator: draws the initial weights.
 
-    Raises:
-        ValueError: for another level.
+    Raises ValueError for another level.
 
     >>> head = AdaptiveDecoder(8, 3, generator=torch.Generator().manual_seed(0))
     >>> head(torch.ones(2, 8)).softmax(-1)[0]
     tensor([0.3333, 0.3333, 0.3333], grad_fn=<SelectBackward0>)
     """
 
+    @torch_defaults()
     def __init__(
         self,
         n_embd: int,
@@ -45,14 +45,13 @@ class AdaptiveDecoder(nn.Module):
         super().__init__()
         if level not in ("sequence", "token"):
             raise ValueError(f"level must be 'sequence' or 'token', got {level!r}")
-        self.level, self.n_choices = level, n_choices
-        self.n_embd = n_embd  # C, the width of the hidden states that it reads
+        self.n_embd, self.n_choices, self.level = n_embd, n_choices, level
         layers = [
             nn.Linear(n_embd, n_hidden),
             nn.Linear(n_hidden, n_hidden),
             nn.Linear(n_hidden, n_choices),
         ]
-        # Each layer keeps the size of what it is given; the last one begins at zero: no choice is
+        # Each layer keeps the size of its input; the last one starts at zero: no choice is
         # preferred before anything was learned.
         for layer in layers:
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
@@ -63,10 +62,8 @@ class AdaptiveDecoder(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Choice logits, (..., C) to (..., K), in the head's own precision.
 
-        The head may be on another device than what it reads, and answers there.
-
-        Raises:
-            ValueError: if what it is to read isn't as wide as what it was made for.
+        The head may be on another device than the hidden states; its answer is on theirs. Raises
+        ValueError if they have another width than the head was made for.
         """
         if hidden_states.shape[-1] != self.n_embd:
             C, K = hidden_states.shape[-1], self.n_choices
@@ -93,10 +90,10 @@ class ConstantHead(AdaptiveDecoder):
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was read and chosen in R rows: all that LPO learns from. No text, no tokens.
+    """The head's inputs and choices in R responses: all that LPO learns from. No text, no tokens.
 
-    A decision is one choice: S = 1 per row at sequence level, S = T, one per token, at token level.
-    What was read is packed, one entry per decision, row by row, so that short rows cost little.
+    A decision is one choice: S = 1 per response at sequence level, S = T, one per token, at token
+    level. The inputs are packed, one per decision, row by row, so that short rows cost little.
 
     >>> decisions = Decisions(
     ...     features=torch.tensor([[0.1], [0.2], [0.3]]),
@@ -107,7 +104,7 @@ class Decisions:
     tensor([0.2000, 0.3000])
     """
 
-    features: Tensor  # (n, C) what was read at the n decisions; C = 0 if a rule decided
+    features: Tensor  # (n, C) the hidden states at the n decisions; C = 0 if a rule decided
     choice_ids: Tensor  # (R, S) what was chosen
     mask: Tensor  # (R, S) True where a decision was made, n times in all
 
@@ -115,7 +112,7 @@ class Decisions:
         return len(self.choice_ids)
 
     def rows(self, index: Tensor) -> "Decisions":
-        """Some of the rows, (B,), in any order; a row named twice is copied."""
+        """Some of the responses, (B,), in any order; one named twice is copied."""
         mask = self.mask[index]
         # The features are packed: those of row r begin where all rows before it end.
         steps = torch.arange(mask.shape[1], device=index.device)
@@ -127,34 +124,6 @@ class Decisions:
         """(R,) where the features of each row begin."""
         lengths = self.mask.sum(1)
         return lengths.cumsum(0) - lengths
-
-
-@dataclass(frozen=True)
-class MarginalDecisions(Decisions):
-    """Decisions, and how likely every choice would have made each token: for Eq. 11."""
-
-    choice_logprobs: Tensor  # (R, T, K) log P(y_t | tau_k), constants
-    token_mask: Tensor  # (R, T) True at the response's tokens
-
-    def rows(self, index: Tensor) -> "MarginalDecisions":
-        """Some of the rows, (B,), in any order; a row named twice is copied."""
-        made, logprobs = super().rows(index), self.choice_logprobs[index]
-        return MarginalDecisions(
-            made.features, made.choice_ids, made.mask, logprobs, self.token_mask[index]
-        )
-
-
-@dataclass(frozen=True)
-class SampledDecisions(Decisions):
-    """Decisions, and how likely the head found each choice when it drew it: for GRPO."""
-
-    sampling_logprobs: Tensor  # (R, S) log P(tau_t | h_t) of what was chosen, constants
-
-    def rows(self, index: Tensor) -> "SampledDecisions":
-        """Some of the rows, (B,), in any order; a row named twice is copied."""
-        made = super().rows(index)
-        logprobs = self.sampling_logprobs[index]
-        return SampledDecisions(made.features, made.choice_ids, made.mask, logprobs)
 
 
 def unpack(values: Tensor, mask: Tensor) -> Tensor:

@@ -448,13 +448,13 @@ def run_command(args: argparse.Namespace) -> int:
 
 
 def run_together(command: Command, args: argparse.Namespace) -> int | None:
-    """Runs a command in all processes that torchrun has started; see `machine.processes`."""
+    """Runs a command in all processes that torchrun has started; see `run.processes`."""
     if not command.sections:
         shared = ", ".join(name for name, other in COMMANDS.items() if other.sections)
         raise ValueError(
             f"torchrun must start one of {shared}, got {args.command}; start that without torchrun"
         )
-    from minilpo.machine import processes
+    from minilpo.run import processes
 
     flag = "out" if command.out else "run"
     with processes.joined(getattr(args, flag)) as folder:

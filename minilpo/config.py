@@ -11,6 +11,11 @@ from typing import Any
 from minilpo.setting import TEMPERATURE, DecodingSetting, may_be_temperature
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
+VALIDATION_SAMPLES = 4  # responses per held-out prompt, after every round of LPO
+MARGINAL_AT_TOKEN_LEVEL = (
+    "--loss eq11_marginal must come with --level sequence, got --level token; there eq11 is exact"
+)
+DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: what measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
 FORMAT = 5  # of the run folder; raised when an older folder can no longer be read
@@ -227,27 +232,20 @@ class LPOConfig:
         >>> LPOConfig().resolved("token").loss
         'eq11'
         """
-        by_default = "eq11" if level == "token" and self.rule == "lpo" else "eq10"
+        by_default = DEFAULT_LOSS[level] if self.rule == "lpo" else "eq10"
         loss = by_default if self.loss == "default" else self.loss
         if loss == "eq11_marginal" and level == "token":
-            raise ValueError(
-                "--loss eq11_marginal must come with --level sequence, got --level token; "
-                "there eq11 is exact"
-            )
+            raise ValueError(MARGINAL_AT_TOKEN_LEVEL)
         return dataclasses.replace(self, loss=loss)
 
-    def prompts_per_task(self, n_tasks: int) -> int:
-        """How many prompts of each task a round has: as many of every task, so rounded up.
+    def responses_per_round(self, n_tasks: int) -> int:
+        """How many responses are written in a round, those to the held-out prompts included.
 
-        >>> LPOConfig(prompts=10).prompts_per_task(4)
-        3
+        >>> LPOConfig().responses_per_round(n_tasks=4)
+        18432
         """
-        return math.ceil(self.prompts / n_tasks)
-
-    @property
-    def uniform_reference(self) -> bool:
-        """Whether the head is compared with a uniform one, which the baseline of `pairs` is not."""
-        return self.reference == "uniform" and self.pairs != "nll"
+        to_learn = math.ceil(self.prompts / n_tasks) * self.samples
+        return n_tasks * (to_learn + self.validation_prompts * VALIDATION_SAMPLES)
 
 
 @dataclass(frozen=True)

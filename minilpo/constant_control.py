@@ -2,32 +2,34 @@
 
 from collections.abc import Callable
 
+import torch
+
 from minilpo.adaptive_decoder import ConstantHead
 from minilpo.config import LPOConfig
-from minilpo.lpo import HeadScore, fit
-from minilpo.training import Round, Training, optimizer_of
+from minilpo.decoding.rollout import Rollout
+from minilpo.lpo import fit
+from minilpo.preferences import PreferencePairs
+from minilpo.seeds import torch_generator
+from minilpo.training import TrainState
 
 
-def fitting(constant_head: ConstantHead, config: LPOConfig) -> Callable[[Training, Round], None]:
-    """What a `Training` has to do after each round to fit a constant head to the first one's pairs.
+def fit_constant(
+    head: ConstantHead, config: LPOConfig, seed: int, fit: Callable[..., object] = fit
+) -> Callable[[TrainState, Rollout, PreferencePairs], None]:
+    """A callback for a `TrainState`, which fits the constant head to the pairs of the first round.
 
-    Only of the first, when both heads are uniform and would have written the same responses.
+    To these alone: then both heads are uniform and would have written the same responses.
+
+    Args:
+        head: trained in place.
+        config, seed: those of the training.
+        fit: that of the training, if it isn't LPO's.
     """
 
-    def after_round(training: Training, ended: Round) -> None:
-        if len(training.log) > 1:
-            return
-        score = HeadScore(constant_head, config)
-        # With --train-lm the examples are texts; a head alone needs no more than its decisions.
-        examples = ended.rollout.decisions if config.train_lm else ended.examples
-        with training.timed("lpo"):
-            fit(
-                score,
-                examples,
-                ended.compared,
-                optimizer_of(score, config),
-                config,
-                ended.generator,
-            )
+    def callback(state: TrainState, rollout: Rollout, pairs: PreferencePairs) -> None:
+        if len(state.log) == 1:
+            optimizer = torch.optim.Adam(head.parameters(), lr=config.head_learning_rate)
+            generator = torch_generator(seed, "constant control")
+            fit(head, rollout.decisions, pairs, optimizer, config, generator)
 
-    return after_round
+    return callback

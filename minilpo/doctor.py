@@ -413,23 +413,18 @@ def step_seconds(clock: Clock = perf_counter) -> float:
     It takes some seconds, with the threads that are in use.
     """
     from minilpo.lm.model import GPT
-    from minilpo.lm.pretraining import Corpus, Pretraining, encode_examples, pretrain
+    from minilpo.lm.pretraining import Corpus, encode_examples, pretrain
     from minilpo.lm.tokenizer import Tokenizer
-    from minilpo.machine.progress import Progress
     from minilpo.seeds import python_rng, torch_generator
     from minilpo.tasks import load_tasks, mixed_demonstrations
 
-    class Stopwatch(Progress):
-        """Looks at the clock after every step, and ends the training when it has seen enough."""
+    times: list[float] = []
 
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def advance(self, n: int = 1) -> None:
-            self.times.append(clock())
-            too_long = self.times[-1] - self.times[0] > TIMING
-            if len(self.times) > WARM_UP + MOST_STEPS or (too_long and len(self.times) > 2):
-                raise _EnoughError
+    def note_time(n: int) -> None:
+        times.append(clock())
+        too_long = times[-1] - times[0] > TIMING
+        if len(times) > WARM_UP + MOST_STEPS or (too_long and len(times) > 2):
+            raise _EnoughError
 
     tasks = load_tasks(RunConfig().tasks)
     rng = python_rng(0, "doctor")
@@ -437,12 +432,11 @@ def step_seconds(clock: Clock = perf_counter) -> float:
     tokenizer = Tokenizer.train(text for pair in pairs for text in pair)
     examples = encode_examples(tokenizer, pairs)
     model = GPT(ModelConfig(vocab_size=tokenizer.vocab_size), torch_generator(0, "doctor"))
-    watch, config = Stopwatch(), PretrainConfig(steps=WARM_UP + MOST_STEPS + 2)
-    training = Pretraining(model, config, progress=watch)
+    config = PretrainConfig(steps=WARM_UP + MOST_STEPS + 2)
     corpus = Corpus(examples, examples[:1], tokenizer.pad_id)
     with contextlib.suppress(_EnoughError):
-        pretrain(model, corpus, config, 0, training)
-    return mean_step(watch.times)
+        pretrain(model, corpus, config, 0, progress=note_time)
+    return mean_step(times)
 
 
 class _EnoughError(Exception):

@@ -1,34 +1,27 @@
 """The losses of LPO: one preference form, and the scores of a response that can go into it.
 
-Pure functions, tensors in and out. Nothing here knows about the model, the tasks or where the pairs
-came from.
+Pure functions, tensors in and out; no model, no tasks, no settings.
 
     Eq. 10  preference_loss of choice_scores   the choices that were drawn, as if they were tokens
-    Eq. 9   preference_loss of joint_scores    the same, and the words too
     Eq. 11  preference_loss of latent_scores   the choices that could have been drawn, summed over
     NLL     nll_loss of choice_scores          the baseline: imitate the better, ignore the worse
+    Eq. 9                                      trains the words too: see `rivals/joint.py`
 
-The paper's choices are temperatures; nothing here depends on that. `SCORES` has the scores by name.
-
-Two things that the paper leaves open are arguments. `reduce` adds a score up over the steps of a
-response ("sum", a log-probability) or takes the mean ("mean", so that long responses don't weigh
-more). `uniform_reference` compares the head with one that gives every temperature the probability 1
-/ K, as DPO compares a model with what it was before. With "mean" the reference of Eq. 10 cancels;
-with "sum" it adds beta * (n_c - n_r) * log K to the margin of responses of n_c and n_r steps.
+Two arguments that the paper leaves open: `reduce` adds a score up over the steps of a response
+("sum", a log-probability) or takes the mean ("mean", so that long responses don't weigh more).
+`uniform_reference` compares the head with one that gives every choice the probability 1 / K, as DPO
+compares a model with what it was before. With "mean" the reference of Eq. 10 cancels; with "sum" it
+adds β (n_c − n_r) log K to the margin of responses of n_c and n_r steps.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
-
-from minilpo.config import LPOConfig
 
 
 def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float) -> Tensor:
-    """Loss of preferring one response over another: −log σ(β · (score_c − score_r)).
+    """Computes the loss of preferring one response over another: −log σ(β · (score_c − score_r)).
 
     The form that all variants of LPO share: arXiv 2411.09661, Eq. 9, 10 and 11. They differ in the
     score alone.
@@ -38,15 +31,10 @@ def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float)
         rejected_scores: (B,) scores of the worse responses, in nats.
         beta: strength of the preference, above 0; the paper doesn't state its value.
 
-    Returns:
-        (B,) losses, not reduced.
-
-    Raises:
-        ValueError: if the shapes differ or beta isn't above 0.
+    Returns (B,) losses, not reduced. Raises ValueError if the shapes differ or beta isn't above 0.
 
     Equal scores give log 2, whatever they are:
 
-    >>> import torch
     >>> preference_loss(torch.tensor([-1.0]), torch.tensor([-1.0]), beta=0.5)
     tensor([0.6931])
     """
@@ -60,30 +48,20 @@ def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float)
         raise ValueError(f"beta must be above 0, got {beta}; 1 is the default of the training")
     margin = chosen_scores - rejected_scores  # (B,)
     # logsigmoid, not log(sigmoid): far from 0 the latter would be log(0).
-    return -F.logsigmoid(beta * margin)
+    return -torch.nn.functional.logsigmoid(beta * margin)
 
 
 def nll_loss(chosen_scores: Tensor) -> Tensor:
-    """The paper's baseline, negative log-likelihood: −score_c. What was rejected plays no part.
+    """Computes the paper's baseline: −score_c, the negative log-likelihood. score_r plays no part.
 
     Args:
         chosen_scores: (B,) scores of the better responses, from `choice_scores`, in nats.
 
-    Returns:
-        (B,) losses, not reduced.
+    Returns (B,) losses, not reduced.
 
-    Raises:
-        ValueError: if there is more or less than one score per response.
-
-    >>> import torch
     >>> nll_loss(torch.tensor([-1.5]))
     tensor([1.5000])
     """
-    if chosen_scores.ndim != 1:
-        raise ValueError(
-            f"chosen_scores must have shape (B,), got {tuple(chosen_scores.shape)}; "
-            "pass one score per response"
-        )
     return -chosen_scores
 
 
@@ -91,32 +69,25 @@ def choice_scores(
     choice_logits: Tensor,
     choice_ids: Tensor,
     decision_mask: Tensor,
-    *,
     reduce: str = "sum",
     uniform_reference: bool = False,
 ) -> Tensor:
-    """Log-probability of the temperatures that wrote a response: log P(τ) = Σ_t log P(τ_t | h_t).
+    """Computes the log-probability of what was chosen: log P(τ) = Σ_t log P(τ_t | h_t).
 
-    The score of arXiv 2411.09661, Eq. 10 (temperatures as tokens, separate from the words; no
-    reference).
+    The score of arXiv 2411.09661, Eq. 10: temperatures as tokens, apart from the words.
 
     Args:
-        choice_logits: (B, S, K) what the head says at each of S decisions (S = 1 at sequence
-            level).
+        choice_logits: (B, S, K) of the head at each of S decisions (S = 1 at sequence level).
         choice_ids: (B, S) which temperature was drawn.
         decision_mask: (B, S) True where a decision was made.
         reduce: "sum" or "mean" over the decisions.
         uniform_reference: subtract the score of a uniform head, −log K per decision.
 
-    Returns:
-        (B,) in nats; at most 0 without the reference.
-
-    Raises:
-        ValueError: if the shapes don't fit together, or for another `reduce`.
+    Returns (B,) in nats; at most 0 without the reference. Raises ValueError if the shapes don't fit
+    together, or for another `reduce`.
 
     A uniform head gives -log K for each decision:
 
-    >>> import torch
     >>> choice_ids, mask = torch.tensor([[0, 1, 1]]), torch.tensor([[True, True, False]])
     >>> choice_scores(torch.zeros(1, 3, 2), choice_ids, mask)
     tensor([-1.3863])
@@ -134,69 +105,14 @@ def choice_scores(
     return over_steps(drawn, decision_mask, reduce)
 
 
-def joint_scores(
-    token_logprobs: Tensor,
-    ref_token_logprobs: Tensor,
-    response_mask: Tensor,
-    choice_scores: Tensor,
-    *,
-    reduce: str = "sum",
-) -> Tensor:
-    """Words and temperatures as one sequence of tokens: log P(y) − log P_ref(y) + log P(τ).
-
-    The score of arXiv 2411.09661, Eq. 9. It can train the language model too, with a frozen copy of
-    it as the reference. If the language model is frozen, the words' terms cancel and Eq. 9 is Eq.
-    10.
-
-    Args:
-        token_logprobs: (B, T) log-probabilities of the response's tokens, in nats, at temperature 1
-            (at the one that wrote them they would have no gradient where it was 0).
-        ref_token_logprobs: (B, T) the same from the frozen copy.
-        response_mask: (B, T) True at the response's tokens.
-        choice_scores: (B,) what `choice_scores` returns.
-        reduce: "sum" or "mean" over the words; give `choice_scores` the same.
-
-    Returns:
-        (B,) in nats.
-
-    Raises:
-        ValueError: if the shapes don't fit together, or for another `reduce`.
-
-    A word that has become twice as likely as it was, and a temperature of probability 1 / 2, make
-    up for each other:
-
-    >>> import torch
-    >>> words, mask = torch.tensor([[0.4]]).log(), torch.tensor([[True]])
-    >>> ref_words, choice = torch.tensor([[0.2]]).log(), torch.tensor([0.5]).log()
-    >>> joint_scores(words, ref_words, mask, choice).abs() < 1e-6
-    tensor([True])
-    """
-    if (
-        token_logprobs.shape != response_mask.shape
-        or ref_token_logprobs.shape != response_mask.shape
-    ):
-        raise ValueError(
-            "token_logprobs and ref_token_logprobs must have shape "
-            f"(B, T) = {tuple(response_mask.shape)}, got {tuple(token_logprobs.shape)} and "
-            f"{tuple(ref_token_logprobs.shape)}; pass one number per token of the response"
-        )
-    if choice_scores.shape != response_mask.shape[:1]:
-        raise ValueError(
-            f"choice_scores must have shape (B,) = {tuple(response_mask.shape[:1])}, "
-            f"got {tuple(choice_scores.shape)}; pass one score per response"
-        )
-    return over_steps(token_logprobs - ref_token_logprobs, response_mask, reduce) + choice_scores
-
-
 def latent_scores(
     choice_logits: Tensor,
     choice_logprobs: Tensor,
     response_mask: Tensor,
-    *,
     reduce: str = "sum",
     uniform_reference: bool = True,
 ) -> Tensor:
-    """The temperature is never seen, so sum over it.
+    """Sums over the temperature, which is never seen.
 
     Σ_t [ log Σ_k P(y_t|τ_k) P(τ_k|h_t) − log Σ_k P_ref(y_t|τ_k) P_ref(τ_k) ].
 
@@ -207,22 +123,16 @@ def latent_scores(
 
     Args:
         choice_logits: (B, S, K) with S = T, or S = 1 at sequence level (the same for every token).
-        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.marginal_decisions` (with its
-            floor at temperature 0).
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.marginal_decisions`.
         response_mask: (B, T) True at the response's tokens.
         reduce: "sum" or "mean" over the tokens.
         uniform_reference: subtract the score of a uniform head, as printed.
 
-    Returns:
-        (B,) in nats.
-
-    Raises:
-        ValueError: if the shapes don't fit together, or for another `reduce`.
+    Returns (B,) in nats. Raises ValueError if shapes don't fit together, or for another `reduce`.
 
     One token that is impossible at the first temperature and has probability 0.5 at the second,
     seen by a uniform head:
 
-    >>> import torch
     >>> logprobs = torch.tensor([[[-20.0, -0.6931]]])
     >>> logits, mask = torch.zeros(1, 1, 2), torch.tensor([[True]])
     >>> latent_scores(logits, logprobs, mask, uniform_reference=False).exp()
@@ -240,15 +150,13 @@ def marginal_scores(
     choice_logits: Tensor,
     choice_logprobs: Tensor,
     response_mask: Tensor,
-    *,
     uniform_reference: bool = True,
 ) -> Tensor:
-    """Eq. 11 for one temperature per response, exactly.
+    """Computes Eq. 11 for one temperature per response, exactly.
 
     log Σ_k P(τ_k|h) Π_t P(y_t|τ_k) − log Σ_k P_ref(τ_k) Π_t P_ref(y_t|τ_k).
 
-    A mixture of products. arXiv 2411.09661 prints Eq. 11 as a product of mixtures, which is
-    `latent_scores`.
+    A mixture of products; arXiv 2411.09661 prints a product of mixtures, see `latent_scores`.
 
     Args:
         choice_logits: (B, 1, K).
@@ -256,16 +164,11 @@ def marginal_scores(
         response_mask: (B, T) True at the response's tokens.
         uniform_reference: subtract the score of a uniform head.
 
-    Returns:
-        (B,) in nats.
+    Returns (B,) in nats. Raises ValueError if the shapes don't fit together.
 
-    Raises:
-        ValueError: if the shapes don't fit together.
+    Two tokens, both likely (0.8) at one temperature and unlikely (0.2) at the other: (0.8² + 0.2²)
+    / 2. The product of mixtures would be 0.5² instead.
 
-    Two tokens, both likely (0.8) at one temperature and both unlikely (0.2) at the other: (0.8² +
-    0.2²) / 2. The product of mixtures would be 0.5² instead.
-
-    >>> import torch
     >>> logprobs = torch.tensor([[[0.8, 0.2], [0.8, 0.2]]]).log()
     >>> logits, mask = torch.zeros(1, 1, 2), torch.tensor([[True, True]])
     >>> marginal_scores(logits, logprobs, mask, uniform_reference=False).exp()
@@ -286,9 +189,8 @@ def marginal_scores(
 
 
 def of_choices(values: Tensor, choice_ids: Tensor) -> Tensor:
-    """Of a value per choice, (..., K), those of the choices that were drawn, (...).
+    """Picks, of a value per choice, (..., K), those of the choices that were drawn, (...).
 
-    >>> import torch
     >>> of_choices(torch.tensor([[5, 6], [7, 8]]), torch.tensor([1, 0]))
     tensor([6, 7])
     """
@@ -315,38 +217,3 @@ def over_steps(scores: Tensor, mask: Tensor, reduce: str) -> Tensor:
     if reduce == "mean":
         return total / mask.sum(-1).clamp(min=1)
     raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}")
-
-
-class Score(NamedTuple):
-    """What is compared of two responses: from the head's logits and what was decided to (R,)."""
-
-    of: Callable[[Tensor, Any, LPOConfig], Tensor]  # of (R, S, K), and the Decisions of R responses
-    is_marginal: bool = (
-        False  # it sums over the choices: what was decided must be MarginalDecisions
-    )
-
-
-def _eq10(choice_logits: Tensor, made: Any, config: LPOConfig) -> Tensor:
-    return choice_scores(choice_logits, made.choice_ids, made.mask, **_options(config))
-
-
-def _eq11(choice_logits: Tensor, made: Any, config: LPOConfig) -> Tensor:
-    return latent_scores(choice_logits, made.choice_logprobs, made.token_mask, **_options(config))
-
-
-def _eq11_marginal(choice_logits: Tensor, made: Any, config: LPOConfig) -> Tensor:
-    options = _options(config)
-    del options["reduce"]  # one choice per response: there are no steps to take the mean of
-    return marginal_scores(choice_logits, made.choice_logprobs, made.token_mask, **options)
-
-
-def _options(config: LPOConfig) -> dict[str, Any]:
-    return {"reduce": config.reduce, "uniform_reference": config.uniform_reference}
-
-
-SCORES = {  # by the names of `LPOConfig.loss`
-    "eq9": Score(_eq10),  # with a frozen language model the words cancel; else see `JointScore`
-    "eq10": Score(_eq10),
-    "eq11": Score(_eq11, is_marginal=True),
-    "eq11_marginal": Score(_eq11_marginal, is_marginal=True),
-}

@@ -4,65 +4,16 @@ Which pairs are formed changes what the head learns: LPO fits "this temperature 
 one", not the mean reward.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from minilpo.config import LPOConfig
-from minilpo.losses import nll_loss, preference_loss
-
-Some = TypeVar("Some", bound="Comparisons")
-
-
-class Comparisons:
-    """Which responses a head learns from: pairs, or all responses to each prompt.
-
-    A response is named by its row in a rollout, or in what was made from one.
-    """
-
-    n_dropped: int  # prompts that give no comparison
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    @property
-    def rows(self) -> Tensor:
-        """The rows of all these responses, in any shape."""
-        raise NotImplementedError
-
-    @property
-    def pairs(self) -> "PreferencePairs":
-        """The pairs among them, which the log describes."""
-        raise NotImplementedError
-
-    def some(self: Some, index: Tensor) -> Some:
-        """Some of the comparisons, (B,)."""
-        raise NotImplementedError
-
-    def at(self: Some, rows: Tensor) -> Some:
-        """The same of responses that have moved to other `rows`."""
-        raise NotImplementedError
-
-    def used(self: Some) -> tuple[Tensor, Some]:
-        """The rows of all these responses, each once, and the same comparisons as places in it."""
-        used, rows = self.rows.unique(return_inverse=True)
-        return used, self.at(rows)
-
-
-def joined(parts: Sequence[Some]) -> Some:
-    """Several comparisons of one kind as one."""
-    whole: dict[str, Any] = {"n_dropped": sum(part.n_dropped for part in parts)}
-    for name in {field.name for field in fields(parts[0])} - {"n_dropped"}:  # type: ignore[arg-type]
-        whole[name] = torch.cat([getattr(part, name) for part in parts])
-    return type(parts[0])(**whole)
-
 
 @dataclass(frozen=True)
-class PreferencePairs(Comparisons):
-    """Rows of a rollout, pair by pair, and how many prompts gave none."""
+class PreferencePairs:
+    """B pairs of responses, as rows of a rollout, and how many prompts gave none."""
 
     chosen: Tensor  # (B,) rows of the better responses
     rejected: Tensor  # (B,) rows of the worse responses
@@ -72,27 +23,26 @@ class PreferencePairs(Comparisons):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    @property
-    def rows(self) -> Tensor:
-        """(2, B): those of the better responses, then those of the worse."""
-        return torch.stack([self.chosen, self.rejected])
+    def select(self, index: Tensor) -> "PreferencePairs":
+        """Some of the pairs, by their numbers."""
+        chosen, rejected, weights = (x[index] for x in (self.chosen, self.rejected, self.weights))
+        return PreferencePairs(chosen, rejected, self.n_dropped, weights)
 
-    @property
-    def pairs(self) -> "PreferencePairs":
-        """All of them."""
-        return self
+    def compact(self) -> tuple[Tensor, "PreferencePairs"]:
+        """The rows of all paired responses, each once, and the same pairs as places among them.
 
-    def some(self, index: Tensor) -> "PreferencePairs":
-        """Some of the pairs, (B,)."""
-        return replace(self.at(self.rows[:, index]), weights=self.weights[index])
-
-    def at(self, rows: Tensor) -> "PreferencePairs":
-        """The same pairs of responses that have moved to other `rows`, (2, B)."""
-        return replace(self, chosen=rows[0], rejected=rows[1])
+        >>> pairs = PreferencePairs(torch.tensor([7, 7]), torch.tensor([4, 9]), 0, torch.ones(2))
+        >>> rows, pairs = pairs.compact()
+        >>> rows, pairs.chosen, pairs.rejected
+        (tensor([4, 7, 9]), tensor([1, 1]), tensor([0, 2]))
+        """
+        both = torch.stack([self.chosen, self.rejected])  # (2, B)
+        rows, places = both.unique(return_inverse=True)
+        return rows, replace(self, chosen=places[0], rejected=places[1])
 
 
 def best_worst_pairs(rewards: Tensor, generator: torch.Generator) -> PreferencePairs:
-    """One pair per prompt: its best and its worst response (arXiv 2411.09661, section 2).
+    """Forms one pair per prompt: its best and its worst response (arXiv 2411.09661, section 2).
 
     The paper doesn't say how ties are broken. Here a response is drawn at random among those that
     share the best reward, and among those that share the worst. A prompt whose responses all got
@@ -102,11 +52,7 @@ def best_worst_pairs(rewards: Tensor, generator: torch.Generator) -> PreferenceP
         rewards: (P, N).
         generator: breaks the ties.
 
-    Returns:
-        The pairs, as row numbers p * N + n of the rollout.
-
-    Raises:
-        ValueError: if rewards isn't (P, N).
+    Returns the pairs, as rows p * N + n of the rollout. Raises ValueError if rewards isn't (P, N).
 
     >>> rewards = torch.tensor([[0.1, 0.9, 0.5], [1.0, 1.0, 1.0]])
     >>> best_worst_pairs(rewards, torch.Generator().manual_seed(0))
@@ -116,29 +62,24 @@ def best_worst_pairs(rewards: Tensor, generator: torch.Generator) -> PreferenceP
 
 
 def top_bottom_pairs(rewards: Tensor, k: int, generator: torch.Generator) -> PreferencePairs:
-    """Up to `k` pairs per prompt: best with worst, second best with second worst, and so on.
+    """Forms up to `k` pairs per prompt: best with worst, second best with second worst, and so on.
 
     Args:
         rewards: (P, N).
         k: at least 1; more than N / 2 gives no further pairs.
         generator: breaks ties, as in `best_worst_pairs`.
 
-    Returns:
-        The pairs of unequal reward.
-
-    Raises:
-        ValueError: if rewards isn't (P, N), or k is below 1.
+    Returns the pairs of unequal reward. Raises ValueError if rewards isn't (P, N), or k is below 1.
 
     >>> rewards = torch.tensor([[0.1, 0.9, 0.5, 0.3]])
     >>> pairs = top_bottom_pairs(rewards, 2, torch.Generator().manual_seed(0))
     >>> pairs.chosen, pairs.rejected
     (tensor([1, 2]), tensor([0, 3]))
     """
-    _check(rewards)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}; 1 gives the best and the worst")
-    k = min(k, rewards.shape[1] // 2)
     order = _worst_first(rewards, generator)
+    k = min(k, rewards.shape[1] // 2)
     chosen, rejected = order.flip(1)[:, :k], order[:, :k]  # (P, k)
     # In the middle of the order, and where all got the same, the two ends may be equal.
     better = rewards.gather(1, chosen) > rewards.gather(1, rejected)
@@ -146,13 +87,9 @@ def top_bottom_pairs(rewards: Tensor, k: int, generator: torch.Generator) -> Pre
 
 
 def all_pairs(rewards: Tensor) -> PreferencePairs:
-    """Every two responses to a prompt whose rewards differ: up to N (N - 1) / 2 pairs.
+    """Forms a pair of every two responses to a prompt whose rewards differ: up to N (N - 1) / 2.
 
-    Args:
-        rewards: (P, N).
-
-    Raises:
-        ValueError: if rewards isn't (P, N).
+    Raises ValueError if rewards isn't (P, N).
 
     >>> pairs = all_pairs(torch.tensor([[0.1, 0.9, 0.1]]))
     >>> pairs.chosen, pairs.rejected
@@ -168,16 +105,12 @@ def all_pairs(rewards: Tensor) -> PreferencePairs:
 
 
 def gap_pairs(rewards: Tensor) -> PreferencePairs:
-    """`all_pairs`, each weighted by the difference of its rewards.
+    """Forms `all_pairs`, each weighted by the difference of its rewards.
 
     From a uniform head, the first gradient of Eq. 10 on these pairs is that of REINFORCE with the
     prompt's mean as the baseline: Σ_j (r_i - r_j) = N (r_i - mean).
 
-    Args:
-        rewards: (P, N).
-
-    Raises:
-        ValueError: if rewards isn't (P, N).
+    Raises ValueError if rewards isn't (P, N).
 
     >>> gap_pairs(torch.tensor([[0.25, 1.0, 0.5]])).weights
     tensor([0.7500, 0.5000, 0.2500])
@@ -190,12 +123,11 @@ def gap_pairs(rewards: Tensor) -> PreferencePairs:
 def constrained_pairs(
     quality: Tensor, constraint: Tensor, generator: torch.Generator, among: int = 4
 ) -> PreferencePairs:
-    """One pair per prompt where a good response has a rule to keep (the paper's appendix A.5).
+    """Forms one pair per prompt where a good response has a rule to keep (the paper's A.5).
 
     Of the `among` responses of highest quality, the one that keeps the rule best is chosen; of the
-    `among` of lowest quality, the one that keeps it least is rejected. The paper doesn't say what
-    to do if the two don't differ: here they give no pair, and neither do two of which the rejected
-    one is better in one respect.
+    `among` of lowest quality, the one that keeps it least is rejected. The paper says no more: here
+    two that don't differ give no pair, nor do two of which the rejected one is better in a respect.
 
     Args:
         quality: (P, N), how good each response is apart from the rule.
@@ -203,8 +135,7 @@ def constrained_pairs(
         generator: breaks ties.
         among: how many responses of either end are looked at, at least 1.
 
-    Raises:
-        ValueError: if the shapes aren't (P, N), or `among` is below 1.
+    Raises ValueError if the shapes aren't (P, N), or `among` is below 1.
 
     >>> quality = torch.tensor([[0.9, 0.8, 0.2, 0.1]])
     >>> constraint = torch.tensor([[0.0, 1.0, 0.0, 1.0]])
@@ -212,7 +143,6 @@ def constrained_pairs(
     >>> pairs.chosen, pairs.rejected
     (tensor([1]), tensor([2]))
     """
-    _check(quality)
     if constraint.shape != quality.shape:
         raise ValueError(
             f"constraint must have quality's shape {tuple(quality.shape)}, "
@@ -226,16 +156,25 @@ def constrained_pairs(
     rejected = bottom.gather(1, constraint.gather(1, bottom).argmin(1, keepdim=True))
     # The two ends overlap where there are few responses, so the chosen one may be worse in one
     # respect: then nothing can be learned from the pair.
-    gains = [
-        values.gather(1, chosen) - values.gather(1, rejected) for values in (quality, constraint)
-    ]
-    differences = torch.stack(gains)  # (2, P, 1)
-    better = (differences >= 0).all(0) & (differences > 0).any(0)  # (P, 1)
+    parts = torch.stack([quality, constraint])  # (2, P, N)
+    gains = parts.gather(2, chosen.expand(2, -1, -1)) - parts.gather(2, rejected.expand(2, -1, -1))
+    better = (gains >= 0).all(0) & (gains > 0).any(0)  # (P, 1)
     return _pairs(chosen, rejected, better, quality.shape[1])
+
+
+# By name, from rewards, (P, N), and k; "constrained" from quality and constraint, (2, P, N).
+PAIRS: dict[str, Callable[[Tensor, int, torch.Generator], PreferencePairs]] = {
+    "best_worst": lambda rewards, k, generator: best_worst_pairs(rewards, generator),
+    "top_bottom": top_bottom_pairs,
+    "all": lambda rewards, k, generator: all_pairs(rewards),
+    "gap": lambda rewards, k, generator: gap_pairs(rewards),
+    "constrained": lambda parts, k, generator: constrained_pairs(parts[0], parts[1], generator),
+}
 
 
 def _worst_first(rewards: Tensor, generator: torch.Generator) -> Tensor:
     """(P, N) the responses to each prompt from worst to best; equals stand in random order."""
+    _check(rewards)
     # A stable sort of shuffled responses: equals keep the random order that they come in.
     shuffled = torch.rand(rewards.shape, generator=generator).to(rewards.device).argsort(1)
     return shuffled.gather(1, rewards.gather(1, shuffled).sort(dim=1, stable=True).indices)
@@ -255,65 +194,3 @@ def _check(rewards: Tensor) -> None:
         raise ValueError(
             f"rewards must have shape (P, N), got {tuple(rewards.shape)}; `score` returns them so"
         )
-
-
-class Judged(Protocol):
-    """What a rule is told of P * N responses."""
-
-    @property
-    def rewards(self) -> Tensor:
-        """(P, N)."""
-
-    def quality_and_constraint(self) -> tuple[Tensor, Tensor]:
-        """Two parts of the reward, (P, N) each."""
-
-
-class Rule(NamedTuple):
-    """Which responses are compared, and the loss of pairs, from their scores and beta to (B,)."""
-
-    pairs: Callable[[Judged, LPOConfig, torch.Generator], PreferencePairs]
-    loss: Callable[[Tensor, Tensor, float], Tensor] = preference_loss
-
-
-class Said(NamedTuple):
-    """What the head says of R responses."""
-
-    scores: Tensor  # (R,)
-    choice_logits: Tensor  # (n, K) at their n decisions
-    made_from: Any  # for a head alone, `Decisions` of the R responses
-
-
-class LearningRule(NamedTuple):
-    """How a head learns: from which responses, and the losses of these, not reduced."""
-
-    compare: Callable[[Judged, LPOConfig, torch.Generator], Comparisons]
-    losses: Callable[
-        [Said, Any, LPOConfig], Tensor
-    ]  # of the responses in the comparisons, and these
-    needs_sampling_logprobs: bool = False  # it compares the head with what it was at sampling
-
-
-def _best_worst(judged: Judged, config: LPOConfig, generator: torch.Generator) -> PreferencePairs:
-    return best_worst_pairs(judged.rewards, generator)
-
-
-def _top_bottom(judged: Judged, config: LPOConfig, generator: torch.Generator) -> PreferencePairs:
-    return top_bottom_pairs(judged.rewards, config.pairs_per_prompt, generator)
-
-
-def _constrained(judged: Judged, config: LPOConfig, generator: torch.Generator) -> PreferencePairs:
-    return constrained_pairs(*judged.quality_and_constraint(), generator)
-
-
-def _nll(chosen_scores: Tensor, rejected_scores: Tensor, beta: float) -> Tensor:
-    return nll_loss(chosen_scores)
-
-
-RULES = {  # by the names of `LPOConfig.pairs`
-    "best_worst": Rule(_best_worst),
-    "top_bottom": Rule(_top_bottom),
-    "all": Rule(lambda judged, config, generator: all_pairs(judged.rewards)),
-    "gap": Rule(lambda judged, config, generator: gap_pairs(judged.rewards)),
-    "constrained": Rule(_constrained),
-    "nll": Rule(_best_worst, _nll),
-}

@@ -80,7 +80,7 @@ class HeadPolicy(Policy):
 
     def __init__(self, head: AdaptiveDecoder, choices: Choices):
         super().__init__(choices)
-        if head.n_choices != len(choices):
+        if head.n_choices != len(choices.names):
             raise ValueError(
                 f"the head must have as many choices as there are, {len(choices)}, "
                 f"got {head.n_choices}; make it with AdaptiveDecoder(n_embd, len(choices))"

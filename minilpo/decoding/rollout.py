@@ -7,12 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minilpo.adaptive_decoder import Decisions, MarginalDecisions, unpack
+from minilpo.adaptive_decoder import Decisions, unpack
 from minilpo.decoding.choices import Choices
 from minilpo.lm.language_model import LanguageModel
-from minilpo.tasks import Task, judge, parts_of
+from minilpo.seeds import torch_defaults
+from minilpo.tasks import Prompt, Task, judge, parts_of
 
-READ_AT_ONCE = 2048  # tokens of responses that are read again together
+Shares = dict[str, list[float]]  # of each choice, by task
+TOKENS_AT_ONCE = 2048  # of finished responses that go through the model together
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Rollout:
     responses: list[str]  # R texts
     token_ids: Tensor  # (R, T) the response's tokens with its end token, then zeros
     response_mask: Tensor  # (R, T) True at the response's tokens, its end token included
-    decisions: Decisions  # of R rows
+    decisions: Decisions  # of R responses
 
     def __len__(self) -> int:
         return len(self.responses)
@@ -37,16 +39,16 @@ class Rollout:
         return self.prompts[row // self.n_samples]
 
     def rows(self, index: Tensor) -> "Rollout":
-        """Some of the responses, (B,), as one response each to as many prompts."""
-        return self._ordered(index, [self.prompt_of(row) for row in index.tolist()], 1)
+        """Selects responses, (B,); in the result every prompt has one response."""
+        return self._select(index, [self.prompt_of(row) for row in index.tolist()], 1)
 
     def sorted_by(self, order: Tensor) -> "Rollout":
         """The same with its prompts in another order, (P,)."""
         n = torch.arange(self.n_samples, device=order.device)
         rows = (order[:, None] * self.n_samples + n).flatten()
-        return self._ordered(rows, [self.prompts[p] for p in order.tolist()], self.n_samples)
+        return self._select(rows, [self.prompts[p] for p in order.tolist()], self.n_samples)
 
-    def _ordered(self, index: Tensor, prompts: list[str], n_samples: int) -> "Rollout":
+    def _select(self, index: Tensor, prompts: list[str], n_samples: int) -> "Rollout":
         return Rollout(
             prompts,
             n_samples,
@@ -57,10 +59,21 @@ class Rollout:
         )
 
 
-def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
-    """Rollouts of as many samples, one after the other; shorter ones are padded with zeros."""
+def choice_shares(rollout: Rollout, rows: Tensor, prompts: Sequence[Prompt], K: int) -> Shares:
+    """The share of each of K choices in some responses, (B,), task by task (the paper's Fig. 7)."""
+    task_of = {prompt.text: prompt.task.name for prompt in prompts}
+    names, shares = [task_of[rollout.prompt_of(row)] for row in rows.tolist()], {}
+    for task in dict.fromkeys(task_of.values()):
+        own = rows[torch.tensor([name == task for name in names], dtype=torch.bool)]
+        choice_ids = rollout.decisions.choice_ids[own][rollout.decisions.mask[own]]
+        counts = choice_ids.bincount(minlength=K)
+        shares[task] = (counts / counts.sum().clamp(min=1)).tolist()
+    return shares
 
-    # What stands after a response is masked out: zeros will do.
+
+def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
+    """Joins rollouts of as many samples; shorter responses are padded with zeros."""
+
     def padded(tensors: Sequence[Tensor]) -> Tensor:
         T = max(tensor.shape[1] for tensor in tensors)
         return torch.cat([F.pad(tensor, (0, T - tensor.shape[1])) for tensor in tensors])
@@ -80,64 +93,6 @@ def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
     )
 
 
-def forward_rollout(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
-    """Hidden states (n, C) and logits (n, V) before each of n response tokens, row by row.
-
-    They are where the language model is.
-    """
-    prompts = [prompt for prompt in lm.encode(rollout.prompts) for _ in range(rollout.n_samples)]
-    return lm.forward_responses(prompts, rollout.token_ids, rollout.response_mask)
-
-
-@torch.no_grad()
-def marginal_decisions(lm: LanguageModel, rollout: Rollout, choices: Choices) -> MarginalDecisions:
-    """The decisions with log P(y_t | tau_k) of every token under every choice, constants.
-
-    The responses are read again for that, a part at a time. Rounding differs from that of writing,
-    so where the two most likely tokens are equal up to rounding, temperature 0 may prefer the other
-    one.
-    """
-    # A part at a time: the logits of all tokens at once would take gigabytes.
-    rows_at_once = max(1, READ_AT_ONCE // rollout.response_mask.shape[1])
-    parts = []
-    for index in torch.arange(len(rollout.responses)).split(rows_at_once):
-        part = rollout.rows(index)
-        token_ids = part.token_ids[part.response_mask].long()  # (n,)
-        positions = part.response_mask.nonzero()[:, 1]
-        logits = forward_rollout(lm, part)[1].float()
-        known = token_ids.to(logits.device), positions.to(logits.device)
-        parts.append(choices.logprobs(logits, *known).cpu())
-    logprobs = unpack(torch.cat(parts), rollout.response_mask)  # (R, T, K)
-    made = rollout.decisions
-    return MarginalDecisions(
-        made.features, made.choice_ids, made.mask, logprobs, rollout.response_mask
-    )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A rollout with the rewards of its responses."""
-
-    rollout: Rollout
-    task_of: Sequence[Task]  # P
-    rewards: Tensor  # (P, N)
-
-    def quality_and_constraint(self) -> tuple[Tensor, Tensor]:
-        """The two parts of the reward that a task with a rule to keep names, (P, N) each.
-
-        A task without a rule has its reward for both.
-        """
-        quality, constraint = self.rewards.clone(), self.rewards.clone()
-        for row, response in enumerate(self.rollout.responses):
-            p, n = divmod(row, self.rollout.n_samples)
-            task = self.task_of[p]
-            # Only a task with a rule to keep has the two parts.
-            if task.constraint:
-                parts = parts_of(task, self.rollout.prompts[p], response)
-                quality[p, n], constraint[p, n] = parts[task.quality], parts[task.constraint]
-        return quality, constraint
-
-
 def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
     """Rewards of a rollout's responses, (P, N) in [0, 1], by the task of each of the P prompts.
 
@@ -149,4 +104,73 @@ def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
         judge(tasks[row // rollout.n_samples], rollout.prompt_of(row), response)
         for row, response in enumerate(rollout.responses)
     ]
-    return torch.tensor(rewards).view(len(rollout.prompts), rollout.n_samples)
+    return torch.tensor(rewards, dtype=torch.float32).view(-1, rollout.n_samples)
+
+
+def quality_and_constraint(rollout: Rollout, tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+    """Two parts of the reward, (P, N) each: how good a response is, how well it keeps the rule.
+
+    A task without a rule to keep has its reward for both.
+
+    Raises:
+        ValueError: as in `score`.
+    """
+    pairs = []
+    for row, response in enumerate(rollout.responses):
+        task, prompt = tasks[row // rollout.n_samples], rollout.prompt_of(row)
+        if task.constraint:
+            parts = parts_of(task, prompt, response)
+            pairs.append((parts[task.quality], parts[task.constraint]))
+        else:
+            pairs.append((judge(task, prompt, response),) * 2)
+    quality, constraint = torch.tensor(pairs, dtype=torch.float32).T
+    return quality.view(-1, rollout.n_samples), constraint.view(-1, rollout.n_samples)
+
+
+@dataclass(frozen=True)
+class MarginalDecisions(Decisions):
+    """Decisions, and how likely every choice would have made each token: for Eq. 11."""
+
+    choice_logprobs: Tensor  # (R, T, K) log P(y_t | τ_k), constants
+    token_mask: Tensor  # (R, T) True at the response's tokens
+
+    def rows(self, index: Tensor) -> "MarginalDecisions":
+        """Some of the responses, (B,), in any order; one named twice is copied."""
+        some = super().rows(index)
+        logprobs, token_mask = self.choice_logprobs[index], self.token_mask[index]
+        return MarginalDecisions(some.features, some.choice_ids, some.mask, logprobs, token_mask)
+
+
+def forward_rollout(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
+    """Hidden states (n, C) and logits (n, V) before each of n response tokens, row by row.
+
+    They are where the language model is.
+    """
+    prompts = [prompt for prompt in lm.encode(rollout.prompts) for _ in range(rollout.n_samples)]
+    return lm.forward_responses(prompts, rollout.token_ids, rollout.response_mask)
+
+
+@torch_defaults()
+@torch.no_grad()
+def marginal_decisions(lm: LanguageModel, rollout: Rollout, choices: Choices) -> MarginalDecisions:
+    """The decisions with log P(y_t | τ_k) of every token under every choice, constants.
+
+    The responses go through the model again for that, a part at a time. Rounding differs from that
+    of writing, so where the two most likely tokens are equal up to rounding, temperature 0 may
+    prefer the other one.
+    """
+    # A part at a time: the logits of all tokens at once would take gigabytes.
+    rows_at_once = max(1, TOKENS_AT_ONCE // rollout.response_mask.shape[1])
+    parts = []
+    for index in torch.arange(len(rollout)).split(rows_at_once):
+        part = rollout.rows(index)
+        token_ids = part.token_ids[part.response_mask].long()  # (n,)
+        positions = part.response_mask.nonzero()[:, 1]
+        logits = forward_rollout(lm, part)[1].float()
+        known = token_ids.to(logits.device), positions.to(logits.device)
+        parts.append(choices.logprobs(logits, *known).cpu())
+    logprobs = unpack(torch.cat(parts), rollout.response_mask)  # (R, T, K)
+    chosen = rollout.decisions
+    return MarginalDecisions(
+        chosen.features, chosen.choice_ids, chosen.mask, logprobs, rollout.response_mask
+    )

@@ -8,6 +8,7 @@ import torch
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import EvaluationConfig
 from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import Respond, respond
 from minilpo.decoding.policies import GreedyHead
 from minilpo.evaluation.measure import (
     Compared,
@@ -20,9 +21,8 @@ from minilpo.evaluation.measure import (
 )
 from minilpo.evaluation.summary import by_place_in_sentence, controls, summarize
 from minilpo.lm.language_model import LanguageModel
-from minilpo.machine.progress import Progress
 from minilpo.seeds import torch_generator
-from minilpo.tasks import Task
+from minilpo.tasks import Task, offers
 
 SPLITS = ("train", "test", "ood")
 
@@ -34,7 +34,7 @@ def evaluate(
     config: EvaluationConfig,
     seed: int,
     constant_head: AdaptiveDecoder | None = None,
-    progress: Progress | None = None,
+    respond: Respond = respond,
 ) -> tuple[dict[str, Any], Compared]:
     """Measures the head against every fixed temperature, or setting.
 
@@ -50,7 +50,7 @@ def evaluate(
         seed: of the prompts and the sampling.
         constant_head: the control that saw nothing; with it, "controls" says what the gain over the
             best constant is made of.
-        progress: told how many responses there are to write, and were written.
+        respond: writes and scores; another one may share the prompts among processes.
 
     Returns:
         The numbers of `metrics.json` from "temperatures" on, and the test responses behind them.
@@ -68,23 +68,10 @@ def evaluate(
     settings = choices.names if choices.truncates else ()
     N = config.samples_per_prompt
     train, test, ood = (prompts_to_measure(tasks, split, config, seed) for split in SPLITS)
-    ruled = [task for task in tasks if task.constraint and head.level == "token"]
-    searches = {
-        task.name: TwoTemperatures(lm, choices, train.of(task), test.of(task), seed, N)
-        for task in ruled
-    }
-    progress = progress or Progress()
-    progress.begin(
-        len(choices) * len(train.prompts)
-        + n_compared(policy, N) * (len(test.prompts) + len(ood.prompts))
-        + sum(search.n_responses for search in searches.values())
-    )
-    tell = progress.advance
-
     # 1. Choose constants on training prompts, score everything on test prompts.
     generator = torch_generator(seed, "evaluation train")
-    selection = measure_fixed(lm, train, choices, generator, tell)
-    tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), tell, N)
+    selection = measure_fixed(lm, train, choices, generator, 1, respond)
+    tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), N, respond)
     summary = summarize(selection, tested, temperatures, resamples, seed, settings)
     metrics = {"temperatures": temperatures, **summary}
     # 2. Say what the gain is made of.
@@ -97,13 +84,34 @@ def evaluate(
     if head.level == "token":
         for task in tasks:
             metrics["tasks"][task.name] |= within_sentences(lm, tested, task, temperatures)
-    for name, search in searches.items():
-        metrics["tasks"][name]["two_temperatures"] = search.search(tell)
+    for task in ruled_tasks(tasks, head.level):
+        search = TwoTemperatures(lm, choices, train.of(task), test.of(task), seed, N, respond)
+        metrics["tasks"][task.name]["two_temperatures"] = search.search()
     # 4. Leave what was trained on.
     if ood.prompts:
-        compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), tell, N)
+        compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), N, respond)
         metrics["ood"] = summarize(selection, compared, temperatures, resamples, seed, settings)
     return metrics, tested
+
+
+def responses_to_evaluate(
+    tasks: Sequence[Task], policy: GreedyHead, config: EvaluationConfig
+) -> int:
+    """How many responses `evaluate` writes, to show a progress bar by."""
+    K, N = len(policy.choices), config.samples_per_prompt
+    n_ood = config.ood_prompts * sum(offers(task, "ood_prompt") for task in tasks)
+    n_compared_prompts = config.test_prompts * len(tasks) + n_ood
+    to_search = K**2 * config.selection_prompts + N * config.test_prompts
+    return (
+        K * config.selection_prompts * len(tasks)
+        + n_compared(policy, N) * n_compared_prompts
+        + to_search * len(ruled_tasks(tasks, policy.level))
+    )
+
+
+def ruled_tasks(tasks: Sequence[Task], level: str) -> list[Task]:
+    """The tasks for which two temperatures by a rule are looked for: see `TwoTemperatures`."""
+    return [task for task in tasks if task.constraint and level == "token"]
 
 
 def within_sentences(

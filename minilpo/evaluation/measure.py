@@ -4,7 +4,7 @@ P prompts, K options, N responses of each kind to a prompt. What one draw makes 
 little about it, so means are over all N; what is uncertain about a mean comes from the prompts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,40 +14,43 @@ import torch
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import EvaluationConfig
 from minilpo.decoding.choices import Choices, Temperatures
-from minilpo.decoding.generate import generate
+from minilpo.decoding.generate import Respond, generate, respond
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, Policy, SampledHead
-from minilpo.decoding.rollout import Rollout, concatenate, score
+from minilpo.decoding.rollout import Rollout
 from minilpo.lm.language_model import LanguageModel
-from minilpo.machine import processes
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Task, kind_of, mixed_prompts, offers
-
-Tell = Callable[[int], object] | None  # is told how many responses were written
+from minilpo.tasks import Prompt, Task, kind_of, mixed_prompts, offers
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of one split, with their tasks."""
+    """The prompts of one split."""
 
-    task_of: list[Task]  # P
-    prompts: list[str]  # P
+    prompts: list[Prompt]  # P
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the P prompts."""
+        return [prompt.text for prompt in self.prompts]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks of the P prompts."""
+        return [prompt.task for prompt in self.prompts]
 
     @property
     def names(self) -> np.ndarray:
         """(P,) the name of each prompt's task."""
-        return np.array([task.name for task in self.task_of])
+        return np.array([task.name for task in self.tasks])
 
     @property
     def kinds(self) -> np.ndarray:
         """(P,) what its task says each prompt is a kind of."""
-        pairs = zip(self.task_of, self.prompts, strict=True)
-        return np.array([kind_of(task, prompt) for task, prompt in pairs])
+        return np.array([kind_of(prompt.task, prompt.text) for prompt in self.prompts])
 
     def of(self, task: Task) -> "Prompts":
         """Those of one task."""
-        pairs = zip(self.prompts, self.task_of, strict=True)
-        prompts = [prompt for prompt, of_prompt in pairs if of_prompt.name == task.name]
-        return Prompts([task] * len(prompts), prompts)
+        return Prompts([prompt for prompt in self.prompts if prompt.task.name == task.name])
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def prompts_to_measure(
     if split == "ood":
         tasks = [task for task in tasks if offers(task, "ood_prompt")]
     rng = python_rng(seed, f"evaluation prompts {split}")
-    return Prompts(*mixed_prompts(tasks, n_per_task[split], split, rng))
+    return Prompts(mixed_prompts(tasks, n_per_task[split], split, rng))
 
 
 def layout(choices: Choices, n_samples: int) -> tuple[list[int], np.ndarray]:
@@ -129,47 +132,20 @@ def layout(choices: Choices, n_samples: int) -> tuple[list[int], np.ndarray]:
     return order, np.stack(places)
 
 
-def respond(
-    lm: LanguageModel,
-    prompts: Prompts,
-    policy: Policy,
-    generator: torch.Generator,
-    progress: Tell = None,
-    **options: Any,
-) -> tuple[Rollout, np.ndarray]:
-    """Writes responses and scores them: these, and their rewards, (P, N).
-
-    Where several processes work together, each does it for a share of the prompts, and all get all.
-    """
-    order = list(range(len(prompts.prompts)))
-    mine = processes.share(order)
-    parts = []
-    if mine:
-        texts, task_of = [prompts.prompts[p] for p in mine], [prompts.task_of[p] for p in mine]
-        tell = processes.for_all(progress) if progress else None
-        rollout = generate(lm, texts, policy, generator, progress=tell, **options)
-        parts = [(mine, rollout, score(rollout, task_of))]
-    parts = [part for of_process in processes.gathered(parts) for part in of_process]
-    shares, rollouts, rewards = zip(*parts, strict=True)
-    # Shares come one after the other: back to the order of the prompts.
-    back = torch.tensor([p for share in shares for p in share]).argsort()
-    return concatenate(rollouts).sorted_by(back), torch.cat(rewards)[back].double().numpy()
-
-
 def measure_fixed(
     lm: LanguageModel,
     prompts: Prompts,
     choices: Choices,
     generator: torch.Generator,
-    tell: Tell = None,
     n_samples: int = 1,
+    respond: Respond = respond,
 ) -> Measured:
     """Writes and scores `n_samples` responses by every option to every prompt, see `layout`."""
     order, places = layout(choices, n_samples)
     every = Fixed(choices, order)
-    options: dict[str, Any] = {"n_samples": len(order), "progress": tell}
-    rollout, rewards = respond(lm, prompts, every, generator, **options)  # (P, len(order))
-    return Measured(prompts.task_of, prompts.prompts, rollout, places, rewards[:, places])
+    rollout, rewards = respond(lm, prompts.prompts, every, generator, n_samples=len(order))
+    samples = rewards.double().numpy()[:, places]  # (P, K, N)
+    return Measured(prompts.prompts, rollout, places, samples)
 
 
 def measure_policy(
@@ -177,13 +153,14 @@ def measure_policy(
     prompts: Prompts,
     policy: Policy,
     generator: torch.Generator,
-    tell: Tell = None,
     n_samples: int = 1,
+    respond: Respond = respond,
 ) -> tuple[Rollout, np.ndarray]:
     """Writes responses by a policy to each prompt: the responses, and their rewards, (P, N)."""
     # With few responses to each, more prompts than usual are written together.
-    options: dict[str, Any] = {"n_samples": n_samples, "rows_per_batch": 256, "progress": tell}
-    return respond(lm, prompts, policy, generator, **options)
+    options = {"n_samples": n_samples, "rows_per_batch": 256}
+    rollout, rewards = respond(lm, prompts.prompts, policy, generator, **options)
+    return rollout, rewards.double().numpy()
 
 
 def compare(
@@ -191,20 +168,20 @@ def compare(
     prompts: Prompts,
     policy: GreedyHead,
     generator: torch.Generator,
-    tell: Tell = None,
     n_samples: int = 1,
+    respond: Respond = respond,
 ) -> Compared:
     """Writes and scores by every option, by the head, and by choices drawn evenly.
 
     At sequence level nothing more is written than by every option: see `chosen_among`.
     """
-    fixed = measure_fixed(lm, prompts, policy.choices, generator, tell, n_samples)
+    fixed = measure_fixed(lm, prompts, policy.choices, generator, n_samples, respond)
     if policy.level == "sequence":
         adaptive, samples = chosen_among(lm, fixed, policy, generator)
         # Drawn evenly, a choice gets the mean reward of all.
         random_samples = fixed.fixed_rewards
     else:
-        options = generator, tell, n_samples
+        options = generator, n_samples, respond
         adaptive, samples = measure_policy(lm, prompts, policy, *options)
         at_random = evenly(policy.head, policy.choices)
         _, random_samples = measure_policy(lm, prompts, at_random, *options)
@@ -234,7 +211,7 @@ def chosen_among(
     Returns:
         N responses to each prompt, and their rewards, (P, N).
     """
-    texts, N = fixed.prompts, fixed.places.shape[1]
+    texts, N = fixed.texts, fixed.places.shape[1]
     asked = generate(lm, texts, policy, generator, max_new_tokens=1)
     choice_ids, every = asked.decisions.choice_ids[:, 0].numpy(), np.arange(len(texts))
     rows = every[:, None] * fixed.fixed.n_samples + fixed.places[choice_ids]  # (P, N)
@@ -271,23 +248,18 @@ class TwoTemperatures:
     test: Prompts
     seed: int
     n_samples: int = 1  # per test prompt
+    respond: Respond = respond
 
-    @property
-    def n_responses(self) -> int:
-        """How many responses it writes."""
-        n_selection, n_test = len(self.selection.prompts), len(self.test.prompts)
-        return len(self.choices) ** 2 * n_selection + self.n_samples * n_test
-
-    def search(self, tell: Tell = None) -> dict[str, Any]:
+    def search(self) -> dict[str, Any]:
         """The two temperatures and the rule's mean reward on test prompts."""
-        name = self.selection.task_of[0].name
+        name = self.selection.prompts[0].task.name
         generator, K = torch_generator(self.seed, f"two temperatures {name}"), len(self.choices)
         pairs = [(first, rest) for first in range(K) for rest in range(K)]
-        rewards = self._rewards(self.selection, pairs, generator, tell)  # (P, K * K)
+        rewards = self._rewards(self.selection, pairs, generator)  # (P, K * K)
         # The best pair is chosen here, on selection prompts, and only then scored on others.
         first, rest = pairs[int(rewards.mean(0).argmax())]
         best = [(first, rest)] * self.n_samples
-        reward = self._rewards(self.test, best, generator, tell).mean()
+        reward = self._rewards(self.test, best, generator).mean()
         temperatures, names = self.choices.temperatures, self.choices.names
         return {
             "first": temperatures[first],
@@ -298,8 +270,8 @@ class TwoTemperatures:
         }
 
     def _rewards(
-        self, prompts: Prompts, pairs: list[tuple[int, int]], generator: torch.Generator, tell: Tell
+        self, prompts: Prompts, pairs: list[tuple[int, int]], generator: torch.Generator
     ) -> np.ndarray:
-        rule = ByPlace(self.choices, pairs, self.lm.sentence_starts)
-        options: dict[str, Any] = {"n_samples": len(pairs), "progress": tell}
-        return respond(self.lm, prompts, rule, generator, **options)[1]  # (P, n_pairs)
+        rule, N = ByPlace(self.choices, pairs, self.lm.sentence_starts), len(pairs)
+        _, rewards = self.respond(self.lm, prompts.prompts, rule, generator, n_samples=N)
+        return rewards.double().numpy()  # (P, n_pairs)

@@ -56,7 +56,7 @@ def summarize(
 
     # 1. Task by task, and kind by kind where a task has kinds.
     tasks: dict[str, Any] = {}
-    for task in dict.fromkeys(test.task_of):
+    for task in dict.fromkeys(test.tasks):
         rows = (names == task.name).nonzero()[0]
         tasks[task.name] = {
             **describe(test, rows, temperatures),
@@ -246,13 +246,13 @@ def controls(
 
 def mean_parts(task: Task, test: Compared, rows: np.ndarray) -> dict[str, Any]:
     """The mean of each part of the reward, at every fixed temperature and with the head."""
-    adaptive = test.adaptive_rows(rows)
-    names = [*parts_of(task, test.prompts[rows[0]], test.adaptive.responses[adaptive[0]])]
+    adaptive, texts = test.adaptive_rows(rows), test.texts
+    names = [*parts_of(task, texts[rows[0]], test.adaptive.responses[adaptive[0]])]
 
     def means(rollout: Rollout, written: np.ndarray) -> dict[str, float]:
         of_rows = []
         for row in written.tolist():
-            prompt = test.prompts[row // rollout.n_samples]
+            prompt = texts[row // rollout.n_samples]
             of_rows.append(parts_of(task, prompt, rollout.responses[row], names))
         return {name: float(np.mean([parts[name] for parts in of_rows])) for name in names}
 

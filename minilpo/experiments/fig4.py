@@ -17,7 +17,6 @@ from minilpo.experiments.base import (
 )
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots
-from minilpo.tasks import kind_of
 from minilpo.tasks.instruct import CLOSED_KINDS
 
 PAPER = (
@@ -36,8 +35,7 @@ def measure(lab: Lab) -> Numbers:
     for name in MIXTURE:
         counts = np.bincount(chosen[test.names == name], minlength=len(temperatures))
         shares[name] = (counts / counts.sum()).tolist()
-    kinds = [kind_of(task, text) for task, text in zip(test.task_of, test.prompts, strict=True)]
-    closed, instruct = np.isin(kinds, CLOSED_KINDS), test.names == "instruct"
+    closed, instruct = np.isin(test.kinds, CLOSED_KINDS), test.names == "instruct"
     return {
         "temperatures": temperatures.tolist(),
         "shares": shares,

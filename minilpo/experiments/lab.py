@@ -20,23 +20,24 @@ from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import MOST_PAIRS, LPOConfig, RunConfig
-from minilpo.constant_control import fitting
+from minilpo.constant_control import fit_constant
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.policies import GreedyHead, Policy, SampledHead
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Measured, measure_fixed, measure_policy, prompts_to_measure
 from minilpo.evaluation.summary import best_constants
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.lpo import train_lpo, training_of
 from minilpo.machine.device import CPU
 from minilpo.machine.files import load_tensors, misfit, save_tensors, tidy
 from minilpo.machine.threads import Threads
+from minilpo.rivals.by_config import training_of
+from minilpo.run import processes
 from minilpo.run.folder import Run
 from minilpo.run.forms import lpo_log_form
 from minilpo.run.steps import pretrain_step
 from minilpo.seeds import torch_generator
 from minilpo.tasks import MAIN, Task
-from minilpo.training import Round, Training
+from minilpo.training import TrainState
 
 MIXTURE = tuple(task.name for task in MAIN)
 Made = TypeVar("Made")
@@ -164,31 +165,32 @@ class Lab:
         head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head")).to(self.device)
         constant = ConstantHead(*shape, torch_generator(self.seed, "head")).to(self.device)
         if path.exists():
-            state = load_tensors(path)
+            content = load_tensors(path)
             form = {
                 "head": head.state_dict(),
                 "constant": constant.state_dict(),
                 "log": lpo_log_form(self.tasks(tasks), K),
                 "best_after": (head.state_dict(),) * lpo.rounds,
             }
-            wrong = misfit(state, form)
+            wrong = misfit(content, form)
             if wrong:
                 raise ValueError(
                     f"{path} must hold a head of these settings, but {wrong}; "
                     "delete it and repeat the command"
                 )
-            head.load_state_dict(state["head"])
-            constant.load_state_dict(state["constant"])
-            log, best_after = state["log"], state["best_after"]
+            head.load_state_dict(content["head"])
+            constant.load_state_dict(content["constant"])
+            log, best_after = content["log"], content["best_after"]
         else:
             best_after = []
 
-            def keep(training: Training, ended: Round) -> None:
-                best_after.append(training.best["head"])
+            def keep(state: TrainState, *_: object) -> None:
+                best_after.append(state.best["head"])
 
-            after_round = [fitting(constant, lpo), keep]
-            training = training_of(self.lm, head, lpo, after_round=after_round)
-            log = train_lpo(self.lm, self.tasks(tasks), head, choices, lpo, self.seed, training)
+            train, fit, state = training_of(self.lm, head, lpo)
+            state.callbacks += [fit_constant(constant, lpo, self.seed, fit), keep]
+            of_tasks = self.lm, self.tasks(tasks), head, choices, lpo, self.seed
+            log = train(*of_tasks, state, processes.respond)
             weights = {"head": head.state_dict(), "constant": constant.state_dict()}
             save_tensors(path, {**weights, "log": log, "best_after": best_after})
         head, constant = head.requires_grad_(False), constant.requires_grad_(False)
@@ -211,7 +213,8 @@ class Lab:
             evaluation = self.config.evaluation
             prompts = prompts_to_measure(self.tasks(tasks), split, evaluation, self.seed)
             generator = torch_generator(self.seed, name)
-            return measure_fixed(self.lm, prompts, Temperatures(temperatures), generator)
+            choices = Temperatures(temperatures)
+            return measure_fixed(self.lm, prompts, choices, generator, respond=processes.respond)
 
         return self._once(name, measure)
 
@@ -231,7 +234,8 @@ class Lab:
         generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
 
         def measure() -> tuple[Policy, Measured, Rollout, np.ndarray]:
-            rollout, rewards = measure_policy(self.lm, measured, policy, generator)
+            asked = self.lm, measured, policy, generator
+            rollout, rewards = measure_policy(*asked, respond=processes.respond)
             return policy, measured, rollout, rewards[:, 0]
 
         _, _, rollout, rewards = self._once(name, measure)

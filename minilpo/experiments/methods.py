@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 
 from minilpo.decoding.choices import Choices, Temperatures
-from minilpo.decoding.generate import generate
+from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import ByPlace, Fixed, Policy
-from minilpo.decoding.rollout import score
 from minilpo.evaluation.measure import Prompts
 from minilpo.experiments.lab import MIXTURE, Lab, pairs_per_batch
 from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import kind_of, mixed_prompts
-from minilpo.training import responses_per_round
+from minilpo.tasks import mixed_prompts
 
 TEST_SAMPLES = 4  # responses to each test prompt
 LEAST_PROMPTS = 30  # training prompts of a kind; a smaller kind takes the setting of its task
@@ -128,9 +126,9 @@ def responses_spent(lab: Lab) -> list[int]:
     Those that tell which round's head is the best are counted, too.
     """
     whole, early = (replace(lab.config.lpo, **settings) for settings in whole_and_early(lab))
-    per_round = responses_per_round(whole, len(MIXTURE))
+    per_round = whole.responses_per_round(len(MIXTURE))
     rounds = [per_round * (n + 1) for n in range(whole.rounds)]
-    return [responses_per_round(early, len(MIXTURE)), *rounds]
+    return [early.responses_per_round(len(MIXTURE)), *rounds]
 
 
 @dataclass(frozen=True)
@@ -198,15 +196,13 @@ def groups_of(prompts: Prompts, group: str) -> np.ndarray:
     if group == "per task":
         return prompts.names
     if group == "per kind":
-        pairs = zip(prompts.task_of, prompts.prompts, strict=True)
-        return np.array([kind_of(task, prompt) for task, prompt in pairs])
+        return prompts.kinds
     return np.full(len(prompts.prompts), "")
 
 
 def some(prompts: Prompts, index: np.ndarray) -> Prompts:
     """Those at some places."""
-    numbers = index.tolist()
-    return Prompts([prompts.task_of[p] for p in numbers], [prompts.prompts[p] for p in numbers])
+    return Prompts([prompts.prompts[p] for p in index.tolist()])
 
 
 def try_out(lab: Lab, rule: Rule, n_responses: int) -> Trial:
@@ -216,10 +212,10 @@ def try_out(lab: Lab, rule: Rule, n_responses: int) -> Trial:
         max(1, n_responses // (K * len(tasks))),
         python_rng(lab.seed, "rivals prompts"),
     )
-    prompts = Prompts(*mixed_prompts(tasks, n_per_task, "train", rng))
+    prompts = Prompts(mixed_prompts(tasks, n_per_task, "train", rng))
     generator, every = torch_generator(lab.seed, "rivals trial"), rule.of(*range(K))
-    rollout = generate(lab.lm, prompts.prompts, every, generator, n_samples=K)
-    return Trial(rule, prompts, score(rollout, prompts.task_of).double().numpy())
+    _, rewards = respond(lab.lm, prompts.prompts, every, generator, n_samples=K)
+    return Trial(rule, prompts, rewards.double().numpy())
 
 
 class Scorer:
@@ -240,8 +236,9 @@ class Scorer:
         """(P,) rewards with one policy for all prompts, or for some."""
         prompts = prompts or self.prompts
         generator = torch_generator(self.lab.seed, "rivals test")
-        rollout = generate(self.lab.lm, prompts.prompts, policy, generator, n_samples=TEST_SAMPLES)
-        return score(rollout, prompts.task_of).double().mean(1).numpy()
+        lm, texts = self.lab.lm, prompts.prompts
+        _, rewards = respond(lm, texts, policy, generator, n_samples=TEST_SAMPLES)
+        return rewards.double().mean(1).numpy()
 
     def of_rule(self, name: str, best: Best) -> np.ndarray:
         """(P,) rewards with the setting of a rule that was chosen for each prompt."""

@@ -7,7 +7,6 @@ model of its own, and on the mixture. The first two have an exact theory beside 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from minilpo import preferences
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
 from minilpo.experiments.base import Finding, Numbers, Row, difference, mean_and_half, values_of
 from minilpo.experiments.lab import Lab, pairs_per_batch
-from minilpo.lpo import HeadScore, fit
-from minilpo.preferences import RULES
+from minilpo.lpo import fit
 from minilpo.rivals.optimum import Rewards, optimum, simulate
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
@@ -65,7 +64,7 @@ def learned(
     """
     choice_ids, drawn = simulate(rewards, n_responses // n_samples, n_samples, generator)
     settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=3)
-    formed = RULES[pairs].pairs(SimpleNamespace(rewards=drawn), settings, generator)
+    formed = preferences.PAIRS[pairs](drawn, settings.pairs_per_prompt, generator)
     settings = replace(settings, pairs_per_batch=-(-len(formed) // 50))  # 50 steps per epoch
     state = torch.ones(1, 16)
     decisions = Decisions(
@@ -76,7 +75,7 @@ def learned(
     head = AdaptiveDecoder(16, len(rewards), n_hidden=32, generator=generator)
     for rate in (1e-2, 3e-3, 1e-3):  # ever smaller steps: at last it stands still
         optimizer = torch.optim.Adam(head.parameters(), lr=rate)
-        fit(HeadScore(head, settings), decisions, formed, optimizer, settings, generator)
+        fit(head, decisions, formed, optimizer, settings, generator)
     return head(state)[0].softmax(-1).tolist()
 
 

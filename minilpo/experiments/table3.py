@@ -7,9 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
-from minilpo.decoding.generate import generate
+from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import Fixed, Policy
-from minilpo.decoding.rollout import score
 from minilpo.evaluation.measure import Measured
 from minilpo.experiments.base import (
     Finding,
@@ -70,13 +69,13 @@ def _measure_task(lab: Lab, task: str) -> Numbers:
 def vote(lab: Lab, measured: Measured, policy: Policy, purpose: str) -> tuple[float, float]:
     """The shares of right majorities of `VOTERS` answers to a prompt, and of right single ones."""
     generator = torch_generator(lab.seed, purpose)
-    rollout = generate(lab.lm, measured.prompts, policy, generator, n_samples=VOTERS)
+    rollout, rewards = respond(lab.lm, measured.prompts, policy, generator, n_samples=VOTERS)
     answers = [final_answer(response) for response in rollout.responses]
     right = []
-    for p, (task, prompt) in enumerate(zip(measured.task_of, measured.prompts, strict=True)):
+    for p, prompt in enumerate(measured.prompts):
         voted = majority(answers[p * VOTERS : (p + 1) * VOTERS])
-        right.append(task.reward(prompt, f"#### {voted}"))
-    return float(np.mean(right)), float(score(rollout, measured.task_of).double().mean())
+        right.append(prompt.task.reward(prompt.text, f"#### {voted}"))
+    return float(np.mean(right)), float(rewards.double().mean())
 
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:

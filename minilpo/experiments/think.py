@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LPOConfig
-from minilpo.constant_control import fitting
+from minilpo.constant_control import fit_constant
 from minilpo.decoding.choices import FirstTokens
 from minilpo.decoding.policies import GreedyHead
 from minilpo.evaluation.measure import Measured, learned_constant, measure_fixed, prompts_to_measure
@@ -31,11 +31,12 @@ from minilpo.experiments.base import (
     values_of,
 )
 from minilpo.experiments.lab import Lab, pairs_per_batch
-from minilpo.lpo import train_lpo, training_of
+from minilpo.lpo import train_lpo
 from minilpo.rivals.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
+from minilpo.run import processes
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
-from minilpo.training import all_prompts
+from minilpo.training import TrainState, draw_prompts
 
 PAPER = (
     "(not in the paper) no temperature is chosen, but whether to think step by step or to answer "
@@ -88,7 +89,7 @@ def measure(lab: Lab) -> Numbers:
             name: bootstrap_interval(rewards - other, test.names, resamples, rng)
             for name, other in others.items()
         },
-        "seen_in_pretraining": _n_seen(own, lpo, [*train.prompts, *test.prompts]),
+        "seen_in_pretraining": _n_seen(own, lpo, [*train.texts, *test.texts]),
     }
 
 
@@ -97,8 +98,9 @@ def _train(lab: Lab, choices: FirstTokens, config: LPOConfig) -> tuple[AdaptiveD
     shape = lab.run.config.model.n_embd, len(choices), "sequence", config.n_hidden
     head = AdaptiveDecoder(*shape, torch_generator(lab.seed, "head"))
     constant_head = ConstantHead(*shape, torch_generator(lab.seed, "head"))
-    training = training_of(lab.lm, head, config, after_round=[fitting(constant_head, config)])
-    train_lpo(lab.lm, lab.run.tasks, head, choices, config, lab.seed, training)
+    state = TrainState(head, config)
+    state.callbacks.append(fit_constant(constant_head, config, lab.seed))
+    train_lpo(lab.lm, lab.run.tasks, head, choices, config, lab.seed, state, processes.respond)
     return head, constant_head
 
 
@@ -106,7 +108,7 @@ def _measure(lab: Lab, task: ThinkOrAnswer, choices: FirstTokens, split: str) ->
     """A response by both choices to each prompt of a split."""
     prompts = prompts_to_measure([task], split, lab.config.evaluation, lab.seed)
     generator = torch_generator(lab.seed, f"think or answer {split}")
-    return measure_fixed(lab.lm, prompts, choices, generator)
+    return measure_fixed(lab.lm, prompts, choices, generator, respond=processes.respond)
 
 
 def _right(task: ThinkOrAnswer, measured: Measured) -> dict[str, dict[str, float]]:
@@ -114,7 +116,7 @@ def _right(task: ThinkOrAnswer, measured: Measured) -> dict[str, dict[str, float
     shares, every = {}, np.arange(len(measured.prompts))
     for k, name in enumerate(WORDS):
         responses = [measured.fixed.responses[row] for row in measured.fixed_rows(every, k)]
-        pairs = zip(measured.prompts, responses, strict=True)
+        pairs = zip(measured.texts, responses, strict=True)
         right = np.array([task.is_right(*pair) for pair in pairs])
         shares[name] = _by_kind(right, measured.kinds)
     return shares
@@ -128,7 +130,8 @@ def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
     """How many of these prompts and of LPO's pretraining has shown: an answer at once to one of
     them might be known by heart.
     """
-    of_lpo = all_prompts(lab.run.tasks, config, lab.seed)
+    rounds, held_out = draw_prompts(lab.run.tasks, config, lab.seed)
+    of_lpo = [prompt.text for part in (*rounds, held_out) for prompt in part]
     return len(lab.run.pretraining_prompts() & {*prompts, *of_lpo})
 
 

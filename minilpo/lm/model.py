@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from minilpo.config import ModelConfig
 from minilpo.lm.kv_cache import KVCache, LayerCache
+from minilpo.seeds import torch_defaults
 
 
 class Attention(nn.Module):
@@ -88,6 +89,7 @@ class GPT(nn.Module):
     (torch.Size([1, 3, 16]), torch.Size([1, 3, 50]))
     """
 
+    @torch_defaults()
     def __init__(self, config: ModelConfig, generator: torch.Generator | None = None):
         super().__init__()
         self.config = config

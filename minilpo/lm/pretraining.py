@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from minilpo.config import PretrainConfig
 from minilpo.lm.model import GPT
 from minilpo.lm.tokenizer import Tokenizer
-from minilpo.machine import processes
-from minilpo.machine.progress import Progress
-from minilpo.seeds import python_rng
+from minilpo.seeds import python_rng, torch_defaults
 
 POOL = 16  # batches that are sorted by length and shuffled together
 LOG_EVERY = 100  # steps of pretraining
@@ -109,7 +107,6 @@ class Pretraining:
         model: to be trained.
         config: learning rate and weight decay.
         after_log: called with this, every `LOG_EVERY` steps and at the end.
-        progress: told how many steps there are, and were done.
     """
 
     def __init__(
@@ -117,7 +114,6 @@ class Pretraining:
         model: GPT,
         config: PretrainConfig,
         after_log: Callable[["Pretraining"], object] | None = None,
-        progress: Progress | None = None,
     ):
         matrices, vectors = parameter_groups(model)
         groups = [
@@ -126,7 +122,7 @@ class Pretraining:
         ]
         rates: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, 0.98)}
         self.optimizer = torch.optim.AdamW(groups, **rates, fused=True)
-        self.model, self.after_log, self.progress = model, after_log, progress or Progress()
+        self.model, self.after_log = model, after_log
         self.step = 0
         self.log: list[dict[str, Any]] = []
 
@@ -143,12 +139,22 @@ class Pretraining:
         self.step, self.log = state["step"], state["log"]
 
 
+def add_gradients(model: GPT, token_ids: Tensor, target_mask: Tensor) -> float:
+    """Adds the gradient of a batch's loss to the weights', and returns the loss."""
+    loss = language_model_loss(model, token_ids, target_mask)
+    loss.backward()
+    return loss.item()
+
+
+@torch_defaults()
 def pretrain(
     model: GPT,
     corpus: Corpus,
     config: PretrainConfig,
     seed: int,
     training: Pretraining | None = None,
+    progress: Callable[[int], object] | None = None,
+    add_gradients: Callable[[GPT, Tensor, Tensor], float] = add_gradients,
 ) -> list[dict[str, Any]]:
     """Trains the language model on demonstrations, in place.
 
@@ -158,6 +164,8 @@ def pretrain(
         config: steps, batch size and learning rate.
         seed: of the order of the examples.
         training: an interrupted one, to be continued with the same result to the bit.
+        progress: called with 1 after every step.
+        add_gradients: another one may share the rows of a batch among processes.
 
     Returns:
         A log: step, training loss and held-out loss in nats per token, every `LOG_EVERY` steps.
@@ -166,7 +174,6 @@ def pretrain(
         ValueError: as soon as a loss isn't finite; it names the step, and the flags to change.
     """
     training = training or Pretraining(model, config)
-    training.progress.begin(config.steps, training.step)
     rng = python_rng(seed, "order of the demonstrations")
     batches = training_batches(corpus.examples, config.batch_size, corpus.pad_id, rng)
     losses = []
@@ -190,22 +197,9 @@ def pretrain(
             losses = []
             if training.after_log:
                 training.after_log(training)
-        training.progress.advance()
+        if progress:
+            progress(1)
     return training.log
-
-
-def add_gradients(model: GPT, token_ids: Tensor, target_mask: Tensor) -> float:
-    """Adds the gradient of a batch's loss, which it returns; several processes share the rows."""
-    rows = processes.share(range(len(token_ids)))
-    token_ids, own = token_ids[rows], target_mask[rows]
-    # A mean over the targets of the whole batch, of which this process has a part, maybe none.
-    part = int(own.sum()) / int(target_mask.sum())
-    loss = token_ids.new_zeros((), dtype=torch.float32)
-    if len(rows):
-        loss = part * language_model_loss(model, token_ids, own)
-        loss.backward()
-    processes.add_gradients(model)
-    return processes.add_up(loss.detach().cpu()).item()
 
 
 def _finite(loss: float, step: int, config: PretrainConfig) -> float:

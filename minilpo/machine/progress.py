@@ -95,17 +95,7 @@ class Watch:
         )
 
 
-class Progress:
-    """Told how much there is to do, and how much was done. This one doesn't show it."""
-
-    def begin(self, total: int, done: int = 0) -> None:
-        """There are `total` units in all, of which some were done before."""
-
-    def advance(self, n: int = 1) -> None:
-        """So many more units are done."""
-
-
-class Bar(Progress):
+class Bar:
     """A progress bar on standard error; in a log file, a line every ten seconds.
 
     Args:
@@ -119,7 +109,7 @@ class Bar(Progress):
         self.bar: tqdm | None = None
 
     def begin(self, total: int, done: int = 0) -> None:
-        """Shows the bar."""
+        """Shows the bar: of `total` units, some were done before."""
         options: dict[str, Any] = {"file": STDERR, "dynamic_ncols": True, "unit": f" {self.unit}s"}
         options["mininterval"] = 0.2 if STDERR.isatty() else 10.0
         self.bar = tqdm(total=total, desc=self.what, initial=done, **options)

@@ -33,7 +33,7 @@ from minilpo.rivals.controls import ALL_TASKS
 from minilpo.run.forms import PRETRAIN_LOG, STEPS, lpo_log_form, step_of, wrong_rounds, wrong_steps
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Task, corpus, load_tasks, mixed_demonstrations
-from minilpo.training import held_out_prompts, round_prompts
+from minilpo.training import draw_prompts
 
 Head = TypeVar("Head", bound=AdaptiveDecoder)
 Module = TypeVar("Module", bound=nn.Module)
@@ -161,11 +161,11 @@ class Run:
         config, seed = self.config, self.config.seed
         prompts: list[str] = []
         if "lpo" in sections:
-            prompts += round_prompts(self.tasks, config.lpo, seed, 0)[1]
-            prompts += held_out_prompts(self.tasks, config.lpo, seed)[1]
+            rounds, held_out = draw_prompts(self.tasks, replace(config.lpo, rounds=1), seed)
+            prompts += [prompt.text for prompt in (*rounds[0], *held_out)]
         if "evaluation" in sections:
             for split in ("train", "test", "ood"):
-                prompts += prompts_to_measure(self.tasks, split, config.evaluation, seed).prompts
+                prompts += prompts_to_measure(self.tasks, split, config.evaluation, seed).texts
         return prompts
 
     def check(self, tokenizer: Tokenizer, prompts: list[str]) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from minilpo.lm.pretraining import LOG_EVERY, Pretraining, parameter_groups
 from minilpo.tasks import Task
-from minilpo.training import Training
+from minilpo.training import TrainState
 
 
 class Step(NamedTuple):
@@ -54,16 +54,16 @@ def pretraining_form(training: Pretraining) -> dict[str, Any]:
     return {**training.state_dict(), "optimizer": moments, "log": PRETRAIN_LOG, "step": int}
 
 
-def lpo_form(training: Training, tasks: Sequence[Task]) -> dict[str, Any]:
+def lpo_form(state: TrainState, constant_head: nn.Module, tasks: Sequence[Task]) -> dict[str, Any]:
     """What half-done LPO holds."""
-    trained = training.score.trained
-    parameters = [parameter for module in trained.values() for parameter in module.parameters()]
-    states = {name: module.state_dict() for name, module in trained.items()}
+    modules = state.modules.values()
+    parameters = [parameter for module in modules for parameter in module.parameters()]
     return {
-        **training.state_dict(),
+        **state.state_dict(),
+        "constant_head": constant_head.state_dict(),
         "optimizer": adam_form(parameters),
-        "log": lpo_log_form(tasks, training.n_choices),
-        "best": {"validation_reward": float, "round": int, **states},
+        "log": lpo_log_form(tasks, state.n_choices),
+        "best": {"validation_reward": float, "round": int, **state.weights()},
         "lpo": str,
     }
 

@@ -4,29 +4,33 @@ import contextlib
 import json
 import shlex
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from minilpo.config import EvaluationConfig, LPOConfig, RunConfig, as_json
-from minilpo.constant_control import fitting
+from minilpo.constant_control import fit_constant
 from minilpo.decoding.policies import GreedyHead
-from minilpo.evaluation.evaluate import evaluate
+from minilpo.decoding.rollout import Rollout
+from minilpo.evaluation.evaluate import evaluate, responses_to_evaluate
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.pretraining import Pretraining, pretrain
-from minilpo.lpo import train_lpo, training_of
 from minilpo.machine.device import device_of
 from minilpo.machine.files import load_tensors, save_tensors, tidy, work_in, write_bytes, write_json
 from minilpo.machine.progress import say
 from minilpo.machine.threads import pick
+from minilpo.rivals.by_config import training_of
+from minilpo.run import processes
 from minilpo.run.folder import Run
 from minilpo.run.forms import lpo_form, pretraining_form
 from minilpo.show import plots
 from minilpo.show.page import NAME as PAGE
 from minilpo.show.page import Results, chosen_responses, run_page
 from minilpo.show.report import FIGURES, draw_figures, example_responses, write_figures
+from minilpo.training import TrainState
 
 
 @contextlib.contextmanager
@@ -68,13 +72,15 @@ def pretrain_step(run: Run) -> None:
         run.add_seconds(pretrain=clock.lap())
 
     with run.bar("pretraining", "step") as bar:
-        training = Pretraining(model, run.config.pretrain, save, bar)
+        training = Pretraining(model, run.config.pretrain, save)
         state = run.load_state("pretrain", settings, pretraining_form(training))
         if state:
             training.load_state_dict(state)
         corpus = run.corpus(tokenizer)
         run.keep()
-        log = pretrain(model, corpus, run.config.pretrain, run.config.seed, training)
+        bar.begin(run.config.pretrain.steps, training.step)
+        given = model, corpus, run.config.pretrain, run.config.seed, training
+        log = pretrain(*given, bar.advance, processes.add_gradients)
     save_tensors(run.path / "model.pt", model.state_dict())
     run.finish("pretrain", log, ["model.pt"])
     run.forget_corpus()
@@ -95,25 +101,38 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
     settings = new.key_of_settings("train")
     # `half_done_lpo` reads there with which settings to go on.
     more = {"settings": settings, "lpo": json.dumps(as_json(config))}
+    train, fit, state = training_of(lm, head, config)
+    clock, seconds = Clock(), {"rollout": 0.0}
 
-    def save(training: Any, _: object) -> None:
-        save_tensors(run.path / "lpo_state.pt", {**training.state_dict(), **more})
-        run.add_seconds(**training.take_seconds())
+    def save(state: TrainState, *_: object) -> None:
+        content = {**state.state_dict(), "constant_head": constant_head.state_dict(), **more}
+        save_tensors(run.path / "lpo_state.pt", content)
+        rollout, seconds["rollout"] = seconds["rollout"], 0.0
+        run.add_seconds(rollout=rollout, lpo=clock.lap() - rollout)
+
+    def respond(*asked: Any, **options: Any) -> tuple[Rollout, Tensor]:
+        own = Clock()
+        responses = processes.respond(*asked, progress=bar.advance, **options)
+        seconds["rollout"] += own.lap()
+        return responses
 
     with run.bar("LPO", "response") as bar:
-        options: dict[str, Any] = {"also": {"constant_head": constant_head}, "progress": bar}
-        after_round = (fitting(constant_head, config), save)
-        training = training_of(lm, head, config, after_round=after_round, **options)
-        state = new.load_state("train", settings, lpo_form(training, run.tasks))
+        half_done = new.load_state("train", settings, lpo_form(state, constant_head, run.tasks))
         if config == run.config.lpo and run.is_done("train"):
-            if state:
+            if half_done:
                 run.remove("lpo_state.pt")  # of this very training; others' half-done work stays
             return
-        if state:
-            training.load_state_dict(state)
+        if half_done:
+            state.load_state_dict(half_done)
+            constant_head.load_state_dict(half_done["constant_head"])
         new.check(lm.tokenizer, new.prompts(["lpo"]))
         run.keep()
-        log = train_lpo(lm, run.tasks, head, new.choices, config, run.config.seed, training)
+        per_round = config.responses_per_round(len(run.tasks))
+        bar.begin(config.rounds * per_round, len(state.log) * per_round)
+        state.callbacks += [fit_constant(constant_head, config, run.config.seed, fit), save]
+        clock.lap()
+        asked = lm, run.tasks, head, new.choices, config, run.config.seed
+        log = train(*asked, state, respond)
     # The old results go, the log first: without it nothing counts as done. The state holds the new.
     figures = [f"figures/{name}" for name in FIGURES]
     run.remove("lpo_log.json", "metrics.json", "examples.txt", PAGE, *figures)
@@ -162,7 +181,9 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     spent = run.seconds()
     run.keep()
     with run.bar("evaluating", "response") as bar:
-        options = config.evaluation, config.seed, constant_head, bar
+        bar.begin(responses_to_evaluate(run.tasks, policy, config.evaluation))
+        respond = partial(processes.respond, progress=bar.advance)
+        options = config.evaluation, config.seed, constant_head, respond
         measured, test = evaluate(lm, run.tasks, policy, *options)
     with plots.own_style():
         pictures = draw_figures(measured, *logs)

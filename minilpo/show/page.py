@@ -212,7 +212,7 @@ def _pretraining(run: Results) -> Html:
 def _training(run: Results) -> Html:
     config, log = run.config.lpo, run.lpo_log
     n_tasks = len(run.metrics["tasks"])
-    prompts = n_tasks * config.prompts_per_task(n_tasks)
+    prompts = n_tasks * -(-config.prompts // n_tasks)  # as many of each task, rounded up
     rewards = [entry["validation_reward"] for entry in log]
     when = "once per response" if run.config.level == "sequence" else "before every word"
     pairs, without = (sum(entry[key] for entry in log) for key in ("pairs", "dropped_prompts"))

@@ -196,7 +196,10 @@ def example_responses(
             if settings:
                 chosen = settings[int(ids)] if len(ids) == 1 else f"{chosen} on average"
             wrote = f"head, t={chosen}, reward {test.adaptive_samples[p, 0]:.2f}"
-            lines += [f"[{name}] {test.prompts[p]}", f"  {wrote}: {test.adaptive.responses[row]}"]
+            lines += [
+                f"[{name}] {test.prompts[p].text}",
+                f"  {wrote}: {test.adaptive.responses[row]}",
+            ]
             for k in (0, K - 1):
                 wrote = f"fixed t={labels[k]}, reward {test.fixed_samples[p, k, 0]:.2f}"
                 response = test.fixed.responses[p * test.fixed.n_samples + test.places[k, 0]]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from minilpo.machine.text import one_line
 from minilpo.tasks.base import (
+    Prompt,
     corpus,
     draw_demonstrations,
     draw_prompts,
@@ -24,6 +25,7 @@ from minilpo.tasks.task import Task, offers
 
 __all__ = [
     "TASKS",
+    "Prompt",
     "Task",
     "ask",
     "corpus",

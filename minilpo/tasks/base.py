@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from typing import NamedTuple
 
 from minilpo.tasks.calling import ask, weight_of
 from minilpo.tasks.task import Task
@@ -94,15 +95,26 @@ def draw_demonstrations(
     return pairs
 
 
+class Prompt(NamedTuple):
+    """A prompt, and the task that asks it and rewards the responses to it."""
+
+    text: str
+    task: Task
+
+
 def mixed_prompts(
     tasks: Sequence[Task], n_per_task: int, split: str, rng: random.Random
-) -> tuple[list[Task], list[str]]:
-    """As many prompts of every task, in two lists: the task of each prompt, and the prompt."""
-    task_of, prompts = [], []
-    for task in tasks:
-        task_of += [task] * n_per_task
-        prompts += draw_prompts(task, n_per_task, split, rng)
-    return task_of, prompts
+) -> list[Prompt]:
+    """Draws as many prompts of every task, task by task.
+
+    >>> from minilpo.tasks import load_tasks
+    >>> prompts = mixed_prompts(load_tasks(["math", "story"]), 2, "test", random.Random(0))
+    >>> [prompt.task.name for prompt in prompts]
+    ['math', 'math', 'story', 'story']
+    """
+    return [
+        Prompt(text, task) for task in tasks for text in draw_prompts(task, n_per_task, split, rng)
+    ]
 
 
 def corpus(

@@ -1,8 +1,8 @@
 """Several processes on one run: `torchrun --standalone --nproc-per-node 2 -m minilpo demo`.
 
-Every process goes through the whole command. Where there is much to do, each does a part, and all
-get the results of all: so from there on they are the same again. Alone, a process does everything,
-and nothing here costs anything.
+Every process goes through the whole command. `respond` and `add_gradients` share the work: each
+process does a part, and all get the results of all: so from there on they are the same again.
+Alone, a process does everything.
 """
 
 import contextlib
@@ -15,10 +15,17 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
+from minilpo.decoding import Policy, Rollout
+from minilpo.decoding import generate as alone
+from minilpo.decoding.rollout import concatenate
+from minilpo.lm import pretraining
+from minilpo.lm.language_model import LanguageModel
+from minilpo.lm.model import GPT
 from minilpo.machine.files import write_bytes
 from minilpo.machine.signals import LostError
+from minilpo.tasks import Prompt
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=2)  # the longest that a process waits for others
@@ -92,34 +99,6 @@ def _content(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def share(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of what there is to do: every N-th, so that all get a bit of everything.
-
-    >>> list(share("abc"))  # alone
-    ['a', 'b', 'c']
-    """
-    return items[rank() :: size()]
-
-
-def together(parts: Sequence[T]) -> list[T]:
-    """What all processes have made of their shares, in the order of the whole: undoes `share`.
-
-    Raises:
-        LostError: if one of the processes has ended.
-
-    >>> together(["a", "b", "c"])
-    ['a', 'b', 'c']
-    """
-    shares = gathered(list(parts))
-    turns = range(max(map(len, shares)))
-    return [part[turn] for turn in turns for part in shares if turn < len(part)]
-
-
-def for_all(progress: Callable[[int], object]) -> Callable[[int], object]:
-    """What is to be told of this process's share: the others are about as far."""
-    return lambda n: progress(n * size())
-
-
 def gathered(part: T) -> list[T]:
     """What every process has made, in the order of the processes.
 
@@ -137,33 +116,70 @@ def gathered(part: T) -> list[T]:
     return parts
 
 
-def add_gradients(module: nn.Module) -> None:
-    """Adds up the gradients of all processes, in place: each then has the whole batch's.
-
-    A sum and no mean: each process has divided by the size of the whole batch.
+def respond(
+    lm: LanguageModel,
+    prompts: Sequence[Prompt],
+    policy: Policy,
+    generator: torch.Generator,
+    *,
+    progress: Callable[[int], object] | None = None,
+    **options: Any,
+) -> tuple[Rollout, Tensor]:
+    """Writes and scores like `decoding.respond`; each process does it for a part of the prompts.
 
     Raises:
-        LostError: if one of them has ended.
+        LostError: if one of the processes has ended.
+    """
+    N = size()
+    if N == 1:
+        return alone.respond(lm, prompts, policy, generator, progress=progress, **options)
+    if progress:  # the others are about as far
+        options["progress"] = lambda n: progress(n * N)
+    # A prompt that comes again gets other responses, so one process has to see all its copies.
+    texts = list(dict.fromkeys(prompt.text for prompt in prompts))
+    mine = set(texts[rank() :: N])
+    numbers = [p for p, prompt in enumerate(prompts) if prompt.text in mine]
+    parts = []
+    if numbers:
+        own = [prompts[p] for p in numbers]
+        parts = [(numbers, *alone.respond(lm, own, policy, generator, **options))]
+    else:  # as `generate` does: the generators of all processes go on alike
+        torch.randint(2**63 - 1, (), generator=generator)
+    parts = [part for of_process in gathered(parts) for part in of_process]
+    shares, rollouts, rewards = zip(*parts, strict=True)
+    back = torch.tensor([p for share in shares for p in share]).argsort()
+    return concatenate(rollouts).sorted_by(back), torch.cat(rewards)[back]
+
+
+def add_gradients(model: GPT, token_ids: Tensor, target_mask: Tensor) -> float:
+    """Does what `pretraining.add_gradients` does; each process has a part of the rows.
+
+    Raises:
+        LostError: if one of the processes has ended.
     """
     if size() == 1:
-        return
-    weights = list(module.parameters())
+        return pretraining.add_gradients(model, token_ids, target_mask)
+    rows = slice(rank(), None, size())
+    token_ids, own = token_ids[rows], target_mask[rows]
+    # A mean over the targets of the whole batch, of which this process has a part, maybe none.
+    share = int(own.sum()) / int(target_mask.sum())
+    loss = torch.zeros(())
+    if len(own):
+        loss = share * pretraining.language_model_loss(model, token_ids, own)
+        loss.backward()
+    weights = list(model.parameters())
     # One message instead of one for each matrix. A process without a part of the batch adds zeros.
     parts = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
     total = add_up(torch.cat([part.flatten() for part in parts]).cpu())
     for weight, part in zip(weights, total.split([w.numel() for w in weights]), strict=True):
         weight.grad = part.view_as(weight).to(weight.device)
+    return add_up(loss.detach().cpu()).item()
 
 
 def add_up(values: Tensor) -> Tensor:
-    """Adds up a tensor of every process, on the CPU, in place; alone, it stays as it is.
-
-    Raises:
-        LostError: if one of the processes has ended.
-    """
-    if size() > 1:
-        with _lost():
-            dist.all_reduce(values)
+    """Adds up a tensor of every process, on the CPU, in place."""
+    with _lost():
+        dist.all_reduce(values)
     return values
 
 

@@ -1,0 +1,270 @@
+"""Learning from all responses and their rewards, without pairs: what LPO is compared with.
+
+    reinforce   reinforce_loss    choices behind more reward than the prompt's mean become likelier
+    grpo        grpo_loss         the same, in units of the prompt's spread, and never far at once
+    regression  regression_loss   the head predicts the reward of each choice
+
+All three aim at the mean reward. LPO doesn't: it fits which choice gave the better response.
+`train_by_rewards` is their loop, as `lpo.train_lpo` is LPO's.
+
+Some things are simpler here than elsewhere. Rewards come from programs, so there is no reward
+model. There is no KL term: it would hold the head near its start, which is uniform. The mean of a
+prompt's N responses is the baseline, so there is no value network. The language model is frozen, so
+hidden states are constants and several epochs cost little. From the second step on, another head
+has written the responses than the one that learns. Only GRPO corrects for that; the other two, like
+LPO, learn from them as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
+from minilpo.config import VALIDATION_SAMPLES, LPOConfig
+from minilpo.decoding import Choices, GreedyHead, Respond, SampledHead, respond
+from minilpo.decoding.rollout import marginal_decisions
+from minilpo.lm.language_model import LanguageModel
+from minilpo.losses import of_choices, over_steps
+from minilpo.lpo import response_scores
+from minilpo.preferences import PreferencePairs, best_worst_pairs
+from minilpo.seeds import torch_defaults, torch_generator
+from minilpo.tasks import Task
+from minilpo.training import TrainState, describe_fit, draw_prompts
+
+SMALLEST_SPREAD = 1e-4  # added to the standard deviation, which may be 0
+
+
+@dataclass(frozen=True)
+class RewardGroups(PreferencePairs):
+    """All N responses to each of P prompts; as pairs, for the log, the best and worst of each."""
+
+    rows: Tensor  # (P, N) of the rollout
+    rewards: Tensor  # (P, N)
+    sampling_logprobs: Tensor  # (R, S) log P(τ_t | h_t) of what the rollout's head chose, constants
+
+
+@torch_defaults()
+def train_by_rewards(
+    lm: LanguageModel,
+    tasks: Sequence[Task],
+    head: AdaptiveDecoder,
+    choices: Choices,
+    config: LPOConfig,
+    seed: int,
+    state: TrainState | None = None,
+    respond: Respond = respond,
+) -> list[dict[str, Any]]:
+    """Trains the head by `config.rule`, in place; arguments, log and errors as in `train_lpo`."""
+    state = state or TrainState(head, config)
+    rounds, held_out = draw_prompts(tasks, config, seed, lm)
+    for n in range(len(state.log), config.rounds):
+        # 1. Rollout, as in LPO.
+        generator, policy = torch_generator(seed, f"LPO round {n}"), SampledHead(head, choices)
+        rollout, rewards = respond(lm, rounds[n], policy, generator, n_samples=config.samples)
+        if config.loss in ("eq11", "eq11_marginal"):
+            rollout = replace(rollout, decisions=marginal_decisions(lm, rollout, choices))
+        # 2. Fit: all responses count, by their rewards.
+        groups = reward_groups(head, rollout.decisions, rewards, config, generator)
+        if n == 0 and not len(groups):
+            raise ValueError(
+                f"--rule {config.rule} must have a prompt with responses of different reward, got "
+                "none; draw more --samples or --prompts, or check that the task's reward can vary"
+            )
+        epochs = fit_rewards(head, rollout.decisions, groups, state.optimizer, config, generator)
+        # 3. Validate, as in LPO.
+        greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")
+        _, validation = respond(lm, held_out, greedy, draws, n_samples=VALIDATION_SAMPLES)
+        state.end_round(rounds[n], rewards, rollout, groups, epochs, validation)
+    state.restore(state.best)
+    return state.log
+
+
+@torch.no_grad()
+def reward_groups(
+    head: AdaptiveDecoder,
+    decisions: Decisions,
+    rewards: Tensor,
+    config: LPOConfig,
+    generator: torch.Generator,
+) -> RewardGroups:
+    """The groups that `config.rule` learns from, from the rewards of all responses, (P, N).
+
+    Where all responses to a prompt got the same, REINFORCE and GRPO have advantages of 0: such a
+    prompt is left out.
+    """
+    pairs = best_worst_pairs(rewards, generator)
+    rows = torch.arange(rewards.numel()).view_as(rewards)
+    if config.rule != "regression":
+        differ = rewards.amax(1) > rewards.amin(1)
+        rows, rewards = rows[differ], rewards[differ]
+    # In parts, because all of them at once might not fit into memory.
+    parts = [decisions.rows(part) for part in torch.arange(len(decisions)).split(256)]
+    logprobs = torch.cat([chosen_logprobs(head(part.features), part) for part in parts])
+    return RewardGroups(**vars(pairs), rows=rows, rewards=rewards, sampling_logprobs=logprobs)
+
+
+@torch_defaults()
+def fit_rewards(
+    head: AdaptiveDecoder,
+    decisions: Decisions,
+    groups: RewardGroups,
+    optimizer: torch.optim.Optimizer,
+    config: LPOConfig,
+    generator: torch.Generator,
+) -> list[dict[str, float]]:
+    """Trains the head on groups, `config.pairs_per_batch` prompts a step; see `lpo.fit`."""
+    log, P = [], len(groups.rows)
+    for _ in range(config.epochs if len(groups) else 0):
+        for batch in torch.randperm(P, generator=generator).split(config.pairs_per_batch):
+            optimizer.zero_grad()
+            rule_losses(head, decisions, groups, batch, config).mean().backward()
+            optimizer.step()
+        with torch.no_grad():
+            batches = torch.arange(P).split(config.pairs_per_batch)
+            losses = torch.cat([rule_losses(head, decisions, groups, b, config) for b in batches])
+        measured = head, decisions, groups, config, response_scores
+        log.append(describe_fit(*measured, lambda *_, losses=losses: losses))
+    return log
+
+
+def rule_losses(
+    head: AdaptiveDecoder,
+    decisions: Decisions,
+    groups: RewardGroups,
+    batch: Tensor,
+    config: LPOConfig,
+) -> Tensor:
+    """The losses of `config.rule` for some groups, (B,): (B, N)."""
+    rows, rewards = groups.rows[batch], groups.rewards[batch]  # (B, N) each
+    chosen = decisions.rows(rows.flatten())
+    scores, packed = response_scores(head, chosen, config)
+    if config.rule == "reinforce":
+        return reinforce_loss(scores.view_as(rewards), rewards)
+    if config.rule == "grpo":
+        before = groups.sampling_logprobs[rows]  # (B, N, S)
+        now, mask = (x.view_as(before) for x in (chosen_logprobs(packed, chosen), chosen.mask))
+        return grpo_loss(now, before, mask, rewards, config.clip)
+    chosen_logits = of_choices(unpack(packed, chosen.mask), chosen.choice_ids)  # (B * N, S)
+    sums = over_steps(chosen_logits, chosen.mask, "sum")
+    return regression_loss(sums.view_as(rewards), rewards)
+
+
+def chosen_logprobs(choice_logits: Tensor, decisions: Decisions) -> Tensor:
+    """log P of the choices that were drawn, (R, S), from the logits of all decisions, (n, K)."""
+    logprobs = unpack(choice_logits.log_softmax(-1), decisions.mask)  # (R, S, K)
+    return of_choices(logprobs, decisions.choice_ids)
+
+
+def reinforce_loss(scores: Tensor, rewards: Tensor) -> Tensor:
+    """REINFORCE with the prompt's mean as the baseline: −(r_i − mean_j r_j) · score_i.
+
+    Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
+    learning", Machine Learning 8, 1992. The mean contains the response itself, which makes the
+    gradient (N − 1) / N of what it is with the mean of the others.
+
+    Args:
+        scores: (P, N) log-probabilities of what the responses were written by, in nats: a sum over
+            decisions.
+        rewards: (P, N).
+
+    Returns:
+        (P, N) losses, not reduced.
+
+    Raises:
+        ValueError: if the shapes aren't (P, N).
+
+    Of two responses that are equally likely, one got 1 and one got 0:
+
+    >>> reinforce_loss(torch.tensor([[-2.0, -2.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([[ 1., -1.]])
+    """
+    _check(rewards, scores=scores)
+    advantages = rewards - rewards.mean(1, keepdim=True)
+    return -advantages * scores
+
+
+def grpo_loss(
+    logprobs: Tensor, sampling_logprobs: Tensor, decision_mask: Tensor, rewards: Tensor, clip: float
+) -> Tensor:
+    """GRPO: −mean_t min(ρ_t A, clamp(ρ_t, 1 − ε, 1 + ε) A), ρ_t = P(τ_t|h_t) / P_sampling(τ_t|h_t).
+
+    A = (r_i − mean_j r_j) / (std_j r_j + 0.0001), the same for all decisions of a response. Shao et
+    al., "DeepSeekMath", arXiv 2402.03300, Eq. 3, without its KL term. A ratio that has gone too far
+    in the direction that the advantage asks for has no gradient any more, so several epochs on the
+    same responses do no harm.
+
+    Args:
+        logprobs: (P, N, S) of each choice that was drawn, in nats.
+        sampling_logprobs: (P, N, S) the same of the head that drew them, constants.
+        decision_mask: (P, N, S) True where a decision was made.
+        rewards: (P, N).
+        clip: ε, above 0.
+
+    Returns:
+        (P, N) losses, not reduced.
+
+    Raises:
+        ValueError: if the shapes don't fit together, or clip isn't above 0.
+
+    Both choices have become 1.5 times as likely. For the better response 1.2 counts, for the worse
+    one 1.5:
+
+    >>> logprobs = torch.tensor([[[0.6], [0.6]]]).log()
+    >>> before, mask = torch.tensor([[[0.4], [0.4]]]).log(), torch.tensor([[[True], [True]]])
+    >>> grpo_loss(logprobs, before, mask, torch.tensor([[1.0, 0.0]]), clip=0.2)
+    tensor([[-1.1998,  1.4997]])
+    """
+    _check(rewards, logprobs=logprobs, sampling_logprobs=sampling_logprobs, mask=decision_mask)
+    if not clip > 0:
+        raise ValueError(f"clip must be above 0, got {clip}; 0.2 is usual")
+    centred = rewards - rewards.mean(1, keepdim=True)
+    spread = rewards.std(1, correction=0, keepdim=True) + SMALLEST_SPREAD
+    advantages = (centred / spread)[..., None]  # (P, N, 1)
+    ratio = (logprobs - sampling_logprobs).exp()  # (P, N, S)
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    gains = torch.minimum(ratio * advantages, clipped * advantages)
+    return -over_steps(gains, decision_mask, "mean")
+
+
+def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
+    """Squared error of the reward that was predicted: (σ(score_i) − r_i)².
+
+    The score of a response is Σ_t z_t, the sum of the logits of the choices that wrote it: each
+    choice adds to the log-odds of the reward, so that what each adds by itself is found by
+    regression.
+
+    At sequence level σ(z_k) becomes the mean reward of choice k, and the most likely choice is the
+    one with the highest. For rewards 0 and 1 the next round then draws k in proportion to p_k /
+    (1 − p_k), just as LPO's Eq. 10 with beta 1: bold enough to use what is known, and never certain
+    of what isn't. At token level a single choice adds little, so the head stays close to uniform
+    when it draws, and all that was learned shows when it takes its most likely choice.
+
+    Args:
+        scores: (P, N) sums of logits (not of log-probabilities).
+        rewards: (P, N) from 0 to 1.
+
+    Returns:
+        (P, N) losses, not reduced.
+
+    Raises:
+        ValueError: if the shapes aren't (P, N).
+
+    A score of 0 predicts 0.5:
+
+    >>> regression_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.5, 1.0]]))
+    tensor([[0.0000, 0.2500]])
+    """
+    _check(rewards, scores=scores)
+    return (scores.sigmoid() - rewards) ** 2
+
+
+def _check(rewards: Tensor, **others: Tensor) -> None:
+    for name, tensor in others.items():
+        if rewards.ndim != 2 or tensor.shape[:2] != rewards.shape:
+            raise ValueError(
+                f"rewards must have shape (P, N) and {name} must begin with it, got "
+                f"{tuple(rewards.shape)} and {tuple(tensor.shape)}; pass all responses to a prompt"
+            )
