@@ -67,10 +67,10 @@ class AdaptiveDecoder(nn.Module):
         """
         if hidden_states.shape[-1] != self.n_embd:
             C, K = hidden_states.shape[-1], self.n_choices
-            raise ValueError(
-                f"the head must read hidden states of the width it was made for, {self.n_embd}, "
-                f"got {C}; make it with AdaptiveDecoder({C}, {K})"
+            made = (
+                f"it was made for, {self.n_embd}, got {C}; make it with AdaptiveDecoder({C}, {K})"
             )
+            raise ValueError(f"the head must read hidden states of the width {made}")
         return self.mlp(hidden_states.to(next(self.parameters()))).to(hidden_states.device)
 
 

@@ -39,11 +39,8 @@ def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float)
     tensor([0.6931])
     """
     if chosen_scores.shape != rejected_scores.shape or chosen_scores.ndim != 1:
-        raise ValueError(
-            "chosen_scores and rejected_scores must both have shape (B,), "
-            f"got {tuple(chosen_scores.shape)} and {tuple(rejected_scores.shape)}; "
-            "pass one score per response"
-        )
+        got = f"got {tuple(chosen_scores.shape)} and {tuple(rejected_scores.shape)}"
+        raise ValueError(f"both scores must have shape (B,), one per response, {got}")
     if not beta > 0:
         raise ValueError(f"beta must be above 0, got {beta}; 1 is the default of the training")
     margin = chosen_scores - rejected_scores  # (B,)
@@ -93,11 +90,9 @@ def choice_scores(
     tensor([-1.3863])
     """
     if choice_ids.shape != choice_logits.shape[:-1] or decision_mask.shape != choice_ids.shape:
-        raise ValueError(
-            "choice_ids and decision_mask must have shape (B, S) = "
-            f"{tuple(choice_logits.shape[:-1])}, got {tuple(choice_ids.shape)} and "
-            f"{tuple(decision_mask.shape)}; pass those stored in the Decisions"
-        )
+        got = f"got {tuple(choice_ids.shape)} and {tuple(decision_mask.shape)}"
+        shape = f"(B, S) = {tuple(choice_logits.shape[:-1])}, as in the Decisions, {got}"
+        raise ValueError(f"choice_ids and decision_mask must have shape {shape}")
     # Of all that could be chosen, only what was drawn counts; the softmax sees to the others.
     drawn = of_choices(choice_logits.log_softmax(-1), choice_ids)  # (B, S)
     if uniform_reference:

@@ -191,6 +191,5 @@ def _pairs(chosen: Tensor, rejected: Tensor, better: Tensor, n_samples: int) -> 
 
 def _check(rewards: Tensor) -> None:
     if rewards.ndim != 2:
-        raise ValueError(
-            f"rewards must have shape (P, N), got {tuple(rewards.shape)}; `score` returns them so"
-        )
+        got = f"got {tuple(rewards.shape)}; `score` returns them so"
+        raise ValueError(f"rewards must have shape (P, N), {got}")

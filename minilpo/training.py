@@ -19,6 +19,16 @@ from minilpo.preferences import PAIRS, PreferencePairs
 from minilpo.seeds import python_rng
 from minilpo.tasks import Prompt, Task, mixed_prompts
 
+NO_PAIRS = (
+    "at least one prompt must have responses of different reward, but none has; draw more "
+    "--samples or --prompts, allow --temperatures or --choices further apart, or check that the "
+    "task's reward can vary"
+)
+DIVERGED = (
+    "loss and weights must stay finite, got NaN or infinity after an epoch of LPO; lower "
+    "--head-learning-rate (now {0.head_learning_rate:g}), --beta (now {0.beta:g}) or "
+    "--lm-learning-rate (now {0.lm_learning_rate:g})"
+)
 PROMPTS_AT_ONCE = 128  # all their responses are in memory, until those in no pair are dropped
 
 
@@ -72,11 +82,7 @@ def join(
     moved = [(part.chosen + n, part.rejected + n) for n, part in zip(firsts, parts, strict=True)]
     chosen, rejected = map(torch.cat, zip(*moved, strict=True))
     if not (may_be_empty or len(chosen)):
-        raise ValueError(
-            "at least one prompt must have responses of different reward, but none has; draw more "
-            "--samples or --prompts, allow --temperatures or --choices further apart, or check "
-            "that the task's reward can vary"
-        )
+        raise ValueError(NO_PAIRS)
     n_dropped, weights = sum(part.n_dropped for part in parts), [part.weights for part in parts]
     pairs = PreferencePairs(chosen, rejected, n_dropped, torch.cat(weights))
     return torch.cat(rewards), concatenate(rollouts), pairs
@@ -173,9 +179,5 @@ def describe_fit(
         "entropy": entropy(choice_logits).mean().item(),
     }
     if not all(x.isfinite().all() for x in (torch.tensor([*numbers.values()]), *head.parameters())):
-        raise ValueError(
-            "loss and weights must stay finite, got NaN or infinity after an epoch of LPO; lower "
-            f"--head-learning-rate (now {config.head_learning_rate:g}), --beta (now "
-            f"{config.beta:g}) or --lm-learning-rate (now {config.lm_learning_rate:g})"
-        )
+        raise ValueError(DIVERGED.format(config))
     return numbers

@@ -15,6 +15,11 @@ from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Prompt
 
 Respond = Callable[..., tuple[Rollout, Tensor]]  # `respond`, or another that does the same
+NOT_FINITE = (
+    "the language model's logits must be finite, got NaN or infinity; if it was pretrained here, "
+    "do it again in a new run with a lower --learning-rate; if it was loaded, try a wider dtype, "
+    "such as float32"
+)
 LEAVE_SHARE = 0.25  # of the rows must have ended before they leave the batch: leaving costs a copy
 
 
@@ -110,19 +115,16 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]
         ValueError: if there is no prompt, one has an unknown word or is too long for the model.
     """
     if isinstance(prompts, str) or not len(prompts):
-        got = f"the text {prompts!r} alone" if prompts else "none"
+        example = "pass a list like ['Tell me a story about a fox.']"
         raise ValueError(
-            f"prompts must be a list of at least one text, got {got}; "
-            "pass a list like ['Tell me a story about a fox.']"
+            f"prompts must be a list of texts, at least one, got {prompts!r}; {example}"
         )
     encoded = lm.encode(prompts)
     longest = max(range(len(prompts)), key=lambda p: len(encoded[p]))
     if len(encoded[longest]) >= lm.max_length:
-        raise ValueError(
-            f"a prompt must leave room for a response in the model's {lm.max_length} tokens, got "
-            f"one of {len(encoded[longest])} tokens, {prompts[longest][:60]!r}; shorten it, or use "
-            "a model with a larger max_length"
-        )
+        got = f"got {len(encoded[longest])} tokens, {prompts[longest][:60]!r}"
+        room = f"in the model's {lm.max_length} tokens, {got}; shorten it, or use a larger model"
+        raise ValueError(f"a prompt must leave room for a response {room}")
     return encoded
 
 
@@ -195,7 +197,8 @@ def _write(
         ended |= torch.isin(token_ids, ends) | (limits == t + 1)
         n_ended, is_full = int(ended.sum()), t + 1 in full_after  # a row without room leaves now
         if n_ended >= LEAVE_SHARE * len(rows) or is_full:
-            _check_finite(step.logits)
+            if not step.logits.amax(-1).isfinite().all():  # -inf is a token that never comes
+                raise ValueError(NOT_FINITE)
             if n_ended == len(rows):
                 break
             going = (~ended).nonzero()[:, 0]
@@ -206,20 +209,6 @@ def _write(
         batch.step(token_ids)
         step = _step(batch, rows, token_ids, positions[t + 1], uniforms[t + 1, 0])
     return [part[:, : t + 1].cpu() for part in (all_token_ids, all_choice_ids, all_features)]
-
-
-def _check_finite(logits: Tensor) -> None:
-    """Raises a ValueError if a row was drawn from a broken model, which means nothing.
-
-    What has once gone wrong in a row stays in all that it reads later, so a look when it leaves is
-    enough. (-inf is the logit of a token that never comes.)
-    """
-    if not logits.amax(-1).isfinite().all():
-        raise ValueError(
-            "the language model's logits must be finite, got NaN or infinity; if it was pretrained "
-            "here, do it again in a new run with a lower --learning-rate; if it was loaded, try a "
-            "wider dtype, such as float32"
-        )
 
 
 def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: Tensor) -> Step:

@@ -38,25 +38,19 @@ class Rollout:
         """The prompt that a row responds to."""
         return self.prompts[row // self.n_samples]
 
-    def rows(self, index: Tensor) -> "Rollout":
-        """Selects responses, (B,); in the result every prompt has one response."""
-        return self._select(index, [self.prompt_of(row) for row in index.tolist()], 1)
+    def rows(self, index: Tensor, n_samples: int = 1) -> "Rollout":
+        """Selects responses, (B,); in the result every prompt has `n_samples` in a row, or one."""
+        rows, decisions = index.tolist(), self.decisions.rows(index)
+        prompts = [self.prompt_of(row) for row in rows[::n_samples]]
+        responses = [self.responses[row] for row in rows]
+        tokens = self.token_ids[index], self.response_mask[index]
+        return Rollout(prompts, n_samples, responses, *tokens, decisions)
 
     def sorted_by(self, order: Tensor) -> "Rollout":
         """The same with its prompts in another order, (P,)."""
         n = torch.arange(self.n_samples, device=order.device)
-        rows = (order[:, None] * self.n_samples + n).flatten()
-        return self._select(rows, [self.prompts[p] for p in order.tolist()], self.n_samples)
-
-    def _select(self, index: Tensor, prompts: list[str], n_samples: int) -> "Rollout":
-        return Rollout(
-            prompts,
-            n_samples,
-            [self.responses[row] for row in index.tolist()],
-            self.token_ids[index],
-            self.response_mask[index],
-            self.decisions.rows(index),
-        )
+        rows = order[:, None] * self.n_samples + n  # (P, N)
+        return self.rows(rows.flatten(), self.n_samples)
 
 
 def choice_shares(rollout: Rollout, rows: Tensor, prompts: Sequence[Prompt], K: int) -> Shares:
@@ -78,19 +72,15 @@ def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
         T = max(tensor.shape[1] for tensor in tensors)
         return torch.cat([F.pad(tensor, (0, T - tensor.shape[1])) for tensor in tensors])
 
-    decisions = [rollout.decisions for rollout in rollouts]
-    return Rollout(
-        [prompt for rollout in rollouts for prompt in rollout.prompts],
-        rollouts[0].n_samples,
-        [response for rollout in rollouts for response in rollout.responses],
-        padded([rollout.token_ids for rollout in rollouts]),
-        padded([rollout.response_mask for rollout in rollouts]),
-        Decisions(
-            torch.cat([part.features for part in decisions]),
-            padded([part.choice_ids for part in decisions]),
-            padded([part.mask for part in decisions]),
-        ),
-    )
+    prompts = [prompt for rollout in rollouts for prompt in rollout.prompts]
+    responses = [response for rollout in rollouts for response in rollout.responses]
+    token_ids = padded([rollout.token_ids for rollout in rollouts])
+    mask = padded([rollout.response_mask for rollout in rollouts])
+    parts = [rollout.decisions for rollout in rollouts]
+    choice_ids = padded([part.choice_ids for part in parts])
+    features = torch.cat([part.features for part in parts])
+    decisions = Decisions(features, choice_ids, padded([part.mask for part in parts]))
+    return Rollout(prompts, rollouts[0].n_samples, responses, token_ids, mask, decisions)
 
 
 def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
