@@ -121,7 +121,7 @@ def test_every_number_has_limits_and_the_message_says_them(tmp_path, monkeypatch
     [
         ("--temperatures 0 1e-7", "from 1e-06 to 100"),
         ("--temperatures 0 0.0001", "must rise by at least 0.001"),
-        ("--temperatures 0.5 0.50.0001", "must rise by at least 0.001"),
+        ("--temperatures 0.5 0.5000001", "must rise by at least 0.001"),
         ("--temperatures 0 1e39", "from 1e-06 to 100"),
         ("--temperatures 0 inf", "from 1e-06 to 100"),
         ("--temperatures 0 nan", "must be 0"),
