@@ -108,7 +108,7 @@ class Temperatures(Choices):
     likely as the likeliest. What is kept is scaled to sum to 1.
 
     Args:
-        temperatures: K values, each 0 (greedy) or above.
+        temperatures: K values, 0 is greedy; `DecodingSetting` has all limits.
         top_k: K whole numbers, 0 for all tokens; or None.
         top_p: K shares above 0, 1 for all tokens; or None.
         min_p: K shares, 0 for all tokens; or None.
@@ -215,7 +215,8 @@ class FirstTokens(Choices):
         temperature: of all tokens after the first.
 
     Raises:
-        ValueError: if there are more names or fewer than tokens, or the temperature is below 0.
+        ValueError: if there are more names or fewer than tokens, or the temperature is out of its
+            range.
 
     >>> choices = FirstTokens([2, 0], ["think", "answer"])
     >>> logits = torch.tensor([[1.0, 2.0, 0.0]]).expand(2, -1)
@@ -250,7 +251,7 @@ def column(
     is_right: Callable[[Any], bool] = lambda value: True,
     required: str = "",
 ) -> tuple[Any, ...]:
-    """A column of a table of options, checked; also from an array or a tensor."""
+    """Checks a column of a table of options, which may be an array or a tensor."""
     values = values.tolist() if hasattr(values, "tolist") else [*values]
     values = [value.item() if hasattr(value, "item") else value for value in values]
     if len(values) != K or not values:
