@@ -1,14 +1,12 @@
 """Every setting of a run: default, meaning and limits. `flags` makes the command line of these."""
 
 import dataclasses
-import itertools
 import math
 import typing
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minilpo.setting import TEMPERATURE, DecodingSetting, may_be_temperature
+from minilpo.setting import check_temperatures, read_choices
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
 VALIDATION_SAMPLES = 4  # responses per held-out prompt, after every round of LPO
@@ -24,9 +22,7 @@ NOT_BOTH = (
     "--temperatures and --choices must not be given together, got both; "
     "a temperature alone is a choice too, as in --choices 0 0.6 1.2,min_p=0.1"
 )
-CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
 MAX_THREADS = 64  # with thousands, the operating system ends the process
-MOST_CHOICES = 100
 MOST_PAIRS = 65_536  # in a gradient step
 
 
@@ -287,7 +283,7 @@ class RunConfig:
 
     >>> RunConfig(temperatures=(0.5, 0.2))
     Traceback (most recent call last):
-    ValueError: --temperatures must be different and in rising order, got 0.5 0.2; try 0.2 0.5
+    ValueError: --temperatures must rise by at least 0.001, got 0.5 0.2; try 0.2 0.5
     >>> config = RunConfig(choices=("1.2,min_p=0.1", "0", "1"))
     >>> config.choices, config.temperatures
     (('0', '1', '1.2,min_p=0.1'), (0.0, 1.0, 1.2))
@@ -307,7 +303,9 @@ class RunConfig:
     choices: tuple[str, ...] = option(
         (),
         "what to choose from instead of --temperatures: in any order, temperatures with or without "
-        "rules that leave unlikely words out (top_k, top_p, min_p), as in 0 0.6 1.2,min_p=0.1",
+        "rules that leave unlikely words out, as in 0 0.6 1.2,min_p=0.1 (top_k keeps so many of "
+        "the likeliest words, top_p the likeliest that together reach this share, min_p those at "
+        "least so likely as this share of the likeliest)",
     )
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
@@ -323,7 +321,7 @@ class RunConfig:
         _check(self)
         object.__setattr__(self, "lpo", self.lpo.resolved(self.level))
         if self.choices:
-            settings = settings_to_choose(self.choices)
+            settings = read_choices(self.choices)
             temperatures = tuple(setting.temperature for setting in settings)
             if self.temperatures not in (temperatures, type(self).temperatures):  # the default
                 raise ValueError(NOT_BOTH)
@@ -353,56 +351,6 @@ class RunConfig:
         settings = {"choices": [], **content}
         del settings["format"]
         return _from_json(cls, settings, "")
-
-
-def settings_to_choose(texts: Sequence[str]) -> list[DecodingSetting]:
-    """What --choices asks for, from cold to warm.
-
-    Raises:
-        ValueError: if a text isn't a setting, or there are too few, too many or the same twice.
-    """
-    try:
-        settings = sorted(map(DecodingSetting.parse, texts), key=lambda s: s.boldness)
-    except ValueError as error:
-        raise ValueError(f"--choices: {error}") from None
-    if len(settings) < 2:
-        raise ValueError(
-            f"--choices must be at least two to choose from, got {settings[0]}; "
-            "try 0 0.6 1.2,min_p=0.1"
-        )
-    if len(settings) > MOST_CHOICES:
-        raise ValueError(
-            f"--choices must be at most {MOST_CHOICES} to choose from, got {len(settings)}; "
-            "try 0 0.6 1.2,min_p=0.1"
-        )
-    for one, next_one in itertools.pairwise(settings):
-        if one == next_one:
-            raise ValueError(f"--choices must be different, got {one} twice; leave one out")
-    return settings
-
-
-def check_temperatures(temperatures: Sequence[float]) -> None:
-    """Raises a ValueError if --temperatures asks for what can't be chosen from."""
-    got = " ".join(map(str, temperatures))
-    if len(temperatures) < 2:
-        raise ValueError(
-            f"--temperatures must be at least two to choose from, got {got or 'none'}; try 0 1"
-        )
-    if len(temperatures) > MOST_CHOICES:
-        raise ValueError(
-            f"--temperatures must be at most {MOST_CHOICES} to choose from, "
-            f"got {len(temperatures)}; try 0 0.5 1"
-        )
-    if not all(map(may_be_temperature, temperatures)):
-        raise ValueError(f"every {TEMPERATURE}, got --temperatures {got}")
-    neighbours = list(itertools.pairwise(temperatures))
-    if any(low >= high for low, high in neighbours):
-        remedy = " ".join(map(str, sorted(set(temperatures))))
-        raise ValueError(
-            f"--temperatures must be different and in rising order, got {got}; try {remedy}"
-        )
-    if any(high - low < CLOSEST_TEMPERATURES for low, high in neighbours):
-        raise ValueError(f"--temperatures must be at least {CLOSEST_TEMPERATURES} apart, got {got}")
 
 
 def as_json(config: Any) -> dict[str, Any]:

@@ -1,37 +1,36 @@
-"""One thing to choose, as it is typed: a temperature, perhaps with rules that leave tokens out."""
+"""What may be chosen: a temperature, alone or with rules that leave unlikely tokens out.
 
-import math
+`DecodingSetting` has the limits of one choice, its text and its name; the functions below it read
+and check the list of choices of a run.
+"""
+
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-EXAMPLE = "1.2,min_p=0.1"
 RULES = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # and their values that keep every token
+EXAMPLES = "0 0.6 1.2,min_p=0.1"
+MOST_CHOICES = 100
+CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
 HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
 COLDEST_TEMPERATURE = 1e-6  # but for 0: what is divided by less may leave the finite numbers
-TEMPERATURE = (
-    "temperature must be 0 or above (0 is greedy), "
-    f"if not 0 at least {COLDEST_TEMPERATURE:g}, and at most {HOTTEST_TEMPERATURE:g}"
-)
+TEMPERATURE = f"0 (greedy) or from {COLDEST_TEMPERATURE:g} to {HOTTEST_TEMPERATURE:g}"
 MOST_TOKENS = 1_000_000  # no vocabulary is larger
 
 
 def is_temperature(value: float) -> bool:
-    """Whether a number may be a temperature: 0 (greedy), or finite and not next to nothing."""
-    return value == 0 or COLDEST_TEMPERATURE <= value < math.inf
+    """Tells whether a number may be a temperature.
 
-
-def may_be_temperature(value: float) -> bool:
-    """Whether a command takes a number for a temperature.
-
-    >>> [may_be_temperature(value) for value in (0.0, 0.5, -0.5, 1e-38, 1000.0)]
+    >>> [is_temperature(value) for value in (0.0, 0.5, -0.5, 1e-38, 1000.0)]
     [True, True, False, False, False]
     """
-    return is_temperature(value) and value <= HOTTEST_TEMPERATURE
+    return value == 0 or COLDEST_TEMPERATURE <= value <= HOTTEST_TEMPERATURE
 
 
 @dataclass(frozen=True)
 class DecodingSetting:
-    """A temperature with rules; `decoding.choices.Temperatures` says what they do.
+    """One choice: a temperature with rules. `decoding.choices.Temperatures` says what they do.
 
     Args:
         temperature: 0 (greedy) or above.
@@ -40,11 +39,11 @@ class DecodingSetting:
         min_p: how likely a kept token must be, as a share of the likeliest; 0 for all.
 
     Raises:
-        ValueError: if a value is out of its range, or a rule comes with temperature 0: there it
-            would change nothing.
+        ValueError: if a value is out of its range.
 
-    >>> str(DecodingSetting(1.2, min_p=0.1))
-    '1.2,min_p=0.1'
+    >>> setting = DecodingSetting(1.2, min_p=0.1)
+    >>> str(setting), setting.name
+    ('1.2,min_p=0.1', '1.2, min-p 0.1')
     """
 
     temperature: float
@@ -53,24 +52,17 @@ class DecodingSetting:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not may_be_temperature(self.temperature):
-            raise ValueError(f"a {TEMPERATURE}, got {self.temperature:g}; try {EXAMPLE}")
-        if not 0 <= self.top_k <= MOST_TOKENS:
+        if not is_temperature(self.temperature):
+            raise ValueError(f"a temperature must be {TEMPERATURE}, got {self.temperature:g}")
+        if not (isinstance(self.top_k, int) and 0 <= self.top_k <= MOST_TOKENS):
             raise ValueError(
-                f"top_k must be from 0 (all tokens) to {MOST_TOKENS:,}, got {self.top_k}; "
-                "try 1,top_k=40"
+                f"top_k must be a whole number from 0 (all tokens) to {MOST_TOKENS:,}, "
+                f"got {self.top_k}"
             )
         if not 0 < self.top_p <= 1:
-            raise ValueError(
-                f"top_p must be above 0 and at most 1, got {self.top_p:g}; try 1,top_p=0.9"
-            )
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
         if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must be from 0 to 1, got {self.min_p:g}; try {EXAMPLE}")
-        if self.temperature == 0 and self.rules:
-            raise ValueError(
-                "temperature 0 must come without rules, because it always takes the likeliest "
-                f"token, got {self}; leave {' and '.join(self.rules)} out, or write {EXAMPLE}"
-            )
+            raise ValueError(f"min_p must be from 0 to 1, got {self.min_p:g}")
 
     @classmethod
     def parse(cls, text: str) -> "DecodingSetting":
@@ -79,7 +71,8 @@ class DecodingSetting:
         Numbers are read to six digits, as many as names show.
 
         Raises:
-            ValueError: if it isn't one; the message has the word that is wrong and an example.
+            ValueError: if it isn't one, or a rule comes with temperature 0, where it would change
+                nothing; the message has the word that is wrong.
 
         >>> DecodingSetting.parse("1,top_p=0.9,top_k=40")
         DecodingSetting(temperature=1.0, top_k=40, top_p=0.9, min_p=0.0)
@@ -91,13 +84,18 @@ class DecodingSetting:
             name = name.strip()
             if name not in RULES:
                 raise ValueError(
-                    f"a rule must be one of {', '.join(RULES)}, got {rule!r} in {text!r}; "
-                    f"write it as in {EXAMPLE}"
+                    f"a rule must be one of {', '.join(RULES)}, got {rule!r} in {text!r}"
                 )
             if name in values:
-                raise ValueError(f"{name} must be given once, got {text!r}; try {EXAMPLE}")
+                raise ValueError(f"{name} must be given once, got {text!r}")
             values[name] = _number(value, name, text)
-        return cls(_number(temperature, "a temperature", text), **values)
+        setting = cls(_number(temperature, "a temperature", text), **values)
+        if setting.temperature == 0 and setting.rules:
+            raise ValueError(
+                "temperature 0 must come without rules, because it always takes the likeliest "
+                f"token, got {setting}"
+            )
+        return setting
 
     @property
     def rules(self) -> dict[str, float]:
@@ -106,9 +104,14 @@ class DecodingSetting:
         return {name: value for name, value in values.items() if value != RULES[name]}
 
     def __str__(self) -> str:
-        """As it is typed; there is one way for each setting, which `parse` reads back."""
+        """The setting as it is typed; each has one text, which `parse` reads back."""
         rules = [f"{name}={_shortest(value)}" for name, value in self.rules.items()]
         return ",".join([_shortest(self.temperature), *rules])
+
+    @property
+    def name(self) -> str:
+        """What tables and figures call it. A list of names is joined by "; "."""
+        return str(self).replace(",", ", ").replace("_", "-").replace("=", " ")
 
     @property
     def boldness(self) -> tuple[float, ...]:
@@ -116,18 +119,68 @@ class DecodingSetting:
         return self.temperature, self.top_k or MOST_TOKENS, self.top_p, -self.min_p
 
 
+def have_rules(names: Sequence[str]) -> bool:
+    """Tells whether some choices are more than temperatures, by their names.
+
+    >>> have_rules(["0", "0.5"]), have_rules(["0", "1.2, min-p 0.1"])
+    (False, True)
+    """
+    return any(", " in name for name in names)
+
+
+def read_choices(texts: Sequence[str]) -> list[DecodingSetting]:
+    """Reads what --choices asks for, and sorts it from cold to warm.
+
+    Raises:
+        ValueError: if a text isn't a setting, or there are too few, too many or the same twice.
+    """
+    try:
+        settings = sorted(map(DecodingSetting.parse, texts), key=lambda setting: setting.boldness)
+    except ValueError as error:
+        raise ValueError(f"--choices: {error}; write them as in {EXAMPLES}") from None
+    _check_number("--choices", settings)
+    for one, next_one in itertools.pairwise(settings):
+        if one == next_one:
+            raise ValueError(f"--choices must be different, got {one} twice; leave one out")
+    return settings
+
+
+def check_temperatures(temperatures: Sequence[float]) -> None:
+    """Checks what --temperatures asks for.
+
+    Raises:
+        ValueError: if there are too few or too many, or one is out of range or too close to the
+            next.
+    """
+    _check_number("--temperatures", temperatures)
+    got = " ".join(map(str, temperatures))
+    if not all(map(is_temperature, temperatures)):
+        raise ValueError(f"every temperature must be {TEMPERATURE}, got --temperatures {got}")
+    if any(high - low < CLOSEST_TEMPERATURES for low, high in itertools.pairwise(temperatures)):
+        remedy = " ".join(map(str, sorted({round(t, 3) for t in temperatures})))
+        raise ValueError(
+            f"--temperatures must rise by at least {CLOSEST_TEMPERATURES}, got {got}; try {remedy}"
+        )
+
+
+def _check_number(flag: str, choices: Sequence[Any]) -> None:
+    if not 2 <= len(choices) <= MOST_CHOICES:
+        raise ValueError(
+            f"{flag} must be from 2 to {MOST_CHOICES} to choose from, got {len(choices)}; "
+            f"try {flag} 0 0.5 1"
+        )
+
+
 def _number(word: str, name: str, text: str) -> float:
-    """The value of a part of a setting's text."""
+    """Reads the value of a part of a setting's text."""
     try:
         value = int(word) if name == "top_k" else float(f"{float(word):g}")
     except ValueError:
         wanted = "a whole number" if name == "top_k" else "a number"
-        raise ValueError(
-            f"{name} must be {wanted}, got {word!r} in {text!r}; try {EXAMPLE}"
-        ) from None
+        raise ValueError(f"{name} must be {wanted}, got {word!r} in {text!r}") from None
     return value + 0  # -0 becomes 0
 
 
 def _shortest(value: float) -> str:
-    """A number without zeros that it doesn't need: 1 for 1.0."""
+    """Writes a number without zeros that it doesn't need: 1 for 1.0."""
     return str(value) if isinstance(value, int) else f"{value:g}"

@@ -43,7 +43,7 @@ def test_the_files_name_the_settings_and_keep_their_temperatures(made):
 def test_figures_examples_and_page_show_the_names(made):
     level, folder = made
     words = (folder / "figures" / "descriptions.txt").read_text()
-    assert "each fixed setting" in words and "1.2, min-p 0.1: " in words
+    assert "each fixed temperature" in words and "1.2, min-p 0.1: " in words
     examples = (folder / "examples.txt").read_text()
     assert "fixed t=0," in examples and "fixed t=1.2," in examples
     head = {re.sub(", reward.*", "", said) for said in re.findall("head, t=(.*)", examples)}
@@ -52,7 +52,7 @@ def test_figures_examples_and_page_show_the_names(made):
     else:
         assert all(said.endswith(" on average") for said in head)
     page = (folder / "report.html").read_text()
-    for said in ("Which setting for which prompt", "Setting: ", "t=1.2, min-p 0.1", "Top-k keeps"):
+    for said in ("Temperature: ", "t=1.2, min-p 0.1", "min_p those at least so likely"):
         assert said in page
 
 
@@ -64,7 +64,9 @@ def test_a_word_shows_its_setting_wherever_it_is_shown(made, tmp_path, capsys):
     said = capsys.readouterr().out
     assert set(re.findall(r"\w\[(.*?)\]", said)) <= set(NAMES)
     if level == "sequence":
-        assert re.search(r"setting (.*) \(the head says 0: \d+%; 1\.2, min-p 0\.1: \d+%; 1", said)
+        assert re.search(
+            r"temperature (.*) \(the head says 0: \d+%; 1\.2, min-p 0\.1: \d+%; 1", said
+        )
     assert all(f">{name}<" in page.read_text() for name in NAMES)
 
 
@@ -113,7 +115,7 @@ def test_the_page_to_play_with_gets_names_and_colours_that_tell_settings_apart(m
     run = Run.open(folder)
     table = Table(run.language_model(), load_tasks(["story"]), run.head(), run.choices, "mine")
     about = table.answer("about", {})
-    assert about["kind"] == "setting" and [one["name"] for one in about["temperatures"]] == NAMES
+    assert [one["name"] for one in about["temperatures"]] == NAMES
     assert [one["value"] for one in about["temperatures"]] == [0.0, 1.2, 1.2]
     colour_of = {one["name"]: one["colour"] for one in about["temperatures"]}
     assert len(set(colour_of.values())) == 3
@@ -126,14 +128,11 @@ def test_the_page_to_play_with_gets_names_and_colours_that_tell_settings_apart(m
 def test_a_strip_of_settings_has_a_colour_and_a_name_for_each():
     from minilpo.show.strip import Strip, background, plain
 
-    strip = Strip("Speak!", [" The", " fox", "."], [NAMES[0], NAMES[1], NAMES[2]], NAMES)
+    strip = Strip("Speak!", [" The", " fox", "."], [0, 1, 2], NAMES)
     assert plain(strip) == "The[0] fox[1.2, min-p 0.1].[1.2]"
-    assert len({background(name, NAMES) for name in NAMES}) == 3
+    assert len({background(k, 3) for k in range(3)}) == 3
     assert [re.sub("\x1b.*?m", "", part) for part in terminal(strip).split("\n\n")] == [
         " The fox.",
-        "setting: 0; 1.2, min-p 0.1; 1.2",
+        "temperature: 0; 1.2, min-p 0.1; 1.2",
     ]
-    page = html_page([strip], "Words")
-    assert page.count("<small>1.2, min-p 0.1</small>") == 1  # 1.2 alone wouldn't tell them apart
-    apart = Strip("", [" fox"], [NAMES[1]], NAMES[:2])
-    assert "<small>1.2</small>" in html_page([apart], "Words")
+    assert html_page([strip], "Words").count("<small>1.2, min-p 0.1</small>") == 1

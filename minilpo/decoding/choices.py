@@ -4,17 +4,17 @@ Everything follows from these: drawing a token, the mixture of Eq. 6, and the co
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from minilpo.decoding.sampling import draw, next_tokens, token_probs
-from minilpo.machine.text import Choice
-from minilpo.setting import COLDEST_TEMPERATURE, DecodingSetting, is_temperature
+from minilpo.setting import TEMPERATURE as TEMPERATURE  # `rules` has it from here
+from minilpo.setting import DecodingSetting
 
 FLOOR = -20.0  # log-probability of what an option never writes: see `Choices.logprobs`
-TEMPERATURE = f"0 or above, if not 0 at least {COLDEST_TEMPERATURE:g}"
 
 
 class Choices:
@@ -108,7 +108,7 @@ class Temperatures(Choices):
     likely as the likeliest. What is kept is scaled to sum to 1.
 
     Args:
-        temperatures: K values, each 0 (greedy) or above.
+        temperatures: K values, 0 is greedy; `DecodingSetting` has all limits.
         top_k: K whole numbers, 0 for all tokens; or None.
         top_p: K shares above 0, 1 for all tokens; or None.
         min_p: K shares, 0 for all tokens; or None.
@@ -136,18 +136,19 @@ class Temperatures(Choices):
         min_p: Sequence[float] | None = None,
     ):
         K = len(temperatures)
-        every, none = [1.0] * K, [0] * K
-        top_k, min_p = none if top_k is None else top_k, none if min_p is None else min_p
-        top_p = every if top_p is None else top_p
-        self.temperatures = column("temperatures", temperatures, K, is_temperature, TEMPERATURE)
-        self.top_k = column("top_k", top_k, K, is_count, "0 or above, and whole")
-        self.top_p = column("top_p", top_p, K, lambda p: 0 < p <= 1, "above 0, at most 1")
-        self.min_p = column("min_p", min_p, K, lambda p: 0 <= p <= 1, "from 0 to 1")
-        self.table = torch.tensor(self.temperatures, dtype=torch.float32)  # (K,)
-        self.sorts = any(self.top_k) or min(self.top_p) < 1
-        self.truncates = self.sorts or any(self.min_p)
-        self.rules = torch.tensor([self.top_k, self.top_p, self.min_p])  # (3, K)
-        self.names = tuple(self._name(k) for k in range(K))
+        columns = (
+            column("temperatures", temperatures, K),
+            column("top_k", [0] * K if top_k is None else top_k, K),
+            column("top_p", [1.0] * K if top_p is None else top_p, K),
+            column("min_p", [0.0] * K if min_p is None else min_p, K),
+        )
+        self.settings = tuple(DecodingSetting(*row) for row in zip(*columns, strict=True))
+        self.names = tuple(setting.name for setting in self.settings)
+        self.temperatures = columns[0]
+        self.table = torch.tensor(columns[0], dtype=torch.float32)  # (K,)
+        self.rules = torch.tensor(columns[1:])  # (3, K)
+        self.sorts = any(setting.top_k or setting.top_p < 1 for setting in self.settings)
+        self._truncates = any(setting.rules for setting in self.settings)
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> "Temperatures":
@@ -159,41 +160,25 @@ class Temperatures(Choices):
         >>> Temperatures.parse(["0", "1.2,min_p=0.1"]).names
         ('0', '1.2, min-p 0.1')
         """
-        settings = [DecodingSetting.parse(text) for text in texts]
-        return cls(
-            [setting.temperature for setting in settings],
-            top_k=[setting.top_k for setting in settings],
-            top_p=[setting.top_p for setting in settings],
-            min_p=[setting.min_p for setting in settings],
-        )
-
-    @property
-    def labels(self) -> Sequence[Choice]:
-        """What tables and figures show of each: its temperature; if one has a rule, its name."""
-        return self.names if self.truncates else self.temperatures
+        settings = [astuple(DecodingSetting.parse(text)) for text in texts]
+        temperatures, top_k, top_p, min_p = zip(*settings, strict=True)
+        return cls(temperatures, top_k=top_k, top_p=top_p, min_p=min_p)
 
     @property
     def deterministic(self) -> tuple[bool, ...]:
         """For each option whether it is greedy: at temperature 0 nothing is drawn."""
         return tuple(temperature == 0 for temperature in self.temperatures)
 
-    def _name(self, k: int) -> str:
-        parts = [f"{self.temperatures[k]:g}"]
-        parts += [f"top-k {self.top_k[k]}"] if self.top_k[k] else []
-        parts += [f"top-p {self.top_p[k]:g}"] if self.top_p[k] < 1 else []
-        parts += [f"min-p {self.min_p[k]:g}"] if self.min_p[k] else []
-        return ", ".join(parts)
-
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
         """See `Choices.probs`; the position plays no part."""
         probs = token_probs(logits, self.table.to(logits.device)[choice_ids])
-        return self._truncated(probs, choice_ids) if self.truncates else probs
+        return self._truncated(probs, choice_ids) if self._truncates else probs
 
     def draw(
         self, logits: Tensor, choice_ids: Tensor, positions: Tensor, uniforms: Tensor
     ) -> Tensor:
         """See `Choices.draw`; for temperatures alone by a shorter way to the same tokens."""
-        if self.truncates:
+        if self._truncates:
             return super().draw(logits, choice_ids, positions, uniforms)
         return next_tokens(logits, self.table.to(logits.device)[choice_ids], uniforms)
 
@@ -230,7 +215,8 @@ class FirstTokens(Choices):
         temperature: of all tokens after the first.
 
     Raises:
-        ValueError: if there are more names or fewer than tokens, or the temperature is below 0.
+        ValueError: if there are more names or fewer than tokens, or the temperature is out of its
+            range.
 
     >>> choices = FirstTokens([2, 0], ["think", "answer"])
     >>> logits = torch.tensor([[1.0, 2.0, 0.0]]).expand(2, -1)
@@ -241,9 +227,9 @@ class FirstTokens(Choices):
     """
 
     def __init__(self, token_ids: Sequence[int], names: Sequence[str], temperature: float = 0.0):
-        column("temperature", [temperature], 1, is_temperature, TEMPERATURE)
-        self.names = column("names", names, len(token_ids), bool, "not empty")
-        self.token_ids, self.temperature = torch.tensor(token_ids), temperature
+        self.names = column("names", names, len(token_ids))
+        self.token_ids = torch.tensor(token_ids)
+        self.temperature = DecodingSetting(temperature).temperature
 
     @property
     def deterministic(self) -> tuple[bool, ...]:
@@ -258,19 +244,14 @@ class FirstTokens(Choices):
         return forced.where((positions == 0)[..., None], token_probs(logits, temperatures))
 
 
-def is_count(value: float) -> bool:
-    """Whether a number counts something: a whole one, 0 or above.
-
-    >>> is_count(5), is_count(5.0), is_count(-1)
-    (True, False, False)
-    """
-    return isinstance(value, int) and value >= 0
-
-
 def column(
-    name: str, values: Sequence[Any], K: int, is_right: Callable[[Any], bool], required: str
+    name: str,
+    values: Sequence[Any],
+    K: int,
+    is_right: Callable[[Any], bool] = lambda value: True,
+    required: str = "",
 ) -> tuple[Any, ...]:
-    """A column of a table of options, checked; also from an array or a tensor."""
+    """Checks a column of a table of options, which may be an array or a tensor."""
     values = values.tolist() if hasattr(values, "tolist") else [*values]
     values = [value.item() if hasattr(value, "item") else value for value in values]
     if len(values) != K or not values:

@@ -36,7 +36,7 @@ def evaluate(
     constant_head: AdaptiveDecoder | None = None,
     respond: Respond = respond,
 ) -> tuple[dict[str, Any], Compared]:
-    """Measures the head against every fixed temperature, or setting.
+    """Measures the head against every fixed temperature.
 
     The best constants are chosen on training prompts, with one response at each temperature;
     everything is scored on test prompts, with `config.samples_per_prompt`. Tasks with an
@@ -65,20 +65,18 @@ def evaluate(
             "for other choices use measure_fixed and measure_policy"
         )
     temperatures, resamples = list(choices.temperatures), config.resamples
-    settings = choices.names if choices.truncates else ()
     N = config.samples_per_prompt
     train, test, ood = (prompts_to_measure(tasks, split, config, seed) for split in SPLITS)
     # 1. Choose constants on training prompts, score everything on test prompts.
     generator = torch_generator(seed, "evaluation train")
     selection = measure_fixed(lm, train, choices, generator, 1, respond)
     tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), N, respond)
-    summary = summarize(selection, tested, temperatures, resamples, seed, settings)
+    summary = summarize(selection, tested, choices, resamples, seed)
     metrics = {"temperatures": temperatures, **summary}
     # 2. Say what the gain is made of.
     if constant_head is not None:
         learned = learned_constant(constant_head)
-        spread = resamples, seed, settings
-        numbers = controls(metrics["mean"], tested, temperatures, learned, *spread)
+        numbers = controls(metrics["mean"], tested, choices, learned, resamples, seed)
         metrics["controls"] = numbers
     # 3. Look within sentences, where the head may change its mind.
     if head.level == "token":
@@ -90,7 +88,7 @@ def evaluate(
     # 4. Leave what was trained on.
     if ood.prompts:
         compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), N, respond)
-        metrics["ood"] = summarize(selection, compared, temperatures, resamples, seed, settings)
+        metrics["ood"] = summarize(selection, compared, choices, resamples, seed)
     return metrics, tested
 
 

@@ -236,8 +236,6 @@ def learned_constant(constant_head: AdaptiveDecoder) -> int:
 class TwoTemperatures:
     """The search for the best rule of two: one for a sentence's first word, one for the rest.
 
-    Where the choices are settings, for the best rule of two settings.
-
     All pairs are tried on selection prompts; the best is scored on test prompts, with several
     responses to each.
     """

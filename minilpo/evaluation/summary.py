@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared, Measured
 from minilpo.evaluation.statistics import (
@@ -16,19 +17,14 @@ from minilpo.evaluation.statistics import (
     wilson_interval,
     win_shares,
 )
-from minilpo.machine.text import label_of
+from minilpo.setting import have_rules
 from minilpo.tasks import Task, offers, parts_of
 
 FEWEST = 8  # training prompts of a kind on which a constant of its own is chosen
 
 
 def summarize(
-    selection: Measured,
-    test: Compared,
-    temperatures: Sequence[float],
-    resamples: int,
-    seed: int,
-    settings: Sequence[str] = (),
+    selection: Measured, test: Compared, choices: Temperatures, resamples: int, seed: int
 ) -> dict[str, Any]:
     """The numbers behind one table, with 95% paired bootstraps, and the names of the choices.
 
@@ -36,12 +32,11 @@ def summarize(
         selection: responses at fixed temperatures; the best constants, over all prompts, per task
             and per kind of prompt, are chosen on them.
         test: responses at fixed temperatures and with the head; everything is scored on them.
-        temperatures: K values.
+        choices: the K fixed temperatures.
         resamples: bootstrap resamples behind an interval.
         seed: of the bootstrap.
-        settings: K names, where the choices are more than their temperatures.
     """
-    labels = settings or [label_of(t) for t in temperatures]
+    temperatures = choices.temperatures
     names, fixed, adaptive = test.names, test.fixed_rewards, test.adaptive_rewards
     constant, of_task = best_constants(selection)
     of_kind, every = best_per_kind(selection, of_task), np.arange(len(names))
@@ -64,7 +59,7 @@ def summarize(
             # The best per task was called the oracle once; whoever reads that name still finds it.
             "oracle": float(per_task[rows].mean()),
             "oracle_temperature": temperatures[of_task[task.name]],
-            "oracle_name": labels[of_task[task.name]],
+            "oracle_name": choices.names[of_task[task.name]],
             "best_per_task": float(per_task[rows].mean()),
             "best_per_kind": float(per_kind[rows].mean()),
             **kinds_and_parts(test, task, rows, temperatures, interval),
@@ -81,19 +76,19 @@ def summarize(
         closed_ci95 = ratio_interval(adaptive - best, per_task - best, names, resamples, seed)
 
     # 3. Prompt by prompt, against each fixed temperature.
-    keys = settings or [str(float(t)) for t in temperatures]
+    keys = choices.names if have_rules(choices.names) else [str(float(t)) for t in temperatures]
     won = {
         key: win_shares(test.adaptive_samples, test.fixed_samples[:, k])
         for k, key in enumerate(keys)
     }
     return {
-        "choices": list(labels),
+        "choices": list(choices.names),
         "tasks": tasks,
         "mean": {
             "fixed": mean_fixed.tolist(),
             "best_fixed": {
                 "temperature": temperatures[constant],
-                "name": labels[constant],
+                "name": choices.names[constant],
                 "reward": float(mean_fixed[constant]),
             },
             "adaptive": float(mean_over_tasks(adaptive, names)),
@@ -196,22 +191,20 @@ def best_per_kind(
 def controls(
     mean: dict[str, Any],
     test: Compared,
-    temperatures: Sequence[float],
+    choices: Temperatures,
     learned: int,
     resamples: int,
     seed: int,
-    settings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What the gain is made of: a better constant, and adapting to the context.
 
     Args:
         mean: that part of the numbers of `summarize`.
         test: all responses.
-        temperatures: K values.
+        choices: the K fixed temperatures.
         learned: the index of the temperature that a head without input has learned.
         resamples: bootstrap resamples behind an interval.
         seed: of the bootstrap.
-        settings: K names, where the choices are more than their temperatures.
 
     Returns:
         The mean rewards of the learned constant and of temperatures drawn at random, task by task
@@ -219,8 +212,7 @@ def controls(
     """
     names, fixed, adaptive = test.names, test.fixed_rewards, test.adaptive_rewards
     interval = partial(interval_of, resamples=resamples, seed=seed)
-    labels = settings or [label_of(t) for t in temperatures]
-    best = labels.index(mean["best_fixed"]["name"])
+    best = choices.names.index(mean["best_fixed"]["name"])
 
     def difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
         estimate = float(mean_over_tasks(a - b, names))
@@ -233,8 +225,8 @@ def controls(
 
     return {
         "learned_constant": {
-            "temperature": temperatures[learned],
-            "name": labels[learned],
+            "temperature": choices.temperatures[learned],
+            "name": choices.names[learned],
             **by_task(fixed[:, learned]),
         },
         "random_head": by_task(test.random_rewards),

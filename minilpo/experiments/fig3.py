@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import evenly, learned_constant
 from minilpo.evaluation.statistics import mean_over_tasks, win_points
 from minilpo.evaluation.summary import best_constants
@@ -109,9 +110,10 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Win-rates with their intervals over seeds."""
     fig, axes = plots.figure(1, 2, width=4.2)
+    names = Temperatures(seeds[0]["temperatures"]).names
     for ax, level in zip(axes.flat, LEVELS, strict=True):
         mean, half = mean_and_half(values_of(seeds, level, "win_rates"))
         intervals = np.stack([mean - half, mean + half], 1)
-        plots.win_rates(ax, seeds[0]["temperatures"], mean.tolist(), intervals.tolist())
+        plots.win_rates(ax, names, mean.tolist(), intervals.tolist())
         ax.set_title(f"{level} level\n{ax.get_title()}")
     return fig

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from minilpo.decoding.choices import Temperatures
 from minilpo.experiments.base import (
     Finding,
     Numbers,
@@ -85,10 +86,10 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """The histograms, mean over seeds."""
     fig, axes = plots.figure(1, len(MIXTURE))
-    temperatures = seeds[0]["temperatures"]
+    choices = Temperatures(seeds[0]["temperatures"])
     for ax, name in zip(axes.flat, MIXTURE, strict=True):
         shares, _ = mean_and_half(values_of(seeds, "shares", name))
-        mean = float(np.dot(shares, temperatures))
-        plots.choice_histogram(ax, name, temperatures, shares.tolist(), mean)
+        mean = float(np.dot(shares, choices.temperatures))
+        plots.choice_histogram(ax, name, choices.names, shares.tolist(), mean)
     fig.suptitle("Which temperature the head chooses, task by task")
     return fig

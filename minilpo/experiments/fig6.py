@@ -21,15 +21,15 @@ PLACES = {
 
 def measure(lab: Lab) -> Numbers:
     """Each task's first test prompts at token level, and the mean temperature by place."""
-    test, temperatures, starts = lab.fixed("test"), lab.config.temperatures, lab.lm.sentence_starts
-    rollout, _ = lab.adaptive(lab.head("token").greedy, test)
+    test, head, starts = lab.fixed("test"), lab.head("token"), lab.lm.sentence_starts
+    rollout, _ = lab.adaptive(head.greedy, test)
     numbers = {}
     for name in MIXTURE:
         of_task = rollout.rows(torch.from_numpy((test.names == name).nonzero()[0]))
-        shown = strips_of(of_task.rows(torch.arange(SHOWN)), temperatures, lab.lm)
+        shown = strips_of(of_task.rows(torch.arange(SHOWN)), head.choices.names, lab.lm)
         numbers[name] = {
-            "strips": [[s.prompt, list(s.pieces), s.temperatures, s.choices] for s in shown],
-            **by_place_in_sentence(of_task, temperatures, starts),
+            "strips": [[s.prompt, s.pieces, s.choice_ids, list(s.names)] for s in shown],
+            **by_place_in_sentence(of_task, head.choices.temperatures, starts),
         }
     return numbers
 

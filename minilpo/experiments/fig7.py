@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from minilpo.decoding.choices import Temperatures
 from minilpo.experiments.base import (
     Finding,
     Numbers,
@@ -95,7 +96,7 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
             shares[kind] = draw_bars(ax, places + shift, values, 100, **options)
         most = temperatures[int(np.argmax(shares["chosen"]))]
         odds = temperatures[int(np.argmax(_odds(shares["chosen"], shares["rejected"])))]
-        plots.name_ticks(ax, temperatures)
+        plots.name_ticks(ax, Temperatures(temperatures).names)
         ax.set(xlabel="temperature", ylabel="share (%)", ylim=(0, None))
         ax.set_title(f"{name}\nmost chosen {most:g}, best odds {odds:g}")
     plots.legend(axes[0, 0])

@@ -58,7 +58,7 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
         return list(itertools.product(*values))
 
     constants = [(temperature,) for temperature in lab.config.temperatures]
-    joint = list(zip(JOINT.temperatures, JOINT.min_p, strict=True))
+    joint = [(setting.temperature, setting.min_p) for setting in JOINT.settings]
     top_k = fixed(lambda temperatures, top_k: Temperatures(temperatures, top_k=top_k))
     top_p = fixed(lambda temperatures, top_p: Temperatures(temperatures, top_p=top_p))
     min_p = fixed(lambda temperatures, min_p: Temperatures(temperatures, min_p=min_p))

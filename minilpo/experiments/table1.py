@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import learned_constant
 from minilpo.experiments.base import (
     Finding,
@@ -90,7 +91,7 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     values = [[*seed["repeats"], seed["adaptive"]] for seed in seeds]
     colours = [plots.BLUE] * len(TEMPERATURES) + [plots.ORANGE]
     mean = draw_bars(ax, np.arange(len(colours)), values, color=colours, width=0.7)
-    plots.name_ticks(ax, TEMPERATURES, "head")
+    plots.name_ticks(ax, Temperatures(TEMPERATURES).names, "head")
     ax.set(xlabel="fixed temperature, or the head", ylabel="repeated 3-grams (%)", ylim=(0, None))
     ax.set_title(f"Repeats: {100 * mean[0]:.0f}% when greedy, {100 * mean[-1]:.1f}% with the head")
     return fig

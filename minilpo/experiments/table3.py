@@ -167,7 +167,7 @@ def _draw_task(ax: Axes, task: str, seeds: Sequence[Numbers]) -> None:
         values = np.hstack([values_of(seeds, "test", kind), heads])
         label = f"majority of {VOTERS}" if kind == "vote" else "single answer"
         mean = draw_bars(ax, places + shift, values, color=colour, label=label)
-    plots.name_ticks(ax, FIXED, *["head", "head\nwith 1.2"][: len(names)])
+    plots.name_ticks(ax, Temperatures(FIXED).names, *["head", "head\nwith 1.2"][: len(names)])
     ax.set(xlabel="fixed temperature, or a token-level head", ylabel="right answers (%)")
     ax.set_ylim(0, 125)
     best, head = 100 * mean[: len(FIXED)].max(), 100 * mean[len(FIXED)]

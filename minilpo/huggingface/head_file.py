@@ -53,9 +53,9 @@ def save_head(
         "n_embd": head.n_embd,
         "n_hidden": head.mlp[0].out_features,
         "temperatures": list(choices.temperatures),
-        "top_k": list(choices.top_k),
-        "top_p": list(choices.top_p),
-        "min_p": list(choices.min_p),
+        "top_k": [setting.top_k for setting in choices.settings],
+        "top_p": [setting.top_p for setting in choices.settings],
+        "min_p": [setting.min_p for setting in choices.settings],
         "model": lm.name,
     }
     weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}

@@ -1,9 +1,6 @@
 """Text that is safe to show, wherever it came from."""
 
-from collections.abc import Sequence
-
 LONGEST_MESSAGE = 600  # characters
-Choice = float | str  # one of those that a head chooses among: a temperature, or a setting's name
 
 
 def printable(text: str) -> str:
@@ -37,30 +34,3 @@ def named(error: BaseException, longest: int = 200) -> str:
     except Exception:  # its own __str__ may be broken too
         text = ""
     return f"{one_line(type(error).__name__, 60)}{': ' if text else ''}{text}"
-
-
-def label_of(choice: Choice) -> str:
-    """How a choice is shown: a temperature in as few digits as it needs, a name as it is.
-
-    >>> label_of(0.5), label_of(1.0), label_of("1.2, min-p 0.1")
-    ('0.5', '1', '1.2, min-p 0.1')
-    """
-    return choice if isinstance(choice, str) else f"{choice:g}"
-
-
-def kind_of_choice(choices: Sequence[Choice]) -> str:
-    """What the choices are called: temperatures, or settings if they have names.
-
-    >>> kind_of_choice([0.0, 0.5]), kind_of_choice(["0", "1.2, min-p 0.1"])
-    ('temperature', 'setting')
-    """
-    return "setting" if any(isinstance(choice, str) for choice in choices) else "temperature"
-
-
-def between(choices: Sequence[Choice]) -> str:
-    """What stands between them in a list: names have commas of their own.
-
-    >>> between([0.0, 0.5]), between(["0", "1.2, min-p 0.1"])
-    (', ', '; ')
-    """
-    return ", " if kind_of_choice(choices) == "temperature" else "; "

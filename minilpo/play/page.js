@@ -21,8 +21,6 @@ let place = { token_ids: [], taken: null, before: "" }; // the word that was pic
 
 const byId = (id) => document.getElementById(id);
 const temperature = (value) => String(Number(value.toFixed(2)));
-const choice = (name, value) => run.kind === "setting" ? name : temperature(value);
-const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
 // What isn't quite 0 or 1 doesn't look as if it were.
 function percent(share) {
@@ -111,17 +109,16 @@ function row(name, cells, className = "") {
 async function start() {
   run = await ask("about", {});
   const level = run.level === "token" ? "before every word" : "once per response";
-  byId("about").textContent = `The run “${run.name}”: its head chooses a ${run.kind} ${level}. ` +
+  byId("about").textContent = `The run “${run.name}”: its head chooses a temperature ${level}. ` +
     "All of this is computed on this machine.";
-  byId("head-text").textContent = HEAD_LEVELS[run.level].replace("temperature", run.kind);
-  byId("head-kind").textContent = capital(run.kind);
+  byId("head-text").textContent = HEAD_LEVELS[run.level];
   byId("task").replaceChildren(...run.tasks.map((name) => element("option", name)));
-  const legend = run.temperatures.map(({ name, value, colour }) => {
-    const key = element("span", choice(name, value), "key");
+  const legend = run.temperatures.map(({ name, colour }) => {
+    const key = element("span", name, "key");
     key.style.background = colour;
     return key;
   });
-  byId("legend").replaceChildren(capital(run.kind) + " ", ...legend);
+  byId("legend").replaceChildren("Temperature ", ...legend);
   const hottest = run.temperatures[run.temperatures.length - 1].value;
   byId("fixed").value = Math.min(hottest, 1);
   showSliders();
@@ -181,17 +178,16 @@ function write(part, fixed) {
 function summary(words, fixed) {
   if (fixed !== null || !words.length) return "";
   const [first] = words;
-  if (run.level === "sequence")
-    return `${capital(run.kind)} ${choice(first.name, first.temperature)}. `;
+  if (run.level === "sequence") return `Temperature ${first.name}. `;
   const sum = words.reduce((total, word) => total + word.temperature, 0);
   return `Temperature ${(sum / words.length).toFixed(2)} on average. `;
 }
 
-function showStrip(strip, words, withNumbers) {
+function showStrip(strip, words, withNames) {
   strip.replaceChildren();
   words.forEach((word, i) => {
     const button = element("button", word.text, "word");
-    if (withNumbers) button.append(element("small", choice(word.mark, word.temperature)));
+    if (withNames) button.append(element("small", word.name));
     button.type = "button";
     button.style.background = word.colour;
     button.tabIndex = i === 0 ? 0 : -1; // one stop of the Tab key for all words: arrows do the rest
@@ -245,8 +241,7 @@ function showPlace() {
     const [first] = answer.words;
     byId("place-about").textContent = `At ${temperature(asked.temperature)}, “${first.text}” ` +
       `has ${percent(first.prob)}.` +
-      (taken === null ? "" : " The arrow marks the word that was written.") +
-      (run.kind === "setting" ? " Here the temperature alone counts: no word is left out." : "");
+      (taken === null ? "" : " The arrow marks the word that was written.");
     if (answer.head) showHead(answer.head, before);
   });
 }
@@ -254,9 +249,9 @@ function showPlace() {
 function showHead(probs, before) {
   const likeliest = probs.indexOf(Math.max(...probs));
   byId("head-bars").replaceChildren(...probs.map((prob, k) => {
-    const { name, value, colour } = run.temperatures[k];
+    const { name, colour } = run.temperatures[k];
     const cells = barCells(prob, percent(prob), colour);
-    return row(choice(name, value), cells, k === likeliest ? "taken" : "");
+    return row(name, cells, k === likeliest ? "taken" : "");
   }));
   const after = before ? `After “${before.trim()}”` : "For the first word";
   byId("head-place").textContent = run.level === "token" ? shortened(after) : "";

@@ -16,10 +16,10 @@ from minilpo.decoding.policies import Fixed, GreedyHead, Policy
 from minilpo.decoding.rollout import Rollout
 from minilpo.decoding.sampling import token_probs
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import Choice, kind_of_choice, label_of, one_line, printable
+from minilpo.machine.text import one_line, printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
-from minilpo.show.strip import background, mark
+from minilpo.show.strip import background
 from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 Answer = dict[str, Any]  # as it goes into JSON
@@ -117,14 +117,13 @@ class Table:
 
     def about(self) -> Answer:
         """What the page has to know of the run."""
-        choices = self.choices
-        options = zip(choices.labels, choices.names, choices.temperatures, strict=True)
+        pairs = zip(self.choices.temperatures, self.choices.names, strict=True)
         return {
             "name": self.name,
             "level": self.head.level,
-            "kind": kind_of_choice(choices.labels),
             "temperatures": [
-                {"value": t, "name": name, "colour": self._colour(one)} for one, name, t in options
+                {"value": temperature, "name": name, "colour": background(k, len(self.choices))}
+                for k, (temperature, name) in enumerate(pairs)
             ],
             "tasks": list(self.tasks),
         }
@@ -147,15 +146,14 @@ class Table:
         """
         rollout = self._generate(prompt, fixed, seed, 1)
         options = self._options(fixed)
-        [strip] = strips_of(rollout, options.labels, self.lm)
-        temperature_of = dict(zip(options.labels, options.temperatures, strict=True))
+        [strip] = strips_of(rollout, options.names, self.lm)
         token_ids = rollout.token_ids[0].tolist()
         words = []
-        for place, (piece, one) in enumerate(strip.words()):
+        for place, (piece, k) in enumerate(strip.words()):
             word = {"text": _label(piece), "has_space": piece[:1].isspace()}
-            word |= {"temperature": temperature_of[one], "name": label_of(one)}
-            word |= {"mark": mark(one, options.labels)}
-            words.append({**word, "colour": self._colour(one), "token_id": token_ids[place]})
+            word |= {"temperature": options.temperatures[k], "name": options.names[k]}
+            word |= {"colour": self._colour(k, fixed), "token_id": token_ids[place]}
+            words.append(word)
         grader = self._grader(prompt, picked_from)
         reward = judge(grader, prompt, rollout.responses[0]) if grader else None
         return {"words": words, "reward": reward, "task": grader.name if grader else None}
@@ -229,12 +227,12 @@ class Table:
             return self.tasks[picked_from]
         return grader_of(self.tasks.values(), prompt)
 
-    def _colour(self, choice: Choice) -> str:
-        """On the scale of the run's own choices; above the hottest it gets no warmer."""
-        if isinstance(choice, str):
-            return background(choice, self.choices.labels)
+    def _colour(self, k: int, fixed: float | None) -> str:
+        """The colour of choice k, or of the run's first choice that is as hot as `fixed`."""
         scale = self.choices.temperatures
-        return background(min(choice, scale[-1]), scale)
+        if fixed is not None:
+            k = min(sum(temperature < fixed for temperature in scale), len(scale) - 1)
+        return background(k, len(scale))
 
     def _word(self, token_id: int, prob: float, is_taken: bool) -> Answer:
         [piece] = self.lm.tokenizer.pieces([token_id])

@@ -187,10 +187,8 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
         measured, test = evaluate(lm, run.tasks, policy, *options)
     with plots.own_style():
         pictures = draw_figures(measured, *logs)
-    choices = run.choices
-    shown = chosen_responses(test, lm, choices.labels)
-    settings = choices.names if choices.truncates else ()
-    examples = example_responses(test, choices.temperatures, settings=settings)
+    shown = chosen_responses(test, lm, run.choices.names)
+    examples = example_responses(test, run.choices)
     run.remove("metrics.json", PAGE)
     (run.path / "figures").mkdir(exist_ok=True)
     write_figures(pictures, run.path / "figures")

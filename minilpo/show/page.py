@@ -17,7 +17,6 @@ from minilpo import __version__
 from minilpo.config import RunConfig
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import Choice, kind_of_choice, label_of
 from minilpo.show import strip
 from minilpo.show.document import (
     Html,
@@ -30,7 +29,7 @@ from minilpo.show.document import (
     picture,
     table,
 )
-from minilpo.show.report import Picture, conclusions, labels_of, strips_of, verdict
+from minilpo.show.report import Picture, conclusions, strips_of, verdict
 from minilpo.show.strip import Strip, html_legend, html_words
 
 NAME = "report.html"
@@ -73,11 +72,6 @@ class Results:
     best: list[Shown]  # responses of the head
     worst: list[Shown]
 
-    @property
-    def kind(self) -> str:
-        """What the head chooses among: temperatures ("temperature"), or "setting"s."""
-        return kind_of_choice(labels_of(self.metrics))
-
 
 def run_page(run: Results) -> str:
     """The page of a run."""
@@ -92,8 +86,8 @@ def run_page(run: Results) -> str:
         "All settings": settings(config),
     }
     return document(
-        f"Which {run.kind} for which prompt: a run of minilpo, seed {config.seed}",
-        element("p", verdict(metrics["mean"]["gain_over_best_fixed"], run.kind), class_="verdict"),
+        f"Which temperature for which prompt: a run of minilpo, seed {config.seed}",
+        element("p", verdict(metrics["mean"]["gain_over_best_fixed"]), class_="verdict"),
         contents({heading: content for heading, content in chapters.items() if content}),
         colophon(),
         style=strip.STYLE + STYLE,
@@ -123,7 +117,7 @@ def picture_of(shown: Picture) -> Html:
 
 
 def chosen_responses(
-    test: Compared, lm: GPTLanguageModel, choices: Sequence[Choice]
+    test: Compared, lm: GPTLanguageModel, choice_names: Sequence[str]
 ) -> tuple[list[Shown], list[Shown]]:
     """Good and bad ones among the head's first responses to test prompts: `best_and_worst`."""
     names, rewards = test.names.tolist(), test.adaptive_samples[:, 0].tolist()
@@ -131,7 +125,7 @@ def chosen_responses(
     def shown(rows: list[int]) -> list[Shown]:
         first = torch.tensor(rows, dtype=torch.long) * test.adaptive.n_samples
         responses = test.adaptive.rows(first)
-        pairs = zip(rows, strips_of(responses, choices, lm), strict=True)
+        pairs = zip(rows, strips_of(responses, choice_names, lm), strict=True)
         return [Shown(names[row], rewards[row], words) for row, words in pairs]
 
     best, worst = best_and_worst(names, rewards, SHOWN)
@@ -171,10 +165,7 @@ def _taken(turns: Iterator[deque[int]], n: int, take: Callable[[deque[int]], int
 
 def _steps(run: Results) -> Html:
     steps = element("ol", _pretraining(run), _training(run), _evaluation(run))
-    words = INTRODUCTION
-    if run.kind == "setting":
-        words = words.replace("learns which temperature to use.", SETTINGS_TOO)
-    return joined([element("p", words), steps, _times(run.metrics)])
+    return joined([element("p", INTRODUCTION), steps, _times(run.metrics)])
 
 
 def _step(heading: str, words: str) -> Html:
@@ -186,11 +177,6 @@ INTRODUCTION = (
     "temperature says how boldly: at 0 the most likely word is always taken, at 1 words are drawn "
     "as often as the model believes in them. Here a small network on top of the model, the head, "
     "learns which temperature to use. Three steps made this page."
-)
-SETTINGS_TOO = (
-    "learns which setting to use: a temperature, alone or with a rule that leaves unlikely words "
-    "out. (Top-k keeps the k likeliest words; top-p the likeliest that together reach a share; "
-    "min-p those at least so likely as a share of the likeliest.)"
 )
 
 
@@ -220,13 +206,12 @@ def _training(run: Results) -> Html:
     if config.rule == "lpo":
         by = "Latent Preference Optimization (LPO)"
         what = (
-            f"{_rule(config.pairs, run.kind)} (rule {config.pairs}, loss {config.loss}): "
+            f"{_rule(config.pairs)} (rule {config.pairs}, loss {config.loss}): "
             f"{pairs:,} pairs in all; {without:,} prompts gave none, because none of their "
             "responses was better than another by that rule."
         )
     else:
         by, what = REWARD_RULES[config.rule]
-        what = what.replace("temperature", run.kind)
         what += f" All responses to a prompt were learned from (rule {config.rule}, loss "
         what += f"{config.loss})"
         # Regression learns from these too.
@@ -236,8 +221,8 @@ def _training(run: Results) -> Html:
     return _step(
         f"The head was trained by {by}.",
         f"It decides {when}. In each of {_counted(config.rounds, 'round')} the model wrote "
-        f"{config.samples} responses to each of {prompts:,} prompts, at {run.kind}s drawn from "
-        "the head, and a program gave every response a reward from 0 to 1. "
+        f"{config.samples} responses to each of {prompts:,} prompts, at temperatures drawn "
+        "from the head, and a program gave every response a reward from 0 to 1. "
         f"{what} After each round the mean reward on held-out prompts was "
         f"{', '.join(f'{reward:.3f}' for reward in rewards)}; the head of round "
         f"{1 + rewards.index(max(rewards))} was kept.{also}",
@@ -263,26 +248,26 @@ REWARD_RULES = {  # by the names of `LPOConfig.rule`: its name, and what the hea
 }
 
 
-def _rule(pairs: str, kind: str) -> str:
+def _rule(pairs: str) -> str:
     if pairs == "nll":
-        return f"The head learned to imitate the {kind}s behind the best response to a prompt"
+        return "The head learned to imitate the temperatures behind the best response to a prompt"
     which = "The best and the worst response" if pairs == "best_worst" else "Different responses"
     return (
-        f"{which} to a prompt made a pair, and the head learned to prefer the {kind}s behind "
-        "the better one"
+        f"{which} to a prompt made a pair, and the head learned to prefer the temperatures "
+        "behind the better one"
     )
 
 
 def _evaluation(run: Results) -> Html:
     measured, n = run.config.evaluation, len(run.config.temperatures)
     return _step(
-        f"The head was compared with fixed {run.kind}s",
+        "The head was compared with fixed temperatures",
         f"on {measured.test_prompts:,} test prompts per task, which training never saw: with "
         f"{_counted(measured.samples_per_prompt, 'response')} to each by the head, and as many at "
-        f"each of {n} fixed {run.kind}s (at 0 all are the same). The reward of a prompt is their "
+        f"each of {n} fixed temperatures (at 0 all are the same). The reward of a prompt is their "
         "mean. What a careful user would choose by hand was chosen on "
         f"{measured.selection_prompts:,} training prompts per task: the best constant is one "
-        f"{run.kind} for all prompts, the best per task is one for each task, the best per kind "
+        "temperature for all prompts, the best per task is one for each task, the best per kind "
         "one for each kind of prompt. A head may get more than these: it reads each prompt. Every "
         f"task counts the same. Intervals are from {measured.resamples:,} resamples of the test "
         "prompts; another seed varies more.",
@@ -303,9 +288,8 @@ def _times(metrics: dict[str, Any]) -> Html:
 
 
 def _outcome(metrics: dict[str, Any]) -> Html:
-    kind = kind_of_choice(labels_of(metrics))
     caption = (
-        f"Mean reward on test prompts at each fixed {kind} (the best is bold), with the head, "
+        "Mean reward on test prompts at each fixed temperature (the best is bold), with the head, "
         "and with constants that were chosen on training prompts for each task, and for each kind "
         "of prompt; last, the mean temperature that the head chose."
     )
@@ -323,10 +307,9 @@ def _outcome(metrics: dict[str, Any]) -> Html:
 def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     columns = {**metrics["tasks"], "mean": metrics["mean"]}
     rows = []
-    labels = labels_of(metrics)
-    for k, label in enumerate(labels):
+    for k, name in enumerate(metrics["choices"]):
         row = [_best_is_bold(column["fixed"], k) for column in columns.values()]
-        rows.append([f"t={label_of(label)}", *row])
+        rows.append([f"t={name}", *row])
     rows.append(["head", *[f"{column['adaptive']:.3f}" for column in columns.values()]])
     intervals = [column.get("adaptive_ci95") for column in columns.values()]
     rows.append(["its 95% interval", *[_interval(interval) for interval in intervals]])
@@ -335,7 +318,7 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
         rows.append([best.replace("_", " "), *rewards])
     chosen = [column.get("chosen_temperature") for column in columns.values()]
     rows.append(["chosen t", *["" if t is None else f"{t:.2f}" for t in chosen]])
-    return table(caption, [kind_of_choice(labels), *map(_breakable, columns)], rows)
+    return table(caption, ["temperature", *map(_breakable, columns)], rows)
 
 
 def _best_is_bold(rewards: Sequence[float], k: int) -> str:
@@ -385,10 +368,10 @@ def _controls(metrics: dict[str, Any]) -> Html | None:
         return None
     controls, mean, tasks = metrics["controls"], metrics["mean"], metrics["tasks"]
     best, learned = mean["best_fixed"], controls["learned_constant"]
-    constant, kind = metrics["choices"].index(best["name"]), kind_of_choice(labels_of(metrics))
+    constant = metrics["choices"].index(best["name"])
     at_random = controls["random_head"]
     found = {
-        f"nobody: {kind}s at random": [*at_random["tasks"].values(), at_random["reward"]],
+        "nobody: temperatures at random": [*at_random["tasks"].values(), at_random["reward"]],
         f"a head that sees nothing: always t={learned['name']}": [
             *learned["tasks"].values(),
             learned["reward"],
@@ -401,9 +384,9 @@ def _controls(metrics: dict[str, Any]) -> Html | None:
     }
     rows = [[what, *[f"{reward:.3f}" for reward in rewards]] for what, rewards in found.items()]
     words = (
-        f"A head may win for two reasons: because it found one {kind} that is better for all "
-        "prompts, or because it adapts to the prompt. The controls tell them apart. The head that "
-        "sees nothing had the same training, but its input was always zero, so it could only "
+        "A head may win for two reasons: because it found one temperature that is better for "
+        "all prompts, or because it adapts to the prompt. The controls tell them apart. The head "
+        "that sees nothing had the same training, but its input was always zero, so it could only "
         "learn a constant. What it gains over the best constant is the first part, what the head "
         "gains over it the second."
     )
@@ -411,7 +394,7 @@ def _controls(metrics: dict[str, Any]) -> Html | None:
         "a better constant": controls["found_a_better_constant"],
         "adapting to the context": controls["adapted_to_the_context"],
         "both: the gain over the best constant": mean["gain_over_best_fixed"],
-        f"(the gain over {kind}s at random)": controls["gain_over_random_head"],
+        "(the gain over temperatures at random)": controls["gain_over_random_head"],
     }
     gains = []
     for what, gain in parts.items():
@@ -437,15 +420,13 @@ def _responses(run: Results) -> Html:
         "hand: every task's responses, the first to each prompt, were sorted by reward, equal "
         "ones in the order of the prompts; going around the tasks, the first was taken until there "
         f"were {n_best}, then in the same way the last until there were {n_worst} more. So the "
-        "good ones are as good, and the bad ones as bad, as they come. The number under a word is "
-        "its temperature."
+        "good ones are as good, and the bad ones as bad, as they come. Under a word stands its "
+        "temperature."
     )
-    if run.kind == "setting":
-        rule += " Its colour says which setting it was; so does its name, where others are as warm."
     return joined(
         [
             element("p", rule),
-            html_legend(labels_of(run.metrics)),
+            html_legend(run.metrics["choices"]),
             element("h3", f"{n_best} of the best"),
             _list_of_responses(run.best),
             element("h3", f"{n_worst} of the worst"),
@@ -468,10 +449,9 @@ def _list_of_responses(responses: Sequence[Shown]) -> Html:
 def _elsewhere(metrics: dict[str, Any]) -> Html | None:
     if "ood" not in metrics:
         return None
-    ood = {"temperatures": metrics["temperatures"], **metrics["ood"]}
     caption = "Mean reward on prompts whose wording or subject never occurs in training."
-    words = verdict(ood["mean"]["gain_over_best_fixed"], kind_of_choice(labels_of(metrics)))
-    return joined([element("p", words), _reward_table(ood, caption)])
+    words = verdict(metrics["ood"]["mean"]["gain_over_best_fixed"])
+    return joined([element("p", words), _reward_table(metrics["ood"], caption)])
 
 
 def settings(config: RunConfig) -> Html:

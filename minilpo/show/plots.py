@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from minilpo.machine.text import Choice, between, kind_of_choice, label_of
+from minilpo.setting import have_rules
 
-LEVEL = 6  # so many names of settings stand level beside each other
+LEVEL = 6  # so many long names stand level beside each other
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
 COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
 
@@ -49,14 +49,12 @@ def legend(ax: Axes, **options: Any) -> None:
     ax.legend(frameon=False, fontsize=8, **options)
 
 
-def name_ticks(ax: Axes, choices: Sequence[Choice], *others: str) -> None:
+def name_ticks(ax: Axes, names: Sequence[str], *others: str) -> None:
     """Names the places 0, 1, ... by the choices, and by other words after the last."""
-    names = [*map(label_of, choices), *others]
-    ax.set_xticks(np.arange(len(names)), names)
-    if kind_of_choice(choices) == "setting":  # long names stand beside each other in small type
-        names = [name.replace(", ", "\n") for name in names]
-        ax.set_xticks(np.arange(len(names)), names, fontsize=7)
-        ax.tick_params("x", labelrotation=0 if len(names) <= LEVEL else 90)
+    ticks = [name.replace(", ", "\n") for name in [*names, *others]]
+    ax.set_xticks(np.arange(len(ticks)), ticks)
+    if have_rules(names):  # long names stand beside each other in small type
+        ax.tick_params("x", labelsize=7, labelrotation=0 if len(ticks) <= LEVEL else 90)
 
 
 def reward_by_temperature(
@@ -87,34 +85,31 @@ def reward_by_temperature(
     )
 
 
-def reward_by_setting(
-    ax: Axes, name: str, settings: Sequence[str], fixed: Sequence[float], adaptive: float
+def reward_by_name(
+    ax: Axes, name: str, names: Sequence[str], fixed: Sequence[float], adaptive: float
 ) -> str:
-    """A task's mean reward by fixed setting; the head's is a line, as it has no one place there."""
+    """A task's mean reward by fixed choice; the head's is a line, as it has no one place there."""
     best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
     ax.bar(np.arange(len(fixed)), fixed, color=BLUE, width=0.7)
     ax.axhline(adaptive, color=ORANGE, linestyle="--", linewidth=2)
     beside = ax.get_yaxis_transform()  # x as a share of the width, y a reward
     ax.text(1.01, adaptive, "head", color=ORANGE, fontsize=8, va="center", transform=beside)
-    name_ticks(ax, settings)
-    ax.set(ylim=(0, 1.02), xlabel="fixed setting", ylabel="mean reward")
-    ax.set_title(f"{name}\nbest at {settings[best]}")
+    name_ticks(ax, names)
+    ax.set(ylim=(0, 1.02), xlabel="fixed temperature", ylabel="mean reward")
+    ax.set_title(f"{name}\nbest at {names[best]}")
     return (
-        f"{name}: the mean reward of a fixed setting is highest at {settings[best]} "
-        f"({fixed[best]:.2f}) and lowest at {settings[low]} ({fixed[low]:.2f}); "
+        f"{name}: the mean reward of a fixed temperature is highest at {names[best]} "
+        f"({fixed[best]:.2f}) and lowest at {names[low]} ({fixed[low]:.2f}); "
         f"the head gets {adaptive:.2f}."
     )
 
 
 def win_rates(
-    ax: Axes,
-    choices: Sequence[Choice],
-    rates: Sequence[float],
-    intervals: Sequence[Sequence[float]],
+    ax: Axes, names: Sequence[str], rates: Sequence[float], intervals: Sequence[Sequence[float]]
 ) -> str:
     """How often the head beats each choice when it is fixed, in percent, with 95% intervals."""
     percent, bounds = 100 * np.asarray(rates), 100 * np.asarray(intervals)
-    places, kind = np.arange(len(choices)), kind_of_choice(choices)
+    places = np.arange(len(names))
     ax.bar(places, percent, color=BLUE, width=0.7)
     whiskers = [percent - bounds[:, 0], bounds[:, 1] - percent]
     ax.errorbar(places, percent, yerr=whiskers, fmt="none", color="black", capsize=3)
@@ -122,31 +117,28 @@ def win_rates(
     beside = ax.get_yaxis_transform()  # x as a share of the width, y in percent
     ax.text(1.01, 50, "even", color=GREY, fontsize=8, va="center", transform=beside)
     wins = int((bounds[:, 0] > 50).sum())
-    name_ticks(ax, choices)
-    ax.set(ylim=(0, 100), xlabel=f"fixed {kind}", ylabel="win-rate of the head (%)")
-    ax.set_title(f"The head beats {wins} of {len(rates)} fixed {kind}s")
-    pairs = zip(map(label_of, choices), percent, strict=True)
-    parts = between(choices).join(f"{name}: {rate:.1f}%" for name, rate in pairs)
+    name_ticks(ax, names)
+    ax.set(ylim=(0, 100), xlabel="fixed temperature", ylabel="win-rate of the head (%)")
+    ax.set_title(f"The head beats {wins} of {len(rates)} fixed temperatures")
+    parts = "; ".join(f"{name}: {rate:.1f}%" for name, rate in zip(names, percent, strict=True))
     return (
-        f"Win-rate of the head against each fixed {kind}, a tie counting half: "
+        "Win-rate of the head against each fixed temperature, a tie counting half: "
         f"{parts}; {wins} intervals are above 50%."
     )
 
 
 def choice_histogram(
-    ax: Axes, name: str, choices: Sequence[Choice], shares: Sequence[float], chosen: float
+    ax: Axes, name: str, names: Sequence[str], shares: Sequence[float], chosen: float
 ) -> str:
     """How often the head chose each of the choices on a task's prompts, in percent."""
-    kind = kind_of_choice(choices)
     ax.bar(np.arange(len(shares)), 100 * np.asarray(shares), color=GREEN, width=0.8)
-    name_ticks(ax, choices)
-    ax.set(ylim=(0, 102), xlabel=f"chosen {kind}", ylabel="share of choices (%)")
-    mean = ": mean" if kind == "temperature" else "\nmean temperature"
-    ax.set_title(f"{name}{mean} {chosen:.2f}")
-    pairs = zip(choices, shares, strict=True)
-    parts = [f"{label_of(one)} for {100 * share:.0f}%" for one, share in pairs if share >= 0.005]
+    name_ticks(ax, names)
+    ax.set(ylim=(0, 102), xlabel="chosen temperature", ylabel="share of choices (%)")
+    ax.set_title(f"{name}: mean {chosen:.2f}")
+    pairs = zip(names, shares, strict=True)
+    parts = [f"{one} for {100 * share:.0f}%" for one, share in pairs if share >= 0.005]
     return (
-        f"{name}: the head chose {kind} {between(choices).join(parts)} of the prompts "
+        f"{name}: the head chose temperature {'; '.join(parts)} of the prompts "
         "(token level: of the tokens)."
     )
 

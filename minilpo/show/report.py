@@ -7,26 +7,25 @@ from typing import Any, NamedTuple
 import torch
 from matplotlib.figure import Figure
 
+from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.machine.files import write_bytes
-from minilpo.machine.text import Choice, kind_of_choice, label_of, printable
+from minilpo.machine.text import printable
+from minilpo.setting import have_rules
 from minilpo.show import plots
 from minilpo.show.strip import Strip
 
 CAPTIONS = {
     "reward_by_temperature.png": "Mean reward at each fixed temperature, task by task. "
-    "The star is the head, at the mean of the temperatures that it chose.",
+    "Orange is the head; a star stands at the mean of the temperatures that it chose.",
     "win_rate.png": "How often the head's response to a prompt got more reward than one written "
     "at a fixed temperature; a tie counts half. Whiskers are 95% intervals over prompts.",
     "chosen_temperatures.png": "How often the head chose each temperature, task by task.",
     "training.png": "How the training went: the language model's loss; how far the head's scores "
     "of better and worse responses are apart; how undecided the head is; the rewards.",
 }
-REWARD_BY_SETTING = (
-    "Mean reward at each fixed setting, from cold to warm, task by task. The line is the head."
-)
 FIGURES = (*CAPTIONS, "descriptions.txt")  # the files in the folder of the figures
 Drawn = tuple[Figure, list[str]]  # a figure, and a sentence on each of its panels
 
@@ -40,13 +39,6 @@ class Picture(NamedTuple):
     caption: str  # how to read it
 
 
-def labels_of(metrics: dict[str, Any]) -> Sequence[Choice]:
-    """What is shown of each choice: its temperature; if one has more to it, its name."""
-    temperatures: list[float] = metrics["temperatures"]
-    names: list[str] = metrics["choices"]
-    return temperatures if names == [label_of(t) for t in temperatures] else names
-
-
 def result_table(metrics: dict[str, Any]) -> str:
     """Mean rewards as plain text: fixed choices, the head, the best constants; conclusions."""
     return "\n".join([*_reward_lines(metrics), "", *conclusions(metrics)])
@@ -54,16 +46,16 @@ def result_table(metrics: dict[str, Any]) -> str:
 
 def conclusions(metrics: dict[str, Any]) -> list[str]:
     """What the mean rewards come to, a line for each."""
-    kind, lines = kind_of_choice(labels_of(metrics)), _gain_lines(metrics["mean"])
+    lines = _gain_lines(metrics["mean"])
     if "controls" in metrics:
-        lines += _control_lines(metrics["controls"], kind)
+        lines += _control_lines(metrics["controls"])
     for name, task in metrics["tasks"].items():
         if "two_temperatures" in task:
             rule = task["two_temperatures"]
             lines.append(
                 f"{name}: first words at {task['first_word_temperature']:.2f}, "
                 f"the rest at {task['other_temperature']:.2f}; "
-                f"the best rule of two {kind}s ({rule['first_name']} and {rule['rest_name']}) "
+                f"the best rule of two temperatures ({rule['first_name']} and {rule['rest_name']}) "
                 f"gets {rule['reward']:.3f}"
             )
     lines += _collapse_lines(metrics)
@@ -76,12 +68,11 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def verdict(gain: dict[str, Any], kind: str = "temperature") -> str:
-    """Whether the head won against the best constant temperature, in one sentence.
+def verdict(gain: dict[str, Any]) -> str:
+    """Says in one sentence whether the head won against the best constant temperature.
 
     Args:
         gain: the difference of their mean rewards, with its 95% interval.
-        kind: "setting", if the head chooses among settings, and the best constant is one of them.
 
     >>> verdict({"estimate": -0.02, "ci95": [-0.03, -0.01]})
     'The head lost: it got 0.020 less reward than the best constant temperature
@@ -89,7 +80,7 @@ def verdict(gain: dict[str, Any], kind: str = "temperature") -> str:
     """
     estimate, (low, high) = gain["estimate"], gain["ci95"]
     compared = f"{abs(estimate):.3f} {'less' if estimate < 0 else 'more'} reward"
-    compared += f" than the best constant {kind}"
+    compared += " than the best constant temperature"
     interval = f"(95% interval of the difference: {low:+.3f} to {high:+.3f})"
     if low > 0 or high < 0:
         return f"The head {'won' if low > 0 else 'lost'}: it got {compared} {interval}."
@@ -107,8 +98,8 @@ def _difference(difference: dict[str, Any], before: str = "") -> str:
 def _reward_lines(metrics: dict[str, Any]) -> list[str]:
     """The table itself: a line for each task, and one for their mean."""
     width = max(len(name) for name in [*metrics["tasks"], "mean reward"]) + 2
-    # A setting's name stands in several lines, its last part in the lowest.
-    heads = [f"t={label_of(one)}".split(", ") for one in labels_of(metrics)]
+    # The parts of a name stand in several lines, its last in the lowest.
+    heads = [f"t={name}".split(", ") for name in metrics["choices"]]
     widths = [max(7, *(len(part) + 2 for part in head)) for head in heads]
     n_lines = max(map(len, heads))
     padded = [[""] * (n_lines - len(head)) + head for head in heads]
@@ -150,10 +141,10 @@ def _gap_closed(mean: dict[str, Any]) -> str:
     return f"{closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})"
 
 
-def _control_lines(controls: dict[str, Any], kind: str) -> list[str]:
+def _control_lines(controls: dict[str, Any]) -> list[str]:
     constant = controls["learned_constant"]
     return [
-        f"controls: {kind}s at random {controls['random_head']['reward']:.3f}; "
+        f"controls: temperatures at random {controls['random_head']['reward']:.3f}; "
         f"a head that sees nothing {constant['reward']:.3f}, "
         f"always at t={constant['name']}",
         f"of the gain, {_difference(controls['found_a_better_constant'])} is a better constant, "
@@ -164,56 +155,51 @@ def _control_lines(controls: dict[str, Any], kind: str) -> list[str]:
 def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
     """A word about a head that has become a constant: then there is nothing adaptive to be seen."""
     histograms = [task["histogram"] for task in metrics["tasks"].values()]
-    labels = labels_of(metrics)
-    for k, label in enumerate(labels):
+    for k, name in enumerate(metrics["choices"]):
         if all(shares[k] == 1 for shares in histograms):
             return [
-                f"the head chose t={label_of(label)} every single time: "
-                f"it collapsed to one {kind_of_choice(labels)} and adapts to nothing"
+                f"the head chose t={name} every single time: "
+                "it collapsed to one temperature and adapts to nothing"
             ]
     return []
 
 
-def example_responses(
-    test: Compared, temperatures: Sequence[float], n_per_task: int = 4, settings: Sequence[str] = ()
-) -> str:
-    """By the head, and by the coldest and the warmest choice: a response to a few prompts each.
+def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4) -> str:
+    """Shows responses by the head, and at the coldest and the warmest choice, to a few prompts.
 
     Args:
         test: the responses.
-        temperatures: K values.
+        choices: what the head chose among.
         n_per_task: how many prompts of each task are shown, its first ones.
-        settings: K names, where the choices are more than their temperatures.
     """
-    labels = settings or [label_of(t) for t in temperatures]
-    K, made = len(temperatures), test.adaptive.decisions
+    K, made = len(choices), test.adaptive.decisions
     lines = []
     for name in dict.fromkeys(test.names.tolist()):
         for p in (test.names == name).nonzero()[0][:n_per_task].tolist():
             row = p * test.adaptive.n_samples  # the first of the head's responses
             ids = made.choice_ids[row][made.mask[row]]
-            chosen = f"{torch.tensor(temperatures)[ids].mean():.2g}"
-            if settings:
-                chosen = settings[int(ids)] if len(ids) == 1 else f"{chosen} on average"
+            chosen = f"{choices.table[ids].mean():.2g} on average"
+            if len(ids) == 1:
+                chosen = choices.names[int(ids)]
             wrote = f"head, t={chosen}, reward {test.adaptive_samples[p, 0]:.2f}"
             lines += [
                 f"[{name}] {test.prompts[p].text}",
                 f"  {wrote}: {test.adaptive.responses[row]}",
             ]
             for k in (0, K - 1):
-                wrote = f"fixed t={labels[k]}, reward {test.fixed_samples[p, k, 0]:.2f}"
+                wrote = f"fixed t={choices.names[k]}, reward {test.fixed_samples[p, k, 0]:.2f}"
                 response = test.fixed.responses[p * test.fixed.n_samples + test.places[k, 0]]
                 lines.append(f"  {wrote}: {response}")
             lines.append("")
     return "\n".join(map(printable, lines))
 
 
-def strips_of(rollout: Rollout, choices: Sequence[Choice], lm: GPTLanguageModel) -> list[Strip]:
-    """Every response of a rollout with the choice behind each token, its end token left out.
+def strips_of(rollout: Rollout, names: Sequence[str], lm: GPTLanguageModel) -> list[Strip]:
+    """Pairs every response of a rollout with its choices, token by token, without the end token.
 
     Args:
         rollout: R responses.
-        choices: K temperatures, or names of settings: `Temperatures.labels`.
+        names: of the K choices.
         lm: the language model that wrote them.
     """
     T = rollout.token_ids.shape[1]
@@ -225,8 +211,7 @@ def strips_of(rollout: Rollout, choices: Sequence[Choice], lm: GPTLanguageModel)
         choice_ids = rollout.decisions.choice_ids[row].expand(T)[:length]
         is_word = ~torch.isin(token_ids, torch.tensor(lm.end_ids))
         pieces = lm.tokenizer.pieces(token_ids[is_word].tolist())
-        chosen = [choices[k] for k in choice_ids[is_word].tolist()]
-        strips.append(Strip(rollout.prompt_of(row), pieces, chosen, list(choices)))
+        strips.append(Strip(rollout.prompt_of(row), pieces, choice_ids[is_word].tolist(), names))
     return strips
 
 
@@ -234,10 +219,6 @@ def draw_figures(
     metrics: dict[str, Any], pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]
 ) -> list[Picture]:
     """Draws the figures of a run."""
-    captions = CAPTIONS
-    if kind_of_choice(labels_of(metrics)) == "setting":
-        captions = {name: text.replace("temperature", "setting") for name, text in CAPTIONS.items()}
-        captions["reward_by_temperature.png"] = REWARD_BY_SETTING
     drawn = {
         "reward_by_temperature.png": _draw_rewards(metrics),
         "win_rate.png": _draw_win_rates(metrics),
@@ -246,7 +227,7 @@ def draw_figures(
     }
     pictures = []
     for name, (fig, sentences) in drawn.items():
-        pictures.append(Picture(name, plots.png(fig), sentences, captions[name]))
+        pictures.append(Picture(name, plots.png(fig), sentences, CAPTIONS[name]))
     return pictures
 
 
@@ -261,41 +242,40 @@ def write_figures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
 
 
 def _draw_rewards(metrics: dict[str, Any]) -> Drawn:
-    temperatures, labels, tasks = metrics["temperatures"], labels_of(metrics), metrics["tasks"]
-    kind = kind_of_choice(labels)
+    temperatures, names, tasks = metrics["temperatures"], metrics["choices"], metrics["tasks"]
+    on_an_axis = not have_rules(names)  # else a temperature may be there twice
     fig, axes = plots.figure(1, len(tasks))
     sentences, best = [], set()
     for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
         chosen, fixed, reward = task["chosen_temperature"], task["fixed"], task["adaptive"]
-        if kind == "temperature":
+        if on_an_axis:
             said = plots.reward_by_temperature(ax, name, temperatures, fixed, chosen, reward)
         else:
-            said = plots.reward_by_setting(ax, name, metrics["choices"], fixed, reward)
+            said = plots.reward_by_name(ax, name, names, fixed, reward)
         sentences.append(said)
         best.add(task["fixed"].index(max(task["fixed"])))
-    if kind == "temperature":
+    if on_an_axis:
         plots.legend(axes[0, 0], loc="lower left")
     which = "No single" if len(best) > 1 else "One"
-    fig.suptitle(f"{which} {kind} serves every task")
+    fig.suptitle(f"{which} temperature serves every task")
     return fig, sentences
 
 
 def _draw_win_rates(metrics: dict[str, Any]) -> Drawn:
     fig, [[ax]] = plots.figure(1, 1, width=5)
     rates, intervals = list(metrics["win_rate"].values()), list(metrics["win_rate_ci95"].values())
-    return fig, [plots.win_rates(ax, labels_of(metrics), rates, intervals)]
+    return fig, [plots.win_rates(ax, metrics["choices"], rates, intervals)]
 
 
 def _draw_choices(metrics: dict[str, Any]) -> Drawn:
-    labels, tasks = labels_of(metrics), metrics["tasks"]
+    tasks = metrics["tasks"]
     fig, axes = plots.figure(1, len(tasks))
     sentences = []
     for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
         shares, chosen = task["histogram"], task["chosen_temperature"]
-        sentences.append(plots.choice_histogram(ax, name, labels, shares, chosen))
+        sentences.append(plots.choice_histogram(ax, name, metrics["choices"], shares, chosen))
     fig.suptitle(
-        f"Which {kind_of_choice(labels)} the head chooses, task by task "
-        "(the paper's Figure 4 in miniature)"
+        "Which temperature the head chooses, task by task (the paper's Figure 4 in miniature)"
     )
     return fig, sentences
 

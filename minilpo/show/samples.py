@@ -8,7 +8,7 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import between, kind_of_choice, printable
+from minilpo.machine.text import printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
 from minilpo.show.strip import Strip
@@ -49,15 +49,17 @@ class Sampler:
         """A response by the head's most likely choices, and lines about it."""
         policy = GreedyHead(self.head, self.choices)
         rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
-        labels, names = self.choices.labels, self.choices.names
-        [shown] = strips_of(rollout, labels, self.lm)
+        names = self.choices.names
+        [shown] = strips_of(rollout, names, self.lm)
         lines = []
         if self.head.level == "sequence":
             probs = self.head(rollout.decisions.features[0]).softmax(-1).tolist()
             shares = zip(names, probs, strict=True)
-            parts = between(labels).join(f"{name}: {100 * prob:.0f}%" for name, prob in shares)
-            chosen = f"{kind_of_choice(labels)} {names[int(rollout.decisions.choice_ids[0, 0])]}"
-            lines.append(f"chosen for the whole response: {chosen} (the head says {parts})")
+            parts = "; ".join(f"{name}: {100 * prob:.0f}%" for name, prob in shares)
+            chosen = names[int(rollout.decisions.choice_ids[0, 0])]
+            lines.append(
+                f"chosen for the whole response: temperature {chosen} (the head says {parts})"
+            )
         return shown, lines + self._reward(prompt, rollout.responses[0])
 
     def at(self, temperature: float, prompt: str) -> str:

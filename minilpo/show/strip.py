@@ -1,11 +1,8 @@
 """The temperature strip: a text whose every word carries its temperature (the paper's Figure 6).
 
-Where the head chooses among settings, the legend has their names, and words their temperatures or,
-where these don't tell the settings apart, the names too.
-
-Four forms of the same: plain text with numbers, terminal colours, a self-contained HTML page, and
+Four forms of the same: plain text with names, terminal colours, a self-contained HTML page, and
 matplotlib axes. Colours run from blue (cold) over white to orange (warm), which people with any
-common colour-blindness can tell apart; page and axes show the numbers too.
+common colour-blindness can tell apart; page and axes show the names too.
 """
 
 import textwrap
@@ -16,7 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from minilpo.machine.text import Choice, between, kind_of_choice, label_of, printable
+from minilpo.machine.text import printable
 from minilpo.show.document import Html, document, element, joined
 
 BLUE_TO_ORANGE = (27, 69, 111, 152, 223, 215, 208)  # of a terminal's 256 colours
@@ -41,188 +38,158 @@ class Strip:
     Args:
         prompt: what it responds to.
         pieces: the tokens' texts, each with its leading space.
-        temperatures: one for each piece; or names of settings.
-        choices: what could be chosen, from cold to warm: temperatures, or names of settings.
+        choice_ids: the choice that wrote each piece.
+        names: of all K choices, from cold to warm.
 
-    >>> strip = Strip("Tell me of a fox.", [" The", " fox", "."], [0.2, 0.8, 0.8], [0.2, 0.8])
+    >>> strip = Strip("Tell me of a fox.", [" The", " fox", "."], [0, 1, 1], ["0.2", "0.8"])
     >>> plain(strip)
     'The[0.2] fox[0.8].[0.8]'
     """
 
     prompt: str
     pieces: Sequence[str]
-    temperatures: Sequence[Choice]
-    choices: Sequence[Choice]
+    choice_ids: Sequence[int]
+    names: Sequence[str]
 
-    def words(self) -> Iterator[tuple[str, Choice]]:
-        """Each piece with its temperature."""
-        return zip(self.pieces, self.temperatures, strict=True)
-
-
-def warmth(temperature: Choice, choices: Sequence[Choice]) -> float:
-    """The place of a temperature among the choices, from 0 (the lowest) to 1 (the highest).
-
-    >>> warmth(0.5, [0.0, 0.5, 2.0]), warmth("1.2, min-p 0.1", ["0", "1.2, min-p 0.1", "1.2"])
-    (0.5, 0.5)
-    """
-    if isinstance(temperature, str):
-        place = choices.index(temperature)
-    else:
-        place = sum(choice < temperature - 1e-6 for choice in map(float, choices))
-    return place / max(1, len(choices) - 1)
+    def words(self) -> Iterator[tuple[str, int]]:
+        """Pairs each piece with its choice."""
+        return zip(self.pieces, self.choice_ids, strict=True)
 
 
-def background(temperature: Choice, choices: Sequence[Choice]) -> str:
-    """The colour behind a word, as #rrggbb.
+def warmth(k: int, K: int) -> float:
+    """The place of choice k among K from cold to warm, from 0 to 1."""
+    return k / max(1, K - 1)
 
-    >>> background(0.0, [0.0, 1.0]), background(1.0, [0.0, 1.0])
+
+def background(k: int, K: int) -> str:
+    """The colour behind a word that choice k of K wrote, as #rrggbb.
+
+    >>> background(0, K=2), background(1, K=2)
     ('#76b2e7', '#f5a65c')
     """
-    place = 2 * warmth(temperature, choices)
+    place = 2 * warmth(k, K)
     low, high, part = (COLD, NEUTRAL, place) if place <= 1 else (NEUTRAL, WARM, place - 1)
     return "#" + "".join(f"{round(a + part * (b - a)):02x}" for a, b in zip(low, high, strict=True))
 
 
-def mark(choice: Choice, choices: Sequence[Choice]) -> str:
-    """What stands under a word: the temperature, where that tells the choices apart; or the name.
-
-    >>> mark("1.2, min-p 0.1", ["0", "1.2, min-p 0.1"])
-    '1.2'
-    >>> mark("1.2, min-p 0.1", ["0", "1.2", "1.2, min-p 0.1"])
-    '1.2, min-p 0.1'
-    """
-    name = label_of(choice)
-    temperature = name.split(",")[0]
-    others = [label_of(other).split(",")[0] for other in choices if label_of(other) != name]
-    return name if temperature in others else temperature
-
-
 def plain(strip: Strip) -> str:
-    """The text with each temperature as a number after its piece."""
-    return "".join(f"{printable(piece)}[{label_of(t)}]" for piece, t in strip.words()).strip()
+    """Writes the text with the name of its choice after each piece."""
+    return "".join(f"{printable(piece)}[{strip.names[k]}]" for piece, k in strip.words()).strip()
 
 
 def terminal(strip: Strip) -> str:
-    """The text in colours, with a legend."""
+    """Writes the text in colours, with a legend."""
 
-    def paint(text: str, temperature: Choice) -> str:
-        place = warmth(temperature, strip.choices) * (len(BLUE_TO_ORANGE) - 1)
+    def paint(text: str, k: int) -> str:
+        place = warmth(k, len(strip.names)) * (len(BLUE_TO_ORANGE) - 1)
         return f"\x1b[38;5;{BLUE_TO_ORANGE[round(place)]}m{printable(text)}\x1b[0m"
 
-    text = "".join(paint(piece, t) for piece, t in strip.words())
-    gap = between(strip.choices).strip(", ")
-    legend = gap.join(paint(f" {label_of(choice)}", choice) for choice in strip.choices)
-    return f"{text.strip()}\n\n{kind_of_choice(strip.choices)}:{legend}"
+    text = "".join(paint(piece, k) for piece, k in strip.words())
+    legend = "; ".join(paint(name, k) for k, name in enumerate(strip.names))
+    return f"{text.strip()}\n\ntemperature: {legend}"
 
 
 def html_page(strips: Sequence[Strip], title: str) -> str:
-    """A page that needs nothing but itself, with a number under each word.
+    """A page that needs nothing but itself, with a name under each word.
 
     It has no script, uses no network, and every piece of text is escaped.
     """
-    parts = [html_legend(strips[0].choices if strips else [])]
+    parts = [html_legend(strips[0].names if strips else [])]
     for strip in strips:
         parts += [element("p", element("b", strip.prompt)), html_words(strip)]
     return document(title, *parts, style=STYLE)
 
 
 def html_words(strip: Strip) -> Html:
-    """A paragraph of a page: the words, each on its colour and with its number, for `STYLE`."""
+    """A paragraph of a page: the words, each on its colour and with its name, for `STYLE`."""
     parts: list[Html] = []
-    for piece, temperature in strip.words():
-        number = element("small", mark(temperature, strip.choices))
+    for piece, k in strip.words():
+        name = element("small", strip.names[k])
         parts.append(Html(" " * piece[:1].isspace()))
-        parts.append(_html_word(temperature, strip.choices, piece.strip(), number))
+        parts.append(_html_word(k, len(strip.names), piece.strip(), name))
     return element("p", *parts, class_="strip")
 
 
-def html_legend(choices: Sequence[Choice]) -> Html:
-    """A paragraph that says which colour is which temperature or setting."""
-    words = [_html_word(choice, choices, label_of(choice)) for choice in choices]
-    return element("p", f"{kind_of_choice(choices).capitalize()}: ", joined(words, " "))
+def html_legend(names: Sequence[str]) -> Html:
+    """A paragraph that says which colour is which temperature."""
+    words = [_html_word(k, len(names), name) for k, name in enumerate(names)]
+    return element("p", "Temperature: ", joined(words, " "))
 
 
-def _html_word(temperature: Choice, choices: Sequence[Choice], *parts: str) -> Html:
-    colour = background(temperature, choices)
-    return element("span", *parts, class_="word", style=f"background:{colour}")
+def _html_word(k: int, K: int, *parts: str) -> Html:
+    return element("span", *parts, class_="word", style=f"background:{background(k, K)}")
 
 
-def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, Choice]]]:
-    """Breaks a strip into lines: of each piece its first column, stripped text and temperature.
+def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, int]]]:
+    """Breaks a strip into lines: of each piece its first column, stripped text and choice.
 
-    >>> lines_of(Strip("", [" one", " two", "."], [0.0, 1.0, 1.0], [0.0, 1.0]), columns=6)
-    [[(0, 'one', 0.0)], [(0, 'two', 1.0), (3, '.', 1.0)]]
+    >>> lines_of(Strip("", [" one", " two", "."], [0, 1, 1], ["0", "1"]), columns=6)
+    [[(0, 'one', 0)], [(0, 'two', 1), (3, '.', 1)]]
     """
-    lines: list[list[tuple[int, str, Choice]]] = [[]]
+    lines: list[list[tuple[int, str, int]]] = [[]]
     column = 0
-    for piece, temperature in strip.words():
+    for piece, k in strip.words():
         text = piece.strip()
         gap = 1 if piece[:1].isspace() and lines[-1] else 0
         # What stands under a short word may need more room than the word, which is then centred.
-        width = max(len(text), int(SMALL * len(mark(temperature, strip.choices))))
+        width = max(len(text), int(SMALL * len(strip.names[k])))
         if lines[-1] and column + gap + width > columns:
             lines.append([])
             column = gap = 0
-        lines[-1].append((column + gap + (width - len(text)) // 2, text, temperature))
+        lines[-1].append((column + gap + (width - len(text)) // 2, text, k))
         column += gap + width
     return lines
 
 
-def legend_of(choices: Sequence[Choice]) -> list[tuple[int, int, Choice]]:
-    """Where each choice stands in the legend of a drawing: its column and its line, from 0.
+def legend_of(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Finds where each name stands in the legend of a drawing: its column and its line, from 0.
 
-    >>> legend_of([0.0, 0.5])
-    [(13, 0, 0.0), (18, 0, 0.5)]
+    >>> legend_of(["0", "0.5"])
+    [(13, 0), (18, 0)]
     """
-    places: list[tuple[int, int, Choice]] = []
+    places: list[tuple[int, int]] = []
     column, line = LEGEND, 0
-    for choice in choices:
-        if column > LEGEND and column + len(label_of(choice)) > COLUMNS:
+    for name in names:
+        if column > LEGEND and column + len(name) > COLUMNS:
             column, line = LEGEND, line + 1
-        places.append((column, line, choice))
-        column += max(5, len(label_of(choice)) + 1)
+        places.append((column, line))
+        column += max(5, len(name) + 1)
     return places
 
 
 def height(strips: Sequence[Strip]) -> int:
     """How many lines `draw` fills, legend and prompts included."""
     prompts = sum(len(textwrap.wrap(strip.prompt, COLUMNS)) for strip in strips)
-    legend = max((line for _, line, _ in legend_of(strips[0].choices)), default=0) if strips else 0
+    legend = max((line for _, line in legend_of(strips[0].names)), default=0) if strips else 0
     return 2 + legend + prompts + sum(len(lines_of(strip)) + 1 for strip in strips)
 
 
 def draw(ax: Axes, strips: Sequence[Strip]) -> str:
-    """Draws the strips, the number under each word, and a legend. Returns one sentence on it."""
+    """Draws the strips, the name under each word, and a legend. Returns one sentence on it."""
     ax.set(xlim=(0, COLUMNS), ylim=(height(strips), 0))
     ax.axis("off")
     font: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
 
-    def put(column: float, y: float, text: str, colour: str, number: str = "") -> None:
+    def put(column: float, y: float, text: str, colour: str, under: str = "") -> None:
         box = (column - 0.1, y - 0.32), len(text) + 0.2, 0.64
         ax.add_patch(Rectangle(*box, facecolor=colour, edgecolor="none"))
         ax.text(column, y, text, **font)
-        ax.text(column + len(text) / 2, y + 0.47, number, fontsize=5, ha="center", va="center")
+        ax.text(column + len(text) / 2, y + 0.47, under, fontsize=5, ha="center", va="center")
 
-    choices = strips[0].choices
-    kind = kind_of_choice(choices)
-    ax.text(0, 0.5, kind, **font)
+    names = strips[0].names
+    ax.text(0, 0.5, "temperature", **font)
     y = 0.5
-    for column, n, choice in legend_of(choices):
-        y = n + 0.5
-        put(column, y, label_of(choice), background(choice, choices))
+    for k, (column, line) in enumerate(legend_of(names)):
+        y = line + 0.5
+        put(column, y, names[k], background(k, len(names)))
     y += 1.5
     for strip in strips:
-        for line in textwrap.wrap(strip.prompt, COLUMNS):
-            ax.text(0, y, line, **(font | {"weight": "bold"}))
+        for words in textwrap.wrap(strip.prompt, COLUMNS):
+            ax.text(0, y, words, **(font | {"weight": "bold"}))
             y += 1
         for pieces in lines_of(strip):
-            for column, text, temperature in pieces:
-                put(column, y, text, background(temperature, choices), mark(temperature, choices))
+            for column, text, k in pieces:
+                put(column, y, text, background(k, len(names)), names[k])
             y += 1
         y += 1
-    said = f"{len(strips)} responses, each word on the colour of its {kind}"
-    if kind == "setting":  # names have no mean
-        return f"{said}."
-    temperatures = [float(t) for strip in strips for t in strip.temperatures]
-    mean = sum(temperatures) / max(1, len(temperatures))
-    return f"{said}, {mean:.2f} on average over all tokens."
+    return f"{len(strips)} responses, each word on the colour of its temperature."

@@ -223,7 +223,7 @@ class Switching(Policy):
 
 def test_a_policy_of_ones_own_decides_how_each_token_is_drawn(lm):
     lm.model.double()
-    choices, options = Temperatures([0.0, 1e6]), {"n_samples": 8, "max_new_tokens": 9}
+    choices, options = Temperatures([0.0, 100.0]), {"n_samples": 8, "max_new_tokens": 9}
     rollout = generate(lm, PROMPTS[:1], Switching(choices), seeded(0), **options)
     greedy = generate(lm, PROMPTS[:1], Fixed(Temperatures([0.0])), seeded(1), max_new_tokens=3)
     assert rollout.token_ids[:, :3].tolist() == greedy.token_ids.tolist() * 8

@@ -264,7 +264,7 @@ def flat(nest, path=""):
 @pytest.mark.parametrize("seed", range(6))
 def test_every_number_equals_a_slow_count_in_plain_loops(seed):
     selection, test = random_measured(seed, (20, 33, 9)), random_measured(100 + seed)
-    summary = summarize(selection, test, FOUR_TEMPERATURES, 100, seed)
+    summary = summarize(selection, test, Temperatures(FOUR_TEMPERATURES), 100, seed)
     assert flat(summary) == pytest.approx(flat(slow_summary(selection, test)))
 
 
@@ -272,7 +272,7 @@ def test_the_best_constant_and_the_oracle_are_chosen_on_selection_and_scored_on_
     tasks, temperatures = [Plain("a"), Plain("b")], [0.0, 0.5, 1.0]
     selection = measured(tasks, [2, 2], [[1, 0.75, 0]] * 2 + [[0, 0.75, 1]] * 2)
     test = measured(tasks, [2, 2], [[0.25, 0.25, 1]] * 2 + [[0.75, 0.25, 0.5]] * 2, [0.5] * 4)
-    summary = summarize(selection, test, temperatures, 100, 0)
+    summary = summarize(selection, test, Temperatures(temperatures), 100, 0)
     assert summary["mean"]["best_fixed"] == {
         "temperature": 0.5,
         "name": "0.5",
@@ -292,7 +292,7 @@ def test_the_best_constant_and_the_oracle_are_chosen_on_selection_and_scored_on_
 
 def test_of_equally_good_constants_the_lowest_is_taken():
     both = measured([Plain("a")], [3], [[0.5, 1, 1]] * 3)
-    summary = summarize(both, both, [0.0, 0.5, 1.0], 100, 0)
+    summary = summarize(both, both, Temperatures([0.0, 0.5, 1.0]), 100, 0)
     assert (
         summary["mean"]["best_fixed"]["temperature"]
         == summary["tasks"]["a"]["oracle_temperature"]
@@ -319,7 +319,7 @@ def test_the_best_per_kind_is_chosen_on_training_prompts_where_there_are_enough_
     selection = of_kinds(kinds, [warm] * FEWEST + [warm] * (FEWEST - 1) + [cold] * 20)
     # On test prompts it is the other way round for "many"; "new" wasn't there.
     test = of_kinds(["many", "few", "most", "new"], [cold, [0.25, 0.5], cold, [0.125, 1.0]])
-    summary = summarize(selection, test, [0.0, 1.0], 100, 0)
+    summary = summarize(selection, test, Temperatures([0.0, 1.0]), 100, 0)
     task, mean = summary["tasks"]["a"], summary["mean"]
     assert task["best_per_task"] == mean["best_per_task"] == (1 + 0.25 + 1 + 0.125) / 4
     # "many" at its own, 1; "few" and "new" at their task's, 0, as "most".
@@ -333,14 +333,14 @@ def test_kinds_of_two_tasks_with_the_same_name_are_two_kinds():
     for task in tasks:
         task.kind = lambda prompt: "same"
     both = measured(tasks, [n, n], rewards)
-    assert summarize(both, both, [0.0, 1.0], 100, 0)["mean"]["best_per_kind"] == 1.0
+    assert summarize(both, both, Temperatures([0.0, 1.0]), 100, 0)["mean"]["best_per_kind"] == 1.0
 
 
 def test_small_groups_have_wilsons_interval_where_rewards_are_0_or_1_and_else_the_bootstraps():
     kinds = ["right"] * 20 + ["graded"] * 20 + ["alone"]
     adaptive = [1.0] * 20 + [0.5, 0.75] * 10 + [0.5]
     test = of_kinds(kinds, [[0.0, 1.0]] * 41, adaptive)
-    found = summarize(test, test, [0.0, 1.0], 200, 0)["tasks"]["a"]["kinds"]
+    found = summarize(test, test, Temperatures([0.0, 1.0]), 200, 0)["tasks"]["a"]["kinds"]
     assert found["right"]["ci95_by"] == "wilson" and found["right"]["prompts"] == 20
     assert found["right"]["ci95"] == pytest.approx([0.8389, 1.0], abs=0.0001)
     assert found["graded"]["ci95_by"] == "bootstrap"
@@ -352,7 +352,7 @@ def test_small_groups_have_wilsons_interval_where_rewards_are_0_or_1_and_else_th
 def test_many_responses_to_few_prompts_dont_make_wilsons_interval_narrower():
     rewards = np.array([[1.0, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
     test = of_kinds(["x"] * 3, rewards[:, None], rewards)
-    found = summarize(test, test, [1.0], 100, 0)["tasks"]["a"]["kinds"]["x"]
+    found = summarize(test, test, Temperatures([1.0]), 100, 0)["tasks"]["a"]["kinds"]["x"]
     assert found["ci95"] == wilson_interval(0.75 + 0.5 + 1, 3)
 
 
@@ -363,7 +363,7 @@ def test_the_gap_has_an_interval_unless_it_may_be_0():
     for gain, has_interval in ((0.3, True), (0.0, False)):
         other = better + np.repeat([[0.0], [gain]], 200, 0) + rng.normal(0, 0.2, (400, 1))
         test = measured(tasks, [200, 200], np.hstack([better, other]), better[:, 0] + 0.1)
-        mean = summarize(selection, test, [0.0, 1.0], 400, 0)["mean"]
+        mean = summarize(selection, test, Temperatures([0.0, 1.0]), 400, 0)["mean"]
         assert (mean["gap_closed_ci95"] is not None) == has_interval
         if has_interval:
             low, high = mean["gap_closed_ci95"]
@@ -414,14 +414,16 @@ def test_there_is_no_gap_to_close_unless_the_oracle_beats_the_best_constant(orac
     tasks = [Plain("a"), Plain("b")]
     selection = measured(tasks, [1, 1], [[1.0, 0.75], [0.5, 0.6]])  # constant 0; oracle 0 and 1
     test = measured(tasks, [1, 1], [[0.5, 1.0], [0.5, oracle_on_test]], [1.0, 1.0])
-    assert summarize(selection, test, [0.0, 1.0], 100, 0)["mean"]["gap_closed"] is None
+    assert (
+        summarize(selection, test, Temperatures([0.0, 1.0]), 100, 0)["mean"]["gap_closed"] is None
+    )
 
 
 def test_with_one_task_the_oracle_is_the_best_constant():
     for seed in range(30):
         rewards = np.random.default_rng(seed).random((37, 3), dtype=np.float32).astype(float)
         both = measured([Plain("a")], [37], rewards, rewards[:, 0])
-        average = summarize(both, both, [0.0, 0.5, 1.0], 100, 0)["mean"]
+        average = summarize(both, both, Temperatures([0.0, 0.5, 1.0]), 100, 0)["mean"]
         assert (
             average["oracle"] == average["best_fixed"]["reward"] and average["gap_closed"] is None
         )
@@ -430,9 +432,11 @@ def test_with_one_task_the_oracle_is_the_best_constant():
 def test_histograms_count_only_decisions_and_sum_to_one():
     chosen, decided = [[2, 2, 0], [0, 1, 1]], [[True, False, False], [True, True, True]]
     test = measured([Plain("a")], [2], np.zeros((2, 3)), chosen=chosen, decided=decided)
-    task = summarize(test, test, [0.0, 0.5, 1.0], 100, 0)["tasks"]["a"]
+    task = summarize(test, test, Temperatures([0.0, 0.5, 1.0]), 100, 0)["tasks"]["a"]
     assert task["histogram"] == [0.25, 0.5, 0.25] and task["chosen_temperature"] == 0.5
-    tasks = summarize(random_measured(0), random_measured(1), FOUR_TEMPERATURES, 100, 0)["tasks"]
+    tasks = summarize(
+        random_measured(0), random_measured(1), Temperatures(FOUR_TEMPERATURES), 100, 0
+    )["tasks"]
     for part in [*tasks.values(), *tasks["cow"]["kinds"].values()]:
         assert sum(part["histogram"]) == pytest.approx(1) and min(part["histogram"]) >= 0
 
@@ -473,7 +477,7 @@ def slow_interval(values, names, resamples=1500):
 
 def test_intervals_resample_prompts_within_tasks_and_differences_in_pairs():
     selection, test = random_measured(0), random_measured(1)
-    summary = summarize(selection, test, FOUR_TEMPERATURES, 4000, 0)
+    summary = summarize(selection, test, Temperatures(FOUR_TEMPERATURES), 4000, 0)
     best = FOUR_TEMPERATURES.index(summary["mean"]["best_fixed"]["temperature"])
     gain = test.adaptive_rewards - test.fixed_rewards[:, best]
     assert summary["mean"]["gain_over_best_fixed"]["ci95"] == pytest.approx(

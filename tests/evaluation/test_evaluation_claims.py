@@ -339,7 +339,7 @@ def test_the_controls_split_the_gain_into_a_better_constant_and_adapting(writer,
 def test_intervals_have_the_seed_and_the_number_of_resamples_that_were_asked_for(writer):
     _, test = evaluate(language_model(), TASKS, policy_of("sequence"), CONFIG, SEED)
     for resamples, seed in [(100, 0), (100, 1), (300, 0)]:
-        summary = summarize(test, test, TEMPERATURES, resamples, seed)
+        summary = summarize(test, test, Temperatures(TEMPERATURES), resamples, seed)
 
         def interval(values, names, resamples=resamples, seed=seed):
             return bootstrap_interval(values, names, resamples, np.random.default_rng(seed))

@@ -108,7 +108,7 @@ def test_what_was_changed_by_hand_is_refused_even_with_a_right_checksum(lm, path
     refused("level must be 'sequence' or 'token', got 'word'", level="word")
     refused("must be of shape", n_hidden=9)
     refused("it has format 1 and sizes", n_embd=10**9)
-    refused("temperatures must be 0 or above.*, got -1", temperatures=[-1, 0, 1])
+    refused("temperature must be 0 .*, got -1", temperatures=[-1, 0, 1])
     refused("top_k must have one value per option", top_k=[1])
     refused("must be a finite number, got inf", temperatures=[0, 1, float("inf")])
     refused("must have other keys: 'more' is unknown", more=1)

@@ -154,7 +154,7 @@ def test_the_models_own_sampling_settings_are_put_aside_and_come_back(lm):
     own = GenerationConfig(do_sample=True, temperature=0.1, top_k=3, repetition_penalty=5.0)
     own.eos_token_id, own.pad_token_id = [7, 9], 1
     lm.model.generation_config = own
-    flat = Fixed(Temperatures([1000.0]))
+    flat = Fixed(Temperatures([100.0]))
     with deciding(lm, flat, seeded(0)) as model:
         out = model.generate(**inputs(lm), max_new_tokens=5, **TEXTS)
         assert model.generation_config.eos_token_id == [1, 7, 9]  # and the tokenizer's

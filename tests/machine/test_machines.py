@@ -119,12 +119,12 @@ def test_every_number_has_limits_and_the_message_says_them(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--temperatures 0 1e-7", "at least 1e-06"),
-        ("--temperatures 0 0.0001", "apart"),
-        ("--temperatures 0.5 0.5000001", "apart"),
-        ("--temperatures 0 1e39", "at most 100"),
-        ("--temperatures 0 inf", "at most 100"),
-        ("--temperatures 0 nan", "0 or above"),
+        ("--temperatures 0 1e-7", "from 1e-06 to 100"),
+        ("--temperatures 0 0.0001", "must rise by at least 0.001"),
+        ("--temperatures 0.5 0.5000001", "must rise by at least 0.001"),
+        ("--temperatures 0 1e39", "from 1e-06 to 100"),
+        ("--temperatures 0 inf", "from 1e-06 to 100"),
+        ("--temperatures 0 nan", "must be 0"),
         ("--n-embd 4096 --n-layer 48", "100,000,000 parameters"),
         ("--n-embd 1000000000", "--n-embd must be at most"),
         ("--samples 1000000000", "--samples must be at most"),

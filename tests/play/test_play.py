@@ -99,7 +99,7 @@ def test_a_response_is_the_one_that_minilpo_sample_writes(tables, level):
     strip, lines = sampler.with_head(MATH)
     answer = table.answer("write", {**WRITE, "seed": 3})
     assert [word["text"] for word in answer["words"]] == [piece.strip() for piece in strip.pieces]
-    assert [word["temperature"] for word in answer["words"]] == list(strip.temperatures)
+    assert [word["name"] for word in answer["words"]] == [strip.names[k] for k in strip.choice_ids]
     assert lines[-1] == f"reward: {answer['reward']:.2f} ({answer['task']})"
     fixed = table.answer("write", {**WRITE, "seed": 3, "fixed": 0.25})
     text = "".join(" " * word["has_space"] + word["text"] for word in fixed["words"]).strip()

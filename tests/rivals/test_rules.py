@@ -183,7 +183,7 @@ def test_names_say_the_setting():
     [
         (lambda: TopNSigma([-1.0], [1.0]), "n_sigmas must be 0 or above, got -1"),
         (lambda: TopNSigma([1.0], [math.nan]), "temperatures must be 0 or above, got nan"),
-        (lambda: TopNSigma([1.0], [1e-38]), "at least 1e-06, got 1e-38"),
+        (lambda: TopNSigma([1.0], [1e-38]), "from 1e-06 to 100, got 1e-38"),
         (lambda: TopNSigma([1.0, 2.0], [1.0]), "temperatures must have one value per option, 2 in"),
         (lambda: EDT([-0.1], [1.0]), "temperatures must be 0 or above, got -0.1"),
         (lambda: EDT([0.1], [-1.0]), "thetas must be 0 or above, got -1"),

@@ -63,10 +63,13 @@ class Reader(HTMLParser):
         return [attributes for name, attributes in self.attributes if name == tag]
 
 
-def words(text, temperature=0.3, prompt="Speak!"):
-    """A strip."""
+FOUR_NAMES = Temperatures(FOUR_TEMPERATURES).names
+
+
+def words(text, k=1, prompt="Speak!"):
+    """A strip, all of it at temperature k."""
     pieces = [f" {word}" for word in text.split()]
-    return Strip(prompt, pieces, [temperature] * len(pieces), FOUR_TEMPERATURES)
+    return Strip(prompt, pieces, [k] * len(pieces), FOUR_NAMES)
 
 
 def results(metrics, best=(), worst=(), **config):
@@ -78,9 +81,9 @@ def results(metrics, best=(), worst=(), **config):
 @pytest.fixture(scope="module")
 def metrics():
     selection, test = random_measured(0), random_measured(1)
-    found = summarize(selection, test, FOUR_TEMPERATURES, 200, 0)
-    other = summarize(selection, random_measured(2), FOUR_TEMPERATURES, 200, 0)
-    parts = controls(found["mean"], test, FOUR_TEMPERATURES, 2, 200, 0)
+    found = summarize(selection, test, Temperatures(FOUR_TEMPERATURES), 200, 0)
+    other = summarize(selection, random_measured(2), Temperatures(FOUR_TEMPERATURES), 200, 0)
+    parts = controls(found["mean"], test, Temperatures(FOUR_TEMPERATURES), 2, 200, 0)
     found |= {"temperatures": FOUR_TEMPERATURES, "controls": parts, "ood": other}
     return found | {"seconds": SECONDS}
 
@@ -253,7 +256,7 @@ def test_the_responses_are_those_of_the_head_with_their_own_rewards_and_words(lm
     rollout = generate(lm, prompts, policy, seeded(0), max_new_tokens=6)
     made = measured(tasks, [2, 2], [[0.0, 1.0]] * 4, [0.25, 0.75, 1.0, 0.5])
     test = dataclasses.replace(made, prompts=prompts, adaptive=rollout)
-    best, worst = chosen_responses(test, lm, TEMPERATURES)
+    best, worst = chosen_responses(test, lm, Temperatures(TEMPERATURES).names)
     for shown, rows in ((best, [1, 2]), (worst, [0, 3])):
         assert [response.strip.prompt for response in shown] == [prompts[row] for row in rows]
         assert [response.reward for response in shown] == [[0.25, 0.75, 1.0, 0.5][r] for r in rows]
@@ -266,7 +269,7 @@ def test_a_single_prompt_is_too_few_for_a_good_and_a_bad_response(lm, head):
     rollout = generate(lm, prompts, SampledHead(head, CHOICES), seeded(0))
     made = measured([type("T", (), {"name": "math"})()], [1], [[0.0, 1.0]])
     test = dataclasses.replace(made, prompts=prompts, adaptive=rollout)
-    assert chosen_responses(test, lm, TEMPERATURES) == ([], [])
+    assert chosen_responses(test, lm, Temperatures(TEMPERATURES).names) == ([], [])
 
 
 # What is concluded
@@ -313,7 +316,7 @@ def test_hostile_text_stays_text(metrics):
     task["kinds"] = {hostile: next(iter(task["kinds"].values()))}
     renamed["tasks"][hostile] = task
     renamed["controls"]["random_head"]["tasks"][hostile] = 0.0
-    strip = Strip(hostile, [hostile, " b"], [0.0, 0.3], FOUR_TEMPERATURES)
+    strip = Strip(hostile, [hostile, " b"], [0, 1], FOUR_NAMES)
     run = results(renamed, [Shown(hostile, 1.0, strip)], tasks=(hostile,))
     plain = run_page(results(metrics, [Shown("cow", 1.0, words("a b"))]))
     page = run_page(run)

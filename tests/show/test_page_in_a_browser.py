@@ -7,8 +7,7 @@ import pytest
 from minilpo.show.page import Shown, run_page
 from minilpo.show.strip import Strip
 from tests.browser import chromium, visit  # noqa: F401
-from tests.evaluation.test_evaluation import FOUR_TEMPERATURES
-from tests.show.test_page import NASTY, metrics, whole, words  # noqa: F401
+from tests.show.test_page import FOUR_NAMES, NASTY, metrics, whole, words  # noqa: F401
 
 CODE = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
 
@@ -17,8 +16,8 @@ CODE = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'
 def address(whole, tmp_path_factory):  # noqa: F811
     """A page with long and hostile responses."""
     texts = [*NASTY, CODE, "x" * 200, "many words " * 40]
-    hostile = [Shown(CODE, 0.5, words(text, 0.7, prompt=text)) for text in texts]
-    cold_to_warm = Strip("All", [f" {t:g}" for t in FOUR_TEMPERATURES], *[FOUR_TEMPERATURES] * 2)
+    hostile = [Shown(CODE, 0.5, words(text, 2, prompt=text)) for text in texts]
+    cold_to_warm = Strip("All", [f" {name}" for name in FOUR_NAMES], range(4), FOUR_NAMES)
     run = dataclasses.replace(whole, best=hostile, worst=[Shown("ant", 0.0, cold_to_warm)])
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(run_page(run), encoding="utf-8")

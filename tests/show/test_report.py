@@ -51,8 +51,8 @@ def on_test():
 @pytest.fixture(scope="module")
 def metrics(on_test):
     selection = random_measured(0)
-    summary = summarize(selection, on_test, FOUR_TEMPERATURES, 200, 0)
-    other = summarize(selection, random_measured(2), FOUR_TEMPERATURES, 200, 0)
+    summary = summarize(selection, on_test, Temperatures(FOUR_TEMPERATURES), 200, 0)
+    other = summarize(selection, random_measured(2), Temperatures(FOUR_TEMPERATURES), 200, 0)
     return {"temperatures": FOUR_TEMPERATURES, **summary, "ood": other}
 
 
@@ -228,7 +228,7 @@ def test_the_numbers_of_the_table_stand_under_their_headings(metrics, name):
 def test_the_controls_stand_below_the_table_and_their_two_parts_add_up_to_the_gain(
     metrics, on_test
 ):
-    said = controls(metrics["mean"], on_test, FOUR_TEMPERATURES, 2, 200, 0)
+    said = controls(metrics["mean"], on_test, Temperatures(FOUR_TEMPERATURES), 2, 200, 0)
     parts = [
         said[name]["estimate"] for name in ("found_a_better_constant", "adapted_to_the_context")
     ]
@@ -254,6 +254,7 @@ def test_the_controls_stand_below_the_table_and_their_two_parts_add_up_to_the_ga
 
 def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_ends():
     rewards, heads = [[0.125, 0.5, 0.25], [1, 0, 0.75], [0, 0, 0]], [0.625, 0.375, 1]
+    three = Temperatures([0.0, 0.5, 1.0])
     test = measured(
         [Plain("cow"), Plain("ant")],
         [2, 1],
@@ -265,38 +266,38 @@ def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_end
     test.fixed.responses[:] = [f"fixed {i}" for i in range(9)]
     test.adaptive.responses[:] = ["one", "two", "three"]
     test.prompts[:] = ["Moo?", "Two\x1b[2J", "Three"]
-    assert example_responses(test, [0.0, 0.5, 1.0], 2).strip().split("\n\n") == [
-        "[cow] Moo?\n  head, t=0.5, reward 0.62: one\n"
+    assert example_responses(test, three, 2).strip().split("\n\n") == [
+        "[cow] Moo?\n  head, t=0.5 on average, reward 0.62: one\n"
         "  fixed t=0, reward 0.12: fixed 0\n  fixed t=1, reward 0.25: fixed 2",
         "[cow] Two\\x1b[2J\n  head, t=0.5, reward 0.38: two\n"
         "  fixed t=0, reward 1.00: fixed 3\n  fixed t=1, reward 0.75: fixed 5",
-        "[ant] Three\n  head, t=1, reward 1.00: three\n"
+        "[ant] Three\n  head, t=1 on average, reward 1.00: three\n"
         "  fixed t=0, reward 0.00: fixed 6\n  fixed t=1, reward 0.00: fixed 8",
     ]
-    assert example_responses(test, [0.0, 0.5, 1.0], 1).count("[cow]") == 1
+    assert example_responses(test, three, 1).count("[cow]") == 1
 
 
 # Strips
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
-def test_a_strip_has_the_words_of_the_response_and_the_temperature_that_wrote_each(lm, level):
-    temperatures = [0.0, 0.2, 1.0]
+def test_a_strip_has_the_words_of_the_response_and_the_choice_that_wrote_each(lm, level):
+    choices = Temperatures([0.0, 0.2, 1.0])
     head = AdaptiveDecoder(16, 3, level, n_hidden=8, generator=seeded(1))
     end = lm.model.token_embedding.weight[lm.tokenizer.eos_id]
     lm.model.norm.bias += 4 * end / (end @ end)  # so that some end early
     prompts = ["Mia has 7 apples.", "Tell me a story of three sentences about a fox in the forest."]
-    policy = SampledHead(head, Temperatures(temperatures))
+    policy = SampledHead(head, choices)
     rollout = generate(lm, prompts, policy, seeded(0), n_samples=3, max_new_tokens=9)
-    strips = strips_of(rollout, temperatures, lm)
+    strips = strips_of(rollout, choices.names, lm)
     assert len(strips) == 6 and len({len(strip.pieces) for strip in strips}) > 2
     for row, strip in enumerate(strips):
         assert strip.prompt == prompts[row // 3]
         assert "".join(strip.pieces) == " " * bool(strip.pieces) + rollout.responses[row]
-        chosen = [temperatures[k] for k in rollout.decisions.choice_ids[row].tolist()]
+        chosen = rollout.decisions.choice_ids[row].tolist()
         chosen *= 9 if level == "sequence" else 1
-        assert strip.temperatures == chosen[: len(strip.pieces)]
-        assert set(strip.temperatures) <= set(strip.choices) == set(temperatures)
+        assert strip.choice_ids == chosen[: len(strip.pieces)]
+        assert strip.names == choices.names
 
 
 # Figures
@@ -410,7 +411,7 @@ def test_the_heading_of_the_rewards_agrees_with_them(rewards, says, monkeypatch)
     monkeypatch.setattr(report.Figure, "savefig", lambda *args, **kwargs: None)
     both = measured([Plain("a"), Plain("b")], [1, 1], rewards)
     draw_figures(
-        {"temperatures": [0.0, 1.0], **summarize(both, both, [0.0, 1.0], 100, 0)},
+        {"temperatures": [0.0, 1.0], **summarize(both, both, Temperatures([0.0, 1.0]), 100, 0)},
         PRETRAIN_LOG,
         LPO_LOG,
     )
@@ -438,7 +439,7 @@ def test_the_curve_of_a_task_shows_its_rewards_and_the_heads_point(ax):
 
 
 def test_win_rates_are_bars_in_percent_with_their_intervals_and_a_line_at_even(ax):
-    said = plots.win_rates(ax, [0.0, 1.0], [0.75, 0.5], [[0.625, 0.875], [0.375, 0.5625]])
+    said = plots.win_rates(ax, ["0", "1"], [0.75, 0.5], [[0.625, 0.875], [0.375, 0.5625]])
     assert [bar.get_height() for bar in ax.patches] == [75, 50]
     spans = [segment[:, 1].tolist() for segment in ax.collections[0].get_segments()]
     assert spans == [[62.5, 87.5], [37.5, 56.25]]
@@ -448,7 +449,7 @@ def test_win_rates_are_bars_in_percent_with_their_intervals_and_a_line_at_even(a
 
 
 def test_the_histogram_shows_every_share_in_percent_and_says_which_were_chosen(ax):
-    said = plots.choice_histogram(ax, "math", [0.0, 0.5, 1.0], [0.75, 0.25, 0.0], 0.125)
+    said = plots.choice_histogram(ax, "math", ["0", "0.5", "1"], [0.75, 0.25, 0.0], 0.125)
     assert [bar.get_height() for bar in ax.patches] == [75, 25, 0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "0.5", "1"]
     assert ax.get_ylim()[0] == 0 and ax.get_ylim()[1] >= 100

@@ -21,46 +21,46 @@ from minilpo.show.strip import (
     terminal,
 )
 
-PIECES, CHOICES = [" The", " fox", " sleeps", "."], [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-some_temperatures = st.lists(st.sampled_from(CHOICES), min_size=4, max_size=4)
+PIECES, NAMES = [" The", " fox", " sleeps", "."], ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+K = len(NAMES)
+some_choices = st.lists(st.sampled_from(range(K)), min_size=4, max_size=4)
 
 
-@given(some_temperatures)
-def test_plain_words_carry_their_temperature_and_no_escape_code(temperatures):
-    shown = plain(Strip("", PIECES, temperatures, CHOICES))
+@given(some_choices)
+def test_plain_words_carry_their_temperature_and_no_escape_code(choice_ids):
+    shown = plain(Strip("", PIECES, choice_ids, NAMES))
     assert "\x1b" not in shown
     assert re.sub(r"\[.*?\]", "", shown) == "The fox sleeps."
-    assert [float(number) for number in re.findall(r"\[(.*?)\]", shown)] == temperatures
+    assert re.findall(r"\[(.*?)\]", shown) == [NAMES[k] for k in choice_ids]
 
 
-@given(some_temperatures)
-def test_words_in_a_terminal_are_coloured_like_their_temperature_in_the_legend(temperatures):
-    as_stored = np.float32(temperatures).tolist()  # not exactly those of the settings
-    text, legend = terminal(Strip("", PIECES, as_stored, CHOICES)).split("\n\ntemperature:")
+@given(some_choices)
+def test_words_in_a_terminal_are_coloured_like_their_temperature_in_the_legend(choice_ids):
+    text, legend = terminal(Strip("", PIECES, choice_ids, NAMES)).split("\n\ntemperature: ")
     painted = r"\x1b\[38;5;(\d+)m(.*?)\x1b\[0m"
-    colour_of = {float(choice): colour for colour, choice in re.findall(painted, legend)}
-    assert list(colour_of) == CHOICES and len(set(colour_of.values())) == len(CHOICES)
+    assert re.sub(painted, r"\2", legend) == "; ".join(NAMES)
+    colour_of = {name: colour for colour, name in re.findall(painted, legend)}
+    assert list(colour_of) == NAMES and len(set(colour_of.values())) == K
     assert re.findall(painted, text) == [
-        (colour_of[t], piece) for t, piece in zip(temperatures, PIECES, strict=True)
+        (colour_of[NAMES[k]], piece) for k, piece in zip(choice_ids, PIECES, strict=True)
     ]
     assert re.sub(painted, r"\2", text) == " The fox sleeps."
 
 
-@pytest.mark.parametrize("choices", [[0.7], [0.0, 1.0], [0.1, 0.2, 0.3]])
-def test_colours_run_from_blue_for_the_lowest_temperature_to_orange_for_the_highest(choices):
+@pytest.mark.parametrize("names", [["0.7"], ["0", "1"], ["0.1", "0.2", "0.3"]])
+def test_colours_run_from_blue_for_the_lowest_temperature_to_orange_for_the_highest(names):
     colours = [
-        int(colour)
-        for colour in re.findall(r";5;(\d+)m", terminal(Strip("", [" a"], choices[:1], choices)))
+        int(colour) for colour in re.findall(r";5;(\d+)m", terminal(Strip("", [" a"], [0], names)))
     ]
     assert colours[0] == colours[1] == BLUE_TO_ORANGE[0]
-    assert len(choices) == 1 or colours[-1] == BLUE_TO_ORANGE[-1]
+    assert len(names) == 1 or colours[-1] == BLUE_TO_ORANGE[-1]
     assert [BLUE_TO_ORANGE.index(colour) for colour in colours] == sorted(
         BLUE_TO_ORANGE.index(colour) for colour in colours
     )
 
 
 def test_every_piece_needs_a_temperature():
-    strip = Strip("", PIECES, [0.0], CHOICES)
+    strip = Strip("", PIECES, [0], NAMES)
     for form in (plain, terminal, lambda strip: html_page([strip], ""), lines_of):
         with pytest.raises(ValueError):
             form(strip)
@@ -75,7 +75,7 @@ def luminance(colour):
 
 def test_black_text_is_easy_to_read_on_every_colour():
     assert all(
-        (luminance(background(t, CHOICES)) + 0.05) / 0.05 > 7 for t in CHOICES
+        (luminance(background(k, K)) + 0.05) / 0.05 > 7 for k in range(K)
     )  # the strictest level asks for 7
 
 
@@ -96,8 +96,8 @@ def test_cold_and_warm_differ_for_the_colour_blind():
     for seen in blindness.values():
         colours = [
             np.array(seen)
-            @ np.array([int(background(t, CHOICES)[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-            for t in CHOICES
+            @ np.array([int(background(k, K)[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+            for k in range(K)
         ]
         assert all(np.linalg.norm(a - b) > 0.08 for i, a in enumerate(colours) for b in colours[:i])
         assert np.linalg.norm(colours[0] - colours[-1]) > 0.4
@@ -123,7 +123,7 @@ NASTY = ["<script>alert(1)</script>", '" onmouseover="x', "&amp;", "</style>", "
 
 
 def test_a_page_stands_alone_and_escapes_every_text():
-    page = html_page([Strip(" ".join(NASTY), NASTY, [0.0] * 5, [0.0, 1.0])], NASTY[0])
+    page = html_page([Strip(" ".join(NASTY), NASTY, [0] * 5, ["0", "1"])], NASTY[0])
     read = Reader(page)
     assert not {"script", "link", "img", "iframe"} & set(read.tags)
     of_the_head = {"lang", "charset", "http-equiv", "content", "name"}
@@ -132,20 +132,18 @@ def test_a_page_stands_alone_and_escapes_every_text():
     assert all(text in read.text for text in NASTY)
 
 
-def test_a_page_shows_every_word_with_its_number_and_a_legend():
-    read = Reader(html_page([Strip("Speak!", PIECES, [0.0, 0.8, 1.0, 0.2], CHOICES)], "Words"))
+def test_a_page_shows_every_word_with_its_temperature_and_a_legend():
+    read = Reader(html_page([Strip("Speak!", PIECES, [0, 4, 5, 1], NAMES)], "Words"))
     assert "The0 fox0.8 sleeps1.0.2" in read.text and "Speak!" in read.text
     assert "Temperature: 0 0.2 0.4 0.6 0.8 1" in read.text
     colours = [value.split(":")[1] for name, value in read.attributes if name == "style"]
-    assert len(set(colours[:6])) == 6 and colours[6:] == [
-        background(t, CHOICES) for t in (0.0, 0.8, 1.0, 0.2)
-    ]
+    assert len(set(colours[:6])) == 6 and colours[6:] == [background(k, K) for k in (0, 4, 5, 1)]
 
 
 @given(st.lists(st.text("abcd", min_size=1, max_size=9), max_size=30), st.integers(9, 40))
 def test_lines_hold_all_words_in_order_and_none_is_too_long(words, columns):
     lines = lines_of(
-        Strip("", [f" {word}" for word in words], [0.0] * len(words), [0.0, 1.0]), columns
+        Strip("", [f" {word}" for word in words], [0] * len(words), ["0", "1"]), columns
     )
     assert [text for line in lines for _, text, _ in line] == words
     for line in lines:
@@ -156,8 +154,8 @@ def test_lines_hold_all_words_in_order_and_none_is_too_long(words, columns):
         assert shown.split() == [text for _, text, _ in line]
 
 
-def test_the_drawing_has_every_word_and_number_inside_its_axes():
-    strips = [Strip("Speak!", PIECES * 12, [0.0, 0.8, 1.0, 0.2] * 12, CHOICES)] * 2
+def test_the_drawing_has_every_word_and_name_inside_its_axes():
+    strips = [Strip("Speak!", PIECES * 12, [0, 4, 5, 1] * 12, NAMES)] * 2
     fig, axes = plots.figure(1, 1)
     said = draw(axes[0, 0], strips)
     texts = [text.get_text() for text in axes[0, 0].texts]
@@ -165,4 +163,4 @@ def test_the_drawing_has_every_word_and_number_inside_its_axes():
         texts.count("sleeps") == 24 and texts.count("0.8") == 24 + 1 and texts.count("Speak!") == 2
     )
     assert max(text.get_position()[1] for text in axes[0, 0].texts) < height(strips)
-    assert "2 responses" in said and "0.50" in said
+    assert "2 responses" in said
