@@ -19,6 +19,7 @@ from minilpo.preferences import PAIRS, PreferencePairs
 from minilpo.seeds import python_rng
 from minilpo.tasks import Prompt, Task, mixed_prompts
 
+Chunk = tuple[Tensor, Rollout, PreferencePairs]  # rewards of all, responses in pairs, their pairs
 NO_PAIRS = (
     "at least one prompt must have responses of different reward, but none has; draw more "
     "--samples or --prompts, allow --temperatures or --choices further apart, or check that the "
@@ -50,7 +51,7 @@ def draw_prompts(
     return rounds, held_out
 
 
-def split(prompts: Sequence[Prompt]) -> list[Sequence[Prompt]]:
+def split(prompts: list[Prompt]) -> list[list[Prompt]]:
     """Splits the prompts of a round into chunks of `PROMPTS_AT_ONCE`."""
     return [prompts[i : i + PROMPTS_AT_ONCE] for i in range(0, len(prompts), PROMPTS_AT_ONCE)]
 
@@ -70,9 +71,7 @@ def form_pairs(
     return PAIRS[name](rewards, config.pairs_per_prompt, generator)
 
 
-def join(
-    chunks: Sequence[tuple[Tensor, Rollout, PreferencePairs]], may_be_empty: bool
-) -> tuple[Tensor, Rollout, PreferencePairs]:
+def join(chunks: Sequence[Chunk], may_be_empty: bool) -> Chunk:
     """Joins the chunks of a round; the rows of each chunk come after those of the chunks before.
 
     Raises ValueError if there is no pair, unless that may be.

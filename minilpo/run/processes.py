@@ -8,7 +8,7 @@ Alone, a process does everything.
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,7 +118,7 @@ def gathered(part: T) -> list[T]:
 
 def respond(
     lm: LanguageModel,
-    prompts: Sequence[Prompt],
+    prompts: list[Prompt],
     policy: Policy,
     generator: torch.Generator,
     *,
