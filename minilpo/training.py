@@ -1,4 +1,4 @@
-"""What stands around LPO's page: a training's prompts, its log, and the state that is saved."""
+"""Around LPO's page: the prompts of a training, its pairs, its log, and the state that is saved."""
 
 import copy
 import itertools
@@ -161,7 +161,7 @@ def describe_fit(
     response_scores: Callable[..., tuple[Tensor, Tensor]],
     loss: Callable[..., Tensor],
 ) -> dict[str, float]:
-    """How good a fit is: loss, and of the pairs margin and share of margins above 0; entropy.
+    """Measures a fit: loss, and of the pairs margin and share of margins above 0; entropy.
 
     Raises ValueError if one of these or a weight isn't finite any more; it names what to lower.
     """
