@@ -128,7 +128,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class LPOConfig:
-    """LPO: the head learns from preferences. Of these values the paper gives only the 16 samples."""
+    """LPO: the head learns from preferences. The paper gives only the 16 samples of these values."""
 
     rounds: int = option(3, "rounds of sampling and training", minimum=1, maximum=1000)
     prompts: int = option(
