@@ -139,7 +139,7 @@ class LPOConfig:
     rule: str = option(
         "lpo",
         "how the head learns: lpo from pairs of responses; reinforce, grpo or regression from all "
-        "responses and their rewards (see reward_losses.py)",
+        "responses and their rewards (see rivals/reward_rules.py)",
         choices=RULES,
     )
     loss: str = option(

@@ -146,7 +146,8 @@ class TrainState:
         return {**self.weights(), "optimizer": moments, "log": self.log, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Takes up a copy of what `state_dict` gave."""
+        state = copy.deepcopy(state)
         self.restore(state)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         self.log, self.best = state["log"], state["best"]
