@@ -18,7 +18,7 @@ from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.preferences import all_pairs, best_worst_pairs
 from minilpo.rivals.joint import JointState, fit_joint, response_scores
 from tests.conftest import CHOICES, seeded
-from tests.standin import Words, Writer, language_model
+from tests.standin import Writer, language_model
 from tests.test_lpo import (
     TASKS,
     WEIGHTED,
@@ -63,53 +63,41 @@ def log_probabilities(lm, rollout):
     return unpack(logprobs, rollout.response_mask)
 
 
-# Scores
+def counted_again(state, head, rollout, config):
+    """Eq. 9's scores, (R,), and the choice logits, (n, K), one response after the other."""
+    made, scores, logits = rollout.decisions, [], []
+    for row in range(len(rollout)):
+        [prompt] = state.lm.encode([rollout.prompt_of(row)])
+        words = rollout.token_ids[row, rollout.response_mask[row]].long()
+        ids = torch.tensor([[*prompt, *words.tolist()]])
+        states = [lm.model(ids)[0, len(prompt) - 1 : -1] for lm in (state.lm, state.reference)]
+        now, then = (state.lm.model.logits(states[0]), state.reference.model.logits(states[1]))
+        gains = now.log_softmax(-1) - then.log_softmax(-1)
+        chosen = made.choice_ids[row, made.mask[row]]  # one, or one per token
+        logits.append(head(states[0][: len(chosen)]))
+        of_choices = logits[-1].log_softmax(-1).gather(-1, chosen[:, None])
+        of_choices = of_choices + math.log(3) * (config.reference == "uniform")
+        parts = gains.gather(-1, words[:, None]), of_choices
+        scores.append(sum(getattr(part, config.reduce)() for part in parts))
+    return torch.stack(scores), torch.cat(logits)
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 @pytest.mark.parametrize("reference", ["uniform", "none"])
-def test_the_joint_score_is_that_of_the_words_and_that_of_the_choices_counted_one_by_one(
-    level, reduce, reference
+def test_the_score_is_that_of_the_words_and_that_of_the_choices_counted_one_by_one(
+    lm, level, reduce, reference
 ):
-    """The stand-in sees one token: before the first of a response, the end mark of the prompt."""
-    rollout, head, lm = rollout_of(level), head_of(level), language_model()
-    config = tiny(level, reduce=reduce, reference=reference, **JOINT)
-    state = state_of(lm, head, config)
-    scores, packed = response_scores(state, head, rollout, config)
-    made, logits, models = rollout.decisions, [], (lm.model, state.reference.model)
-    for row in range(12):
-        words, choices, last = [], [], Words.sep_id
-        for t, token in enumerate(rollout.token_ids[row, rollout.response_mask[row]].tolist()):
-            states = [model.token_embedding.weight[last] for model in models]
-            both = zip(models, states, strict=True)
-            now, then = (model.logits(h).softmax(-1)[token].item() for model, h in both)
-            words.append(math.log(now / then))
-            if t < made.mask.shape[1]:
-                logits.append(head(states[0]))
-                prob = logits[-1].softmax(-1)[made.choice_ids[row, t]].item()
-                choices.append(math.log(prob * (3 if reference == "uniform" else 1)))
-            last = token
-        means = sum(words) / len(words) + sum(choices) / len(choices)
-        expected = means if reduce == "mean" else sum(words) + sum(choices)
-        assert scores[row].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
-    torch.testing.assert_close(packed, torch.stack(logits))
-
-
-def test_reading_responses_again_gives_the_log_probabilities_and_states_of_one_at_a_time(lm, head):
-    rollout, _ = written_by(lm, head)
-    hidden_states = unpack(forward_rollout(lm, rollout)[0], rollout.response_mask)
-    logprobs, model, tokenizer = log_probabilities(lm, rollout), lm.model, lm.tokenizer
-    close_to = {"atol": 1e-4, "rtol": 1e-4}
-    for row in range(12):
-        prompt = [*tokenizer.encode(rollout.prompts[row // 6]), tokenizer.sep_id]
-        n = int(rollout.response_mask[row].sum())
-        ids = torch.tensor([[*prompt, *rollout.token_ids[row, :n].tolist()]])
-        h = model(ids[:, :-1])[0, len(prompt) - 1 :]
-        expected = model.logits(h).log_softmax(-1).gather(-1, ids[0, len(prompt) :, None])[:, 0]
-        torch.testing.assert_close(logprobs[row, :n], expected, **close_to)
-        torch.testing.assert_close(hidden_states[row, :n], h, **close_to)
-        torch.testing.assert_close(rollout.decisions.features[row], h[0], **close_to)
+    head = head_of(level)
+    config = small(level, reduce=reduce, reference=reference, **JOINT)
+    state, (rollout, _) = JointState(lm, head, config), written_by(lm, head)
+    with torch.no_grad():  # or the frozen copy would cancel the words
+        for weight in state.reference.model.parameters():
+            weight.mul_(1.1)
+    scores, logits = counted_again(state, head, rollout, config)
+    got = response_scores(state, head, rollout, config)
+    torch.testing.assert_close(got[0], scores, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(got[1], logits, atol=1e-4, rtol=1e-3)
 
 
 # The step
@@ -151,41 +139,22 @@ def test_the_words_of_better_responses_become_likelier_than_a_frozen_copy_finds_
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_the_log_describes_the_joint_loss_of_the_model_as_it_has_become(lm, level):
-    """Eq. 9, counted again one response at a time.
-
-    The states that were stored before would give Eq. 10.
-    """
+    """The states that were stored before would give Eq. 10."""
     head, config = head_of(level), small(level, lm_learning_rate=3e-3, **JOINT)
     rollout, rewards = written_by(lm, head)
     rows, pairs = all_pairs(rewards).compact()
-    rollout, model, tokenizer = rollout.rows(rows), lm.model, lm.tokenizer
-    made, before, state = rollout.decisions, copy.deepcopy(model), JointState(lm, head, config)
+    rollout, state = rollout.rows(rows), JointState(lm, head, config)
     log = fit_joint(state, head, rollout, pairs, config, seeded(0))
-    scores, entropies = [], []
-    assert 6 < len(rollout) <= 12
-    for row, text in enumerate(rollout.prompts):
-        prompt = [*tokenizer.encode(text), tokenizer.sep_id]
-        words = rollout.token_ids[row, rollout.response_mask[row]].long()
-        ids = torch.tensor([[*prompt, *words.tolist()]])
-        now, then = (
-            gpt.logits(gpt(ids)[0, len(prompt) - 1 : -1]).log_softmax(-1) for gpt in (model, before)
-        )
-        chosen = made.choice_ids[row, made.mask[row]]  # one, or one per token
-        log_choices = head(model(ids)[0, len(prompt) - 1 :][: len(chosen)]).log_softmax(-1)
-        of_words = (now - then).gather(-1, words[:, None]).sum()
-        of_choices = (log_choices.gather(-1, chosen[:, None]) + math.log(3)).sum()
-        scores.append(of_words + of_choices)
-        entropies.append(-(log_choices.exp() * log_choices).sum(-1))
-    margin = torch.stack(scores)[pairs.chosen] - torch.stack(scores)[pairs.rejected]
-    assert margin.abs().min() > 0.05  # far from rounding
-    mean_entropy = torch.cat(entropies).mean()
-    # What was stored before would give another one.
-    assert abs(mean_entropy - entropy(head(made.features)).mean()) > 0.01
+    scores, logits = counted_again(state, head, rollout, config)
+    margin = scores[pairs.chosen] - scores[pairs.rejected]
+    assert margin.abs().min() > 0.05 and 6 < len(rollout) <= 12  # far from rounding
+    stored = entropy(head(rollout.decisions.features)).mean()
+    assert abs(entropy(logits).mean() - stored) > 0.01
     expected = {
         "loss": -torch.nn.functional.logsigmoid(margin).mean(),
         "margin": margin.mean(),
         "pair_accuracy": (margin > 0).float().mean(),
-        "entropy": mean_entropy,
+        "entropy": entropy(logits).mean(),
     }
     expected = {name: value.item() for name, value in expected.items()}
     assert log[-1] == pytest.approx(expected, rel=1e-3)
