@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 
-from minilpo import AdaptiveDecoder, LPOConfig, Run, Temperatures, generate, train_lpo
+from minilpo import AdaptiveDecoder, LPOConfig, Run, Temperatures, generate
 from minilpo.cli import main
 from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.machine.device import device_of
 from minilpo.machine.files import load_tensors
+from minilpo.rivals.by_config import training_of
 from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from tests.accelerator import NAME
 from tests.conftest import seeded
@@ -109,14 +110,14 @@ def test_a_head_learns_on_an_accelerator_what_it_learns_on_the_cpu(
     accelerator, lm, tasks, level, settings
 ):
     task = Varied(tasks[0], most=60)
-    config = LPOConfig(
-        rounds=1, prompts=6, samples=4, epochs=2, n_hidden=8, validation_prompts=1, **settings
-    )
+    few = {"rounds": 1, "prompts": 6, "samples": 4, "epochs": 2, "validation_prompts": 1}
+    config = LPOConfig(**few, **settings)
     weights, entries = [], []
     for device in ("cpu", NAME):
         before = dict(accelerator.n_products)
         there, head = on(device, lm, level)
-        log = train_lpo(there, [task], head, CHOICES, config, seed=0)
+        train, _, state = training_of(there, head, config)
+        log = train(there, [task], head, CHOICES, config, 0, state)
         done = {place: n - before[place] for place, n in accelerator.n_products.items()}
         assert done[device == NAME] > 100 and not done[device != NAME]
         assert {weight.device.type for weight in head.parameters()} == {device}
