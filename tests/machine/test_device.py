@@ -59,7 +59,8 @@ def on(device, lm, level="token"):
     model = GPT(lm.model.config).to(lm.model.token_embedding.weight).requires_grad_(False)
     model.load_state_dict(lm.model.state_dict())
     head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
+    # Weights so small that no choice is sure, or all gradients would be rounding.
+    torch.nn.init.normal_(head.mlp[-1].weight, std=0.02, generator=seeded(2))
     return GPTLanguageModel(model.to(device), lm.tokenizer), head.to(device)
 
 
@@ -121,6 +122,7 @@ def test_a_head_learns_on_an_accelerator_what_it_learns_on_the_cpu(
         done = {place: n - before[place] for place, n in accelerator.n_products.items()}
         assert done[device == NAME] > 100 and not done[device != NAME]
         assert {weight.device.type for weight in head.parameters()} == {device}
+        assert head.mlp[-1].bias.abs().max() > 1e-3  # it was 0
         # (The bias of the keys has no gradient but rounding, which Adam makes as large as others.)
         named = [*head.named_parameters(), *there.model.named_parameters()]
         weights.append(
