@@ -554,7 +554,6 @@ def test_only_responses_in_a_pair_are_kept_and_the_pairs_of_all_chunks_still_poi
             assert shares == pytest.approx([own.count(k) / len(own) for k in CHOICES.names])
 
 
-@pytest.mark.xfail(strict=True, reason="choice_shares finds a task by the text of its prompt")
 def test_the_log_has_the_shares_of_every_task_also_if_two_ask_the_same(writer):
     """As another task with the same wording but another reward would."""
     tasks = [Warmth("hot", True), Warmth("icecold", False)]
@@ -637,7 +636,7 @@ def test_a_prompt_that_is_too_long_is_named_before_anything_is_written(writer, s
             return long if split_of(long) == split and rng.random() < 0.2 else short
 
     config = tiny("sequence", rounds=4, prompts=8, validation_prompts=8, **settings)
-    message = "tokens, 'long [0-9]+ and on and on.*'; shorten it, or use a model with a larger max"
+    message = "tokens, 'long [0-9]+ and on and on.*'; shorten it, or use a larger model"
     with pytest.raises(ValueError, match=message):
         one_round(writer, config, head_of("sequence"), [Long("long", True)])
     assert not writer.calls
