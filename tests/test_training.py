@@ -222,7 +222,7 @@ def test_a_weight_that_is_no_number_any_more_ends_the_training_and_says_what_to_
     head, config = head_of(), config_of(head_learning_rate=0.5, beta=3.0)
     pairs = PreferencePairs(torch.tensor([0]), torch.tensor([1]), 0, torch.ones(1))
     head.mlp[-1].bias.data[:] = broken
-    says = r"must stay finite.*--head-learning-rate \(now 0.5\), --beta \(now 3\)"
+    says = r"must stay finite.*--head-learning-rate \(now 0.5\), for pairs also --beta \(now 3\)"
     with pytest.raises(ValueError, match=says):
         describe_fit(head, decisions_of([1, 1]), pairs, config, response_scores, lpo_loss)
 
