@@ -953,7 +953,7 @@ def test_pairs_by_a_constraint_need_parts_that_are_numbers():
         ValueError,
         match=r"task 'mine': parts\('Say yes', 'yes'\) must be a dict .* got {'a': 1, 'b': None}",
     ):
-        quality_and_constraint(rollout_of("yes", "no"), [task])
+        quality_and_constraint(rollout_of("yes", "no"), [task], torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize(
