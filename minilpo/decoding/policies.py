@@ -82,9 +82,8 @@ class HeadPolicy(Policy):
         super().__init__(choices)
         if head.n_choices != len(choices.names):
             got = f"got {head.n_choices}; make it with AdaptiveDecoder(n_embd, len(choices))"
-            raise ValueError(
-                f"the head must have a score for each of {len(choices)} choices, {got}"
-            )
+            must = f"the head must have as many choices as there are, {len(choices)}"
+            raise ValueError(f"{must}, {got}")
         self.head, self.level = head, head.level
 
     def features(self, step: Step) -> Tensor:
