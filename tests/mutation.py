@@ -71,8 +71,8 @@ PARTS = {
         ("decoding/test_rollout_claims.py", "decoding/test_rollout.py"),
     ),
     "lpo": Part(
-        ("lpo.py", "training.py", "joint_score.py", "constant_control.py"),
-        ("test_lpo_claims.py", "test_lpo.py", "test_training.py"),
+        ("lpo.py", "training.py", "rivals/joint.py", "constant_control.py"),
+        ("test_lpo.py", "test_training.py", "rivals/test_joint.py"),
     ),
     "evaluation": Part(
         ("evaluation/measure.py", "evaluation/summary.py", "evaluation/evaluate.py"),

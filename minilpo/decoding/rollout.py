@@ -57,7 +57,7 @@ def choice_shares(rollout: Rollout, rows: Tensor, prompts: Sequence[Prompt], K: 
     """The share of each of K choices in some responses, (B,), task by task (the paper's Fig. 7)."""
     task_of = {prompt.text: prompt.task.name for prompt in prompts}
     names, shares = [task_of[rollout.prompt_of(row)] for row in rows.tolist()], {}
-    for task in dict.fromkeys(task_of.values()):
+    for task in dict.fromkeys(prompt.task.name for prompt in prompts):
         own = rows[torch.tensor([name == task for name in names], dtype=torch.bool)]
         choice_ids = rollout.decisions.choice_ids[own][rollout.decisions.mask[own]]
         counts = choice_ids.bincount(minlength=K)
