@@ -15,7 +15,7 @@ MARGINAL_AT_TOKEN_LEVEL = (
 )
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: what measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
-PAIRS = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
+PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
 FORMAT = 5  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 NOT_BOTH = (
@@ -128,7 +128,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class LPOConfig:
-    """LPO: the head learns from preferences. The paper gives only the 16 samples of these values."""
+    """LPO: the head learns from preferences. Of these values the paper gives only 16 samples."""
 
     rounds: int = option(3, "rounds of sampling and training", minimum=1, maximum=1000)
     prompts: int = option(
@@ -163,7 +163,7 @@ class LPOConfig:
         "best_worst",
         "which responses are compared, and how (see preferences.py); "
         "nll, the paper's baseline, imitates the best and compares nothing",
-        choices=PAIRS,
+        choices=PAIRS_OR_NLL,
     )
     pairs_per_prompt: int = option(
         4, "pairs per prompt of --pairs top_bottom", minimum=1, maximum=128

@@ -26,9 +26,9 @@ NO_PAIRS = (
     "task's reward can vary"
 )
 DIVERGED = (
-    "loss and weights must stay finite, got NaN or infinity after an epoch of LPO; lower "
-    "--head-learning-rate (now {0.head_learning_rate:g}), --beta (now {0.beta:g}) or "
-    "--lm-learning-rate (now {0.lm_learning_rate:g})"
+    "loss and weights must stay finite, got NaN or infinity after an epoch; lower "
+    "--head-learning-rate (now {0.head_learning_rate:g}), for pairs also --beta (now {0.beta:g}), "
+    "with --train-lm also --lm-learning-rate (now {0.lm_learning_rate:g})"
 )
 PROMPTS_AT_ONCE = 128  # all their responses are in memory, until those in no pair are dropped
 
@@ -67,7 +67,7 @@ def form_pairs(
     name = "best_worst" if config.pairs == "nll" else config.pairs  # nll is a loss on these pairs
     if name == "constrained":
         tasks = [prompt.task for prompt in prompts]
-        rewards = torch.stack(quality_and_constraint(rollout, tasks))  # (2, P, N)
+        rewards = quality_and_constraint(rollout, tasks, rewards)  # (2, P, N)
     return PAIRS[name](rewards, config.pairs_per_prompt, generator)
 
 
