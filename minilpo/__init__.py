@@ -9,24 +9,22 @@ The method is read first, in this order:
 
 and around it:
 
-    reward_losses      learning without pairs, for comparison: REINFORCE, GRPO, regression
-    training           what a training carries from round to round
-    joint_score        Eq. 9, which trains the language model too
+    training           around that page: prompts, pairs, the log, the state that is saved
     constant_control   a head that sees nothing, for comparison
     tasks/             prompts, demonstrations and rewards
     lm/                the language model
-    decoding/          from prompts to responses
+    decoding/          from prompts to responses and their rewards
     evaluation/        what a head is worth
-    rivals/            what LPO is compared with, and where it leads
+    rivals/            what LPO is compared with: learning without pairs, Eq. 9, rules, theory
     huggingface/       the same for any causal language model of Hugging Face
     show/              tables, figures, coloured text
-    run/               the run folder and the steps that fill it
+    run/               the run folder, the steps that fill it, several processes
     experiments/       the paper's tables and figures in miniature
     exercises/         what learners write, and how it is checked
     course/            the lessons: copying them, their language model, grading
     play/              a page to play with a run
     doctor             checks an installation and times the machine
-    machine/           files, threads, progress bars, signals
+    machine/           files, threads, progress bars, signals, devices
     setting            one choice as it is typed: a temperature, perhaps with rules
     config, seeds      settings; where randomness comes from
     flags, cli         the command line
