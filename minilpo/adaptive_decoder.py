@@ -21,7 +21,7 @@ class AdaptiveDecoder(nn.Module):
     Args:
         n_embd: C, the width of the hidden states.
         n_choices: K.
-        level: "sequence" (the head is read once, at the last prompt token, Eq. 8) or "token"
+        level: "sequence" (it chooses once, after the last prompt token, Eq. 8) or "token"
             (before every token, Eq. 7).
         n_hidden: width of the two hidden layers.
         generator: draws the initial weights.
@@ -51,8 +51,8 @@ class AdaptiveDecoder(nn.Module):
             nn.Linear(n_hidden, n_hidden),
             nn.Linear(n_hidden, n_choices),
         ]
-        # Each layer keeps the size of its input; the last one starts at zero: no choice is
-        # preferred before anything was learned.
+        # Each layer's output is about as large in value as its input. The last layer starts at
+        # zero: no choice is preferred before anything was learned.
         for layer in layers:
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)
@@ -87,10 +87,10 @@ class ConstantHead(AdaptiveDecoder):
 
 @dataclass(frozen=True)
 class Decisions:
-    """The head's inputs and choices in R responses: all that LPO learns from. No text, no tokens.
+    """The head's inputs and choices in R responses: all that Eq. 10 learns from, no text.
 
-    A decision is one choice: S = 1 per response at sequence level, S = T, one per token, at token
-    level. The inputs are packed, one per decision, row by row, so that short rows cost little.
+    A decision is one choice. At sequence level there is S = 1 per response, at token level S = T,
+    one per token. Inputs are packed, one per decision, row by row, so that short rows cost little.
 
     >>> decisions = Decisions(
     ...     features=torch.tensor([[0.1], [0.2], [0.3]]),
@@ -101,15 +101,15 @@ class Decisions:
     tensor([0.2000, 0.3000])
     """
 
-    features: Tensor  # (n, C) the hidden states at the n decisions; C = 0 if a rule decided
+    features: Tensor  # (n, C) the hidden states at the n decisions (C = 0 without a head)
     choice_ids: Tensor  # (R, S) what was chosen
-    mask: Tensor  # (R, S) True where a decision was made, n times in all
+    mask: Tensor  # (R, S) True where a decision was made: n times, from the left
 
     def __len__(self) -> int:
         return len(self.choice_ids)
 
     def rows(self, index: Tensor) -> "Decisions":
-        """Some of the responses, (B,), in any order; one named twice is copied."""
+        """Selects responses by their numbers, (B,), in any order, also one of them twice."""
         mask = self.mask[index]
         # The features are packed: those of row r begin where all rows before it end.
         steps = torch.arange(mask.shape[1], device=index.device)

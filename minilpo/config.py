@@ -9,7 +9,6 @@ from typing import Any
 from minilpo.setting import check_temperatures, read_choices
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
-VALIDATION_SAMPLES = 4  # responses per held-out prompt, after every round of LPO
 MARGINAL_AT_TOKEN_LEVEL = (
     "--loss eq11_marginal must come with --level sequence, got --level token; there eq11 is exact"
 )
@@ -233,15 +232,6 @@ class LPOConfig:
         if loss == "eq11_marginal" and level == "token":
             raise ValueError(MARGINAL_AT_TOKEN_LEVEL)
         return dataclasses.replace(self, loss=loss)
-
-    def responses_per_round(self, n_tasks: int) -> int:
-        """Counts the responses of a round, those to the held-out prompts included.
-
-        >>> LPOConfig().responses_per_round(n_tasks=4)
-        18432
-        """
-        to_learn = math.ceil(self.prompts / n_tasks) * self.samples
-        return n_tasks * (to_learn + self.validation_prompts * VALIDATION_SAMPLES)
 
 
 @dataclass(frozen=True)

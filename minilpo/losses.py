@@ -5,13 +5,13 @@ Pure functions, tensors in and out; no model, no tasks, no settings.
     Eq. 10  preference_loss of choice_scores   the choices that were drawn, as if they were tokens
     Eq. 11  preference_loss of latent_scores   the choices that could have been drawn, summed over
     NLL     nll_loss of choice_scores          the baseline: imitate the better, ignore the worse
-    Eq. 9                                      trains the words too: see `rivals/joint.py`
+    Eq. 9   see `rivals/joint.py`              trains the language model too
 
 Two arguments that the paper leaves open: `reduce` adds a score up over the steps of a response
 ("sum", a log-probability) or takes the mean ("mean", so that long responses don't weigh more).
 `uniform_reference` compares the head with one that gives every choice the probability 1 / K, as DPO
 compares a model with what it was before. With "mean" the reference of Eq. 10 cancels; with "sum" it
-adds β (n_c − n_r) log K to the margin of responses of n_c and n_r steps.
+adds (n_c − n_r) log K to the margin of two responses of n_c and n_r steps.
 """
 
 import math
@@ -23,8 +23,7 @@ from torch import Tensor
 def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float) -> Tensor:
     """Computes the loss of preferring one response over another: −log σ(β · (score_c − score_r)).
 
-    The form that all variants of LPO share: arXiv 2411.09661, Eq. 9, 10 and 11. They differ in the
-    score alone.
+    The form of arXiv 2411.09661, Eq. 9, 10 and 11, which differ in the score alone.
 
     Args:
         chosen_scores: (B,) scores of the better responses, in nats.
@@ -80,8 +79,7 @@ def choice_scores(
         reduce: "sum" or "mean" over the decisions.
         uniform_reference: subtract the score of a uniform head, −log K per decision.
 
-    Returns (B,) in nats; at most 0 without the reference. Raises ValueError if the shapes don't fit
-    together, or for another `reduce`.
+    Returns (B,) in nats. Raises ValueError if shapes don't fit together, or for another `reduce`.
 
     A uniform head gives -log K for each decision:
 
@@ -93,7 +91,7 @@ def choice_scores(
         got = f"got {tuple(choice_ids.shape)} and {tuple(decision_mask.shape)}"
         shape = f"(B, S) = {tuple(choice_logits.shape[:-1])}, as in the Decisions, {got}"
         raise ValueError(f"choice_ids and decision_mask must have shape {shape}")
-    # Of all that could be chosen, only what was drawn counts; the softmax sees to the others.
+    # Only what was drawn counts; raising its probability lowers the others'.
     drawn = of_choices(choice_logits.log_softmax(-1), choice_ids)  # (B, S)
     if uniform_reference:
         drawn = drawn + math.log(choice_logits.shape[-1])
@@ -118,7 +116,7 @@ def latent_scores(
 
     Args:
         choice_logits: (B, S, K) with S = T, or S = 1 at sequence level (the same for every token).
-        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.marginal_decisions`.
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `decoding.rollout.marginal_decisions`.
         response_mask: (B, T) True at the response's tokens.
         reduce: "sum" or "mean" over the tokens.
         uniform_reference: subtract the score of a uniform head, as printed.
@@ -155,7 +153,7 @@ def marginal_scores(
 
     Args:
         choice_logits: (B, 1, K).
-        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `rollout.marginal_decisions`.
+        choice_logprobs: (B, T, K) log P(y_t | τ_k), from `decoding.rollout.marginal_decisions`.
         response_mask: (B, T) True at the response's tokens.
         uniform_reference: subtract the score of a uniform head.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minilpo import losses, training
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
-from minilpo.config import DEFAULT_LOSS, VALIDATION_SAMPLES, LPOConfig
+from minilpo.config import LPOConfig
 from minilpo.decoding import Choices, GreedyHead, Respond, SampledHead, respond
 from minilpo.decoding.rollout import MarginalDecisions, marginal_decisions
 from minilpo.lm.language_model import LanguageModel
@@ -35,36 +35,38 @@ def train_lpo(
     """Trains the head by Latent Preference Optimization, in place. The language model is frozen.
 
     Args:
-        lm, tasks: write and reward the responses.
-        head, choices: the head ends with the weights that were best on held-out prompts.
-        config, seed: the settings; where prompts, sampling and the order of pairs start.
-        state: a saved one goes on, with the same result to the bit.
-        respond: writes and scores; another one may share the prompts among processes.
+        lm: the language model that writes the responses.
+        tasks: they ask the prompts and reward the responses.
+        head, choices: the head to train, and the K choices that it has a score for.
+        config, seed: the settings, and the seed of all random numbers.
+        state: of an interrupted training, which goes on as if it had not been interrupted.
+        respond: writes and scores; `run.processes.respond` shares the work among processes.
 
-    Returns the log, an entry per round: see `training.TrainState.end_round`. Raises ValueError if a
-    prompt is too long, the first round has no pair, or the training diverges.
+    Returns the log, an entry per round. Raises ValueError if a prompt is too long, the first round
+    has no pair, or the training diverges.
     """
     state = state or training.TrainState(head, config)
-    loss = DEFAULT_LOSS[head.level] if config.loss == "default" else config.loss
     rounds, held_out = training.draw_prompts(tasks, config, seed, lm)
-    for n in range(len(state.log), config.rounds):
+    for n in range(len(state.log), len(rounds)):  # an interrupted training goes on with its round
+        # Each round has its own generator, so a resumed training draws the same numbers.
         generator, chunks = torch_generator(seed, f"LPO round {n}"), []
+        sampled = SampledHead(head, choices)  # draws a choice from P(τ | h), Eq. 5
         for prompts in training.split(rounds[n]):
-            # 1. Rollout: N responses per prompt, by choices drawn from the head (Eq. 5).
-            policy = SampledHead(head, choices)
-            rollout, rewards = respond(lm, prompts, policy, generator, n_samples=config.samples)
-            # 2. Preferences: rewards say which responses are better. Those in no pair are dropped.
+            # 1. Rollout: N responses to each of P prompts, without gradients; rewards (P, N).
+            rollout, rewards = respond(lm, prompts, sampled, generator, n_samples=config.samples)
+            # 2. Preferences: rewards say which responses are better. Keep only those in pairs.
             pairs = training.form_pairs(rollout, rewards, prompts, config, generator)
-            rows, pairs = pairs.compact()
-            chunks.append((rewards, rollout.rows(rows), pairs))
+            chunks.append((rewards, *training.drop_unpaired(rollout, pairs)))
         rewards, rollout, pairs = training.join(chunks, may_be_empty=n > 0)
-        # 3. Fit: make the choices behind the better responses more likely (Eq. 10 or 11).
-        if loss in ("eq11", "eq11_marginal") and len(pairs):  # P(word) under every choice
+        # 3. Fit: make the choices behind the better responses more likely.
+        if state.loss in ("eq11", "eq11_marginal") and len(pairs):
+            # Eq. 11 sums over all choices: add log P(y_t | τ_k) of every token under each of them.
             rollout = replace(rollout, decisions=marginal_decisions(lm, rollout, choices))
         epochs = fit(head, rollout.decisions, pairs, state.optimizer, config, generator)
-        # 4. Validate: the head's most likely choices (Eq. 4) on held-out prompts. Keep the best.
-        greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")
-        _, validation = respond(lm, held_out, greedy, draws, n_samples=VALIDATION_SAMPLES)
+        # 4. Validate: take the most likely choice, Eq. 4, on held-out prompts; every round on the
+        # same ones, with the same random numbers. The best head is kept.
+        greedy, noise = GreedyHead(head, choices), torch_generator(seed, "validation")
+        _, validation = respond(lm, held_out, greedy, noise, n_samples=training.VALIDATION_SAMPLES)
         state.end_round(rounds[n], rewards, rollout, pairs, epochs, validation)
     state.restore(state.best)
     return state.log
@@ -79,10 +81,7 @@ def fit(
     config: LPOConfig,
     generator: torch.Generator,
 ) -> list[dict[str, float]]:
-    """Trains the head on pairs of responses: `config.epochs` passes over them, in random order.
-
-    Returns the log, an entry per epoch: see `training.describe_fit`, which raises ValueError too.
-    """
+    """Trains the head on pairs, `config.epochs` times over; returns a `describe_fit` of each."""
     log = []
     for _ in range(config.epochs if len(pairs) else 0):
         for batch in torch.randperm(len(pairs), generator=generator).split(config.pairs_per_batch):
@@ -97,9 +96,9 @@ def fit(
 
 
 def lpo_loss(scores: Tensor, pairs: PreferencePairs, config: LPOConfig) -> Tensor:
-    """−log σ(β · (score_c − score_r)) of each pair by its weight, (B,), from the scores, (R,)."""
+    """weight · −log σ(β · (score_c − score_r)) of each pair, (B,), from the scores, (R,)."""
     chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]  # (B,) each
-    if config.pairs == "nll":  # the paper's baseline: imitate the better one
+    if config.pairs == "nll":  # the paper's baseline: imitate the better one of each pair
         return losses.nll_loss(chosen)
     return pairs.weights * losses.preference_loss(chosen, rejected, config.beta)
 

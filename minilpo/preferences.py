@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PreferencePairs:
-    """B pairs of responses, as rows of a rollout, and how many prompts gave none."""
+    """B pairs of responses, as rows of a rollout, and how many prompts gave no pair."""
 
     chosen: Tensor  # (B,) rows of the better responses
     rejected: Tensor  # (B,) rows of the worse responses
@@ -29,7 +29,7 @@ class PreferencePairs:
         return PreferencePairs(chosen, rejected, self.n_dropped, weights)
 
     def compact(self) -> tuple[Tensor, "PreferencePairs"]:
-        """The rows of all paired responses, each once, and the same pairs as places among them.
+        """Lists the rows that are in a pair, each once, and the pairs as positions in this list.
 
         >>> pairs = PreferencePairs(torch.tensor([7, 7]), torch.tensor([4, 9]), 0, torch.ones(2))
         >>> rows, pairs = pairs.compact()
@@ -110,8 +110,6 @@ def gap_pairs(rewards: Tensor) -> PreferencePairs:
     From a uniform head, the first gradient of Eq. 10 on these pairs is that of REINFORCE with the
     prompt's mean as the baseline: Σ_j (r_i - r_j) = N (r_i - mean).
 
-    Raises ValueError if rewards isn't (P, N).
-
     >>> gap_pairs(torch.tensor([[0.25, 1.0, 0.5]])).weights
     tensor([0.7500, 0.5000, 0.2500])
     """
@@ -126,8 +124,8 @@ def constrained_pairs(
     """Forms one pair per prompt where a good response has a rule to keep (the paper's A.5).
 
     Of the `among` responses of highest quality, the one that keeps the rule best is chosen; of the
-    `among` of lowest quality, the one that keeps it least is rejected. The paper says no more: here
-    two that don't differ give no pair, nor do two of which the rejected one is better in a respect.
+    `among` of lowest quality, the one that keeps it least is rejected. The paper says no more. Here
+    they are no pair if they are equal, or if the rejected one is better in quality or constraint.
 
     Args:
         quality: (P, N), how good each response is apart from the rule.
@@ -154,8 +152,7 @@ def constrained_pairs(
     top, bottom = order.flip(1)[:, :among], order[:, :among]
     chosen = top.gather(1, constraint.gather(1, top).argmax(1, keepdim=True))  # (P, 1)
     rejected = bottom.gather(1, constraint.gather(1, bottom).argmin(1, keepdim=True))
-    # The two ends overlap where there are few responses, so the chosen one may be worse in one
-    # respect: then nothing can be learned from the pair.
+    # The chosen one may be worse in one of the two: then nothing can be learned from the pair.
     parts = torch.stack([quality, constraint])  # (2, P, N)
     gains = parts.gather(2, chosen.expand(2, -1, -1)) - parts.gather(2, rejected.expand(2, -1, -1))
     better = (gains >= 0).all(0) & (gains > 0).any(0)  # (P, 1)
@@ -191,5 +188,5 @@ def _pairs(chosen: Tensor, rejected: Tensor, better: Tensor, n_samples: int) -> 
 
 def _check(rewards: Tensor) -> None:
     if rewards.ndim != 2:
-        got = f"got {tuple(rewards.shape)}; `score` returns them so"
+        got = f"got {tuple(rewards.shape)}; `rollout.score` returns them so"
         raise ValueError(f"rewards must have shape (P, N), {got}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
-from minilpo.config import MARGINAL_AT_TOKEN_LEVEL, LPOConfig
+from minilpo.config import DEFAULT_LOSS, MARGINAL_AT_TOKEN_LEVEL, LPOConfig
 from minilpo.decoding.generate import encode_prompts
 from minilpo.decoding.rollout import Rollout, choice_shares, concatenate, quality_and_constraint
 from minilpo.decoding.sampling import entropy
@@ -19,17 +19,19 @@ from minilpo.preferences import PAIRS, PreferencePairs
 from minilpo.seeds import python_rng
 from minilpo.tasks import Prompt, Task, mixed_prompts
 
-Chunk = tuple[Tensor, Rollout, PreferencePairs]  # rewards of all, responses in pairs, their pairs
+Chunk = tuple[
+    Tensor, Rollout, PreferencePairs
+]  # all rewards, the responses that are in pairs, the pairs
 NO_PAIRS = (
-    "at least one prompt must have responses of different reward, but none has; draw more "
-    "--samples or --prompts, allow --temperatures or --choices further apart, or check that the "
-    "task's reward can vary"
+    "at least one prompt must have responses of different reward, but none has; draw more --samples"
+    " or --prompts, allow temperatures further apart, or check that the task's reward can vary"
 )
 DIVERGED = (
     "loss and weights must stay finite, got NaN or infinity after an epoch; lower "
     "--head-learning-rate (now {0.head_learning_rate:g}), for pairs also --beta (now {0.beta:g}), "
     "with --train-lm also --lm-learning-rate (now {0.lm_learning_rate:g})"
 )
+VALIDATION_SAMPLES = 4  # responses per held-out prompt, after every round
 PROMPTS_AT_ONCE = 128  # all their responses are in memory, until those in no pair are dropped
 
 
@@ -38,8 +40,7 @@ def draw_prompts(
 ) -> tuple[list[list[Prompt]], list[Prompt]]:
     """Draws the prompts of every round, and the held-out ones on which the best head is chosen.
 
-    Raises ValueError if a task has too few, or the language model can't read one: now, so that it
-    can't stop the training halfway.
+    Raises ValueError now, not halfway, if a task has too few or the language model can't read one.
     """
     n_per_task = math.ceil(config.prompts / len(tasks))
     rngs = [python_rng(seed, f"LPO prompts {n}") for n in range(config.rounds)]
@@ -71,10 +72,16 @@ def form_pairs(
     return PAIRS[name](rewards, config.pairs_per_prompt, generator)
 
 
+def drop_unpaired(rollout: Rollout, pairs: PreferencePairs) -> tuple[Rollout, PreferencePairs]:
+    """Keeps the responses that are in a pair, most often 2 of 16, so that memory stays small."""
+    rows, pairs = pairs.compact()
+    return rollout.rows(rows), pairs
+
+
 def join(chunks: Sequence[Chunk], may_be_empty: bool) -> Chunk:
     """Joins the chunks of a round; the rows of each chunk come after those of the chunks before.
 
-    Raises ValueError if there is no pair, unless that may be.
+    Raises ValueError if there is no pair, unless `may_be_empty`.
     """
     rewards, rollouts, parts = zip(*chunks, strict=True)
     firsts = itertools.accumulate(map(len, rollouts[:-1]), initial=0)
@@ -88,7 +95,7 @@ def join(chunks: Sequence[Chunk], may_be_empty: bool) -> Chunk:
 
 
 class TrainState:
-    """Training state: optimizer, log, best weights. It is saved after every round.
+    """Training state: optimizer, log, best weights. A callback may save it after every round.
 
     Args:
         head: trained, at `config.head_learning_rate`.
@@ -99,7 +106,8 @@ class TrainState:
     """
 
     def __init__(self, head: AdaptiveDecoder, config: LPOConfig, model: nn.Module | None = None):
-        if config.loss == "eq11_marginal" and head.level == "token":
+        self.loss = DEFAULT_LOSS[head.level] if config.loss == "default" else config.loss
+        if self.loss == "eq11_marginal" and head.level == "token":
             raise ValueError(MARGINAL_AT_TOKEN_LEVEL)
         self.n_choices = head.n_choices
         self.modules: dict[str, nn.Module] = {"head": head, **({"model": model} if model else {})}
@@ -119,7 +127,7 @@ class TrainState:
         epochs: list[dict[str, float]],
         validation: Tensor,
     ) -> None:
-        """Logs a round, and copies the weights if their rewards in `validation` are the best."""
+        """Logs a round, and copies the weights if the rewards of validation are the best so far."""
         end = {"round": len(self.log) + 1, "validation_reward": validation.mean().item()}
         sides = {"chosen_share": pairs.chosen, "rejected_share": pairs.rejected}
         shares = {n: choice_shares(rollout, r, prompts, self.n_choices) for n, r in sides.items()}
@@ -162,16 +170,16 @@ def describe_fit(
     response_scores: Callable[..., tuple[Tensor, Tensor]],
     loss: Callable[..., Tensor],
 ) -> dict[str, float]:
-    """Measures a fit: loss, and of the pairs margin and share of margins above 0; entropy.
+    """Measures loss, mean margin, pair accuracy (margins above 0 among those not 0) and entropy.
 
-    Raises ValueError if one of these or a weight isn't finite any more; it names what to lower.
+    Raises ValueError if one of these or a weight isn't finite any more, and says what to lower.
     """
     # In parts, because all of them at once might not fit into memory.
     parts = torch.arange(len(decisions)).split(256)
     results = [response_scores(head, decisions.rows(rows), config) for rows in parts]
     scores, choice_logits = (torch.cat(tensors) for tensors in zip(*results, strict=True))
     margin = scores[pairs.chosen] - scores[pairs.rejected]
-    differs = margin != 0  # with the same choices on both sides there is nothing to be right about
+    differs = margin != 0  # with the same choices on both sides nothing is right or wrong
     numbers = {
         "loss": loss(scores, pairs, config).mean().item(),
         "margin": margin.mean().item(),

@@ -13,7 +13,7 @@ import torch
 
 from minilpo import config as settings_of
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions, unpack
-from minilpo.config import DEFAULT_LOSS, LOSSES, VALIDATION_SAMPLES, LPOConfig
+from minilpo.config import DEFAULT_LOSS, LOSSES, LPOConfig
 from minilpo.constant_control import fit_constant
 from minilpo.decoding import GreedyHead, Rollout, SampledHead, Temperatures
 from minilpo.decoding.generate import generate
@@ -32,7 +32,7 @@ from minilpo.preferences import (
 from minilpo.rivals.by_config import training_of
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Prompt, Task, mixed_prompts, split_of
-from minilpo.training import describe_fit, form_pairs
+from minilpo.training import VALIDATION_SAMPLES, describe_fit, form_pairs
 from tests.conftest import CHOICES, seeded
 from tests.standin import Warmth, Writer, language_model, rewards_of
 

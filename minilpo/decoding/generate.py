@@ -101,7 +101,8 @@ def respond(
     Raises:
         ValueError: as `generate` and `score` do.
     """
-    rollout = generate(lm, [prompt.text for prompt in prompts], policy, generator, **options)
+    texts = [prompt.text for prompt in prompts]
+    rollout = generate(lm, texts, policy, generator, **options)
     return rollout, score(rollout, [prompt.task for prompt in prompts])
 
 

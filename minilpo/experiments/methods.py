@@ -12,6 +12,7 @@ from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import ByPlace, Fixed, Policy
 from minilpo.evaluation.measure import Prompts
 from minilpo.experiments.lab import MIXTURE, Lab, pairs_per_batch
+from minilpo.rivals.by_config import responses_per_round
 from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts
@@ -126,9 +127,9 @@ def responses_spent(lab: Lab) -> list[int]:
     Those that tell which round's head is the best are counted, too.
     """
     whole, early = (replace(lab.config.lpo, **settings) for settings in whole_and_early(lab))
-    per_round = whole.responses_per_round(len(MIXTURE))
+    per_round = responses_per_round(whole, len(MIXTURE))
     rounds = [per_round * (n + 1) for n in range(whole.rounds)]
-    return [early.responses_per_round(len(MIXTURE)), *rounds]
+    return [responses_per_round(early, len(MIXTURE)), *rounds]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""The training that the settings name: LPO, or one of its rivals, all called alike."""
+"""The training that the settings name, LPO or a rival, and how many responses it takes."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from minilpo.lm.language_model import LanguageModel
 from minilpo.lpo import fit, train_lpo
 from minilpo.rivals.joint import JointState, train_joint
 from minilpo.rivals.reward_rules import fit_rewards, train_by_rewards
-from minilpo.training import TrainState
+from minilpo.training import VALIDATION_SAMPLES, TrainState
 
 
 class Training(NamedTuple):
@@ -27,3 +28,13 @@ def training_of(lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig) -> 
     if config.rule != "lpo":
         return Training(train_by_rewards, fit_rewards, TrainState(head, config))
     return Training(train_lpo, fit, TrainState(head, config))
+
+
+def responses_per_round(config: LPOConfig, n_tasks: int) -> int:
+    """Counts the responses of a round, those to the held-out prompts included.
+
+    >>> responses_per_round(LPOConfig(), n_tasks=4)
+    18432
+    """
+    to_learn = math.ceil(config.prompts / n_tasks) * config.samples
+    return n_tasks * (to_learn + config.validation_prompts * VALIDATION_SAMPLES)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
-from minilpo.config import VALIDATION_SAMPLES, EvaluationConfig, LPOConfig
+from minilpo.config import EvaluationConfig, LPOConfig
 from minilpo.decoding import Choices, GreedyHead, Respond, Rollout, SampledHead, respond
 from minilpo.decoding.rollout import forward_rollout
 from minilpo.evaluation.measure import measure_policy, prompts_to_measure
@@ -24,7 +24,16 @@ from minilpo.lpo import lpo_loss
 from minilpo.preferences import PreferencePairs
 from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Task
-from minilpo.training import TrainState, describe_fit, draw_prompts, form_pairs, join, split
+from minilpo.training import (
+    VALIDATION_SAMPLES,
+    TrainState,
+    describe_fit,
+    draw_prompts,
+    drop_unpaired,
+    form_pairs,
+    join,
+    split,
+)
 
 
 class JointState(TrainState):
@@ -69,8 +78,7 @@ def train_joint(
             policy = SampledHead(head, choices)
             rollout, rewards = respond(lm, prompts, policy, generator, n_samples=config.samples)
             pairs = form_pairs(rollout, rewards, prompts, config, generator)
-            rows, pairs = pairs.compact()
-            chunks.append((rewards, rollout.rows(rows), pairs))
+            chunks.append((rewards, *drop_unpaired(rollout, pairs)))
         rewards, rollout, pairs = join(chunks, may_be_empty=n > 0)
         epochs = fit_joint(state, head, rollout, pairs, config, generator)
         greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")

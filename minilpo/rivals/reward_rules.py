@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
-from minilpo.config import VALIDATION_SAMPLES, LPOConfig
+from minilpo.config import LPOConfig
 from minilpo.decoding import Choices, GreedyHead, Respond, SampledHead, respond
 from minilpo.decoding.rollout import marginal_decisions
 from minilpo.lm.language_model import LanguageModel
@@ -32,7 +32,7 @@ from minilpo.lpo import response_scores
 from minilpo.preferences import PreferencePairs, best_worst_pairs
 from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Task
-from minilpo.training import TrainState, describe_fit, draw_prompts
+from minilpo.training import VALIDATION_SAMPLES, TrainState, describe_fit, draw_prompts
 
 SMALLEST_SPREAD = 1e-4  # added to the standard deviation, which may be 0
 

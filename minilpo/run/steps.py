@@ -22,7 +22,7 @@ from minilpo.machine.device import device_of
 from minilpo.machine.files import load_tensors, save_tensors, tidy, work_in, write_bytes, write_json
 from minilpo.machine.progress import say
 from minilpo.machine.threads import pick
-from minilpo.rivals.by_config import training_of
+from minilpo.rivals.by_config import responses_per_round, training_of
 from minilpo.rivals.joint import words_and_head
 from minilpo.run import processes
 from minilpo.run.folder import Run
@@ -128,7 +128,7 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
             constant_head.load_state_dict(half_done["constant_head"])
         new.check(lm.tokenizer, new.prompts(["lpo"]))
         run.keep()
-        per_round = config.responses_per_round(len(run.tasks))
+        per_round = responses_per_round(config, len(run.tasks))
         bar.begin(config.rounds * per_round, len(state.log) * per_round)
         state.callbacks += [fit_constant(constant_head, config, run.config.seed, fit), save]
         clock.lap()
