@@ -64,7 +64,7 @@ WITHIN = {
         "grade",
     ],
     "play": ["table", "server"],
-    "run": ["forms", "folder", "steps"],
+    "run": ["folder", "processes", "steps"],
 }
 
 

@@ -34,7 +34,6 @@ def brief():
     here.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilpo.run.forms.LOG_EVERY", 20)  # first: it takes its own from the next
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
         patch.setattr(
             "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
@@ -284,7 +283,7 @@ def test_a_full_or_read_only_disk_is_told_before_the_work(
     before = files_of(run)
     monkeypatch.setattr("os.posix_fallocate", refuse)
     monkeypatch.setattr("minilpo.run.steps.pretrain", refuse)  # nobody comes that far
-    monkeypatch.setattr("minilpo.run.steps.train_lpo", refuse)
+    monkeypatch.setattr("minilpo.run.steps.training_of", refuse)
     monkeypatch.setattr("minilpo.run.steps.evaluate", refuse)
     fresh = tmp_path / "deep" / "run"
     arguments = (
