@@ -55,16 +55,13 @@ class Step(NamedTuple):
 
 STEPS = {
     "pretrain": Step(
-        log="pretrain_log.json",
-        state="pretrain_state.pt",
-        files=("model.pt",),
-        settings=("model", "pretrain"),
+        "pretrain_log.json", "pretrain_state.pt", ("model.pt",), ("model", "pretrain")
     ),
     "train": Step(
-        log="lpo_log.json",
-        state="lpo_state.pt",
-        files=("model.pt", "head.pt", "constant_head.pt", "trained_model.pt"),
-        settings=("model", "pretrain", "lpo"),
+        "lpo_log.json",
+        "lpo_state.pt",
+        ("model.pt", "head.pt", "constant_head.pt", "trained_model.pt"),
+        ("model", "pretrain", "lpo"),
     ),
 }
 
@@ -342,8 +339,7 @@ class Run:
 
     def add_seconds(self, **spent: float) -> None:
         """Adds to the time spent on phases."""
-        before = self.seconds()
-        total = {phase: before[phase] + spent.get(phase, 0.0) for phase in PHASES}
+        total = {phase: n + spent.get(phase, 0.0) for phase, n in self.seconds().items()}
         write_sealed_json(self.path / "timings.json", total)
 
     def anew(self, name: str, step: str) -> str:
@@ -401,11 +397,9 @@ class Run:
     def half_done(self, step: str) -> Iterator[dict[str, Any]]:
         """Gives the half-done work of a step, to be taken up within; nothing if there is none."""
         path = self.path / STEPS[step].state
-        where = shlex.quote(str(path))
-        damaged = f"delete {where} to begin this step anew"
-        state = load_tensors(path, damaged) if path.exists() else {}
-        remedy = f"move {where} out of the folder to begin this step anew"
-        with must_hold(path, "the half-done work of this run", remedy):
+        anew = f"{shlex.quote(str(path))} to begin this step anew"
+        state = load_tensors(path, f"delete {anew}") if path.exists() else {}
+        with must_hold(path, "the half-done work of this run", f"rename {anew}"):
             yield state
 
     def finish(self, step: str, log: list[dict[str, Any]], files: Sequence[str]) -> None:
