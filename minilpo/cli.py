@@ -118,6 +118,12 @@ def print_results(path: Path, metrics: dict[str, Any]) -> None:
     from minilpo.show.report import result_table
 
     print(result_table(metrics))
+    if parts := metrics.get("joint"):
+        print(
+            "\nEq. 9 trained the words too. Mean reward: head alone, on the model as it was, as "
+            f"under Eq. 10, {parts['head_alone']:.3f}; words alone, at their best constant, "
+            f"{parts['words_alone']:.3f}; both {parts['both']:.3f}"
+        )
     seconds = metrics["seconds"]["total"]
     print(f"\nin {seconds:.0f} seconds; written to {printable(str(path))}:")
     for file in sorted(p for p in path.rglob("*") if p.is_file()):

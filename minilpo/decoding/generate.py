@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from minilpo.adaptive_decoder import Decisions
 from minilpo.decoding.policies import Policy, Step
@@ -28,7 +28,7 @@ def generate(
     lm: LanguageModel,
     prompts: Sequence[str],
     policy: Policy,
-    generator: torch.Generator,
+    generator: Generator,
     *,
     n_samples: int = 1,
     max_new_tokens: int | None = None,
@@ -59,9 +59,10 @@ def generate(
             nothing may be written.
     """
     most = lm.max_length if max_new_tokens is None else max_new_tokens
-    if n_samples < 1 or most < 1:
-        got = f"got {n_samples} and {max_new_tokens}; leave them out for the default"
-        raise ValueError(f"n_samples and max_new_tokens must be at least 1, {got}")
+    if min(n_samples, most) < 1:
+        raise ValueError(
+            f"n_samples and max_new_tokens must be at least 1, got {n_samples}, {most}"
+        )
     # 1. Encode the prompts. Each has its own room: a longer one beside it cuts no response short.
     encoded = encode_prompts(lm, prompts)
     limits = [min(most, lm.max_length - len(prompt)) for prompt in encoded]
@@ -76,12 +77,12 @@ def generate(
     rollouts = []
     for start in range(0, len(prompts), prompts_per_batch):
         members = by_length[start : start + prompts_per_batch]
-        drawn = [uniforms_of(names[p], n_samples, lm.max_length, key) for p in members]
+        parts = [uniforms_of(names[p], n_samples, lm.max_length, key) for p in members]
         room = torch.tensor([limits[p] for p in members]).repeat_interleave(n_samples)  # (B,)
-        read = [encoded[p] for p in members]
-        written = _write(lm, read, n_samples, policy, torch.cat(drawn)[:, : int(room.max())], room)
-        texts = [prompts[p] for p in members]
-        rollouts.append(_as_rollout(lm, texts, n_samples, room, written))
+        texts, token_ids = [prompts[p] for p in members], [encoded[p] for p in members]
+        uniforms = torch.cat(parts)[:, : int(room.max())]  # (B, T, 2)
+        tensors = _write(lm, token_ids, n_samples, policy, uniforms, room)
+        rollouts.append(_as_rollout(lm, texts, n_samples, room, tensors))
         if progress:
             progress(len(members) * n_samples)
     # 4. Put them back into the order of the prompts.
@@ -89,11 +90,7 @@ def generate(
 
 
 def respond(
-    lm: LanguageModel,
-    prompts: Sequence[Prompt],
-    policy: Policy,
-    generator: torch.Generator,
-    **options: Any,
+    lm: LanguageModel, prompts: list[Prompt], policy: Policy, generator: Generator, **options: Any
 ) -> tuple[Rollout, Tensor]:
     """Writes responses and scores them: the rollout, and the rewards, (P, N) in [0, 1].
 
@@ -115,10 +112,7 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]
         ValueError: if there is no prompt, one has an unknown word or is too long for the model.
     """
     if isinstance(prompts, str) or not len(prompts):
-        example = "pass a list like ['Tell me a story about a fox.']"
-        raise ValueError(
-            f"prompts must be a list of texts, at least one, got {prompts!r}; {example}"
-        )
+        raise ValueError(f"prompts must be a list of texts, as in ['Sort 3 1 2.'], got {prompts!r}")
     encoded = lm.encode(prompts)
     longest = max(range(len(prompts)), key=lambda p: len(encoded[p]))
     if len(encoded[longest]) >= lm.max_length:
@@ -172,16 +166,14 @@ def _write(
     uniforms = uniforms.permute(1, 2, 0).contiguous().to(device)  # (T, 2, B)
     full_after, limits = set(limits.tolist()), limits.to(device)
     positions, ends = torch.arange(T, device=device), torch.tensor([*lm.end_ids]).long().to(device)
-    rows = torch.arange(B, device=device)
+    rows, ended = torch.arange(B, device=device), torch.zeros(B, dtype=torch.bool, device=device)
     last = torch.tensor([prompt[-1] for prompt in prompts], device=device)
-    ended = torch.zeros_like(rows, dtype=torch.bool)
     n_choices = T if policy.level == "token" else 1
     S = n_choices if policy.chooses_one else 0  # decisions that are kept
     policy.start(B)
     step = _step(batch, rows, last.repeat_interleave(n_samples), positions[0], uniforms[0, 0])
     all_features = step.hidden_states.new_empty(B, S, policy.features(step).shape[1])
-    all_choice_ids = rows.new_zeros(B, S)
-    all_token_ids = rows.new_zeros(B, T, dtype=torch.int32)
+    all_choice_ids, all_token_ids = rows.new_zeros(B, S), rows.new_zeros(B, T, dtype=torch.int32)
     for t in range(T):
         # 1. Choose, once per response or before every token.
         if t < n_choices:
@@ -219,10 +211,10 @@ def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: 
 
 
 def _as_rollout(
-    lm: LanguageModel, prompts: list[str], n_samples: int, limits: Tensor, written: list[Tensor]
+    lm: LanguageModel, prompts: list[str], n_samples: int, limits: Tensor, tensors: list[Tensor]
 ) -> Rollout:
     """The output of `_write` without what stands after the ends; gradients may go through it."""
-    token_ids, choice_ids, features = written
+    token_ids, choice_ids, features = tensors
     is_end = torch.isin(token_ids, torch.tensor([*lm.end_ids]).long())
     # Nothing after the first end token, and nothing where there was no room left.
     has_room = torch.arange(token_ids.shape[1]) < limits[:, None]

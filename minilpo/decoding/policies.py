@@ -82,9 +82,9 @@ class HeadPolicy(Policy):
     def __init__(self, head: AdaptiveDecoder, choices: Choices):
         super().__init__(choices)
         if head.n_choices != len(choices.names):
+            got = f"got {head.n_choices}; make it with AdaptiveDecoder(n_embd, len(choices))"
             raise ValueError(
-                f"the head must have as many choices as there are, {len(choices)}, "
-                f"got {head.n_choices}; make it with AdaptiveDecoder(n_embd, len(choices))"
+                f"the head must have a score for each of {len(choices)} choices, {got}"
             )
         self.head, self.level = head, head.level
 

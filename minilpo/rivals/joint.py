@@ -5,7 +5,7 @@ copy of it, the reference.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
-from minilpo.config import VALIDATION_SAMPLES, LPOConfig
+from minilpo.config import VALIDATION_SAMPLES, EvaluationConfig, LPOConfig
 from minilpo.decoding import Choices, GreedyHead, Respond, Rollout, SampledHead, respond
 from minilpo.decoding.rollout import forward_rollout
+from minilpo.evaluation.measure import measure_policy, prompts_to_measure
+from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.lm.language_model import GPTLanguageModel, LanguageModel
 from minilpo.losses import choice_scores, over_steps
 from minilpo.lpo import lpo_loss
@@ -76,6 +78,31 @@ def train_joint(
         state.end_round(rounds[n], rewards, rollout, pairs, epochs, validation)
     state.restore(state.best)
     return state.log
+
+
+def words_and_head(
+    lm: LanguageModel,
+    tasks: Sequence[Task],
+    policy: GreedyHead,
+    config: EvaluationConfig,
+    seed: int,
+    mean: Mapping[str, Any],
+    respond: Respond = respond,
+) -> dict[str, float]:
+    """Says what Eq. 9 has trained: mean test rewards of the head alone, the words alone, and both.
+
+    Args:
+        lm: as it was before the training. With it, the head stands alone, as under Eq. 10.
+        tasks, policy, config, seed, respond: those of `evaluate`.
+        mean: of the numbers of `evaluate` with the trained language model. At its best constant
+            the words stand alone.
+    """
+    prompts = prompts_to_measure(tasks, "test", config, seed)
+    generator, N = torch_generator(seed, "evaluation of the head alone"), config.samples_per_prompt
+    _, rewards = measure_policy(lm, prompts, policy, generator, N, respond)
+    head_alone = float(mean_over_tasks(rewards.mean(1), prompts.names))
+    words_alone, both = mean["best_fixed"]["reward"], mean["adaptive"]
+    return {"head_alone": head_alone, "words_alone": words_alone, "both": both}
 
 
 def fit_joint(

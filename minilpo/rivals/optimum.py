@@ -38,7 +38,7 @@ def optimum(
     Args:
         rewards: of each of K choices.
         n_samples: N, responses per prompt.
-        pairs: "best_worst", "all" or "gap", as in `preferences.RULES`.
+        pairs: "best_worst", "all" or "gap", as in `preferences.PAIRS`.
         beta: strength of the preference, above 0: it sharpens what is preferred, nothing else.
         sampled: (K,) how often each choice is drawn while sampling; evenly, as by a new head, if
             not given.

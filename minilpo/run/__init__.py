@@ -1,7 +1,7 @@
 """A run: a folder, and the steps that fill it.
 
+    processes  several of them that work on one run
     folder     what it holds, made, opened and believed
-    processes  several of them share the work
     steps      pretrain, train, evaluate
 
 config.json, tokenizer.json          written first: the resolved settings

@@ -23,6 +23,7 @@ from minilpo.machine.files import save_tensors, tidy, work_in, write_bytes, writ
 from minilpo.machine.progress import say
 from minilpo.machine.threads import pick
 from minilpo.rivals.by_config import training_of
+from minilpo.rivals.joint import words_and_head
 from minilpo.run import processes
 from minilpo.run.folder import Run
 from minilpo.seeds import torch_defaults
@@ -174,10 +175,15 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     spent = run.seconds()
     run.keep()
     with run.bar("evaluating", "response") as bar:
-        bar.begin(responses_to_evaluate(run.tasks, policy, config.evaluation))
+        n_responses = responses_to_evaluate(run.tasks, policy, config.evaluation)
+        n_test = config.evaluation.test_prompts * config.evaluation.samples_per_prompt
+        bar.begin(n_responses + config.lpo.train_lm * n_test * len(run.tasks))
         respond = partial(processes.respond, progress=bar.advance)
-        options = config.evaluation, config.seed, constant_head, respond
-        measured, test = evaluate(lm, run.tasks, policy, *options)
+        asked = run.tasks, policy, config.evaluation, config.seed
+        measured, test = evaluate(lm, *asked, constant_head, respond)
+        if config.lpo.train_lm:
+            before = run.language_model()
+            measured["joint"] = words_and_head(before, *asked, measured["mean"], respond)
     with plots.own_style():
         pictures = draw_figures(measured, *logs)
     shown = chosen_responses(test, lm, run.choices.names)
