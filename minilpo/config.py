@@ -1,8 +1,8 @@
 """Every setting of a run: default, meaning and limits. `flags` makes the command line of these."""
 
 import dataclasses
+import json
 import math
-import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -267,6 +267,14 @@ class EvaluationConfig:
         _check(self)
 
 
+SECTIONS: dict[str, type] = {
+    "model": ModelConfig,
+    "pretrain": PretrainConfig,
+    "lpo": LPOConfig,
+    "evaluation": EvaluationConfig,
+}
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """A whole run: what `config.json` in a run folder holds.
@@ -325,22 +333,28 @@ class RunConfig:
         return {"format": FORMAT, **as_json(self)}
 
     @classmethod
-    def from_dict(cls, content: Any) -> "RunConfig":
+    def from_dict(cls, content: dict[str, Any]) -> "RunConfig":
         """Reads `to_dict` back.
 
         Raises:
-            ValueError: for settings of another version, of a wrong type, or beyond their limits.
+            ValueError: for settings of another version, or beyond their limits.
+            TypeError: for settings of another version, or of a wrong type.
         """
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            got = content.get("format", "none") if isinstance(content, dict) else "none"
-            raise ValueError(
-                f"the settings must have format {FORMAT}, got {got!r}: "
-                "another version of minilpo wrote them; make a new run folder"
-            )
         # A folder that was made before there were choices has temperatures alone.
         settings = {"choices": [], **content}
-        del settings["format"]
-        return _from_json(cls, settings, "")
+        if (got := settings.pop("format", None)) != FORMAT:
+            raise ValueError(
+                f"its format must be {FORMAT}, got {got!r}: made by another version of minilpo"
+            )
+        values: dict[str, Any] = {}
+        for name, value in settings.items():
+            values[name] = tuple(value) if isinstance(value, list) else value
+        for name, section in SECTIONS.items():
+            values[name] = section(**values[name])
+        config = cls(**values)
+        if as_json(config) != settings:
+            raise ValueError("some settings are missing: made by another version of minilpo")
+        return config
 
 
 def as_json(config: Any) -> dict[str, Any]:
@@ -349,49 +363,4 @@ def as_json(config: Any) -> dict[str, Any]:
     >>> as_json(RunConfig())["temperatures"]
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     """
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(part) for name, part in value.items()}
-        return list(value) if isinstance(value, tuple) else value
-
-    return plain(dataclasses.asdict(config))
-
-
-def _from_json(section: type, content: Any, name: str) -> Any:
-    """Makes a class of settings from a dictionary, each field of the type that it declares."""
-    fields = dataclasses.fields(section)
-    expected = {field.name for field in fields}
-    got = set(content) if isinstance(content, dict) else set()
-    if expected != got:
-        first = next(iter(sorted(expected ^ got)))
-        what = "missing" if first in expected else "unknown"
-        raise ValueError(
-            f"the settings{name} must be those of this version, but {first!r} is {what}; "
-            "make a new run folder"
-        )
-    types = typing.get_type_hints(section)
-    values = {}
-    for field in fields:
-        value, kind = content[field.name], types[field.name]
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            values[field.name] = _from_json(kind, value, f" of {field.name!r}")
-        elif _is(value, kind):
-            values[field.name] = tuple(value) if isinstance(value, list) else value
-        else:
-            parts = typing.get_args(kind)
-            words = f"list of {parts[0].__name__}" if parts else getattr(kind, "__name__", None)
-            raise ValueError(f"the setting {field.name!r} must be of type {words}, got {value!r}")
-    return section(**values)
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a value from JSON may stand for a type: whole numbers for numbers, never a bool."""
-    parts = typing.get_args(kind)
-    if typing.get_origin(kind) is tuple:
-        return isinstance(value, list) and all(_is(part, parts[0]) for part in value)
-    if typing.get_origin(kind) is dict:
-        return isinstance(value, dict) and all(_is(part, parts[1]) for part in value.values())
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    return isinstance(kind, type) and isinstance(value, kind)
+    return json.loads(json.dumps(dataclasses.asdict(config)))

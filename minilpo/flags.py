@@ -6,22 +6,9 @@ import typing
 from pathlib import Path
 from typing import Any, NoReturn
 
-from minilpo.config import (
-    NOT_BOTH,
-    EvaluationConfig,
-    LPOConfig,
-    ModelConfig,
-    PretrainConfig,
-    RunConfig,
-)
+from minilpo.config import NOT_BOTH, SECTIONS, RunConfig
 from minilpo.machine.text import one_line
 
-SECTIONS: dict[str, type] = {
-    "model": ModelConfig,
-    "pretrain": PretrainConfig,
-    "lpo": LPOConfig,
-    "evaluation": EvaluationConfig,
-}
 Settings = dict[str, dict[str, Any]]  # by section, then by name
 
 

@@ -6,7 +6,6 @@ import json
 import pytest
 
 from minilpo.config import (
-    FORMAT,
     RULES,
     EvaluationConfig,
     LPOConfig,
@@ -16,6 +15,12 @@ from minilpo.config import (
 )
 
 SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
+
+
+def json_of(**changed):
+    """Settings as a file holds them, with some changed, or left out for None."""
+    content = {**RunConfig().to_dict(), **changed}
+    return {name: value for name, value in content.items() if value is not None}
 
 
 @pytest.mark.parametrize(
@@ -54,8 +59,8 @@ SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
             "--loss eq11_marginal must come with",
         ),
         (lambda: RunConfig.from_dict({"format": 999}), "another version"),
-        (lambda: RunConfig.from_dict([]), "another version"),
-        (lambda: RunConfig.from_dict({"format": FORMAT, "seed": 0}), "those of this version"),
+        (lambda: RunConfig.from_dict(json_of(threads=None)), "missing.*another version"),
+        (lambda: RunConfig.from_dict(json_of(seed=-1)), "--seed must be at least 0"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_with_the_name_of_its_flag(make, said):

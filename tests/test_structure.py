@@ -66,7 +66,7 @@ WITHIN = {
         "grade",
     ],
     "play": ["table", "server"],
-    "run": ["processes", "forms", "folder", "steps"],
+    "run": ["processes", "folder", "steps"],
 }
 
 

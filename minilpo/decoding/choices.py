@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from minilpo.decoding.sampling import draw, next_tokens, token_probs
+from minilpo.seeds import torch_defaults
 from minilpo.setting import TEMPERATURE as TEMPERATURE  # `rules` has it from here
 from minilpo.setting import DecodingSetting
 
@@ -127,6 +128,7 @@ class Temperatures(Choices):
             [0.0000, 1.0000, 0.0000]])
     """
 
+    @torch_defaults()
     def __init__(
         self,
         temperatures: Sequence[float],
@@ -226,6 +228,7 @@ class FirstTokens(Choices):
     tensor([1, 1])
     """
 
+    @torch_defaults()
     def __init__(self, token_ids: Sequence[int], names: Sequence[str], temperature: float = 0.0):
         self.names = column("names", names, len(token_ids))
         self.token_ids = torch.tensor(token_ids)

@@ -14,6 +14,7 @@ from torch import Tensor
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Choices
 from minilpo.decoding.sampling import draw
+from minilpo.seeds import torch_defaults
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Fixed(Policy):
             default 0, 1, ..., K - 1.
     """
 
+    @torch_defaults()
     def __init__(self, choices: Choices, order: Sequence[int] | None = None):
         super().__init__(choices)
         self.order = torch.arange(len(choices)) if order is None else torch.tensor(order)  # (N,)
@@ -158,6 +160,7 @@ class ByPlace(Policy):
 
     level = "token"
 
+    @torch_defaults()
     def __init__(
         self, choices: Choices, pairs: Sequence[tuple[int, int]], sentence_starts: Sequence[int]
     ):

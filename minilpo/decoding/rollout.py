@@ -83,6 +83,7 @@ def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
     return Rollout(prompts, rollouts[0].n_samples, responses, token_ids, mask, decisions)
 
 
+@torch_defaults()
 def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
     """Rewards of a rollout's responses, (P, N) in [0, 1], by the task of each of the P prompts.
 
@@ -97,6 +98,7 @@ def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
     return torch.tensor(rewards, dtype=torch.float32).view(-1, rollout.n_samples)
 
 
+@torch_defaults()
 def quality_and_constraint(rollout: Rollout, tasks: Sequence[Task], rewards: Tensor) -> Tensor:
     """Two parts of each reward, (2, P, N): how good a response is, how well it keeps the rule.
 

@@ -28,12 +28,11 @@ from minilpo.evaluation.measure import Measured, measure_fixed, measure_policy, 
 from minilpo.evaluation.summary import best_constants
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.machine.device import CPU
-from minilpo.machine.files import load_tensors, misfit, save_tensors, tidy
+from minilpo.machine.files import load_tensors, must_hold, save_tensors, tidy
 from minilpo.machine.threads import Threads
 from minilpo.rivals.by_config import training_of
 from minilpo.run import processes
 from minilpo.run.folder import Run
-from minilpo.run.forms import lpo_log_form
 from minilpo.run.steps import pretrain_step
 from minilpo.seeds import torch_generator
 from minilpo.tasks import MAIN, Task
@@ -166,21 +165,10 @@ class Lab:
         constant = ConstantHead(*shape, torch_generator(self.seed, "head")).to(self.device)
         if path.exists():
             content = load_tensors(path)
-            form = {
-                "head": head.state_dict(),
-                "constant": constant.state_dict(),
-                "log": lpo_log_form(self.tasks(tasks), K),
-                "best_after": (head.state_dict(),) * lpo.rounds,
-            }
-            wrong = misfit(content, form)
-            if wrong:
-                raise ValueError(
-                    f"{path} must hold a head of these settings, but {wrong}; "
-                    "delete it and repeat the command"
-                )
-            head.load_state_dict(content["head"])
-            constant.load_state_dict(content["constant"])
-            log, best_after = content["log"], content["best_after"]
+            with must_hold(path, "a head of these settings", "choose another folder"):
+                head.load_state_dict(content["head"])
+                constant.load_state_dict(content["constant"])
+                log, best_after = content["log"], content["best_after"]
         else:
             best_after = []
 

@@ -20,7 +20,7 @@ from minilpo.experiments.page import NAME as PAGE
 from minilpo.experiments.page import Result, described, reproduction_page
 from minilpo.machine.device import device_of
 from minilpo.machine.files import (
-    misfit,
+    must_hold,
     read_sealed_json,
     tidy,
     work_in,
@@ -29,11 +29,11 @@ from minilpo.machine.files import (
     write_sealed_json,
 )
 from minilpo.machine.progress import Bar, say
-from minilpo.machine.text import named
 from minilpo.machine.threads import pick
-from minilpo.run.folder import read_config, write_config
+from minilpo.run.folder import read_config
 from minilpo.show import plots
 
+OTHER = "choose another folder, or move its seed_*.json files away and repeat the command"
 ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
@@ -78,7 +78,7 @@ def reproduce(
             say(f"minilpo: computing with {in_use.why}")
         if config.threads != in_use.n:
             config = replace(config, threads=in_use.n)
-            write_config(out / "reproduce.json", config)
+            write_sealed_json(out / "reproduce.json", config.to_dict())
         with Bar("reproducing", "experiment") as bar:
             bar.begin(sum(map(len, missing.values())))
             for seed, todo in missing.items():
@@ -112,7 +112,7 @@ def open_folder(out: Path, config: RunConfig) -> RunConfig:
         raise ValueError(
             f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
         )
-    write_config(path, config)
+    write_sealed_json(path, config.to_dict())
     return config
 
 
@@ -122,13 +122,10 @@ def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
     if not path.exists():
         return None
     content = read_sealed_json(path, "delete it and repeat the command")
-    wrong = misfit(content, {"experiment": str, "seed": int, "numbers": dict})
-    if wrong or (content["experiment"], content["seed"]) != (name, seed):
-        raise ValueError(
-            f"{path} must hold seed {seed} of {name}, got something else; "
-            "delete it and repeat the command"
-        )
-    return content["numbers"]
+    with must_hold(path, f"seed {seed} of {name}", OTHER):
+        if (got := (content["experiment"], content["seed"])) != (name, seed):
+            raise ValueError(f"it holds seed {got[1]} of {got[0]}")
+        return content["numbers"]
 
 
 def put_together(out: Path, name: str, n_seeds: int) -> Result:
@@ -136,18 +133,10 @@ def put_together(out: Path, name: str, n_seeds: int) -> Result:
     module = experiment(name)
     found = [read_seed(out, name, seed) for seed in range(n_seeds)]
     seeds = [numbers for numbers in found if numbers is not None]
-    try:
+    with must_hold(out / name, "numbers of this version's experiment", OTHER), plots.own_style():
         finding = module.conclude(seeds)
-        with plots.own_style():
-            figure = module.draw(seeds)
-            png = plots.png(figure)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        # Whatever a reader of strange numbers stumbles on: ours always have what it needs.
-        raise ValueError(
-            f"{out / name} must hold numbers that this experiment measured, "
-            f"but they can't be put together ({named(error)}); "
-            "delete its seed_*.json files and repeat the command"
-        ) from error
+        figure = module.draw(seeds)
+        png = plots.png(figure)
     if n_seeds == 1:
         sentence = "A single seed says nothing about the direction: run at least two."
         finding = replace(finding, agrees=False, sentence=sentence)

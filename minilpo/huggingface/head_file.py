@@ -8,23 +8,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.huggingface.language_model import HuggingFaceLanguageModel
-from minilpo.machine.files import misfit, read_bytes, write_bytes
-from minilpo.machine.text import named
+from minilpo.machine.files import must_hold, read_bytes, write_bytes
+from minilpo.seeds import torch_defaults
 
 FORMAT, KEY = 1, "minilpo"
-LARGEST = 2**16  # of the head's three sizes
-FORM = {  # of what is said about a head: see `misfit`
-    **{"format": int, "level": str, "n_embd": int, "n_hidden": int, "model": str},
-    **{"temperatures": [float], "top_k": [int], "top_p": [float], "min_p": [float]},
-}
 REMEDY = "save the head again with save_head"
 
 
+@torch_defaults()
 def save_head(
     path: Path | str, head: AdaptiveDecoder, choices: Temperatures, lm: HuggingFaceLanguageModel
 ) -> None:
@@ -50,8 +47,6 @@ def save_head(
     about: dict[str, Any] = {
         "format": FORMAT,
         "level": head.level,
-        "n_embd": head.n_embd,
-        "n_hidden": head.mlp[0].out_features,
         "temperatures": list(choices.temperatures),
         "top_k": [setting.top_k for setting in choices.settings],
         "top_p": [setting.top_p for setting in choices.settings],
@@ -59,13 +54,17 @@ def save_head(
         "model": lm.name,
     }
     weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
-    form = AdaptiveDecoder(head.n_embd, len(choices), head.level, about["n_hidden"]).state_dict()
-    if wrong := misfit(weights, form, "the head's weights"):
-        raise ValueError(f"{wrong}; pass the choices that it was trained with, and head.float()")
+    dtypes = {weight.dtype for weight in weights.values()}
+    if head.n_choices != len(choices) or dtypes != {torch.float32}:
+        raise ValueError(
+            f"the head must be in float32 and have {len(choices)} choices, got {dtypes} and "
+            f"{head.n_choices}; pass head.float(), and the choices that it was trained with"
+        )
     sealed = json.dumps({**about, "sha256": _digest(about, weights)})
     write_bytes(Path(path), save(weights, {KEY: sealed}))
 
 
+@torch_defaults()
 def load_head(
     path: Path | str, lm: HuggingFaceLanguageModel
 ) -> tuple[AdaptiveDecoder, Temperatures]:
@@ -81,25 +80,21 @@ def load_head(
         OSError: if there is no such file.
     """
     path = Path(path)
-    try:
+    with must_hold(path, "a head as save_head wrote it", REMEDY):
         about, weights = _read(path)
-        table = {name: about[name] for name in ("temperatures", "top_k", "top_p", "min_p")}
-        choices = Temperatures(table.pop("temperatures"), **table)
-        head = AdaptiveDecoder(about["n_embd"], len(choices), about["level"], about["n_hidden"])
-        if wrong := misfit(weights, head.state_dict(), "its weights"):
-            raise ValueError(wrong)
-    except OSError:
-        raise
-    except Exception as error:  # a strange file raises whatever its reader stumbles on
-        raise ValueError(f"{path} must be a head's file, but {named(error)}; {REMEDY}") from None
-    if about["model"] != lm.name:
+        model, level = about["model"], about["level"]
+        rules = {name: about[name] for name in ("top_k", "top_p", "min_p")}
+        choices = Temperatures(about["temperatures"], **rules)
+        n_hidden, n_embd = weights["mlp.0.weight"].shape
+        head = AdaptiveDecoder(n_embd, len(choices), level, n_hidden)
+        head.load_state_dict(weights)
+    if model != lm.name:
         raise ValueError(
-            f"{path} must be loaded for the model that the head was trained for, {about['model']!r}"
-            f", got {lm.name!r}; if it is the same under another name, set "
-            f"model.config.name_or_path = {about['model']!r}"
+            f"{path} must be loaded for the model that the head was trained for, {model!r}, "
+            f"got {lm.name!r}; if it is the same under another name, set "
+            f"model.config.name_or_path = {model!r}"
         )
     lm.check_width(head)
-    head.load_state_dict(weights)
     return head.to(lm.model.device), choices
 
 
@@ -114,11 +109,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     about = json.loads(header.get("__metadata__", {}).get(KEY, "{}"))
     if about.pop("sha256", None) != _digest(about, weights):
         raise ValueError("its content doesn't fit its checksum: damaged, changed or not ours")
-    if wrong := misfit(about, FORM, "what it says"):
-        raise ValueError(wrong)
-    sizes = about["n_embd"], about["n_hidden"], len(about["temperatures"])
-    if about["format"] != FORMAT or not all(0 < size <= LARGEST for size in sizes):
-        raise ValueError(f"it has format {about['format']} and sizes {sizes}")
+    if about["format"] != FORMAT:
+        raise ValueError(f"it has format {about['format']}: made by another version of minilpo")
     return about, weights
 
 

@@ -1,7 +1,8 @@
 """Reading and writing files: whole or not at all, none damaged is believed, none runs code.
 
 What a run reads back is sealed: the file carries its own checksum, a checkpoint as the comment that
-ends every zip archive, a JSON file as its last entry. A single wrong bit shows.
+ends every zip archive, a JSON file as its last entry. A single wrong bit shows. What fits its
+checksum is believed: we wrote it. If it is strange all the same, `must_hold` says so in one line.
 """
 
 import contextlib
@@ -9,15 +10,17 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
+import pickle
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor
+
+from minilpo.machine.text import named, one_line
+from minilpo.seeds import torch_defaults
 
 LARGEST_FILE = 2**31  # bytes; nothing that minilpo writes comes near
 CHECKSUM = 64  # characters of a SHA-256
@@ -114,21 +117,17 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            handle = -1  # a file system without locks
-        else:
-            raise ValueError(
-                f"{folder} must be used by one minilpo at a time, but another one is at work "
-                "there; wait until it has ended, or choose another folder"
-            ) from None
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else it knows no locks
+                raise ValueError(
+                    f"{folder} must be used by one minilpo at a time, but another one is at work "
+                    "there; wait until it has ended, or choose another folder"
+                ) from None
         yield
     finally:
-        if handle >= 0:
-            os.close(handle)
+        os.close(handle)
 
 
 def _try_to_write(folder: Path, n_bytes: int) -> None:
@@ -155,17 +154,38 @@ def read_bytes(path: Path) -> bytes:
     """Reads a file, if it is one: a device or a pipe could keep a reader waiting for ever."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path} must be a file, got something else of that name; remove it")
-    if path.stat().st_size > LARGEST_FILE:
-        raise ValueError(
-            f"{path} must be a file that minilpo wrote, got one of {path.stat().st_size:,} bytes; "
-            f"{DAMAGED}"
-        )
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise ValueError(f"{path} must be a file of minilpo, got one of {size:,} bytes; move it")
     return path.read_bytes()
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
+    """Computes the SHA-256 of a file's content, in hexadecimal digits."""
     return _checksum(read_bytes(path))
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextlib.contextmanager
+def must_hold(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """Turns whatever a reader of strange content stumbles on into one line with the file's name.
+
+    Raises ValueError for any error within, but for one of the disk or for too little memory.
+
+    >>> with must_hold(Path("a.json"), "a step", "make a new one"):
+    ...     {"loss": 0.5}["step"]
+    Traceback (most recent call last):
+    ValueError: a.json must hold a step, but KeyError: 'step'; make a new one
+    """
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        why = one_line(str(error), 200) if type(error) is ValueError else named(error)
+        raise ValueError(f"{path} must hold {what}, but {why}; {remedy}") from None
 
 
 # JSON
@@ -177,19 +197,14 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_sealed_json(path: Path, content: dict[str, Any]) -> None:
-    """`write_json` for what a run reads back: the last entry is the checksum of the others."""
+    """Does `write_json` for what a run reads back: the last entry is the checksum of the others."""
     write_json(path, {**content, "sha256": _checksum(_dump(content).encode())})
 
 
 def read_sealed_json(path: Path, remedy: str = DAMAGED) -> dict[str, Any]:
     """Reads what `write_sealed_json` wrote.
 
-    Args:
-        path: the file.
-        remedy: what to do if it is damaged.
-
-    Raises:
-        ValueError: if the file is damaged or was changed by hand.
+    Raises ValueError if the file is damaged or was changed by hand; it ends with the remedy.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "a.json"
@@ -199,43 +214,27 @@ def read_sealed_json(path: Path, remedy: str = DAMAGED) -> dict[str, Any]:
     >>> _ = path.write_text(path.read_text().replace("1", "2", 1))
     >>> read_sealed_json(path)
     Traceback (most recent call last):
-    ValueError: ... must be as minilpo wrote it, but its content doesn't fit its checksum ...
+    ValueError: ... must hold what minilpo wrote, but its content doesn't fit its checksum: ...
     """
-    try:
-        content = json.loads(read_bytes(path).decode("utf-8"), parse_constant=_no_constant)
-        if not isinstance(content, dict):
-            raise ValueError("it isn't a dictionary")
-        seal = content.pop("sha256", None)
-        if seal is None:
+    data = read_bytes(path)
+    with must_hold(path, "what minilpo wrote", remedy):
+        content = json.loads(data)
+        if content.pop("sha256", None) != _checksum(_dump(content).encode()):
             raise ValueError(
-                "it has no checksum: another version of minilpo wrote it, or something else"
+                "its content doesn't fit its checksum: it was damaged, changed by hand, or made by "
+                "another version of minilpo"
             )
-        if seal != _checksum(_dump(content).encode()):
-            raise ValueError(
-                "its content doesn't fit its checksum: it was damaged, or changed by hand"
-            )
-    except RecursionError:
-        raise ValueError(
-            f"{path} must be as minilpo wrote it, but its brackets never end; {remedy}"
-        ) from None
-    except ValueError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(f"{path} must be as minilpo wrote it, but {error}; {remedy}") from None
-    return content
+        return content
 
 
 def _dump(content: Any) -> str:
     return json.dumps(content, indent=2, allow_nan=False)
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"it holds {name}")
-
-
 # Checkpoints
 
 
+@torch_defaults()
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """Saves a dictionary of tensors, numbers and strings, sealed; same content, same bytes.
 
@@ -258,114 +257,20 @@ def _on_cpu(content: Any) -> Any:
     return content.cpu() if isinstance(content, torch.Tensor) else content
 
 
+@torch_defaults()
 def load_tensors(path: Path, remedy: str = DAMAGED) -> dict[str, Any]:
-    """Loads what `save_tensors` saved. Never runs code from the file.
+    """Loads what `save_tensors` saved, to the CPU. Never runs code from the file.
 
-    Args:
-        path: the file.
-        remedy: what to do if it is damaged.
-
-    Raises:
-        ValueError: if the file is damaged.
+    Raises ValueError if the file is damaged; it ends with the remedy.
     """
     data = read_bytes(path)
-    try:
+    with must_hold(path, "what minilpo saved", remedy):
         if data[-CHECKSUM:] != _checksum(data[:-CHECKSUM]).encode():
             raise ValueError(
                 "its content doesn't fit its checksum: "
                 "it was cut short, damaged or not made by minilpo"
             )
-        content = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        if not isinstance(content, dict):
-            raise ValueError("it doesn't hold a dictionary")
-        return content
-    except Exception as error:  # a strange archive raises whatever its reader stumbled on
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} must be a checkpoint as minilpo wrote it, but it is damaged ({reason}); "
-            f"{remedy}"
-        ) from None
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-# Forms
-
-
-def misfit(value: Any, form: Any, name: str = "it") -> str | None:
-    """What is wrong with something that was read, or None if it has the form that was expected.
-
-    Args:
-        value: what was read.
-        form: a type, for a value of that type (a float must be finite, a whole number will do for
-            it); a tensor, for one of the same shape and type without NaN; a dictionary, for the
-            same keys with values of these forms; a dictionary with a type as its only key, for any
-            keys of that type; a list with one form, for a list of any length; a tuple of forms, for
-            a list of as many.
-        name: how to speak of the value.
-
-    >>> misfit({"step": 3, "loss": float("nan")}, {"step": int, "loss": float})
-    "it['loss'] must be a finite number, got nan"
-    >>> misfit([torch.zeros(2), torch.zeros(3)], [torch.zeros(2)])
-    'it[1] must be of shape (2,), got (3,)'
-    """
-    if isinstance(form, Tensor):
-        return _tensor_misfit(value, form, name)
-    if isinstance(form, dict):
-        return _dictionary_misfit(value, form, name)
-    if isinstance(form, (list, tuple)):
-        return _list_misfit(value, form, name)
-    if form is float:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits = is_number and abs(value) < math.inf
-        return None if fits else f"{name} must be a finite number, got {_short(value)}"
-    fits = isinstance(value, form) and (form is bool or not isinstance(value, bool))
-    return None if fits else f"{name} must be of type {form.__name__}, got {_short(value)}"
-
-
-def _dictionary_misfit(value: Any, form: dict[Any, Any], name: str) -> str | None:
-    if not isinstance(value, dict):
-        return f"{name} must be a dictionary, got {_short(value)}"
-    key = next(iter(form), None)
-    if isinstance(key, type):
-        odd = next((k for k in value if not isinstance(k, key)), None)
-        form = dict.fromkeys(value, form[key])
-    else:
-        odd = next((k for k in [*form, *value] if k not in form or k not in value), None)
-    if odd is not None:
-        what = "unknown" if odd in value else "missing"
-        return f"{name} must have other keys: {_short(odd)} is {what}"
-    found = (misfit(value[k], part, f"{name}[{_short(k)}]") for k, part in form.items())
-    return next((wrong for wrong in found if wrong), None)
-
-
-def _list_misfit(value: Any, form: list[Any] | tuple[Any, ...], name: str) -> str | None:
-    if not isinstance(value, list):
-        return f"{name} must be a list, got {_short(value)}"
-    if isinstance(form, tuple) and len(value) != len(form):
-        return f"{name} must be a list of {len(form)}, got {len(value)}"
-    forms = form if isinstance(form, tuple) else form * len(value)
-    found = (misfit(part, forms[i], f"{name}[{i}]") for i, part in enumerate(value))
-    return next((wrong for wrong in found if wrong), None)
-
-
-def _tensor_misfit(value: Any, form: Tensor, name: str) -> str | None:
-    if not isinstance(value, Tensor) or value.layout != form.layout or not value.is_contiguous():
-        return f"{name} must be a tensor, got {_short(value)}"
-    if value.shape != form.shape:
-        return f"{name} must be of shape {tuple(form.shape)}, got {tuple(value.shape)}"
-    if value.dtype != form.dtype:
-        return f"{name} must be of type {form.dtype}, got {value.dtype}"
-    is_finite = bool(value.isfinite().all())
-    return None if is_finite else f"{name} must be finite everywhere, got NaN or infinity"
-
-
-def _short(value: Any) -> str:
-    """A value in a message, however large or strange it is."""
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
+        try:
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        except pickle.UnpicklingError:  # PyTorch's text tells how to run the code
+            raise ValueError("it is damaged: it holds more than numbers and text") from None

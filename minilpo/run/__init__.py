@@ -1,7 +1,6 @@
 """A run: a folder, and the steps that fill it.
 
     processes  several of them that work on one run
-    forms      what its files must hold
     folder     what it holds, made, opened and believed
     steps      pretrain, train, evaluate
 

@@ -1,12 +1,13 @@
 """A run folder: what it holds, and how that is made, opened and believed. `steps` fill it."""
 
+import contextlib
 import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -23,15 +24,14 @@ from minilpo.machine.device import CPU
 from minilpo.machine.files import (
     digest_of,
     load_tensors,
-    misfit,
+    must_hold,
     read_sealed_json,
     write_sealed_json,
 )
 from minilpo.machine.progress import Bar, Watch
 from minilpo.machine.threads import Threads
 from minilpo.rivals.controls import ALL_TASKS
-from minilpo.run.forms import PRETRAIN_LOG, STEPS, lpo_log_form, step_of, wrong_rounds, wrong_steps
-from minilpo.seeds import python_rng, torch_generator
+from minilpo.seeds import python_rng, torch_defaults, torch_generator
 from minilpo.tasks import Task, corpus, load_tasks, mixed_demonstrations
 from minilpo.training import draw_prompts
 
@@ -39,6 +39,31 @@ Head = TypeVar("Head", bound=AdaptiveDecoder)
 Module = TypeVar("Module", bound=nn.Module)
 PHASES = ("pretrain", "rollout", "lpo", "evaluate")
 HELD_OUT = 256  # demonstrations of the validation split on which pretraining is measured
+STUMPS = {".config.json.partial", ".trial.partial"}  # left by a run that is killed at its start
+# Where a file is whole, as its checksum says, and yet isn't what this version writes.
+OF_ANOTHER_VERSION = "another version of minilpo may have written it: make a new run folder"
+
+
+class Step(NamedTuple):
+    """What belongs to a step that can be resumed."""
+
+    log: str  # written last: with it, the step is done
+    state: str  # half-done work
+    files: tuple[str, ...]  # read or written by the step; the log names them with their checksums
+    settings: tuple[str, ...]  # the sections that its results depend on
+
+
+STEPS = {
+    "pretrain": Step(
+        "pretrain_log.json", "pretrain_state.pt", ("model.pt",), ("model", "pretrain")
+    ),
+    "train": Step(
+        "lpo_log.json",
+        "lpo_state.pt",
+        ("model.pt", "head.pt", "constant_head.pt", "trained_model.pt"),
+        ("model", "pretrain", "lpo"),
+    ),
+}
 
 
 class Run:
@@ -85,13 +110,10 @@ class Run:
                 f"make one with: minilpo pretrain --run {shlex.quote(str(path))}"
             )
         config = read_config(path / "config.json")
-        names = [name for name in config.tasks if not name.endswith(".py")]
-        once = config.tasks and len(set(config.tasks)) == len(config.tasks)
-        if not once or not set(names) <= set(ALL_TASKS):
-            raise ValueError(
-                f"{path / 'config.json'} must name tasks of this version, each once, "
-                f"got {list(config.tasks)}; make a new run folder"
-            )
+        names = {name for name in config.tasks if not name.endswith(".py")}
+        with must_hold(path / "config.json", "tasks of this version", OF_ANOTHER_VERSION):
+            if unknown := sorted(names - set(ALL_TASKS)):
+                raise ValueError(f"it names {', '.join(unknown)}")
         tasks = load_tasks([_allowed(name, config, task_files) for name in config.tasks], ALL_TASKS)
         return cls(path, config, tasks)
 
@@ -124,7 +146,7 @@ class Run:
                     "choose another folder or delete this one"
                 )
             return run
-        if path.exists() and not (path.is_dir() and all(map(_is_a_stump, path.iterdir()))):
+        if path.exists() and not (path.is_dir() and {p.name for p in path.iterdir()} <= STUMPS):
             raise ValueError(
                 f"{path} must be a new or empty folder, or one with a run of the same settings; "
                 "choose another"
@@ -143,7 +165,7 @@ class Run:
         path.mkdir(parents=True, exist_ok=True)
         for file in path.iterdir():
             file.unlink()
-        write_config(path / "config.json", run.config)
+        write_sealed_json(path / "config.json", run.config.to_dict())
         tokenizer.save(path / "tokenizer.json")
         return run
 
@@ -250,26 +272,19 @@ class Run:
         texts = self.config.choices
         return Temperatures.parse(texts) if texts else Temperatures(self.config.temperatures)
 
-    def new_head(self) -> AdaptiveDecoder:
-        """The head before training."""
-        return self._new_head(AdaptiveDecoder)
-
-    def new_constant_head(self) -> ConstantHead:
-        """The control that sees nothing, before training: it begins with the head's weights."""
-        return self._new_head(ConstantHead)
-
-    def _new_head(self, kind: type[Head]) -> Head:
+    def new_head(self, kind: type[Head]) -> Head:
+        """The head before training, or the control that sees nothing: both begin alike."""
         config = self.config
         shape = config.model.n_embd, len(config.temperatures), config.level, config.lpo.n_hidden
         return kind(*shape, torch_generator(config.seed, "head")).to(self.device)
 
     def head(self) -> AdaptiveDecoder:
         """The trained head."""
-        return self._filled(self.new_head(), "head.pt", "train")
+        return self._filled(self.new_head(AdaptiveDecoder), "head.pt", "train")
 
     def constant_head(self) -> ConstantHead:
         """The control, trained."""
-        return self._filled(self.new_constant_head(), "constant_head.pt", "train")
+        return self._filled(self.new_head(ConstantHead), "constant_head.pt", "train")
 
     def log(self, step: str) -> list[dict[str, Any]]:
         """The log of pretraining ("pretrain") or LPO ("train"), after a look at that step's files.
@@ -280,33 +295,25 @@ class Run:
         name = STEPS[step].log
         path = self._existing(name, step)
         content = read_sealed_json(path, self.anew(name, step))
-        lpo = self.config.lpo
-        is_lpo, form = step == "train", PRETRAIN_LOG
-        if is_lpo:
-            form = lpo_log_form(self.tasks, len(self.config.temperatures))
-        files = [file for file in STEPS[step].files if lpo.train_lm or file != "trained_model.pt"]
-        wrong = misfit(content, {"settings": str, "files": dict.fromkeys(files, str), "log": form})
-        if not wrong and is_lpo:
-            wrong = wrong_rounds(content["log"], lpo.rounds, lpo.epochs)
-        elif not wrong:
-            wrong = wrong_steps(content["log"], self.config.pretrain.steps)
-        if wrong:
-            raise ValueError(
-                f"{path} must be the log of that step, but {wrong}; {self.anew(name, step)}"
-            )
-        for file, digest in content["files"].items():
-            if digest_of(self._existing(file, step_of(file))) != digest:
+        train_lm = self.config.lpo.train_lm
+        files = [file for file in STEPS[step].files if train_lm or file != "trained_model.pt"]
+        with must_hold(path, "the log of that step", OF_ANOTHER_VERSION):
+            settings, log = content["settings"], content["log"]
+            digests = [content["files"][file] for file in files]
+        for file, digest in zip(files, digests, strict=True):
+            maker = "pretrain" if file == "model.pt" else step
+            if digest_of(self._existing(file, maker)) != digest:
                 raise ValueError(
                     f"{self.path / file} must be the file that {name} describes, "
                     "but it was damaged or replaced; "
-                    f"{self.anew(file if step == step_of(file) else name, step)}"
+                    f"{self.anew(file if step == maker else name, step)}"
                 )
-        if content["settings"] != self.key_of_settings(step):
+        if settings != self.key_of_settings(step):
             raise ValueError(
                 f"{path} and {self.path / 'config.json'} must be of the same settings, "
                 f"but one of them was replaced; {self.anew(name, step)}"
             )
-        return content["log"]
+        return log
 
     def is_done(self, step: str) -> bool:
         """Whether a step has its log, and every file that the log names is there as it was."""
@@ -327,15 +334,12 @@ class Run:
         path = self.path / "timings.json"
         remedy = f"delete {shlex.quote(str(path))}, only the times are lost"
         spent = read_sealed_json(path, remedy)
-        wrong = misfit(spent, dict.fromkeys(PHASES, float))
-        if wrong:
-            raise ValueError(f"{path} must hold the seconds of each phase, but {wrong}; {remedy}")
-        return spent
+        with must_hold(path, "the seconds of each phase", remedy):
+            return {phase: float(spent[phase]) for phase in PHASES}
 
     def add_seconds(self, **spent: float) -> None:
         """Adds to the time spent on phases."""
-        before = self.seconds()
-        total = {phase: before[phase] + spent.get(phase, 0.0) for phase in PHASES}
+        total = {phase: n + spent.get(phase, 0.0) for phase, n in self.seconds().items()}
         write_sealed_json(self.path / "timings.json", total)
 
     def anew(self, name: str, step: str) -> str:
@@ -355,17 +359,13 @@ class Run:
             )
         return self.path / name
 
+    @torch_defaults()
     def _filled(self, module: Module, name: str, step: str) -> Module:
         """A new module with the weights of a file, no longer to be trained."""
         path = self._existing(name, step)
         weights = load_tensors(path, self.anew(name, step))
-        wrong = misfit(weights, module.state_dict())
-        if wrong:
-            raise ValueError(
-                f"{path} must hold the weights that config.json describes, but {wrong}; "
-                f"{self.anew(name, step)}"
-            )
-        module.load_state_dict(weights)
+        with must_hold(path, "the weights that config.json describes", OF_ANOTHER_VERSION):
+            module.load_state_dict(weights)
         return module.requires_grad_(False)
 
     def key_of_settings(self, step: str) -> str:
@@ -382,7 +382,7 @@ class Run:
             config = replace(config, threads=self.threads.n)
         if config != self.config:
             self.config = config
-            write_config(self.path / "config.json", config)
+            write_sealed_json(self.path / "config.json", config.to_dict())
 
     def bar(self, what: str, unit: str) -> Bar:
         """A progress bar that knows how fast this machine was."""
@@ -393,28 +393,14 @@ class Run:
         # One for all bars: it gives its advice once. It knows only how fast the CPU is.
         return Watch(self.threads) if self.threads and self.device == CPU else None
 
-    def load_state(self, step: str, settings: str, form: dict[str, Any]) -> dict[str, Any] | None:
-        """Half-done work with these settings, or None: work with others is begun anew."""
+    @contextlib.contextmanager
+    def half_done(self, step: str) -> Iterator[dict[str, Any]]:
+        """Gives the half-done work of a step, to be taken up within; nothing if there is none."""
         path = self.path / STEPS[step].state
-        if not path.exists():
-            return None
-        remedy = f"delete {shlex.quote(str(path))} to begin this step anew"
-        state = load_tensors(path, remedy)
-        if state.get("settings") != settings:
-            return None
-        wrong = misfit(state, {**form, "settings": str})
-        if not wrong and step == "pretrain":
-            wrong = wrong_steps(state["log"], min(state["step"], self.config.pretrain.steps))
-        elif not wrong:
-            rounds, lpo = len(state["log"]), self.config.lpo
-            wrong = wrong_rounds(state["log"], min(rounds, lpo.rounds), lpo.epochs)
-            if not wrong and not 1 <= state["best"]["round"] <= rounds:
-                wrong = "its best round is none of those it logs"
-        if wrong:
-            raise ValueError(
-                f"{path} must be the half-done work of this run, but {wrong}; {remedy}"
-            )
-        return state
+        anew = f"{shlex.quote(str(path))} to begin this step anew"
+        state = load_tensors(path, f"delete {anew}") if path.exists() else {}
+        with must_hold(path, "the half-done work of this run", f"rename {anew}"):
+            yield state
 
     def finish(self, step: str, log: list[dict[str, Any]], files: Sequence[str]) -> None:
         """Writes a step's log, which makes it done, and forgets its half-done work."""
@@ -433,15 +419,8 @@ def read_config(path: Path) -> RunConfig:
     """The settings in a file; raises ValueError if they are damaged, or of another version."""
     remedy = "put it back as it was, or make a new run folder"
     content = read_sealed_json(path, remedy)
-    try:
+    with must_hold(path, "the settings of a run", remedy):
         return RunConfig.from_dict(content)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{path} must hold the settings of a run, but {error}; {remedy}") from None
-
-
-def write_config(path: Path, config: RunConfig) -> None:
-    """Writes settings for `read_config`."""
-    write_sealed_json(path, config.to_dict())
 
 
 def _allowed(name: str, config: RunConfig, task_files: Sequence[str]) -> str:
@@ -461,11 +440,6 @@ def _allowed(name: str, config: RunConfig, task_files: Sequence[str]) -> str:
         f"the run uses a task from {name!r}, whose code only runs if you name it: "
         f"add --tasks {shlex.join(config.tasks)}"
     )
-
-
-def _is_a_stump(path: Path) -> bool:
-    """Whether a file is what a run leaves if it is killed while it writes its first file."""
-    return path.name in (".config.json.partial", ".trial.partial") and path.is_file()
 
 
 def _chosen_settings(config: RunConfig, sections: Sequence[str]) -> dict[str, Any]:
@@ -490,12 +464,8 @@ def first_difference(old: dict[str, Any], asked: dict[str, Any]) -> str | None:
     """
     for name in {**old, **asked}:
         if old.get(name) != asked.get(name):
-            flag = f"--{name.replace('_', '-')}"
-            return f"{flag} {_as_typed(old.get(name))}, not {_as_typed(asked.get(name))}"
+            # Of --temperatures and --choices a run has only one.
+            values = [settings.get(name, "left out") for settings in (old, asked)]
+            typed = [" ".join(map(str, v)) if isinstance(v, list) else v for v in values]
+            return f"--{name.replace('_', '-')} {typed[0]}, not {typed[1]}"
     return None
-
-
-def _as_typed(value: Any) -> Any:
-    if value is None:  # --temperatures and --choices: a run has only one of them
-        return "left out"
-    return " ".join(map(str, value)) if isinstance(value, list) else value

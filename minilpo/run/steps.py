@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import EvaluationConfig, LPOConfig, RunConfig, as_json
 from minilpo.constant_control import fit_constant
 from minilpo.decoding.policies import GreedyHead
@@ -19,14 +19,14 @@ from minilpo.evaluation.evaluate import evaluate, responses_to_evaluate
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.pretraining import Pretraining, pretrain
 from minilpo.machine.device import device_of
-from minilpo.machine.files import load_tensors, save_tensors, tidy, work_in, write_bytes, write_json
+from minilpo.machine.files import save_tensors, tidy, work_in, write_bytes, write_json
 from minilpo.machine.progress import say
 from minilpo.machine.threads import pick
 from minilpo.rivals.by_config import responses_per_round, training_of
 from minilpo.rivals.joint import words_and_head
 from minilpo.run import processes
 from minilpo.run.folder import Run
-from minilpo.run.forms import lpo_form, pretraining_form
+from minilpo.seeds import torch_defaults
 from minilpo.show import plots
 from minilpo.show.page import NAME as PAGE
 from minilpo.show.page import Results, chosen_responses, run_page
@@ -55,6 +55,7 @@ def use_machine(run: Run, threads: int | None = None, device: str = "cpu") -> No
         say(f"minilpo: computing with {run.threads.why}")
 
 
+@torch_defaults()
 def pretrain_step(run: Run) -> None:
     """Trains the language model, unless that is done."""
     if run.is_done("pretrain") and run.has("tokenizer.json"):
@@ -74,9 +75,9 @@ def pretrain_step(run: Run) -> None:
 
     with run.bar("pretraining", "step") as bar:
         training = Pretraining(model, run.config.pretrain, save)
-        state = run.load_state("pretrain", settings, pretraining_form(training))
-        if state:
-            training.load_state_dict(state)
+        with run.half_done("pretrain") as state:
+            if state.get("settings") == settings:  # what was begun with others is begun anew
+                training.load_state_dict(state)
         corpus = run.corpus(tokenizer)
         run.keep()
         bar.begin(run.config.pretrain.steps, training.step)
@@ -87,6 +88,7 @@ def pretrain_step(run: Run) -> None:
     run.forget_corpus()
 
 
+@torch_defaults()
 def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
     """Trains the head by LPO, unless that is done.
 
@@ -98,7 +100,7 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
     config = lpo or run.config.lpo
     new = run.with_config(lpo=config)
     lm = GPTLanguageModel(new.model(), new.tokenizer())
-    head, constant_head = new.new_head(), new.new_constant_head()
+    head, constant_head = new.new_head(AdaptiveDecoder), new.new_head(ConstantHead)
     settings = new.key_of_settings("train")
     # `half_done_lpo` reads there with which settings to go on.
     more = {"settings": settings, "lpo": json.dumps(as_json(config))}
@@ -118,14 +120,15 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
         return responses
 
     with run.bar("LPO", "response") as bar:
-        half_done = new.load_state("train", settings, lpo_form(state, constant_head, run.tasks))
+        with new.half_done("train") as half_done:
+            goes_on = half_done.get("settings") == settings  # with others it is begun anew
+            if goes_on:
+                state.load_state_dict(half_done)
+                constant_head.load_state_dict(half_done["constant_head"])
         if config == run.config.lpo and run.is_done("train"):
-            if half_done:
+            if goes_on:
                 run.remove("lpo_state.pt")  # of this very training; others' half-done work stays
             return
-        if half_done:
-            state.load_state_dict(half_done)
-            constant_head.load_state_dict(half_done["constant_head"])
         new.check(lm.tokenizer, new.prompts(["lpo"]))
         run.keep()
         per_round = responses_per_round(config, len(run.tasks))
@@ -150,21 +153,11 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
 
 def half_done_lpo(run: Run) -> LPOConfig | None:
     """The settings of a training of the head that was interrupted, or None if there is none."""
-    path = run.path / "lpo_state.pt"
-    if not path.exists():
-        return None
-    remedy = f"delete {shlex.quote(str(path))} to begin this step anew"
-    try:
-        content = json.loads(str(load_tensors(path, remedy).get("lpo")))
-        return RunConfig.from_dict({**run.config.to_dict(), "lpo": content}).lpo
-    except (ValueError, TypeError, RecursionError) as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise ValueError(
-            f"{path} must be the half-done work of this run, but {error}; {remedy}"
-        ) from None
+    with run.half_done("train") as state:
+        return LPOConfig(**json.loads(state["lpo"])) if state else None
 
 
+@torch_defaults()
 def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[str, Any]:
     """Measures the head on test prompts, writes all there is to see of it, returns the metrics.
 

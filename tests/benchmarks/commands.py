@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from minilpo.run.folder import Run, read_config, write_config
+from minilpo.machine.files import write_sealed_json
+from minilpo.run.folder import Run, read_config
 from tests.benchmarks.measure import observe, print_row
 
 DEMO_RATIO, DEMO_MEGABYTES = 1.3, 500  # the targets
@@ -48,7 +49,7 @@ def print_memory(folder: Path) -> None:
                 shutil.copy(folder / name, run / name)
             config = read_config(folder / "config.json")
             config = replace(config, level=level, lpo=replace(config.lpo, loss="default"))
-            write_config(run / "config.json", config)
+            write_sealed_json(run / "config.json", config.to_dict())
             Run.open(run).finish("pretrain", log, ["model.pt"])  # of these settings now
             size = "--rounds", str(rounds), "--prompts", str(prompts)
             _, megabytes = observe("train", "--run", str(run), *size, *LEAN)

@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from minilpo.cli import main
 from minilpo.experiments import (
@@ -212,17 +211,11 @@ def test_nothing_damaged_in_a_reproduction_is_believed(out, whole, capsys):
         assert any(path.name in said for path in paths)
         for path in paths:
             path.write_bytes(heads.get(path) or (whole / path.relative_to(out)).read_bytes())
-    for spoil in (
-        lambda state: state["head"]["mlp.0.bias"].fill_(torch.nan),
-        lambda state: state.pop("log"),
-    ):
-        for path in heads:
-            state = load_tensors(path)
-            spoil(state)
-            save_tensors(path, state)
-        assert "head_" in fails(capsys, *command)
-        for path, data in heads.items():
-            path.write_bytes(data)
+    for path in heads:  # with a checksum that fits, as another version may have left it
+        save_tensors(path, {**load_tensors(path), "head": {}})
+    assert "head_" in fails(capsys, *command)
+    for path, data in heads.items():
+        path.write_bytes(data)
     for strange in ({}, {"rows": 3}):
         write_sealed_json(numbers, {"experiment": "table4", "seed": 1, "numbers": strange})
         assert "table4" in fails(capsys, *command)

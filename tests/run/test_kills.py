@@ -34,7 +34,6 @@ def brief():
     here.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilpo.run.forms.LOG_EVERY", 20)  # first: it takes its own from the next
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
         patch.setattr(
             "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
