@@ -15,7 +15,7 @@ MARGINAL_AT_TOKEN_LEVEL = (
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: what measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
-FORMAT = 5  # of the run folder; raised when an older folder can no longer be read
+FORMAT = 6  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 NOT_BOTH = (
     "--temperatures and --choices must not be given together, got both; "
