@@ -65,12 +65,9 @@ class AdaptiveDecoder(nn.Module):
         The head may be on another device than the hidden states; its answer is on theirs. Raises
         ValueError if they have another width than the head was made for.
         """
-        if hidden_states.shape[-1] != self.n_embd:
-            C, K = hidden_states.shape[-1], self.n_choices
-            made = (
-                f"it was made for, {self.n_embd}, got {C}; make it with AdaptiveDecoder({C}, {K})"
-            )
-            raise ValueError(f"the head must read hidden states of the width {made}")
+        if (C := hidden_states.shape[-1]) != self.n_embd:
+            got = f"got {C}; make it with AdaptiveDecoder({C}, {self.n_choices})"
+            raise ValueError(f"the head must read hidden states of width {self.n_embd}, {got}")
         return self.mlp(hidden_states.to(next(self.parameters()))).to(hidden_states.device)
 
 

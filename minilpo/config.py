@@ -15,7 +15,7 @@ MARGINAL_AT_TOKEN_LEVEL = (
 )
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: what measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
-PAIRS = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
+PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
 FORMAT = 5  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 NOT_BOTH = (
@@ -104,7 +104,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """How the language model learns from demonstrations."""
+    """Pretraining: the language model learns from demonstrations."""
 
     steps: int = option(3000, "pretraining steps", minimum=1, maximum=10_000_000)
     batch_size: int = option(32, "demonstrations per step", minimum=1, maximum=4096)
@@ -128,7 +128,7 @@ class PretrainConfig:
 
 @dataclass(frozen=True)
 class LPOConfig:
-    """How the head learns from preferences. Of these values the paper gives only the 16 samples."""
+    """LPO: the head learns from preferences. Of these values the paper gives only 16 samples."""
 
     rounds: int = option(3, "rounds of sampling and training", minimum=1, maximum=1000)
     prompts: int = option(
@@ -139,7 +139,7 @@ class LPOConfig:
     rule: str = option(
         "lpo",
         "how the head learns: lpo from pairs of responses; reinforce, grpo or regression from all "
-        "responses and their rewards (see reward_losses.py)",
+        "responses and their rewards (see rivals/reward_rules.py)",
         choices=RULES,
     )
     loss: str = option(
@@ -163,7 +163,7 @@ class LPOConfig:
         "best_worst",
         "which responses are compared, and how (see preferences.py); "
         "nll, the paper's baseline, imitates the best and compares nothing",
-        choices=PAIRS,
+        choices=PAIRS_OR_NLL,
     )
     pairs_per_prompt: int = option(
         4, "pairs per prompt of --pairs top_bottom", minimum=1, maximum=128
@@ -235,7 +235,7 @@ class LPOConfig:
         return dataclasses.replace(self, loss=loss)
 
     def responses_per_round(self, n_tasks: int) -> int:
-        """How many responses are written in a round, those to the held-out prompts included.
+        """Counts the responses of a round, those to the held-out prompts included.
 
         >>> LPOConfig().responses_per_round(n_tasks=4)
         18432
@@ -246,7 +246,7 @@ class LPOConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How much is measured.
+    """Evaluation: how many prompts and responses are measured.
 
     With one, two and four responses to each prompt the 95% interval of what the demo's head gains
     was ± 0.013, 0.009 and 0.007 (seed 0). Four take 1.7 times as many responses in all as two.

@@ -1,4 +1,4 @@
-"""From rewards to preference pairs: which responses to a prompt are chosen, and which are rejected.
+"""Preference pairs from rewards: which responses to a prompt are chosen, and which are rejected.
 
 Which pairs are formed changes what the head learns: LPO fits "this temperature gave the better
 one", not the mean reward.

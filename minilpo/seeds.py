@@ -1,4 +1,4 @@
-"""What results depend on: seeds, one generator per purpose; not on PyTorch's global switches.
+"""Results depend on seeds, one generator per purpose, and not on PyTorch's global switches.
 
 A generator is made from the run's seed and its purpose. So a phase draws the same numbers whether
 or not the phases before it ran in the same process, and a run can resume anywhere.

@@ -1,4 +1,4 @@
-"""What stands around LPO's page: a training's prompts, its log, and the state that is saved."""
+"""Around LPO's page: the prompts of a training, its pairs, its log, and the state that is saved."""
 
 import copy
 import itertools
@@ -26,9 +26,9 @@ NO_PAIRS = (
     "task's reward can vary"
 )
 DIVERGED = (
-    "loss and weights must stay finite, got NaN or infinity after an epoch of LPO; lower "
-    "--head-learning-rate (now {0.head_learning_rate:g}), --beta (now {0.beta:g}) or "
-    "--lm-learning-rate (now {0.lm_learning_rate:g})"
+    "loss and weights must stay finite, got NaN or infinity after an epoch; lower "
+    "--head-learning-rate (now {0.head_learning_rate:g}), for pairs also --beta (now {0.beta:g}), "
+    "with --train-lm also --lm-learning-rate (now {0.lm_learning_rate:g})"
 )
 PROMPTS_AT_ONCE = 128  # all their responses are in memory, until those in no pair are dropped
 
@@ -67,7 +67,7 @@ def form_pairs(
     name = "best_worst" if config.pairs == "nll" else config.pairs  # nll is a loss on these pairs
     if name == "constrained":
         tasks = [prompt.task for prompt in prompts]
-        rewards = torch.stack(quality_and_constraint(rollout, tasks))  # (2, P, N)
+        rewards = quality_and_constraint(rollout, tasks, rewards)  # (2, P, N)
     return PAIRS[name](rewards, config.pairs_per_prompt, generator)
 
 
@@ -146,7 +146,8 @@ class TrainState:
         return {**self.weights(), "optimizer": moments, "log": self.log, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Takes up a copy of what `state_dict` gave."""
+        state = copy.deepcopy(state)
         self.restore(state)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         self.log, self.best = state["log"], state["best"]
@@ -161,7 +162,7 @@ def describe_fit(
     response_scores: Callable[..., tuple[Tensor, Tensor]],
     loss: Callable[..., Tensor],
 ) -> dict[str, float]:
-    """How good a fit is: loss, and of the pairs margin and share of margins above 0; entropy.
+    """Measures a fit: loss, and of the pairs margin and share of margins above 0; entropy.
 
     Raises ValueError if one of these or a weight isn't finite any more; it names what to lower.
     """

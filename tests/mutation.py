@@ -60,7 +60,8 @@ JUDGING += (
 )
 PARTS = {
     "losses": Part(("losses.py",), ("test_losses.py",)),
-    "reward_losses": Part(("reward_losses.py",), ("test_reward_losses.py",)),
+    "reward_rules": Part(("rivals/reward_rules.py",), ("rivals/test_reward_rules.py",)),
+    "joint": Part(("rivals/joint.py",), ("rivals/test_joint_scores.py", "test_lpo.py")),
     "sampling": Part(
         ("decoding/sampling.py", "decoding/choices.py", "decoding/policies.py"),
         ("decoding/test_sampling.py", "decoding/test_choices.py", "decoding/test_policies.py"),
@@ -71,8 +72,7 @@ PARTS = {
         ("decoding/test_rollout_claims.py", "decoding/test_rollout.py"),
     ),
     "lpo": Part(
-        ("lpo.py", "training.py", "joint_score.py", "constant_control.py"),
-        ("test_lpo_claims.py", "test_lpo.py", "test_training.py"),
+        ("lpo.py", "training.py", "constant_control.py"), ("test_lpo.py", "test_training.py")
     ),
     "evaluation": Part(
         ("evaluation/measure.py", "evaluation/summary.py", "evaluation/evaluate.py"),

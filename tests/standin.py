@@ -11,16 +11,15 @@ from torch import nn
 
 from minilpo.adaptive_decoder import Decisions
 from minilpo.decoding.policies import Step
-from minilpo.decoding.rollout import Rollout
+from minilpo.decoding.rollout import Rollout, score
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.progress import Progress
-from minilpo.tasks import Task
+from minilpo.tasks import Prompt, Task
 
 N_TOKENS, SEP, WORD, STOP, EOS = 10, 3, 5, 9, 1
 
 
-class Told(Progress):
+class Told:
     """Remembers what it is told."""
 
     def __init__(self):
@@ -73,6 +72,11 @@ class Writer:
 
     def __init__(self):
         self.calls, self.policies, self.texts = [], [], []
+
+    def respond(self, lm, prompts, policy, generator, **options):
+        """Takes the place of `respond`."""
+        rollout = self(lm, [prompt.text for prompt in prompts], policy, generator, **options)
+        return rollout, score(rollout, [prompt.task for prompt in prompts])
 
     def __call__(self, lm, prompts, policy, generator, *, n_samples=1, progress=None, **limits):
         asked = type(policy).__name__, generator.initial_seed(), n_samples
@@ -136,9 +140,11 @@ class Words:
         return [[7 + len(word) % 2 for word in text.split()] for text in texts]
 
 
-def language_model():
+def language_model(seed=0):
     """`Model` and `Words` as one."""
-    return GPTLanguageModel(Model(), Words())
+    model, generator = Model(), torch.Generator().manual_seed(seed)
+    nn.init.normal_(model.token_embedding.weight, generator=generator)
+    return GPTLanguageModel(model, Words())
 
 
 def rewards_of(tasks, prompts, texts):
@@ -153,8 +159,7 @@ def rewards_of(tasks, prompts, texts):
 def compared(task, prompts, fixed, adaptive):
     """By each of two options one response, and one by the head, to each of two prompts: texts."""
     return Compared(
-        task_of=[task] * 2,
-        prompts=prompts,
+        prompts=[Prompt(text, task) for text in prompts],
         fixed=SimpleNamespace(n_samples=2, responses=fixed),
         places=np.array([[0], [1]]),
         fixed_samples=np.zeros((2, 2, 1)),

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, MarginalDecisions, unpack
+from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, SampledHead, Step
+from minilpo.decoding.rollout import MarginalDecisions
 from tests.conftest import CHOICES, seeded
 
 

@@ -11,7 +11,7 @@ from minilpo.decoding.policies import Fixed, SampledHead
 from minilpo.decoding.rollout import marginal_decisions
 from minilpo.lm.pretraining import collate, encode_examples, language_model_loss
 from minilpo.seeds import python_rng
-from minilpo.tasks import Task, mixed_prompts
+from minilpo.tasks import Prompt, Task, mixed_prompts
 from tests.conftest import CHOICES, seeded
 
 pytest.importorskip("transformers")
@@ -40,7 +40,7 @@ def test_running_the_transformer_again_gives_what_the_rollout_had_stored(lm, lev
     rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=3, max_new_tokens=12)
     rollout = rollout.rows(torch.arange(6))
     stored = marginal_decisions(lm, rollout, CHOICES)
-    [again] = run_texts_again(lm, [rollout], CHOICES, LPOConfig(loss="eq11"))
+    again = run_texts_again(lm, rollout, CHOICES, LPOConfig(loss="eq11"))
     torch.testing.assert_close(again.features, stored.features, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(again.choice_logprobs, stored.choice_logprobs, atol=1e-3, rtol=1e-3)
     assert torch.equal(again.choice_ids, stored.choice_ids)
@@ -48,17 +48,17 @@ def test_running_the_transformer_again_gives_what_the_rollout_had_stored(lm, lev
     assert torch.equal(again.token_mask, stored.token_mask)
     ways = [run_texts_again] + [run_prompts_again] * (level == "sequence")
     for way in ways:
-        [again] = way(lm, [rollout], CHOICES, LPOConfig(loss="eq10"))
+        again = way(lm, rollout, CHOICES, LPOConfig(loss="eq10"))
         torch.testing.assert_close(again.features, stored.features, atol=1e-4, rtol=1e-4)
         assert torch.equal(again.choice_ids, stored.choice_ids)
 
 
 def test_the_rollout_that_is_timed_holds_the_responses_of_its_pairs(lm, tasks):
-    task_of, prompts = mixed_prompts(tasks, 4, "train", python_rng(0, "benchmark"))
+    drawn = mixed_prompts(tasks, 4, "train", python_rng(0, "benchmark"))
+    prompts = [Prompt(prompt.text, Length()) for prompt in drawn]
     head = AdaptiveDecoder(16, len(CHOICES), n_hidden=8, generator=seeded(1))
-    config, lengths = LPOConfig(samples=6), [Length()] * len(task_of)
-    collected = rollout_in_pairs(lm, lengths, prompts, head, CHOICES, config, seeded(0))
-    rollout, pairs = collected
+    config = LPOConfig(samples=6)
+    rollout, pairs = rollout_in_pairs(lm, prompts, head, CHOICES, config, seeded(0))
     assert len(pairs) + pairs.n_dropped == 8 and len(pairs) > 4
     assert len(rollout.responses) == 2 * len(pairs) and rollout.n_samples == 1
     for chosen, rejected in zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True):

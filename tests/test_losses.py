@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 
 from minilpo.decoding.choices import FLOOR, Temperatures
 from minilpo.decoding.sampling import draw, token_probs
-from minilpo.losses import (
-    choice_scores,
-    joint_scores,
-    latent_scores,
-    marginal_scores,
-    nll_loss,
-    preference_loss,
-)
+from minilpo.losses import choice_scores, latent_scores, marginal_scores, nll_loss, preference_loss
 from tests.conftest import seeded
 
 score = st.floats(-20, 20)
@@ -35,10 +28,7 @@ def test_equal_scores_cost_log_2(value, beta):
 
 @given(score, score, st.floats(0.01, 5))
 def test_swapping_chosen_and_rejected_negates_the_margin(chosen, rejected, beta):
-    chosen, rejected = (
-        torch.tensor([chosen], dtype=torch.float64),
-        torch.tensor([rejected], dtype=torch.float64),
-    )
+    chosen, rejected = torch.tensor([[chosen], [rejected]], dtype=torch.float64)
     difference = preference_loss(chosen, rejected, beta) - preference_loss(rejected, chosen, beta)
     torch.testing.assert_close(difference, -beta * (chosen - rejected), atol=1e-9, rtol=1e-9)
 
@@ -46,17 +36,12 @@ def test_swapping_chosen_and_rejected_negates_the_margin(chosen, rejected, beta)
 @pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
 def test_the_gradient_on_the_head_is_the_one_derived_by_hand(beta):
     """The normaliser cancels: grad = -beta * sigmoid(-beta (z_c - z_r)) * (e_c - e_r)."""
-    z = torch.randn(
-        5, 1, 4, generator=seeded(0), dtype=torch.float64, requires_grad=True
-    )  # (B, S, K)
-    chosen, rejected = (
-        torch.tensor([0, 1, 2, 3, 0])[:, None],
-        torch.tensor([1, 0, 3, 2, 2])[:, None],
-    )
+    z = torch.randn(5, 1, 4, generator=seeded(0), dtype=torch.float64)  # (B, S, K)
+    z.requires_grad_()
+    chosen, rejected = torch.tensor([[0, 1, 2, 3, 0], [1, 0, 3, 2, 2]])[..., None]
     mask = torch.ones(5, 1, dtype=torch.bool)
-    preference_loss(
-        choice_scores(z, chosen, mask), choice_scores(z, rejected, mask), beta
-    ).sum().backward()
+    scores = choice_scores(z, chosen, mask), choice_scores(z, rejected, mask)
+    preference_loss(*scores, beta).sum().backward()
     margin = z.gather(-1, chosen[..., None]) - z.gather(-1, rejected[..., None])
     one_hot = torch.nn.functional.one_hot
     expected = -beta * torch.sigmoid(-beta * margin) * (one_hot(chosen, 4) - one_hot(rejected, 4))
@@ -74,12 +59,12 @@ def test_the_loss_passes_a_numerical_gradient_check_over_several_decisions():
     ids = torch.randint(0, 3, (4, 5), generator=seeded(1))
     mask = torch.rand(4, 5, generator=seeded(2)) < 0.7
     z = torch.randn(4, 5, 3, generator=seeded(3), dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(
-        lambda z: preference_loss(
-            choice_scores(z, ids, mask), choice_scores(z, ids.flip(1), mask), 0.7
-        ),
-        z,
-    )
+
+    def loss(z):
+        scores = (choice_scores(z, drawn, mask) for drawn in (ids, ids.flip(1)))
+        return preference_loss(*scores, 0.7)
+
+    assert torch.autograd.gradcheck(loss, z)
 
 
 def test_the_score_is_a_sum_of_log_probabilities_and_masked_decisions_have_no_effect():
@@ -105,44 +90,20 @@ def test_the_minimiser_is_the_closed_form_whatever_the_sampling(p, q, beta):
 
     It doesn't depend on q.
     """
-    p, q = torch.tensor(p, dtype=torch.float64), torch.tensor(q, dtype=torch.float64)
-    right, wrong = (
-        q * p / (q * p).sum(),
-        q * (1 - p) / (q * (1 - p)).sum(),
-    )  # temperatures behind a right, a wrong response
-    weights = (
-        right[:, None] * wrong[None, :]
-    ).flatten()  # every pair of temperatures, weighted by how often it occurs
-    K = len(p)
-    chosen, rejected = (
-        ids.flatten()[:, None]
-        for ids in torch.meshgrid(torch.arange(K), torch.arange(K), indexing="ij")
-    )
-    z = torch.zeros(K, dtype=torch.float64, requires_grad=True)
+    p, q = torch.tensor([p, q], dtype=torch.float64)
+    # The temperatures behind a right and a wrong response, and how often each two meet in a pair.
+    right, wrong = q * p / (q * p).sum(), q * (1 - p) / (q * (1 - p)).sum()
+    weights, K = torch.outer(right, wrong).flatten(), len(p)
+    chosen, rejected = torch.cartesian_prod(torch.arange(K), torch.arange(K)).T[..., None]
     mask = torch.ones(K * K, 1, dtype=torch.bool)
-    optimizer = torch.optim.LBFGS(
-        [z],
-        max_iter=500,
-        line_search_fn="strong_wolfe",
-        tolerance_grad=1e-10,
-        tolerance_change=1e-12,
-    )
 
-    def closure():
-        optimizer.zero_grad()
+    def loss(z):
         logits = z.expand(K * K, 1, K)
-        loss = (
-            weights
-            * preference_loss(
-                choice_scores(logits, chosen, mask), choice_scores(logits, rejected, mask), beta
-            )
-        ).sum()
-        loss.backward()
-        return loss
+        scores = (choice_scores(logits, ids, mask) for ids in (chosen, rejected))
+        return (weights * preference_loss(*scores, beta)).sum()
 
-    optimizer.step(closure)
     odds = (p / (1 - p)) ** (1 / beta)
-    torch.testing.assert_close(z.detach().softmax(-1), odds / odds.sum(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(minimiser(loss, K), odds / odds.sum(), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -150,20 +111,28 @@ def test_the_minimiser_of_the_baseline_follows_what_was_sampled(seed):
     """One context, binary reward: the NLL is least where P(tau_k) is proportional to q_k p_k."""
     p, q = (torch.rand(4, generator=seeded(10 * seed + i), dtype=torch.float64) for i in (1, 2))
     weights = q * p / (q * p).sum()  # how often each temperature is behind a right response
-    z = torch.zeros(4, dtype=torch.float64, requires_grad=True)
     ids, mask = torch.arange(4)[:, None], torch.ones(4, 1, dtype=torch.bool)
-    optimizer = torch.optim.LBFGS(
-        [z], max_iter=500, line_search_fn="strong_wolfe", tolerance_grad=1e-10
-    )
+
+    def loss(z):
+        return (weights * nll_loss(choice_scores(z.expand(4, 1, 4), ids, mask))).sum()
+
+    torch.testing.assert_close(minimiser(loss, 4), weights, atol=1e-4, rtol=1e-4)
+
+
+def minimiser(loss, K):
+    """The probabilities of K choices at which a loss of their logits is lowest."""
+    z = torch.zeros(K, dtype=torch.float64, requires_grad=True)
+    limits = {"max_iter": 500, "tolerance_grad": 1e-10, "tolerance_change": 1e-12}
+    optimizer = torch.optim.LBFGS([z], line_search_fn="strong_wolfe", **limits)
 
     def closure():
         optimizer.zero_grad()
-        loss = (weights * nll_loss(choice_scores(z.expand(4, 1, 4), ids, mask))).sum()
-        loss.backward()
-        return loss
+        value = loss(z)
+        value.backward()
+        return value
 
     optimizer.step(closure)
-    torch.testing.assert_close(z.detach().softmax(-1), weights, atol=1e-4, rtol=1e-4)
+    return z.detach().softmax(-1)
 
 
 # Three responses of up to T = 4 tokens, masked behind, with K = 3 temperatures.
@@ -206,29 +175,6 @@ def test_the_gradient_of_the_exact_marginal_is_the_posterior_of_the_response_min
     torch.testing.assert_close(z.grad[:, 0], (posterior - prior).detach())
 
 
-def test_the_gradient_of_eq_9_reaches_words_and_temperatures():
-    """The score is linear in the words' log-probabilities.
-
-    So each word of the better response has the gradient -beta sigma(-beta margin).
-    """
-    words = [
-        torch.randn(3, 4, generator=seeded(s), dtype=torch.float64, requires_grad=True)
-        for s in (1, 2)
-    ]
-    refs = [torch.randn(3, 4, generator=seeded(s), dtype=torch.float64) for s in (3, 4)]
-    choices = [
-        torch.randn(3, generator=seeded(s), dtype=torch.float64, requires_grad=True) for s in (5, 6)
-    ]
-    chosen, rejected = (
-        joint_scores(w, r, MASK, c) for w, r, c in zip(words, refs, choices, strict=True)
-    )
-    preference_loss(chosen, rejected, 0.5).sum().backward()
-    push = (-0.5 * torch.sigmoid(-0.5 * (chosen - rejected))).detach()  # (B,)
-    torch.testing.assert_close(words[0].grad, push[:, None] * MASK)
-    torch.testing.assert_close(words[1].grad, -push[:, None] * MASK)
-    torch.testing.assert_close(choices[0].grad, push)
-
-
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 @pytest.mark.parametrize("reference", [False, True])
 def test_every_score_passes_a_numerical_gradient_check(reduce, reference):
@@ -236,20 +182,13 @@ def test_every_score_passes_a_numerical_gradient_check(reduce, reference):
     ids = torch.randint(0, 3, (3, 4), generator=seeded(0))
     z, logprobs = random_case(2)
     z.requires_grad_()
-    words = torch.randn(3, 4, generator=seeded(9), dtype=torch.float64, requires_grad=True)
-    ref, check = words.detach().clone(), torch.autograd.gradcheck
+    check = torch.autograd.gradcheck
     assert check(lambda z: choice_scores(z, ids, MASK, **options), z)
     assert check(lambda z: nll_loss(choice_scores(z, ids, MASK, **options)), z)
     assert check(lambda z: latent_scores(z, logprobs, MASK, **options), z)
     assert check(lambda z: latent_scores(z[:, :1], logprobs, MASK, **options), z)
     assert check(
         lambda z: marginal_scores(z[:, :1], logprobs, MASK, uniform_reference=reference), z
-    )
-    assert check(
-        lambda z, w: joint_scores(
-            w, ref, MASK, choice_scores(z, ids, MASK, **options), reduce=reduce
-        ),
-        (z, words),
     )
 
 
@@ -337,23 +276,12 @@ def test_a_uniform_head_scores_zero_against_the_uniform_reference():
 
 
 def test_the_reference_of_eq_10_counts_the_difference_in_length_and_the_mean_is_free_of_it():
-    z, ids = (
-        torch.randn(3, 4, 3, generator=seeded(0), dtype=torch.float64),
-        torch.zeros(3, 4, dtype=torch.long),
-    )
-    n = MASK.sum(1)  # 3, 2 and 4 decisions
-    with_reference, without = (
-        choice_scores(z, ids, MASK, uniform_reference=reference) for reference in (True, False)
-    )
-    torch.testing.assert_close(with_reference - without, n.double() * math.log(3))
-    means = [
-        choice_scores(z, ids, MASK, reduce="mean", uniform_reference=reference)
-        for reference in (True, False)
-    ]
-    torch.testing.assert_close(
-        means[0] - means[1], torch.full((3,), math.log(3), dtype=torch.float64)
-    )
-    torch.testing.assert_close(means[1], without / n)
+    z, ids = random_case(0)[0], torch.zeros(3, 4, dtype=torch.long)
+    n, log_3 = MASK.sum(1).double(), math.log(3)  # 3, 2 and 4 decisions
+    plain, mean = (choice_scores(z, ids, MASK, reduce) for reduce in ("sum", "mean"))
+    torch.testing.assert_close(choice_scores(z, ids, MASK, "sum", True), plain + n * log_3)
+    torch.testing.assert_close(choice_scores(z, ids, MASK, "mean", True), mean + log_3)
+    torch.testing.assert_close(mean, plain / n)
 
 
 def test_the_mean_of_one_step_is_its_score_and_that_of_no_step_is_0():
@@ -361,11 +289,6 @@ def test_the_mean_of_one_step_is_its_score_and_that_of_no_step_is_0():
     mask = torch.tensor([[True, False, False], [False, False, False]])
     mean, total = (choice_scores(z, ids, mask, reduce=reduce) for reduce in ("mean", "sum"))
     assert mean.tolist() == total.tolist() and mean[0] < 0 == mean[1]
-
-
-def test_eq_9_with_a_frozen_language_model_is_eq_10():
-    words, choices = torch.randn(3, 4, generator=seeded(0)), torch.randn(3, generator=seeded(1))
-    torch.testing.assert_close(joint_scores(words, words, MASK, choices), choices)
 
 
 def test_what_stands_behind_a_response_has_no_effect_on_any_score():
@@ -377,10 +300,7 @@ def test_what_stands_behind_a_response_has_no_effect_on_any_score():
     torch.testing.assert_close(
         marginal_scores(z[:, :1], junk, MASK), marginal_scores(z[:, :1], logprobs, MASK)
     )
-    torch.testing.assert_close(
-        joint_scores(junk[..., 0], 2 * logprobs[..., 0], MASK, choice_scores(other, ids, MASK)),
-        joint_scores(logprobs[..., 0], 2 * logprobs[..., 0], MASK, choice_scores(z, ids, MASK)),
-    )
+    torch.testing.assert_close(choice_scores(other, ids, MASK), choice_scores(z, ids, MASK))
 
 
 def test_without_the_reference_a_score_is_the_log_probability_of_the_response_alone():
@@ -399,21 +319,12 @@ def test_without_the_reference_a_score_is_the_log_probability_of_the_response_al
 def test_shapes_that_do_not_fit_are_refused_before_they_are_broadcast():
     with pytest.raises(ValueError, match=r"\(3,\) and \(1,\)"):
         preference_loss(torch.zeros(3), torch.zeros(1), 1.0)
-    with pytest.raises(ValueError, match="choice_ids"):
-        choice_scores(
-            torch.zeros(2, 3, 4),
-            torch.zeros(2, 1, dtype=torch.long),
-            torch.ones(2, 3, dtype=torch.bool),
-        )
-    with pytest.raises(ValueError, match="decision_mask"):
-        choice_scores(
-            torch.zeros(2, 3, 4),
-            torch.zeros(2, 3, dtype=torch.long),
-            torch.ones(2, 1, dtype=torch.bool),
-        )
     with pytest.raises(ValueError, match="beta"):
         preference_loss(torch.zeros(3), torch.zeros(3), 0.0)
     logprobs, mask = torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+    for ids, made in ((mask[:, :1].long(), mask), (mask.long(), mask[:, :1])):
+        with pytest.raises(ValueError, match="choice_ids and decision_mask must have shape"):
+            choice_scores(logprobs, ids, made)
     for scores in (latent_scores, marginal_scores):
         with pytest.raises(ValueError, match="choice_logits"):
             scores(torch.zeros(2, 2, 4), logprobs, mask)
@@ -422,11 +333,5 @@ def test_shapes_that_do_not_fit_are_refused_before_they_are_broadcast():
             latent_scores(torch.zeros(2, 3, 4), flat, mask)
     with pytest.raises(ValueError, match="one temperature per response"):
         marginal_scores(torch.zeros(2, 3, 4), logprobs, mask)
-    with pytest.raises(ValueError, match="choice_scores"):
-        joint_scores(torch.zeros(2, 3), torch.zeros(2, 3), mask, torch.zeros(1))
-    with pytest.raises(ValueError, match="one number per token"):
-        joint_scores(torch.zeros(2, 3), torch.zeros(2, 1), mask, torch.zeros(2))
     with pytest.raises(ValueError, match="'sum' or 'mean'"):
         latent_scores(torch.zeros(2, 3, 4), logprobs, mask, reduce="max")
-    with pytest.raises(ValueError, match="one score per response"):
-        nll_loss(torch.zeros(2, 3))

@@ -5,6 +5,8 @@ import torch
 
 from minilpo.losses import choice_scores, preference_loss
 from minilpo.preferences import (
+    PAIRS,
+    PreferencePairs,
     all_pairs,
     best_worst_pairs,
     constrained_pairs,
@@ -33,32 +35,22 @@ def test_prompts_whose_responses_are_all_equal_give_no_pair_and_are_counted():
 def test_ties_are_broken_evenly():
     rewards = torch.tensor([[1.0, 1.0, 0.0, 0.0, 1.0]]).repeat(6000, 1)
     pairs = best_worst_pairs(rewards, seeded(0))
-    chosen, rejected = (
-        torch.bincount(pairs.chosen % 5, minlength=5) / 6000,
-        torch.bincount(pairs.rejected % 5, minlength=5) / 6000,
-    )
+    sides = pairs.chosen, pairs.rejected
+    chosen, rejected = (torch.bincount(side % 5, minlength=5) / 6000 for side in sides)
     torch.testing.assert_close(chosen, torch.tensor([1, 1, 0, 0, 1]) / 3, atol=0.03, rtol=0)
     torch.testing.assert_close(rejected, torch.tensor([0, 0, 1, 1, 0]) / 2, atol=0.03, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        best_worst_pairs,
-        lambda rewards, generator: top_bottom_pairs(rewards, 2, generator),
-        lambda rewards, generator: constrained_pairs(
-            rewards, torch.rand(200, 6, generator=seeded(3)), generator, among=2
-        ),
-    ],
-    ids=["best_worst", "top_bottom", "constrained"],
-)
-def test_the_generator_alone_breaks_the_ties(form):
+@pytest.mark.parametrize("name", ["best_worst", "top_bottom", "constrained"])
+def test_the_generator_alone_breaks_the_ties(name):
     rewards = torch.randint(0, 2, (200, 6), generator=seeded(0)).float()
+    if name == "constrained":
+        rewards = torch.stack([rewards, torch.rand(200, 6, generator=seeded(3))])
 
     def formed(seed, other_seed):
         with torch.random.fork_rng():
             torch.manual_seed(other_seed)
-            pairs = form(rewards, seeded(seed))
+            pairs = PAIRS[name](rewards, 2, seeded(seed))
         return pairs.chosen.tolist(), pairs.rejected.tolist()
 
     assert formed(1, other_seed=1) == formed(1, other_seed=2) != formed(2, other_seed=2)
@@ -72,15 +64,12 @@ def test_top_and_bottom_pair_the_best_with_the_worst_and_inwards():
         of_prompt = pairs.chosen // 7 == p
         assert (pairs.chosen[of_prompt] % 7).tolist() == order[p].flip(0)[:3].tolist()
         assert (pairs.rejected[of_prompt] % 7).tolist() == order[p][:3].tolist()
-    assert (
-        len(top_bottom_pairs(rewards, 99, seeded(1)).chosen) == 50 * 3
-    )  # no response is on both sides
+    assert len(top_bottom_pairs(rewards, 99, seeded(1))) == 50 * 3  # none is on both sides
 
 
 def test_top_and_bottom_leave_out_pairs_of_equal_reward():
-    pairs = top_bottom_pairs(
-        torch.tensor([[1.0, 0.5, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0]]), 2, seeded(0)
-    )
+    rewards = torch.tensor([[1.0, 0.5, 0.5, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    pairs = top_bottom_pairs(rewards, 2, seeded(0))
     assert (pairs.chosen.tolist(), pairs.rejected.tolist(), pairs.n_dropped) == ([0], [3], 1)
 
 
@@ -151,15 +140,9 @@ def test_on_gap_pairs_the_first_gradient_of_eq_10_is_that_of_reinforce_with_the_
         return torch.autograd.grad((weights * losses).sum(), logits)[0]
 
     # REINFORCE goes up the mean of (r - baseline) * log P(choices), which needs no pairs.
-    expected = torch.zeros(P * N, steps, K, dtype=torch.float64)
-    for p in range(P):
-        baseline = rewards[p].mean()
-        for n in range(N):
-            row = p * N + n
-            for s in range(steps):
-                for k in range(K):
-                    towards = float(ids[row, s] == k) - 1 / K  # of log P(choice) on logit k
-                    expected[row, s, k] = -(rewards[p, n] - baseline) * towards
+    towards = torch.nn.functional.one_hot(ids, K) - 1 / K  # of log P(choice) on the logits
+    advantages = (rewards - rewards.mean(1, keepdim=True)).flatten()
+    expected = -advantages[:, None, None] * towards
     torch.testing.assert_close(gradient_of(pairs.weights), beta / 2 * N * expected)
     unweighted = gradient_of(torch.ones(len(pairs)))
     cosine = torch.cosine_similarity(unweighted.flatten(), expected.flatten(), dim=0)
@@ -178,12 +161,23 @@ def test_constrained_pairs_take_the_most_obedient_of_the_best_and_the_least_obed
 
 
 def test_constrained_pairs_never_prefer_what_is_worse_in_one_respect():
-    quality, constraint = (
-        torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]]),
-        torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.3, 0.3]]),
-    )
+    quality = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
+    constraint = torch.tensor([[0.0, 1.0], [1.0, 1.0], [0.3, 0.3]])
     pairs = constrained_pairs(quality, constraint, seeded(0), among=1)
     assert (pairs.chosen.tolist(), pairs.rejected.tolist(), pairs.n_dropped) == ([2], [3], 2)
+
+
+def test_some_pairs_by_their_numbers_and_their_responses_once_each_with_the_pairs_as_places():
+    rows = torch.tensor([[9, 4, 9], [2, 2, 4]])
+    pairs = PreferencePairs(rows[0], rows[1], 5, torch.tensor([0.1, 0.2, 0.3]))
+    some = pairs.select(torch.tensor([2, 0, 2]))
+    assert (some.chosen.tolist(), some.rejected.tolist()) == ([9, 9, 9], [4, 2, 4])
+    torch.testing.assert_close(some.weights, torch.tensor([0.3, 0.1, 0.3]))
+    needed, places = some.compact()
+    assert needed.tolist() == [2, 4, 9] and places.weights is some.weights
+    assert torch.equal(needed[places.chosen], some.chosen)
+    assert torch.equal(needed[places.rejected], some.rejected)
+    assert some.n_dropped == places.n_dropped == 5 and len(places) == 3
 
 
 def test_bad_arguments_are_refused_with_what_was_wanted():

@@ -16,8 +16,7 @@ FLOORS = [
     ["machine"],
     ["adaptive_decoder", "losses", "tasks", "lm", "flags"],
     ["preferences", "decoding", "exercises"],
-    ["reward_losses"],
-    ["training", "joint_score", "evaluation", "huggingface"],
+    ["training", "evaluation", "huggingface"],
     ["lpo"],
     ["constant_control"],
     ["rivals"],
@@ -43,12 +42,15 @@ EXERCISES_OF_LESSONS = [
 ]
 # In the folders, the same: a file imports only from those before it.
 WITHIN = {
-    "machine": ["text", "signals", "files", "device", "processes", "threads", "progress"],
+    "machine": ["text", "signals", "files", "device", "threads", "progress"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
     "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
     "huggingface": ["language_model", "own_prompts", "head_file", "in_generate"],
     "evaluation": ["statistics", "measure", "summary", "evaluate"],
-    "rivals": ["rules", "optimum", "think_or_answer", "controls"],
+    "rivals": [
+        *("rules", "optimum", "think_or_answer", "controls"),
+        *("reward_rules", "joint", "by_config"),
+    ],
     "show": ["plots", "document", "strip", "report", "samples", "page"],
     "exercises": ["trial", "verdict", "examination", "exercise", *EXERCISES_OF_LESSONS],
     "course": [
@@ -64,7 +66,7 @@ WITHIN = {
         "grade",
     ],
     "play": ["table", "server"],
-    "run": ["forms", "folder", "steps"],
+    "run": ["processes", "forms", "folder", "steps"],
 }
 
 
@@ -123,6 +125,18 @@ def test_a_folder_says_in_a_line_what_each_of_its_files_is(folder):
     contents = (PACKAGE / folder / "__init__.py").read_text().split("\n\n")[1]
     named = re.findall(r"^ *(\w+)  +\w", contents, re.MULTILINE)
     assert sorted(named) == sorted(WITHIN[folder])
+
+
+def test_the_core_knows_nothing_of_processes():
+    """They come in by `respond` and `add_gradients`, from outside."""
+    for path in PACKAGE.rglob("*.py"):
+        if room_of(path) in CORE:
+            assert "torch.distributed" not in path.read_text()
+            assert "torchrun" not in path.read_text()
+
+
+def test_the_losses_import_nothing_of_ours():
+    assert imports_of(PACKAGE / "losses.py") == set()
 
 
 def test_tasks_know_nothing_but_tasks():

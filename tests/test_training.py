@@ -1,4 +1,4 @@
-"""What happens around LPO: what is kept of a round, what is logged of it, and going on later."""
+"""What stands around LPO: a round's pairs, what is logged of it, and going on later."""
 
 import copy
 import math
@@ -8,28 +8,23 @@ import pytest
 import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions
+from minilpo.config import PAIRS_OR_NLL as NAMES
 from minilpo.config import LPOConfig
-from minilpo.constant_control import fitting
-from minilpo.decoding.rollout import Rollout, Scored
-from minilpo.joint_score import JointScore
-from minilpo.losses import nll_loss, preference_loss
-from minilpo.lpo import LEARNING_RULES, HeadScore, train_lpo, training_of
-from minilpo.preferences import (
-    RULES,
-    PreferencePairs,
-    all_pairs,
-    best_worst_pairs,
-    gap_pairs,
-    top_bottom_pairs,
-)
+from minilpo.constant_control import fit_constant
+from minilpo.decoding.rollout import Rollout, choice_shares
+from minilpo.decoding.sampling import entropy
+from minilpo.lpo import lpo_loss, response_scores, train_lpo
+from minilpo.preferences import PAIRS, PreferencePairs, best_worst_pairs
+from minilpo.rivals.joint import JointState
+from minilpo.tasks import Prompt
 from minilpo.training import (
-    Round,
-    Training,
-    Written,
+    PROMPTS_AT_ONCE,
+    TrainState,
     describe_fit,
-    entropy,
-    optimizer_of,
-    share_of_choices,
+    draw_prompts,
+    form_pairs,
+    join,
+    split,
 )
 from tests.conftest import CHOICES, seeded
 from tests.standin import Warmth, Writer, language_model
@@ -39,7 +34,7 @@ TASKS = [Warmth("hot", True), Warmth("icecold", False)]
 
 def config_of(**settings):
     few = {"rounds": 3, "prompts": 8, "samples": 5, "validation_prompts": 2, "epochs": 2}
-    return LPOConfig(**{**few, "loss": "eq10", "pairs_per_batch": 4, **settings}).resolved("token")
+    return LPOConfig(**{**few, "loss": "eq10", "pairs_per_batch": 4, **settings})
 
 
 def head_of(level="token", kind=AdaptiveDecoder, seed=0):
@@ -64,9 +59,14 @@ def rollout_of(prompts, n_samples, seed=0):
     lengths = torch.randint(1, 5, (R,), generator=seeded(seed)).tolist()
     decisions = decisions_of(lengths, seed + 1)
     token_ids = torch.randint(1, 9, decisions.mask.shape, generator=seeded(seed + 2))
-    texts = [f"{prompts[r // n_samples]} {r % n_samples}" for r in range(R)]
+    texts = [f"{prompts[r // n_samples].text} {r % n_samples}" for r in range(R)]
     return Rollout(
-        list(prompts), n_samples, texts, token_ids * decisions.mask, decisions.mask, decisions
+        [prompt.text for prompt in prompts],
+        n_samples,
+        texts,
+        token_ids * decisions.mask,
+        decisions.mask,
+        decisions,
     )
 
 
@@ -76,106 +76,118 @@ def same(a, b):
     return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
-# What is kept of a round
+# Prompts
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-def test_the_prompts_come_in_parts_in_order_each_with_its_task(size):
-    prompts, task_of = [f"prompt {p}" for p in range(5)], [TASKS[p % 2] for p in range(5)]
-    parts = list(Written(task_of, prompts).parts(size))
-    assert [number for number, _, _ in parts] == list(range(len(parts)))
-    assert [prompt for _, _, part in parts for prompt in part] == prompts
-    assert [task for _, part, _ in parts for task in part] == task_of
-    sizes = [len(part) for _, _, part in parts]
-    assert sizes[:-1] == [size] * (len(sizes) - 1) and 1 <= sizes[-1] <= size
+def test_every_round_has_prompts_of_its_own_of_every_task_and_none_is_held_out_too():
+    config = config_of(prompts=7)
+    rounds, held_out = draw_prompts(TASKS, config, seed=0)
+    assert [[p.task.name for p in part] for part in rounds] == [["hot"] * 4 + ["icecold"] * 4] * 3
+    assert [prompt.task.name for prompt in held_out] == ["hot"] * 2 + ["icecold"] * 2
+    assert rounds[0] != rounds[1] != rounds[2]
+    assert not {p.text for part in rounds for p in part} & {p.text for p in held_out}
+    assert draw_prompts(TASKS, config, seed=0) == (rounds, held_out)
+    assert draw_prompts(TASKS, config, seed=1)[0] != rounds
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        lambda rewards: best_worst_pairs(rewards, seeded(0)),
-        lambda rewards: top_bottom_pairs(rewards, 2, seeded(0)),
-        all_pairs,
-        gap_pairs,
-    ],
-    ids=["best_worst", "top_bottom", "all", "gap"],
-)
+@pytest.mark.parametrize("n", [1, PROMPTS_AT_ONCE, PROMPTS_AT_ONCE + 1, 3 * PROMPTS_AT_ONCE])
+def test_the_prompts_of_a_round_are_split_in_order_into_chunks_of_at_most_so_many(n):
+    chunks = split(range(n))
+    assert [number for chunk in chunks for number in chunk] == list(range(n))
+    assert {len(chunk) for chunk in chunks[:-1]} <= {PROMPTS_AT_ONCE}
+    assert 1 <= len(chunks[-1]) <= PROMPTS_AT_ONCE
+
+
+# Pairs
+
+
+def test_there_are_pairs_for_every_name_and_those_of_the_baseline_are_best_and_worst():
+    assert {*PAIRS, "nll"} == set(NAMES)
+    prompts = [Prompt(f"hot {p}", TASKS[0]) for p in range(6)]
+    rollout, rewards = rollout_of(prompts, 4), torch.rand(6, 4, generator=seeded(3))
+    for name, like in [("top_bottom", "top_bottom"), ("gap", "gap"), ("nll", "best_worst")]:
+        config = config_of(pairs=name, pairs_per_prompt=2)
+        got = form_pairs(rollout, rewards, prompts, config, seeded(0))
+        expected = PAIRS[like](rewards, 2, seeded(0))
+        for field in ("chosen", "rejected", "weights"):
+            assert torch.equal(getattr(got, field), getattr(expected, field))
+
+
+@pytest.mark.parametrize("name", ["best_worst", "top_bottom", "all", "gap"])
 @pytest.mark.parametrize("size", [1, 2, 6])
-def test_of_what_was_written_only_responses_in_pairs_are_kept_and_pairs_still_point_at_them(
-    form, size
-):
-    prompts, N = [f"prompt {p}" for p in range(6)], 4
+def test_of_a_round_only_responses_in_pairs_are_kept_and_pairs_still_point_at_them(name, size):
+    prompts, N = [Prompt(f"prompt {p}", TASKS[0]) for p in range(6)], 4
     rewards = torch.randint(0, 3, (6, N), generator=seeded(3)) / 2
-    rewards[4] = 0.5  # gives no pair, so that a part of one prompt keeps nothing
-    whole, written = rollout_of(prompts, N), Written([TASKS[0]] * 6, prompts)
-    for part, task_of, _ in written.parts(size):
-        rows = torch.arange(part * size * N, (part * size + len(task_of)) * N)
-        some = replace(whole.rows(rows), prompts=prompts[part * size :][:size], n_samples=N)
-        own = rewards[part * size :][:size]
-        written.keep(Scored(some, task_of, own), form(own))
-    rollout, pairs = written.in_comparisons()
-    expected = form(rewards) if size == 6 else None
-    assert torch.equal(written.rewards, rewards)
-    assert rollout.n_samples == 1 and len(rollout.prompts) == len(rollout.responses)
-    in_pairs = set(torch.cat([pairs.chosen, pairs.rejected]).tolist())
-    assert in_pairs == set(range(len(rollout.responses)))
+    rewards[4] = 0.5  # gives no pair, so that a chunk of one prompt keeps nothing
+    whole, chunks = rollout_of(prompts, N), []
+    for first in range(0, 6, size):
+        own, rows = rewards[first : first + size], torch.arange(first * N, (first + size) * N)
+        rows_in_pairs, pairs = PAIRS[name](own, 2, seeded(0)).compact()
+        chunks.append((own, whole.rows(rows[rows_in_pairs]), pairs))
+    joined, rollout, pairs = join(chunks, may_be_empty=False)
+    assert torch.equal(joined, rewards)
+    assert rollout.n_samples == 1 and len(rollout.prompts) == len(rollout)
+    assert {*pairs.chosen.tolist(), *pairs.rejected.tolist()} == set(range(len(rollout)))
     assert pairs.n_dropped == sum(len(set(row)) == 1 for row in rewards.tolist()) >= 1
     # A text says which response it is: everything of it has come along.
     for row, text in enumerate(rollout.responses):
         p, n = map(int, text.split()[1:])
-        was = whole.rows(torch.tensor([p * N + n]))
-        assert rollout.prompts[row] == prompts[p]
-        now, width = rollout.rows(torch.tensor([row])), was.response_mask.shape[1]
+        was, now = whole.rows(torch.tensor([p * N + n])), rollout.rows(torch.tensor([row]))
+        width = was.response_mask.shape[1]
+        assert rollout.prompts[row] == prompts[p].text
         assert torch.equal(now.decisions.features, was.decisions.features)
-        assert now.decisions.choice_ids[0, :width].tolist() == was.decisions.choice_ids[0].tolist()
-        assert now.token_ids[0, :width].tolist() == was.token_ids[0].tolist()
+        assert torch.equal(now.decisions.choice_ids[:, :width], was.decisions.choice_ids)
+        assert torch.equal(now.token_ids[:, :width], was.token_ids)
+    sides = pairs.chosen.tolist(), pairs.rejected.tolist(), pairs.weights.tolist()
     named = [
-        (rollout.responses[a], rollout.responses[b], weight)
-        for a, b, weight in zip(
-            pairs.chosen.tolist(), pairs.rejected.tolist(), pairs.weights.tolist(), strict=True
-        )
+        (rollout.responses[a], rollout.responses[b], w) for a, b, w in zip(*sides, strict=True)
     ]
     for chosen, rejected, _ in named:
         (p, n), (q, m) = (map(int, text.split()[1:]) for text in (chosen, rejected))
         assert p == q and rewards[p, n] > rewards[q, m]
-    if expected is not None:
+    if size == 6:
+        expected = PAIRS[name](rewards, 2, seeded(0))
         sides = expected.chosen.tolist(), expected.rejected.tolist(), expected.weights.tolist()
         texts = whole.responses
         assert named == [(texts[a], texts[b], w) for a, b, w in zip(*sides, strict=True)]
+
+
+def test_a_round_without_a_pair_is_an_error_unless_it_may_be():
+    rewards, prompts = (
+        torch.full((2, 3), 0.5),
+        [Prompt("hot 1", TASKS[0]), Prompt("hot 2", TASKS[0])],
+    )
+    rows, pairs = best_worst_pairs(rewards, seeded(0)).compact()
+    chunks = [(rewards, rollout_of(prompts, 3).rows(rows), pairs)]
+    joined, rollout, pairs = join(chunks, may_be_empty=True)
+    assert torch.equal(joined, rewards) and len(rollout) == len(pairs) == 0 and pairs.n_dropped == 2
+    with pytest.raises(ValueError, match="responses of different reward, but none has; draw more"):
+        join(chunks, may_be_empty=False)
 
 
 # What is logged
 
 
 def test_the_entropy_is_0_for_a_sure_head_and_log_k_for_a_uniform_one():
-    logits = torch.tensor(
-        [
-            [[0.0, 0.0, 0.0, 0.0], [50.0, 0.0, 0.0, 0.0]],
-            [[math.log(3), 0.0, -50.0, -50.0], [1.0] * 4],
-        ]
-    )
-    mixed = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    expected = torch.tensor([[math.log(4), 0.0], [mixed, math.log(4)]])
-    torch.testing.assert_close(entropy(logits), expected)
+    sure, uniform, mixed = [50.0, 0.0, 0.0, 0.0], [1.0] * 4, [math.log(3), 0.0, -50.0, -50.0]
+    of_mixed = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    expected = torch.tensor([[math.log(4), 0.0], [of_mixed, math.log(4)]])
+    torch.testing.assert_close(entropy(torch.tensor([[uniform, sure], [mixed, uniform]])), expected)
 
 
-def test_the_share_of_a_choice_counts_decisions_and_not_padding():
-    made = decisions_of([5, 2, 3, 1, 4, 1, 2, 1])
-    rows = torch.tensor([0, 3, 4, 4])
-    drawn = [
-        int(k)
-        for r in rows
-        for k, was_made in zip(made.choice_ids[r], made.mask[r], strict=True)
-        if was_made
-    ]
-    shares = share_of_choices(made, rows, 3)
-    assert shares == pytest.approx([drawn.count(k) / len(drawn) for k in range(3)])
-    assert share_of_choices(made, rows, 5) == pytest.approx([*shares, 0, 0])  # never made
-    assert share_of_choices(made, rows[:0], 3) == [0, 0, 0]
-    always_first = replace(made, choice_ids=torch.zeros_like(made.choice_ids))
-    one_decision = torch.tensor([7])
-    for some in (rows, one_decision):
-        assert share_of_choices(always_first, some, 3) == [1, 0, 0]
+def test_the_share_of_a_choice_counts_a_tasks_own_decisions_and_not_padding():
+    prompts = [Prompt(f"{task.name} {p}", task) for task in TASKS for p in range(2)]
+    rollout, rows = rollout_of(prompts, 2), torch.tensor([0, 3, 3, 6])
+    shares = choice_shares(rollout, rows, prompts, 5)
+    for name, own in (("hot", [0, 3, 3]), ("icecold", [6])):
+        made = rollout.decisions
+        drawn = [k for r in own for k in made.choice_ids[r][made.mask[r]].tolist()]
+        assert shares[name] == pytest.approx([drawn.count(k) / len(drawn) for k in range(5)])
+    assert shares["hot"][3:] == [0, 0]  # never chosen
+    assert choice_shares(rollout, rows[:3], prompts, 3)["icecold"] == [0, 0, 0]  # has no row
+    always_first = torch.zeros_like(rollout.decisions.choice_ids)
+    rollout = replace(rollout, decisions=replace(rollout.decisions, choice_ids=always_first))
+    assert choice_shares(rollout, rows, prompts, 3) == {"hot": [1, 0, 0], "icecold": [1, 0, 0]}
 
 
 @pytest.mark.parametrize("rule", ["best_worst", "gap", "nll"])
@@ -186,14 +198,11 @@ def test_the_log_of_an_epoch_is_a_plain_mean_over_pairs_and_decisions(rule):
     weights = torch.rand(150, generator=seeded(2)) if rule == "gap" else torch.ones(150)
     shuffled = torch.randperm(300, generator=seeded(1))
     pairs = PreferencePairs(shuffled[:150], shuffled[150:], 0, weights)
-    scores, _ = HeadScore(head, config)(made)
-    margins = [
-        (scores[a] - scores[b]).item()
-        for a, b in zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True)
-    ]
+    scores, _ = response_scores(head, made, config)
+    margins = (scores[pairs.chosen] - scores[pairs.rejected]).tolist()
     losses = [math.log1p(math.exp(-0.7 * margin)) for margin in margins]
     if rule == "nll":
-        losses = [-scores[a].item() for a in pairs.chosen.tolist()]
+        losses = [-score for score in scores[pairs.chosen].tolist()]
     weighted = [w * loss for w, loss in zip(weights.tolist(), losses, strict=True)]
     differing = [margin for margin in margins if margin != 0]
     probs = head(made.features).softmax(-1)
@@ -203,48 +212,48 @@ def test_the_log_of_an_epoch_is_a_plain_mean_over_pairs_and_decisions(rule):
         "pair_accuracy": sum(margin > 0 for margin in differing) / len(differing),
         "entropy": -(probs * probs.log()).sum().item() / sum(lengths),
     }
-    told = describe_fit(HeadScore(head, config), made, pairs, LEARNING_RULES["lpo"], config)
+    told = describe_fit(head, made, pairs, config, response_scores, lpo_loss)
     assert told == pytest.approx(expected, rel=1e-4)
     assert 0.2 < expected["pair_accuracy"] < 0.8
 
 
-def test_a_rule_has_the_loss_of_the_baseline_if_it_is_the_baseline_and_else_that_of_preferences():
-    chosen, rejected = torch.randn(2, 5, generator=seeded(0))
-    for name, rule in RULES.items():
-        expected = preference_loss(chosen, rejected, 0.7)
-        if name == "nll":
-            expected = nll_loss(chosen)
-        assert torch.equal(rule.loss(chosen, rejected, 0.7), expected)
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_weight_that_is_no_number_any_more_ends_the_training_and_says_what_to_lower(broken):
+    head, config = head_of(), config_of(head_learning_rate=0.5, beta=3.0)
+    pairs = PreferencePairs(torch.tensor([0]), torch.tensor([1]), 0, torch.ones(1))
+    head.mlp[-1].bias.data[:] = broken
+    says = r"must stay finite.*--head-learning-rate \(now 0.5\), for pairs also --beta \(now 3\)"
+    with pytest.raises(ValueError, match=says):
+        describe_fit(head, decisions_of([1, 1]), pairs, config, response_scores, lpo_loss)
 
 
 @pytest.fixture
 def writer(monkeypatch):
-    monkeypatch.setattr("minilpo.lpo.generate", writer := Writer())
-    monkeypatch.setattr("minilpo.evaluation.measure.generate", writer)
+    monkeypatch.setattr("minilpo.decoding.generate.generate", writer := Writer())
     return writer
 
 
-def trained(config, after_round=(), state=None, head=None, **options):
+def trained(config, callbacks=(), state=None, tasks=TASKS, level="token"):
     """The training of a head on the two tasks; gone on with from a state, if there is one."""
-    head, lm = head or head_of(), language_model()
-    training = training_of(lm, head, config, after_round=after_round, **options)
+    head, lm = head_of(level), language_model()
+    training = TrainState(head, config)
+    training.callbacks += callbacks
     if state:
         training.load_state_dict(copy.deepcopy(state))
-    train_lpo(lm, TASKS, head, CHOICES, config, 0, training)
+    train_lpo(lm, tasks, head, CHOICES, config, 0, training)
     return training
+
+
+def kept_in(states):
+    """A callback that keeps all that is needed to go on."""
+    return lambda state, rollout, pairs: states.append(copy.deepcopy(state.state_dict()))
 
 
 def test_an_entry_of_the_log_has_its_parts_in_a_fixed_order_for_whoever_reads_the_file(writer):
     for entry in trained(config_of()).log:
         assert list(entry) == [
-            "round",
-            "sampled_reward",
-            "pairs",
-            "dropped_prompts",
-            "chosen_share",
-            "rejected_share",
-            "validation_reward",
-            "epochs",
+            *("round", "validation_reward", "sampled_reward", "pairs", "dropped_prompts"),
+            *("chosen_share", "rejected_share", "epochs"),
         ]
         assert list(entry["chosen_share"]) == list(entry["rejected_share"]) == ["hot", "icecold"]
         for epoch in entry["epochs"]:
@@ -254,13 +263,11 @@ def test_an_entry_of_the_log_has_its_parts_in_a_fixed_order_for_whoever_reads_th
 
 
 def test_the_shares_of_a_task_are_those_of_its_own_responses_and_zeros_if_it_has_no_pair(writer):
-    rounds = []
-    tasks = [*TASKS, Flat("same", True)]
-    lm, head, config = language_model(), head_of("sequence"), config_of(rounds=1, prompts=12)
-    keep = lambda training, round: rounds.append(round)  # noqa: E731
-    training = training_of(lm, head, config, after_round=[keep])
-    [entry] = train_lpo(lm, tasks, head, CHOICES, config, 0, training)
-    rollout, pairs = rounds[0].rollout, rounds[0].pairs
+    rounds, tasks = [], [*TASKS, Flat("same", True)]
+    keep = lambda state, rollout, pairs: rounds.append((rollout, pairs))  # noqa: E731
+    config = config_of(rounds=1, prompts=12)
+    [entry] = trained(config, [keep], tasks=tasks, level="sequence").log
+    [(rollout, pairs)] = rounds
     for side, rows in (("chosen_share", pairs.chosen), ("rejected_share", pairs.rejected)):
         assert list(entry[side]) == ["hot", "icecold", "same"]
         assert entry[side]["same"] == [0, 0, 0]
@@ -283,20 +290,16 @@ class Flat(Warmth):
 @pytest.mark.parametrize("rule", ["best_worst", "gap"])
 def test_a_training_that_is_interrupted_after_any_round_ends_with_the_same_bits(writer, rule):
     config, states = config_of(pairs=rule), []
-    keep = lambda training, round: states.append(copy.deepcopy(training.state_dict()))  # noqa: E731
-    whole = trained(config, [keep])
+    whole = trained(config, [kept_in(states)])
     assert len(states) == 3 and not same(states[0]["head"], states[2]["head"])
     for state in states:
-        again, later = trained(config, state=state), []
-        assert again.log == whole.log and again.best.keys() == whole.best.keys()
-        assert same(again.score.head, whole.score.head)
+        later = []
+        again = trained(config, [kept_in(later)], state)
+        assert again.log == whole.log and same(again.modules["head"], whole.modules["head"])
+        assert again.best.keys() == whole.best.keys()
         assert again.best["round"] == whole.best["round"]
         assert same(again.best["head"], whole.best["head"])
         # The optimizer's memory is a part of it: from the round after on, too.
-        keep = lambda training, round, later=later: later.append(  # noqa: E731
-            copy.deepcopy(training.state_dict())
-        )
-        trained(config, [keep], state)
         for got, expected in zip(later, states[len(state["log"]) :], strict=True):
             assert same(got["head"], expected["head"])
             for number, moments in expected["optimizer"].items():
@@ -305,97 +308,67 @@ def test_a_training_that_is_interrupted_after_any_round_ends_with_the_same_bits(
 
 def test_without_the_optimizers_memory_a_training_would_go_on_in_another_way(writer):
     """So the test above would notice if it were lost."""
-    config, states = config_of(), []
-    keep = lambda training, round: states.append(copy.deepcopy(training.state_dict()))  # noqa: E731
-    trained(config, [keep])
-    after = []
-    note = lambda training, round: after.append(copy.deepcopy(training.state_dict()))  # noqa: E731
-    trained(config, [note], {**states[0], "optimizer": {}})
+    config, states, after = config_of(), [], []
+    trained(config, [kept_in(states)])
+    trained(config, [kept_in(after)], {**states[0], "optimizer": {}})
     assert not same(after[0]["head"], states[1]["head"])
 
 
 def test_a_state_says_what_belongs_to_the_training_and_takes_it_all_up_again():
-    config, heads = config_of(), {"constant_head": head_of(kind=ConstantHead, seed=5)}
-    lm = language_model()
-    training = Training(HeadScore(head_of(), config), config, also=heads)
-    assert list(training.state_dict()) == ["head", "constant_head", "optimizer", "log", "best"]
-    joint = JointScore(lm, head_of(), config_of(loss="eq9", train_lm=True))
-    parts = ["head", "model", "optimizer", "log", "best"]
-    assert list(Training(joint, config).state_dict()) == parts
-    other = {"constant_head": head_of(kind=ConstantHead, seed=7)}
-    fresh = Training(HeadScore(head_of(seed=9), config), config, also=other)
-    fresh.load_state_dict(copy.deepcopy(training.state_dict()))
-    assert same(fresh.score.head, training.score.head)
-    assert same(other["constant_head"], heads["constant_head"])
+    config = config_of()
+    state = TrainState(head_of(), config)
+    assert list(state.state_dict()) == ["head", "optimizer", "log", "best"]
+    joint = JointState(language_model(), head_of(), config_of(loss="eq9", train_lm=True))
+    assert list(joint.state_dict()) == ["head", "model", "optimizer", "log", "best"]
+    fresh = TrainState(head_of(seed=9), config)
+    fresh.load_state_dict(copy.deepcopy(state.state_dict()))
+    assert same(fresh.modules["head"], state.modules["head"])
 
 
 def test_the_best_so_far_is_kept_as_it_was_and_comes_back_in_the_end():
-    config, head = config_of(), head_of()
-    training, states = Training(HeadScore(head, config), config), []
-    written = Written([TASKS[0]], ["hot 1"])
-    rollout, rewards = rollout_of(["hot 1"], 2), torch.tensor([[0.0, 1.0]])
-    written.keep(Scored(rollout, [TASKS[0]], rewards), best_worst_pairs(rewards, seeded(0)))
-    made, pairs = written.in_comparisons()
+    head, prompts = head_of(), [Prompt("hot 1", TASKS[0])]
+    state, states = TrainState(head, config_of()), []
+    rollout, rewards = rollout_of(prompts, 2), torch.tensor([[0.0, 1.0]])
+    pairs = best_worst_pairs(rewards, seeded(0))
     for reward in (0.3, 0.6, 0.6, 0.1):
         head.mlp[-1].bias.data += 1.0  # it goes on changing
         states.append(copy.deepcopy(head.state_dict()))
-        training.end_round(Round(written, made, pairs, made.decisions, seeded(0), [], reward))
-    assert training.best["round"] == 2 and training.best["validation_reward"] == 0.6
-    assert same(training.best["head"], states[1]) and not same(head, states[1])
-    training.restore_best()
+        state.end_round(prompts, rewards, rollout, pairs, [], torch.tensor([[reward]]))
+    assert state.best["round"] == 2 and state.best["validation_reward"] == pytest.approx(0.6)
+    assert same(state.best["head"], states[1]) and not same(head, states[1])
+    state.restore(state.best)
     assert same(head, states[1])
 
 
 def test_the_optimizer_is_adam_with_a_rate_for_the_head_and_another_for_the_language_model():
     lm, head = language_model(), head_of()
     config = config_of(loss="eq9", train_lm=True, head_learning_rate=0.03, lm_learning_rate=0.002)
-    optimizer = optimizer_of(JointScore(lm, head, config), config)
+    optimizer = JointState(lm, head, config).optimizer
     assert type(optimizer) is torch.optim.Adam
     assert [group["lr"] for group in optimizer.param_groups] == [0.03, 0.002]
     for group, module in zip(optimizer.param_groups, (head, lm.model), strict=True):
         assert all(a is b for a, b in zip(group["params"], module.parameters(), strict=True))
-    [group] = optimizer_of(HeadScore(head, config), config).param_groups
+    [group] = TrainState(head, config).optimizer.param_groups
     assert group["lr"] == 0.03 and len(group["params"]) == 6
 
 
 # Around the rounds
 
 
-def test_after_each_round_all_that_is_to_be_done_is_done_in_order_with_the_round_already_logged(
-    writer,
-):
+def test_after_each_round_all_callbacks_are_called_in_order_with_the_round_already_logged(writer):
     done = []
-    acts = [
-        lambda training, round, name=name: done.append(
-            (name, round.validation_reward, len(training.log))
-        )
+    callbacks = [
+        lambda state, rollout, pairs, name=name: done.append((name, len(state.log), len(pairs)))
         for name in "ab"
     ]
-    log = trained(config_of(), acts).log
-    rewards = [entry["validation_reward"] for entry in log]
-    assert done == [(name, rewards[n], n + 1) for n in range(3) for name in "ab"]
+    log = trained(config_of(), callbacks).log
+    assert done == [(name, n, entry["pairs"]) for n, entry in enumerate(log, 1) for name in "ab"]
 
 
-def test_a_round_takes_the_time_of_writing_and_judging_apart_from_that_of_fitting(
-    writer, monkeypatch
-):
-    # Made, begun, after writing, after fitting, after the held-out prompts
-    ticks, told = iter([0.0, 1.0, 4.0, 9.0, 16.0]), []
-    monkeypatch.setattr("minilpo.training.perf_counter", lambda: next(ticks))
-    tell = lambda training, round: told.append(training.take_seconds())  # noqa: E731
-    trained(config_of(rounds=1), [tell])
-    assert told == [{"lpo": 9 - 4, "rollout": 4 - 1 + 16 - 9}]
-
-
-def test_fitting_the_constant_head_counts_as_fitting_and_each_round_has_its_own_seconds(
-    writer, monkeypatch
-):
-    # Round 1 as above, then the constant head from 16 to 26; round 2 without it
-    times = [0.0, 1.0, 4.0, 9.0, 16.0, 26.0, 28.0, 40.0, 41.0, 50.0]
-    ticks, told, config = iter(times), [], config_of(rounds=2)
-    monkeypatch.setattr("minilpo.training.perf_counter", lambda: next(ticks))
-    tell = lambda training, round: told.append(training.take_seconds())  # noqa: E731
-    control = head_of(kind=ConstantHead)
-    trained(config, [fitting(control, config), tell])
-    first = {"lpo": 9 - 4 + 26 - 16, "rollout": 4 - 1 + 16 - 9 + 28 - 26}
-    assert told == [first, {"lpo": 41 - 40, "rollout": 40 - 28 + 50 - 41}]
+def test_the_constant_head_learns_from_the_first_round_alone_and_changes_nothing_else(writer):
+    config, states = config_of(), []
+    control, start = head_of(kind=ConstantHead), head_of(kind=ConstantHead)
+    note = lambda *_: states.append(copy.deepcopy(control.state_dict()))  # noqa: E731
+    with_control = trained(config, [fit_constant(control, config, seed=0), note])
+    assert not same(states[0], start) and same(states[0], states[2])
+    assert same(with_control.modules["head"], trained(config).modules["head"])

@@ -77,12 +77,12 @@ def generate(
     rollouts = []
     for start in range(0, len(prompts), prompts_per_batch):
         members = by_length[start : start + prompts_per_batch]
-        drawn = [uniforms_of(names[p], n_samples, lm.max_length, key) for p in members]
+        parts = [uniforms_of(names[p], n_samples, lm.max_length, key) for p in members]
         room = torch.tensor([limits[p] for p in members]).repeat_interleave(n_samples)  # (B,)
-        read = [encoded[p] for p in members]
-        written = _write(lm, read, n_samples, policy, torch.cat(drawn)[:, : int(room.max())], room)
-        texts = [prompts[p] for p in members]
-        rollouts.append(_as_rollout(lm, texts, n_samples, room, written))
+        texts, token_ids = [prompts[p] for p in members], [encoded[p] for p in members]
+        uniforms = torch.cat(parts)[:, : int(room.max())]  # (B, T, 2)
+        tensors = _write(lm, token_ids, n_samples, policy, uniforms, room)
+        rollouts.append(_as_rollout(lm, texts, n_samples, room, tensors))
         if progress:
             progress(len(members) * n_samples)
     # 4. Put them back into the order of the prompts.
@@ -211,10 +211,10 @@ def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: 
 
 
 def _as_rollout(
-    lm: LanguageModel, prompts: list[str], n_samples: int, limits: Tensor, written: list[Tensor]
+    lm: LanguageModel, prompts: list[str], n_samples: int, limits: Tensor, tensors: list[Tensor]
 ) -> Rollout:
     """The output of `_write` without what stands after the ends; gradients may go through it."""
-    token_ids, choice_ids, features = written
+    token_ids, choice_ids, features = tensors
     is_end = torch.isin(token_ids, torch.tensor([*lm.end_ids]).long())
     # Nothing after the first end token, and nothing where there was no room left.
     has_room = torch.arange(token_ids.shape[1]) < limits[:, None]

@@ -57,7 +57,7 @@ def choice_shares(rollout: Rollout, rows: Tensor, prompts: Sequence[Prompt], K: 
     """The share of each of K choices in some responses, (B,), task by task (the paper's Fig. 7)."""
     task_of = {prompt.text: prompt.task.name for prompt in prompts}
     names, shares = [task_of[rollout.prompt_of(row)] for row in rows.tolist()], {}
-    for task in dict.fromkeys(task_of.values()):
+    for task in dict.fromkeys(prompt.task.name for prompt in prompts):
         own = rows[torch.tensor([name == task for name in names], dtype=torch.bool)]
         choice_ids = rollout.decisions.choice_ids[own][rollout.decisions.mask[own]]
         counts = choice_ids.bincount(minlength=K)
@@ -97,24 +97,18 @@ def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
     return torch.tensor(rewards, dtype=torch.float32).view(-1, rollout.n_samples)
 
 
-def quality_and_constraint(rollout: Rollout, tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
-    """Two parts of the reward, (P, N) each: how good a response is, how well it keeps the rule.
+def quality_and_constraint(rollout: Rollout, tasks: Sequence[Task], rewards: Tensor) -> Tensor:
+    """Two parts of each reward, (2, P, N): how good a response is, how well it keeps the rule.
 
-    A task without a rule to keep has its reward for both.
-
-    Raises:
-        ValueError: as in `score`.
+    A task without a rule to keep has its reward for both. Raises ValueError as `score` does.
     """
-    pairs = []
+    parts = torch.stack([rewards, rewards])
     for row, response in enumerate(rollout.responses):
-        task, prompt = tasks[row // rollout.n_samples], rollout.prompt_of(row)
-        if task.constraint:
-            parts = parts_of(task, prompt, response)
-            pairs.append((parts[task.quality], parts[task.constraint]))
-        else:
-            pairs.append((judge(task, prompt, response),) * 2)
-    quality, constraint = torch.tensor(pairs, dtype=torch.float32).T
-    return quality.view(-1, rollout.n_samples), constraint.view(-1, rollout.n_samples)
+        p, n = divmod(row, rollout.n_samples)
+        if tasks[p].constraint:
+            named = parts_of(tasks[p], rollout.prompt_of(row), response)
+            parts[:, p, n] = torch.tensor([named[tasks[p].quality], named[tasks[p].constraint]])
+    return parts
 
 
 @dataclass(frozen=True)

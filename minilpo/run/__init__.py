@@ -1,8 +1,9 @@
 """A run: a folder, and the steps that fill it.
 
-    forms   what its files must hold
-    folder  what it holds, made, opened and believed
-    steps   pretrain, train, evaluate
+    processes  several of them that work on one run
+    forms      what its files must hold
+    folder     what it holds, made, opened and believed
+    steps      pretrain, train, evaluate
 
 config.json, tokenizer.json          written first: the resolved settings
 model.pt, pretrain_log.json          by `pretrain_step`

@@ -32,12 +32,12 @@ PATIENCE = timedelta(hours=2)  # the longest that a process waits for others
 
 
 def size() -> int:
-    """How many processes work together."""
+    """The number of processes that work together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which one this is: 0, 1, ... The first one writes the files and speaks."""
+    """The number of this one: 0, 1, ... The first one writes the files and speaks."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -100,7 +100,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def gathered(part: T) -> list[T]:
-    """What every process has made, in the order of the processes.
+    """Gathers one object from every process, in the order of the processes.
 
     Raises:
         LostError: if one of them has ended.

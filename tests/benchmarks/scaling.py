@@ -15,12 +15,10 @@ from minilpo.decoding.policies import Fixed
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.pretraining import Corpus, pretrain
-from minilpo.lpo import HeadScore, fit
-from minilpo.preferences import PreferencePairs
+from minilpo.lpo import fit
 from minilpo.run.folder import Run
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts
-from minilpo.training import optimizer_of
 from tests.benchmarks.measure import exponent, print_row, seconds_of
 from tests.benchmarks.speed import rollout_in_pairs, write_without_end
 
@@ -54,15 +52,15 @@ def measure_scaling(
 def sampling_works(lm: GPTLanguageModel, run: Run) -> dict[str, dict[int, Point]]:
     """A round's first half: sampling, scoring and pairing."""
     head, n_each = new_head(lm, run), max(PROMPTS) // len(run.tasks)
-    tasks, prompts = mixed_prompts(run.tasks, n_each, "train", python_rng(0, "scaling"))
+    prompts = mixed_prompts(run.tasks, n_each, "train", python_rng(0, "scaling"))
     # They come task by task: shuffled, any number of the first is a mixture.
     order = torch.randperm(len(prompts), generator=torch_generator(0, "scaling")).tolist()
-    tasks, prompts = [tasks[i] for i in order], [prompts[i] for i in order]
+    prompts = [prompts[i] for i in order]
 
     def collect(n_prompts: int, n_samples: int) -> None:
         config = LPOConfig(samples=n_samples).resolved("sequence")
-        some, generator = (tasks[:n_prompts], prompts[:n_prompts]), torch_generator(0, "scaling")
-        rollout_in_pairs(lm, *some, head, run.choices, config, generator)
+        generator = torch_generator(0, "scaling")
+        rollout_in_pairs(lm, prompts[:n_prompts], head, run.choices, config, generator)
 
     return {
         "rollout, prompts": {n: lambda n=n: collect(n, 4) for n in PROMPTS},
@@ -74,23 +72,18 @@ def lpo_works(lm: GPTLanguageModel, run: Run) -> dict[str, dict[int, Point]]:
     """An epoch on stored pairs: copies of a few, stored as often as they are used."""
     config = replace(LPOConfig().resolved("sequence"), epochs=1)
     head = new_head(lm, run)
-    score = HeadScore(head, config)
-    optimizer = optimizer_of(score, config)
-    tasks, prompts = mixed_prompts(run.tasks, 16, "train", python_rng(0, "scaling"))
+    optimizer = torch.optim.Adam(head.parameters(), lr=config.head_learning_rate)
+    prompts = mixed_prompts(run.tasks, 16, "train", python_rng(0, "scaling"))
     generator = torch_generator(0, "scaling")
-    rollout, pairs = rollout_in_pairs(lm, tasks, prompts, head, run.choices, config, generator)
-    examples = score.examples(lm, rollout, run.choices)
-
-    some = {n: torch.arange(n) % len(pairs) for n in PAIRS}
-    stored = {
-        n: examples.rows(torch.cat([pairs.chosen[i], pairs.rejected[i]])) for n, i in some.items()
-    }
-    pairs_of = {
-        n: PreferencePairs(torch.arange(n), torch.arange(n, 2 * n), 0, torch.ones(n)) for n in PAIRS
-    }
+    rollout, pairs = rollout_in_pairs(lm, prompts, head, run.choices, config, generator)
+    stored, pairs_of = {}, {}
+    for n in PAIRS:
+        some = pairs.select(torch.arange(n) % len(pairs))
+        stored[n] = rollout.decisions.rows(torch.cat([some.chosen, some.rejected]))
+        pairs_of[n] = replace(some, chosen=torch.arange(n), rejected=torch.arange(n, 2 * n))
 
     def epoch(n: int) -> None:
-        fit(score, stored[n], pairs_of[n], optimizer, config, torch_generator(0, "order"))
+        fit(head, stored[n], pairs_of[n], optimizer, config, torch_generator(0, "order"))
 
     return {"LPO epoch, pairs": {n: lambda n=n: epoch(n) for n in PAIRS}}
 

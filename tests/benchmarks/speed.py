@@ -3,28 +3,28 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, MarginalDecisions, unpack
+from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
 from minilpo.config import LPOConfig, ModelConfig, PretrainConfig
 from minilpo.decoding.choices import Choices, Temperatures
-from minilpo.decoding.generate import _write, generate
+from minilpo.decoding.generate import _write, generate, respond
 from minilpo.decoding.policies import Fixed, Policy, SampledHead
-from minilpo.decoding.rollout import Rollout, Scored, forward_rollout, score
+from minilpo.decoding.rollout import MarginalDecisions, Rollout, forward_rollout, marginal_decisions
 from minilpo.huggingface import HuggingFaceLanguageModel
 from minilpo.lm.language_model import GPTLanguageModel, LanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.pretraining import Corpus, Example, collate, language_model_loss, pretrain
-from minilpo.losses import SCORES
-from minilpo.lpo import PROMPTS_AT_ONCE, HeadScore
-from minilpo.preferences import RULES, Comparisons
+from minilpo.lpo import lpo_loss, response_scores
+from minilpo.preferences import PreferencePairs
 from minilpo.run.folder import Run
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Task, mixed_prompts
-from minilpo.training import Written, optimizer_of
+from minilpo.tasks import Prompt, mixed_prompts
+from minilpo.training import form_pairs, join, split
 from tests.benchmarks.measure import Timed, matmul_peak, print_row, print_timed, side_by_side
 from tests.benchmarks.peer import (
     transformers_loss,
@@ -34,8 +34,8 @@ from tests.benchmarks.peer import (
 )
 from tests.gpt2_weights import as_transformers_tokenizer
 
-# Makes anew what `Decisions` hold of the two sides of some pairs.
-Again = Callable[[GPTLanguageModel, list[Rollout], Choices, LPOConfig], list[Decisions]]
+# Makes anew what `Decisions` hold of some responses.
+Again = Callable[[GPTLanguageModel, Rollout, Choices, LPOConfig], Decisions]
 
 ROWS_AT_ONCE = 128  # what `generate` writes together of 4 or more samples a prompt
 PROMPT_TOKENS, NEW_TOKENS = 14, 43
@@ -120,11 +120,11 @@ def write_without_end(
     """Samples so many tokens after each prompt, (B, T); no token ends a response."""
     shape = len(prompts), n_tokens, 2
     uniforms = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    endless = SimpleNamespace(prefill=lm.prefill, end_ids=())
     parts = zip(prompts.split(ROWS_AT_ONCE), uniforms.split(ROWS_AT_ONCE), strict=True)
     for part, numbers in parts:
-        batch = lm.prefill(part.tolist(), 1, n_tokens)
         limits = torch.full((len(part),), n_tokens)
-        _write(batch, policy, part[:, -1], numbers, limits, end_ids=())
+        _write(endless, part.tolist(), 1, policy, numbers, limits)
 
 
 def random_prompts(lm: GPTLanguageModel, n_rows: int) -> Tensor:
@@ -165,7 +165,8 @@ def print_sampling(lm: GPTLanguageModel, run: Run, repeats: int, peak: float) ->
             print_adapter(lm, prompts, repeats)
             print_bounds(partial(write_without_end, lm, at_one, prompts), peak)
 
-    _, prompts = mixed_prompts(run.tasks, 64, "test", python_rng(0, "benchmark"))
+    drawn = mixed_prompts(run.tasks, 64, "test", python_rng(0, "benchmark"))
+    prompts = [prompt.text for prompt in drawn]
     encoded = lm.encode(prompts)
     room = lm.max_length - max(map(len, encoded))
     counts: dict[str, list[int]] = {"ours": [], "theirs": []}
@@ -261,52 +262,52 @@ def print_head(lm: GPTLanguageModel, choices: Choices, repeats: int) -> None:
 
 def rollout_in_pairs(
     lm: GPTLanguageModel,
-    task_of: Sequence[Task],
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     head: AdaptiveDecoder,
     choices: Choices,
     config: LPOConfig,
     generator: torch.Generator,
-) -> tuple[Rollout, Comparisons]:
+) -> tuple[Rollout, PreferencePairs]:
     """A round's first half, as in `train_lpo`: the responses that are in a pair, and the pairs."""
-    written, policy = Written(task_of, prompts), SampledHead(head, choices)
-    for _, tasks, part in written.parts(PROMPTS_AT_ONCE):
-        rollout = generate(lm, part, policy, generator, n_samples=config.samples)
-        scored = Scored(rollout, tasks, score(rollout, tasks))
-        written.keep(scored, RULES[config.pairs].pairs(scored, config, generator))
-    return written.in_comparisons()
+    chunks, policy = [], SampledHead(head, choices)
+    for part in split(prompts):
+        rollout, rewards = respond(lm, part, policy, generator, n_samples=config.samples)
+        rows, pairs = form_pairs(rollout, rewards, part, config, generator).compact()
+        chunks.append((rewards, rollout.rows(rows), pairs))
+    return join(chunks, may_be_empty=False)[1:]
 
 
 def print_lpo(lm: GPTLanguageModel, run: Run, repeats: int) -> None:
     """One epoch of LPO from what was stored, against epochs that run the transformer again."""
-    task_of, prompts = mixed_prompts(run.tasks, 128, "train", python_rng(0, "benchmark"))
+    prompts = mixed_prompts(run.tasks, 128, "train", python_rng(0, "benchmark"))
     choices = run.choices
     for level in ("sequence", "token"):
         config, init = LPOConfig().resolved(level), torch_generator(0, "head")
         head = AdaptiveDecoder(lm.model.config.n_embd, len(choices), level, generator=init)
         draws = torch_generator(0, "benchmark")
-        rollout, pairs = rollout_in_pairs(lm, task_of, prompts, head, choices, config, draws)
-        score_of = HeadScore(head, config)
-        stored, optimizer = score_of.examples(lm, rollout, choices), optimizer_of(score_of, config)
+        rollout, pairs = rollout_in_pairs(lm, prompts, head, choices, config, draws)
+        is_marginal = config.loss == "eq11"
+        stored = marginal_decisions(lm, rollout, choices) if is_marginal else rollout.decisions
+        optimizer = torch.optim.Adam(head.parameters(), lr=config.head_learning_rate)
 
         def epoch(
             again: Again | None,
             rollout=rollout,
             pairs=pairs,
             config=config,
-            score_of=score_of,
+            head=head,
             stored=stored,
             optimizer=optimizer,
         ) -> None:
             for batch in torch.arange(len(pairs)).split(config.pairs_per_batch):
-                rows = pairs.chosen[batch], pairs.rejected[batch]
+                rows, batch_pairs = pairs.select(batch).compact()
                 if again:
-                    sides = again(lm, [rollout.rows(side) for side in rows], choices, config)
+                    decisions = again(lm, rollout.rows(rows), choices, config)
                 else:
-                    sides = [stored.rows(side) for side in rows]
-                scores = [score_of(side)[0] for side in sides]
+                    decisions = stored.rows(rows)
+                scores, _ = response_scores(head, decisions, config)
                 optimizer.zero_grad()
-                RULES[config.pairs].loss(*scores, config.beta).mean().backward()
+                lpo_loss(scores, batch_pairs, config).mean().backward()
                 optimizer.step()
 
         target = "target: 20 or more" if level == "sequence" else "no target"
@@ -325,37 +326,33 @@ def print_lpo(lm: GPTLanguageModel, run: Run, repeats: int) -> None:
 
 @torch.no_grad()
 def run_texts_again(
-    lm: GPTLanguageModel, sides: list[Rollout], choices: Choices, config: LPOConfig
-) -> list[Decisions]:
+    lm: GPTLanguageModel, rollout: Rollout, choices: Choices, config: LPOConfig
+) -> Decisions:
     """What the head reads, and Eq. 11's constants, computed anew from the texts, as DPO does."""
-    computed = []
-    for side in sides:
-        made, mask = side.decisions, side.response_mask
-        hidden_states, logits = forward_rollout(lm, side)
-        decided = torch.zeros_like(mask)
-        decided[:, : made.mask.shape[1]] = made.mask
-        decisions = hidden_states[decided[mask]], made.choice_ids, made.mask
-        if SCORES[config.loss].is_marginal:
-            token_ids, positions = side.token_ids[mask].long(), mask.nonzero()[:, 1]
-            logprobs = unpack(choices.logprobs(logits, token_ids, positions), mask)
-            computed.append(MarginalDecisions(*decisions, logprobs, mask))
-        else:
-            computed.append(Decisions(*decisions))
-    return computed
+    made, mask = rollout.decisions, rollout.response_mask
+    hidden_states, logits = forward_rollout(lm, rollout)
+    decided = torch.zeros_like(mask)
+    decided[:, : made.mask.shape[1]] = made.mask
+    decisions = hidden_states[decided[mask]], made.choice_ids, made.mask
+    if config.loss != "eq11":
+        return Decisions(*decisions)
+    token_ids, positions = rollout.token_ids[mask].long(), mask.nonzero()[:, 1]
+    logprobs = unpack(choices.logprobs(logits, token_ids, positions), mask)
+    return MarginalDecisions(*decisions, logprobs, mask)
 
 
 @torch.no_grad()
 def run_prompts_again(
-    lm: GPTLanguageModel, sides: list[Rollout], choices: Choices, config: LPOConfig
-) -> list[Decisions]:
-    """What the head reads at sequence level, computed anew from the prompts alone.
-
-    Once for both sides of a pair.
-    """
-    prompts = lm.encode(sides[0].prompts)
+    lm: GPTLanguageModel, rollout: Rollout, choices: Choices, config: LPOConfig
+) -> Decisions:
+    """What the head reads at sequence level, computed anew from the prompts: once for each."""
+    texts = list(dict.fromkeys(rollout.prompts))
+    prompts = lm.encode(texts)
     ends = torch.tensor([len(prompt) for prompt in prompts])
     T, pad_id = int(ends.max()), lm.tokenizer.pad_id
     token_ids = torch.tensor([prompt + [pad_id] * (T - len(prompt)) for prompt in prompts])
     hidden_states = lm.model.forward_at(token_ids, torch.arange(T) == ends[:, None] - 1)
-    both = [side.decisions for side in sides]
-    return [Decisions(hidden_states, made.choice_ids, made.mask) for made in both]
+    number_of = {text: number for number, text in enumerate(texts)}
+    rows = torch.tensor([number_of[prompt] for prompt in rollout.prompts])
+    made = rollout.decisions
+    return Decisions(hidden_states[rows], made.choice_ids, made.mask)

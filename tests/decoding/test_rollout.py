@@ -322,7 +322,7 @@ def test_log_probabilities_do_not_depend_on_how_responses_are_split_up_to_be_rea
         rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=4, max_new_tokens=12)
         whole = marginal_decisions(lm, rollout, CHOICES).choice_logprobs
         with monkeypatch.context() as patch:
-            patch.setattr("minilpo.decoding.rollout.READ_AT_ONCE", 40)  # tokens: 3 rows
+            patch.setattr("minilpo.decoding.rollout.TOKENS_AT_ONCE", 40)  # tokens: 3 rows
             in_parts = marginal_decisions(lm, rollout, CHOICES).choice_logprobs
         torch.testing.assert_close(in_parts, whole, atol=1e-3, rtol=1e-3)
         for row in range(12):
@@ -363,9 +363,9 @@ def test_what_can_not_be_written_is_refused_with_what_to_pass_instead(lm, head):
         generate(lm, [], policy, seeded(0))
     with pytest.raises(ValueError, match="got the text 'the fox' alone; pass a list"):
         generate(lm, "the fox", policy, seeded(0))
-    for name, value in [("max_new_tokens", 0), ("max_new_tokens", -3), ("n_samples", 0)]:
-        with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
-            generate(lm, PROMPTS, policy, seeded(0), **{name: value})
+    for n, most in [(1, 0), (1, -3), (0, 5)]:
+        with pytest.raises(ValueError, match=f"must be at least 1, got {n} and {most}"):
+            generate(lm, PROMPTS, policy, seeded(0), n_samples=n, max_new_tokens=most)
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])

@@ -6,11 +6,11 @@ Each by a plain count.
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, MarginalDecisions, unpack
+from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, GreedyHead, SampledHead
-from minilpo.decoding.rollout import Rollout, concatenate, forward_rollout, score
+from minilpo.decoding.rollout import MarginalDecisions, Rollout, concatenate, forward_rollout, score
 from minilpo.tasks import Task
 from tests.conftest import CHOICES, seeded
 from tests.decoding.test_rollout import reads

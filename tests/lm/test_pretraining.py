@@ -17,7 +17,6 @@ from minilpo.lm.pretraining import (
 )
 from minilpo.seeds import python_rng
 from tests.conftest import seeded
-from tests.standin import Told
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +79,10 @@ def test_pretraining_lowers_the_held_out_loss_and_resumes_to_the_bit(tokenizer, 
     assert [entry["step"] for entry in log] == [100, 200, 230]
     assert [state["step"] for state in states] == [100, 200, 230]
     resumed = new_model(tokenizer)
-    training = Pretraining(resumed, config, progress=(told := Told()))
+    training, told = Pretraining(resumed, config), []
     training.load_state_dict(states[1])
-    assert pretrain(resumed, corpus, config, 0, training) == log
-    assert told.begun == [(230, 200)] and told.done == [1] * 30
+    assert pretrain(resumed, corpus, config, 0, training, told.append) == log
+    assert told == [1] * 30
     assert all(
         torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
     )
@@ -92,16 +91,16 @@ def test_pretraining_lowers_the_held_out_loss_and_resumes_to_the_bit(tokenizer, 
 def test_pretraining_that_diverges_ends_at_the_step_and_names_the_flags(tokenizer, examples):
     """A rate and a decay that are both allowed, but whose product makes every weight grow."""
     config = PretrainConfig(steps=300, batch_size=4, learning_rate=1, weight_decay=10)
-    saved, told, model = [], Told(), new_model(tokenizer)
+    saved, told, model = [], [], new_model(tokenizer)
     training = Pretraining(
-        model, config, lambda training: saved.append(copy.deepcopy(training.state_dict())), told
+        model, config, lambda training: saved.append(copy.deepcopy(training.state_dict()))
     )
     corpus = Corpus(examples, examples[:8], tokenizer.pad_id)
     with pytest.raises(
         ValueError, match="^the loss must stay finite, got (nan|inf) at step"
     ) as error:
-        pretrain(model, corpus, config, 0, training)
-    assert f"at step {len(told.done) + 1} of 300" in str(error.value)
+        pretrain(model, corpus, config, 0, training, told.append)
+    assert f"at step {len(told) + 1} of 300" in str(error.value)
     assert str(error.value).endswith("a lower --learning-rate (now 1) or --weight-decay (now 10)")
     # Nothing broken is saved.
     assert all(tensor.isfinite().all() for state in saved for tensor in state["model"].values())

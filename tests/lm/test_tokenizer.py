@@ -26,10 +26,10 @@ def full():
 
 
 def test_decoding_undoes_encoding_for_every_prompt_and_demonstration(full):
-    texts = CORPUS + mixed_prompts(TASK_LIST, 128, "test", random.Random(1))[1]
-    texts += mixed_prompts(
-        [task for task in TASK_LIST if offers(task, "ood_prompt")], 128, "ood", random.Random(1)
-    )[1]
+    prompts = mixed_prompts(TASK_LIST, 128, "test", random.Random(1))
+    with_ood = [task for task in TASK_LIST if offers(task, "ood_prompt")]
+    prompts += mixed_prompts(with_ood, 128, "ood", random.Random(1))
+    texts = CORPUS + [prompt.text for prompt in prompts]
     for text, token_ids in zip(texts, full.encode_batch(texts), strict=True):
         assert full.decode(token_ids) == text
 

@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 
-from minilpo import AdaptiveDecoder, LPOConfig, Run, Temperatures, generate, train_lpo
+from minilpo import AdaptiveDecoder, LPOConfig, Run, Temperatures, generate
 from minilpo.cli import main
 from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.machine.device import device_of
 from minilpo.machine.files import load_tensors
+from minilpo.rivals.by_config import training_of
 from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from tests.accelerator import NAME
 from tests.conftest import seeded
@@ -58,7 +59,8 @@ def on(device, lm, level="token"):
     model = GPT(lm.model.config).to(lm.model.token_embedding.weight).requires_grad_(False)
     model.load_state_dict(lm.model.state_dict())
     head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
+    # Weights so small that no choice is sure, or all gradients would be rounding.
+    torch.nn.init.normal_(head.mlp[-1].weight, std=0.02, generator=seeded(2))
     return GPTLanguageModel(model.to(device), lm.tokenizer), head.to(device)
 
 
@@ -109,17 +111,18 @@ def test_a_head_learns_on_an_accelerator_what_it_learns_on_the_cpu(
     accelerator, lm, tasks, level, settings
 ):
     task = Varied(tasks[0], most=60)
-    config = LPOConfig(
-        rounds=1, prompts=6, samples=4, epochs=2, n_hidden=8, validation_prompts=1, **settings
-    )
+    few = {"rounds": 1, "prompts": 6, "samples": 4, "epochs": 2, "validation_prompts": 1}
+    config = LPOConfig(**few, **settings)
     weights, entries = [], []
     for device in ("cpu", NAME):
         before = dict(accelerator.n_products)
         there, head = on(device, lm, level)
-        log = train_lpo(there, [task], head, CHOICES, config, seed=0)
+        train, _, state = training_of(there, head, config)
+        log = train(there, [task], head, CHOICES, config, 0, state)
         done = {place: n - before[place] for place, n in accelerator.n_products.items()}
         assert done[device == NAME] > 100 and not done[device != NAME]
         assert {weight.device.type for weight in head.parameters()} == {device}
+        assert head.mlp[-1].bias.abs().max() > 1e-3  # it was 0
         # (The bias of the keys has no gradient but rounding, which Adam makes as large as others.)
         named = [*head.named_parameters(), *there.model.named_parameters()]
         weights.append(

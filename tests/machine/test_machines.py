@@ -13,7 +13,6 @@ import pytest
 
 from minilpo.cli import main
 from minilpo.machine.files import read_sealed_json
-from minilpo.preferences import RULES
 from tests.outside import BAR, TINY, fails, files_of, run_of
 
 SETTINGS = "--tasks coin_flip hidden_wish --steps 60 --demonstrations 1500 --rounds 2 --prompts 16 --n-hidden 4".split()
@@ -157,8 +156,8 @@ def test_a_training_that_leaves_the_finite_numbers_ends_and_keeps_what_was_there
     run, capsys, monkeypatch
 ):
     before = files_of(run)
-    broken = RULES["best_worst"]._replace(loss=lambda chosen, rejected, beta: chosen / 0)
-    monkeypatch.setitem(RULES, "best_worst", broken)
+    broken = lambda chosen, rejected, beta: chosen / 0  # noqa: E731
+    monkeypatch.setattr("minilpo.losses.preference_loss", broken)
     said = fails(capsys, "train", "--run", run, "--head-learning-rate", "10", "--beta", "1000")
     assert "--head-learning-rate (now 10)" in said and "--beta (now 1000)" in said
     assert files_of(run) == before
@@ -254,39 +253,11 @@ def test_the_number_of_threads_is_measured_once_said_kept_and_overruled(tmp_path
     assert threads == [2] and stored(run) == 2
     said = capsys.readouterr().err
     assert said.count("2 threads") == 1 and "--threads" in said
-    assert (
-        main(
-            [
-                "train",
-                "--run",
-                str(run),
-                "--rounds",
-                "1",
-                "--prompts",
-                "16",
-                "--validation-prompts",
-                "2",
-            ]
-        )
-        == 0
-    )
+    few = "--rounds 1 --prompts 16 --validation-prompts 2".split()
+    assert main(["train", "--run", str(run), *few]) == 0
     assert threads == [2, 2] and "threads" not in capsys.readouterr().err  # it goes on as it began
-    assert (
-        main(
-            [
-                "evaluate",
-                "--run",
-                str(run),
-                "--test-prompts",
-                "4",
-                "--selection-prompts",
-                "4",
-                "--threads",
-                "1",
-            ]
-        )
-        == 0
-    )
+    few = "--test-prompts 4 --selection-prompts 4 --threads 1".split()
+    assert main(["evaluate", "--run", str(run), *few]) == 0
     assert threads == [2, 2, 1] and stored(run) == 1
     assert main(["sample", "--run", str(run), PROMPT]) == 0 and threads[-1] == 1
 
@@ -299,26 +270,10 @@ def test_a_users_own_number_of_threads_isnt_measured(tmp_path, capsys, monkeypat
 
 
 def test_the_contract_keys_of_config_and_metrics_are_all_there(whole):
-    config, metrics = (
-        json.loads((whole / name).read_text()) for name in ("config.json", "metrics.json")
-    )
-    assert config.keys() >= {
-        "seed",
-        "level",
-        "tasks",
-        "temperatures",
-        "model",
-        "pretrain",
-        "lpo",
-        "evaluation",
-        "threads",
-    }
-    assert metrics.keys() >= {
-        "seed",
-        "level",
-        "temperatures",
-        "seconds",
-        "tasks",
-        "mean",
-        "win_rate",
-    }
+    names = "config.json", "metrics.json"
+    config, metrics = (json.loads((whole / name).read_text()) for name in names)
+    for written, keys in (
+        (config, "seed level tasks temperatures model pretrain lpo evaluation threads"),
+        (metrics, "seed level temperatures seconds tasks mean win_rate"),
+    ):
+        assert written.keys() >= {*keys.split()}

@@ -4,13 +4,12 @@ import itertools
 import math
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from minilpo.losses import preference_loss
-from minilpo.preferences import RULES
+from minilpo.preferences import PAIRS
 from minilpo.rivals.optimum import bradley_terry, optimum, simulate, wins
 from tests.conftest import seeded
 
@@ -89,7 +88,7 @@ def test_wins_are_what_the_real_rules_give_on_simulated_samples(pairs, n):
     ids = choice_ids.flatten()
     shares = torch.bincount(ids) / len(ids)
     torch.testing.assert_close(shares, torch.tensor(sampled), atol=0.01, rtol=0, check_dtype=False)
-    formed = RULES[pairs].pairs(SimpleNamespace(rewards=drawn), None, seeded(1))
+    formed = PAIRS[pairs](drawn, n, seeded(1))
     cells = 3 * ids[formed.chosen] + ids[formed.rejected]
     found = torch.bincount(cells, weights=formed.weights, minlength=9).view(3, 3) / 60_000
     expected = wins(rewards, n, pairs, sampled)

@@ -284,7 +284,7 @@ def test_a_full_or_read_only_disk_is_told_before_the_work(
     before = files_of(run)
     monkeypatch.setattr("os.posix_fallocate", refuse)
     monkeypatch.setattr("minilpo.run.steps.pretrain", refuse)  # nobody comes that far
-    monkeypatch.setattr("minilpo.run.steps.train_lpo", refuse)
+    monkeypatch.setattr("minilpo.rivals.by_config.train_lpo", refuse)
     monkeypatch.setattr("minilpo.run.steps.evaluate", refuse)
     fresh = tmp_path / "deep" / "run"
     arguments = (

@@ -16,10 +16,8 @@ import torch
 
 from minilpo.adaptive_decoder import Decisions
 from minilpo.cli import main
-from minilpo.config import LPOConfig
-from minilpo.decoding.rollout import Rollout, Scored, score
+from minilpo.decoding.rollout import Rollout, quality_and_constraint, score
 from minilpo.evaluation.summary import mean_parts
-from minilpo.preferences import RULES
 from minilpo.rivals.controls import ALL_TASKS
 from minilpo.tasks import (
     ask,
@@ -37,7 +35,6 @@ from minilpo.tasks import (
 from minilpo.tasks.base import PATIENCE
 from minilpo.tasks.calling import TimeIsUp, limited
 from minilpo.tasks.own import with_defaults
-from tests.conftest import seeded
 from tests.standin import compared
 
 ARGUMENTS = {
@@ -952,13 +949,11 @@ def test_the_parts_of_every_response_must_be_those_of_the_first(fixed, adaptive)
 
 def test_pairs_by_a_constraint_need_parts_that_are_numbers():
     task = task_of(parts="{'a': 1, 'b': None}", quality="'a'", constraint="'b'")
-    rollout, rewards = rollout_of("yes", "no"), torch.tensor([[1.0, 0.0]])
     with pytest.raises(
         ValueError,
         match=r"task 'mine': parts\('Say yes', 'yes'\) must be a dict .* got {'a': 1, 'b': None}",
     ):
-        config = LPOConfig(pairs="constrained")
-        RULES["constrained"].pairs(Scored(rollout, [task], rewards), config, seeded(0))
+        quality_and_constraint(rollout_of("yes", "no"), [task])
 
 
 @pytest.mark.parametrize(

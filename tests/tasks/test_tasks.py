@@ -197,11 +197,10 @@ def test_a_prompt_carries_no_tag_of_its_task(task):
 
 
 def test_mixed_prompts_has_as_many_prompts_of_each_task_and_names_the_task_of_each():
-    tasks, prompts = mixed_prompts([math, story], 20, "test", random.Random(0))
-    assert tasks == [math] * 20 + [story] * 20
-    assert all(re.search(r"\d", prompt) for prompt in prompts[:20]) and all(
-        "story" in prompt for prompt in prompts[20:]
-    )
+    prompts = mixed_prompts([math, story], 20, "test", random.Random(0))
+    assert [prompt.task for prompt in prompts] == [math] * 20 + [story] * 20
+    assert all(re.search(r"\d", prompt.text) for prompt in prompts[:20])
+    assert all("story" in prompt.text for prompt in prompts[20:])
 
 
 def test_mixed_demonstrations_follow_the_corpus_weights_and_are_shuffled():

@@ -2,48 +2,38 @@
 
 import copy
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions, SampledDecisions
+from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions
 from minilpo.config import RULES as NAMES
 from minilpo.config import LPOConfig
-from minilpo.constant_control import fitting
+from minilpo.constant_control import fit_constant
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import GreedyHead
 from minilpo.losses import preference_loss
-from minilpo.lpo import LEARNING_RULES, HeadScore, fit, train_lpo, training_of
+from minilpo.lpo import fit, response_scores
 from minilpo.machine.files import misfit
-from minilpo.preferences import Said, gap_pairs
-from minilpo.reward_losses import (
-    RULES,
-    Groups,
-    all_groups,
-    groups_that_differ,
+from minilpo.preferences import best_worst_pairs, gap_pairs
+from minilpo.rivals.reward_rules import (
+    fit_rewards,
     grpo_loss,
     regression_loss,
     reinforce_loss,
-    sampled_decisions,
+    reward_groups,
+    rule_losses,
+    train_by_rewards,
 )
 from minilpo.run.forms import lpo_form
 from minilpo.seeds import python_rng
-from minilpo.training import optimizer_of
+from minilpo.training import TrainState
 from tests.conftest import seeded
 from tests.test_lpo import COLD_OR_WARM, Bandit, kept_in, new_head, same, small
 
-
-class Judged:
-    """Rewards without responses."""
-
-    def __init__(self, rewards):
-        self.rewards = rewards
-
-    def quality_and_constraint(self):
-        raise AssertionError("no rule here looks at the parts of a reward")
+RULES = ("reinforce", "grpo", "regression")
 
 
 def double(*shape, seed=0):
@@ -126,19 +116,27 @@ def test_regression_is_the_squared_error_of_a_reward_whose_log_odds_are_the_sum_
     mask = torch.tensor([[True, True, False], [True, True, True]])
     made = Decisions(torch.zeros(5, 1), torch.tensor([[0, 1, 0], [1, 1, 0]]), mask)
     logits = torch.tensor([[1.0, 9.0], [9.0, -1.0], [9.0, 0.5], [9.0, 0.5], [-2.0, 9.0]])
-    groups = Groups(torch.tensor([[0, 1]]), torch.tensor([[0.25, 1.0]]), 0)  # sums 0 and -1
-    said = Said(torch.zeros(2), logits, made)
-    losses = RULES["regression"].losses(said, groups, LPOConfig(rule="regression"))
+    rewards, config = torch.tensor([[0.25, 1.0]]), LPOConfig(rule="regression")
+    groups = reward_groups(Said(logits), made, rewards, config, seeded(0))
+    losses = rule_losses(Said(logits), made, groups, torch.tensor([0]), config)  # sums 0 and -1
     second = (1 - torch.tensor(-1.0).sigmoid()) ** 2
     torch.testing.assert_close(losses, torch.tensor([[0.0625, second]]))
 
 
+class Said(AdaptiveDecoder):
+    """A head that has said what it says, whatever it reads."""
+
+    def __init__(self, logits):
+        super().__init__(1, 2)
+        self.logits = logits
+
+    def forward(self, hidden_states):
+        return self.logits
+
+
 def test_what_stands_behind_the_end_of_a_response_has_no_effect_on_grpo_even_if_it_is_no_number():
-    values, before, mask = (
-        double(2, 3, 4),
-        double(2, 3, 4, seed=3),
-        torch.rand(2, 3, 4, generator=seeded(6)) < 0.6,
-    )
+    values, before = double(2, 3, 4), double(2, 3, 4, seed=3)
+    mask = torch.rand(2, 3, 4, generator=seeded(6)) < 0.6
     mask[..., 0] = True
 
     def losses_and_gradient(values):
@@ -195,11 +193,11 @@ def test_from_a_uniform_head_the_first_gradient_of_gap_pairs_is_that_of_reinforc
     def gradient(losses):
         return torch.cat([g.flatten() for g in torch.autograd.grad(losses, [*head.parameters()])])
 
-    scores, _ = HeadScore(head, config)(made)
+    scores, _ = response_scores(head, made, config)
     pairs = gap_pairs(rewards)
     by_pairs = pairs.weights * preference_loss(scores[pairs.chosen], scores[pairs.rejected], beta)
     of_pairs = gradient(by_pairs.sum())
-    scores, _ = HeadScore(head, config)(made)
+    scores, _ = response_scores(head, made, config)
     of_reinforce = gradient(reinforce_loss(scores.view(P, N), rewards).sum())
     assert of_reinforce.abs().max() > 0.01
     torch.testing.assert_close(of_pairs, N * beta / 2 * of_reinforce, rtol=1e-9, atol=1e-12)
@@ -230,44 +228,34 @@ def drawn(P, N, K, S=1):
 # Groups
 
 
-def test_groups_are_all_responses_and_their_pairs_are_the_best_and_the_worst_of_each_prompt():
-    rewards = torch.tensor([[0.5, 0.1, 0.9], [0.4, 0.4, 0.4], [0.0, 1.0, 1.0]])
-    groups = all_groups(Judged(rewards), LPOConfig(), seeded(0))
-    assert len(groups) == 3 and groups.rows.tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    assert (groups.pairs.chosen.tolist(), groups.pairs.rejected.tolist()) == ([2, 7], [1, 6])
-    assert groups.n_dropped == 0 and groups.pairs.n_dropped == 1
-    without = groups_that_differ(Judged(rewards), LPOConfig(), seeded(0))
-    assert without.rows.tolist() == [[0, 1, 2], [6, 7, 8]] and without.n_dropped == 1
-    assert without.pairs.n_dropped == 1 and torch.equal(without.rewards, rewards[[0, 2]])
-    rows, moved = without.used()
-    assert rows.tolist() == [0, 1, 2, 6, 7, 8] and moved.rows.tolist() == [[0, 1, 2], [3, 4, 5]]
-    last = without.some(torch.tensor([1]))
-    assert last.rows.tolist() == [[6, 7, 8]] and last.rewards.tolist() == [[0, 1, 1]]
-
-
-def test_only_regression_learns_from_prompts_whose_responses_all_scored_the_same():
-    rewards = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
-    for name, n in [("reinforce", 1), ("grpo", 1), ("regression", 2)]:
-        assert len(RULES[name].compare(Judged(rewards), LPOConfig(rule=name), seeded(0))) == n
-    assert ("lpo", *RULES) == NAMES == tuple(LEARNING_RULES)
+def test_groups_are_all_responses_and_as_pairs_the_best_and_the_worst_of_each_prompt():
+    """Only regression learns from prompts whose responses all scored the same."""
+    rewards = torch.tensor([[0.5, 0.1, 0.9], [0.4, 0.4, 0.4], [0.0, 1.0, 0.7]])
+    made, head = drawn(3, 3, K=2), AdaptiveDecoder(8, 2)
+    for rule in RULES:
+        groups = reward_groups(head, made, rewards, LPOConfig(rule=rule), seeded(0))
+        prompts = [0, 1, 2] if rule == "regression" else [0, 2]
+        assert groups.rows.tolist() == [[3 * p, 3 * p + 1, 3 * p + 2] for p in prompts]
+        assert torch.equal(groups.rewards, rewards[prompts])
+        assert (groups.chosen.tolist(), groups.rejected.tolist()) == ([2, 7], [1, 6])
+        assert groups.n_dropped == 1 and len(groups) == 2
+    assert ("lpo", *RULES) == NAMES
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_the_head_that_drew_the_choices_is_what_grpo_compares_with(level):
     """So before the first step every ratio is 1, and the loss of a prompt is 0."""
     made = drawn(3, 4, K=2, S=1 if level == "sequence" else 5)
-    head = new_head(level=level)
     head = AdaptiveDecoder(8, 2, level, generator=seeded(0)).double()
     torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(1))
-    sampled = sampled_decisions(head, made)
-    assert type(sampled.rows(torch.tensor([2, 0]))) is SampledDecisions
+    config, rewards = LPOConfig(rule="grpo"), rewards_of(3, 4)
+    groups = reward_groups(head, made, rewards, config, seeded(0))
     probs = head(made.features).softmax(-1).gather(-1, made.choice_ids[made.mask][:, None])
-    torch.testing.assert_close(sampled.sampling_logprobs[made.mask], probs.log()[:, 0])
-    config, rewards = LPOConfig(rule="grpo").resolved(level), rewards_of(3, 4)
-    groups = Groups(torch.arange(12).view(3, 4), rewards, 0)
-    losses = RULES["grpo"].losses(Said(*HeadScore(head, config)(sampled), sampled), groups, config)
+    torch.testing.assert_close(groups.sampling_logprobs[made.mask], probs.log()[:, 0])
+    assert not groups.sampling_logprobs.requires_grad
+    losses = rule_losses(head, made, groups, torch.tensor([2, 0]), config)
     standard = (rewards - rewards.mean(1, True)) / (rewards.std(1, correction=0, keepdim=True))
-    torch.testing.assert_close(losses, -standard, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(losses, -standard[[2, 0]], rtol=2e-3, atol=2e-3)
 
 
 # What is learned
@@ -278,18 +266,18 @@ def practised(name, draw, rounds=12, prompts=100, samples=16, K=3, **settings):
     config = {"rule": name, "loss": "eq10", "epochs": 4, "pairs_per_batch": 25, **settings}
     config = LPOConfig(**config, head_learning_rate=0.003)
     head, state = AdaptiveDecoder(8, K, n_hidden=16, generator=seeded(0)), torch.ones(1, 8)
-    score, generator = HeadScore(head, config), seeded(1)
-    optimizer = optimizer_of(score, config)
+    optimizer, generator = torch.optim.Adam(head.parameters(), lr=0.003), seeded(1)
     for _ in range(rounds):
         probs = head(state).softmax(-1)[0].detach()
         ids = torch.multinomial(probs, prompts * samples, replacement=True, generator=generator)
         rewards = draw(ids, generator).view(prompts, samples)
         mask = torch.ones(len(ids), 1, dtype=torch.bool)
         made = Decisions(state.expand(len(ids), -1), ids[:, None], mask)
-        examples = sampled_decisions(head, made)
-        compared = LEARNING_RULES[name].compare(Judged(rewards), config, generator)
-        if len(compared):
-            fit(score, examples, compared, optimizer, config, generator)
+        if name == "lpo":
+            fit(head, made, best_worst_pairs(rewards, generator), optimizer, config, generator)
+        else:
+            groups = reward_groups(head, made, rewards, config, generator)
+            fit_rewards(head, made, groups, optimizer, config, generator)
     return head(state).softmax(-1)[0].detach()
 
 
@@ -354,11 +342,11 @@ def test_every_rule_trains_a_head_resumes_to_the_bit_and_fills_the_same_log(mode
     before, states, rounds = copy.deepcopy(model.state_dict()), [], []
     config = small(level, rule=name, epochs=8)
     head, constant = new_head(level=level), new_head(level=level, kind=ConstantHead)
-    keep = lambda training, ended: rounds.append(ended)  # noqa: E731
-    after_round = [fitting(constant, config), keep, *kept_in(states)]
-    options = {"also": {"constant_head": constant}, "after_round": after_round}
-    training = training_of(lm, head, config, **options)
-    log = train_lpo(lm, [Bandit()], head, COLD_OR_WARM, config, 0, training)
+    asked = lm, [Bandit()], head, COLD_OR_WARM, config, 0
+    keep = lambda state, rollout, groups: rounds.append((rollout, groups))  # noqa: E731
+    state = TrainState(head, config)
+    state.callbacks += [fit_constant(constant, config, 0, fit_rewards), keep, *kept_in(states)]
+    log = train_by_rewards(*asked, state)
     assert same(model, before)
     assert log[0]["epochs"][-1]["loss"] < log[0]["epochs"][0]["loss"]
     assert log[0]["epochs"][-1]["margin"] > log[0]["epochs"][0]["margin"]
@@ -367,11 +355,11 @@ def test_every_rule_trains_a_head_resumes_to_the_bit_and_fills_the_same_log(mode
     else:
         assert log[1]["sampled_reward"] > log[0]["sampled_reward"]
     # All responses were learned from, and what the log says is about the best and the worst.
-    assert len(rounds[0].rollout) == 8 * len(rounds[0].compared) > 2 * log[0]["pairs"]
-    assert len(rounds[0].pairs) == log[0]["pairs"]
+    rollout, groups = rounds[0]
+    assert len(rollout) == 16 * 8 and groups.rows.numel() > 2 * log[0]["pairs"] == 2 * len(groups)
     assert sum(log[0]["chosen_share"]["bandit"]) == pytest.approx(1)
-    state = {**states[0], "lpo": ""}
-    assert misfit(state, lpo_form(training, [Bandit()])) is None
+    saved = {**states[0], "constant_head": constant.state_dict(), "lpo": ""}
+    assert misfit(saved, lpo_form(state, constant, [Bandit()])) is None
     # A head that sees nothing learned from the same.
     assert not same(constant, new_head(level=level, kind=ConstantHead))
     prompts = [Bandit().prompt(python_rng(1, "new"))]
@@ -380,10 +368,9 @@ def test_every_rule_trains_a_head_resumes_to_the_bit_and_fills_the_same_log(mode
     assert mean > 1.5 * (0.95 if level == "sequence" else 0.6)
     # Resumed after the first round.
     other = new_head(level=level)
-    training = training_of(lm, other, config)
-    state = {name: part for name, part in states[0].items() if name != "constant_head"}
-    training.load_state_dict(copy.deepcopy(state))
-    assert train_lpo(lm, [Bandit()], other, COLD_OR_WARM, config, 0, training) == log
+    state = TrainState(other, config)
+    state.load_state_dict(copy.deepcopy(states[0]))
+    assert train_by_rewards(lm, [Bandit()], other, COLD_OR_WARM, config, 0, state) == log
     assert same(head, other)
 
 
@@ -394,28 +381,21 @@ def test_a_reward_that_never_varies_is_an_error_with_every_rule(lm, name):
             return 0.5
 
     config = small(prompts=4, samples=2, validation_prompts=2, rule=name)
-    with pytest.raises(ValueError, match="different reward, got none"):
-        train_lpo(lm, [Flat()], new_head(), COLD_OR_WARM, config, seed=0)
+    with pytest.raises(ValueError, match=f"--rule {name} must have .* different reward, got none"):
+        train_by_rewards(lm, [Flat()], new_head(), COLD_OR_WARM, config, seed=0)
 
 
 def test_reinforce_can_be_about_the_words_as_eq_11_is(lm):
     """The probability of a response, whatever was chosen, may be made likelier too."""
     head, config = new_head(level="token"), small("token", rule="reinforce", loss="eq11", epochs=4)
-    log = train_lpo(lm, [Bandit()], head, COLD_OR_WARM, config, seed=0)
+    log = train_by_rewards(lm, [Bandit()], head, COLD_OR_WARM, config, seed=0)
     assert log[1]["sampled_reward"] > log[0]["sampled_reward"]
 
 
-def test_a_training_that_diverges_is_not_told_to_lower_a_beta_that_it_does_not_have():
-    made = sampled_decisions(new_head(), drawn_for(new_head()))
-    config = replace(small(rule="reinforce"), head_learning_rate=10.0)
-    groups = Groups(torch.arange(8).view(2, 4), torch.rand(2, 4, generator=seeded(0)), 0)
-    head = new_head()
+def test_a_training_that_diverges_is_an_error_that_names_the_learning_rate():
+    head, config = AdaptiveDecoder(8, 2), LPOConfig(rule="reinforce", head_learning_rate=10)
+    rewards, made = torch.rand(2, 4, generator=seeded(0)), drawn(2, 4, K=2)
+    groups = reward_groups(head, made, rewards, config, seeded(0))
     optimizer = torch.optim.SGD(head.parameters(), lr=torch.inf)
-    with pytest.raises(ValueError, match="must stay finite") as error:
-        fit(HeadScore(head, config), made, groups, optimizer, config, seeded(0))
-    assert str(error.value).endswith("lower --head-learning-rate (now 10)")
-
-
-def drawn_for(head):
-    made = drawn(2, 4, head.n_choices)
-    return replace(made, features=torch.randn(8, head.n_embd, generator=seeded(0)))
+    with pytest.raises(ValueError, match=r"must stay finite.*--head-learning-rate \(now 10\)"):
+        fit_rewards(head, made, groups, optimizer, config, seeded(0))

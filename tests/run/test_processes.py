@@ -15,10 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from minilpo.machine import processes
+from minilpo.decoding import Rollout, SampledHead, respond
+from minilpo.lm.pretraining import add_gradients, collate
 from minilpo.machine.files import load_tensors
+from minilpo.run import processes
+from minilpo.tasks import Prompt
+from tests.conftest import CHOICES, seeded
 
 TINY = "--tasks coin_flip hidden_wish --n-layer 1 --n-embd 32 --n-head 2 --steps 120 --demonstrations 900"
 TINY += " --batch-size 9 --block-size 64"
@@ -48,36 +51,70 @@ def said(text):
 # In one process that takes itself for one of several
 
 
-class Several:
-    """Stands for `rank` of `size` processes."""
-
-    def __init__(self, monkeypatch, rank, size):
-        monkeypatch.setattr(processes, "rank", lambda: rank)
-        monkeypatch.setattr(processes, "size", lambda: size)
+def take_for(monkeypatch, rank, size):
+    monkeypatch.setattr(processes, "rank", lambda: rank)
+    monkeypatch.setattr(processes, "size", lambda: size)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 12])
-def test_shares_are_everything_once_and_together_in_order_again(monkeypatch, size, n):
-    whole, shares = list(range(n)), []
+PROMPTS = [f"Mia has {n} apples. How many apples are left?" for n in (7, 3, 12, 3, 5)]  # 3 twice
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_responses_shared_among_processes_are_those_that_one_process_writes(
+    monkeypatch, lm, tasks, head, size
+):
+    """In order, whoever asks. Of 6 processes some have no prompt; all draw on alike."""
+    prompts = [Prompt(text, tasks[0]) for text in PROMPTS]
+    asked, told = (lm, prompts, SampledHead(head, CHOICES)), []
+    options = {"n_samples": 2, "max_new_tokens": 5}
+    alone_generator, generators = seeded(0), [seeded(0) for _ in range(size)]
+    expected, rewards = respond(*asked, alone_generator, **options)
+    parts = []
+    monkeypatch.setattr(processes, "gathered", lambda part: parts.append(part) or [whole, []])
+    whole = [([*range(5)], expected, rewards)]
+    for rank, generator in enumerate(generators):
+        take_for(monkeypatch, rank, size)
+        processes.respond(*asked, generator, progress=told.append, **options)
+        assert torch.equal(generator.get_state(), alone_generator.get_state())
+    if size > 1:
+        monkeypatch.setattr(processes, "gathered", lambda part: parts)
+        assert sorted(p for part in parts for numbers, *_ in part for p in numbers) == [*range(5)]
+        assert sum(told) == size * 10 and (size > 4) == ([] in parts)
     for rank in range(size):
-        Several(monkeypatch, rank, size)
-        shares.append(list(processes.share(whole)))
-        assert abs(len(shares[-1]) - n / size) < 1
-    monkeypatch.setattr(processes, "gathered", lambda part: shares)
-    assert processes.together(shares[0]) == whole
+        take_for(monkeypatch, rank, size)
+        rollout, scored = processes.respond(*asked, seeded(0), **options)
+        assert torch.equal(scored, rewards) and same(rollout, expected)
 
 
-def test_gradients_are_added_and_a_process_without_a_part_of_the_batch_adds_none(monkeypatch):
-    model = nn.Linear(2, 3)
-    Several(monkeypatch, 0, 2)
-    other = torch.arange(9.0)
-    monkeypatch.setattr(processes, "add_up", lambda values: values.add_(other))
-    processes.add_gradients(model)  # has no gradient of its own
-    assert torch.equal(model.weight.grad, other[:6].view(3, 2))
-    assert torch.equal(model.bias.grad, other[6:])
-    processes.add_gradients(model)
-    assert torch.equal(model.weight.grad, 2 * other[:6].view(3, 2))
+def same(a: Rollout, b: Rollout) -> bool:
+    texts = (a.prompts, a.responses, a.n_samples) == (b.prompts, b.responses, b.n_samples)
+    return texts and torch.equal(a.decisions.choice_ids, b.decisions.choice_ids)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_shared_gradients_and_losses_add_up_to_those_of_the_whole_batch(monkeypatch, model, size):
+    """Each row has as many targets as it is long. Of 4 processes one has no row of the three."""
+    batch = collate([([5, 1, 7, 2], 1), ([5, 6, 1, 8, 8, 9, 2], 2), ([5, 1, 2], 1)], pad_id=0)
+    weights = [*model.requires_grad_(True).parameters()]
+    loss = add_gradients(model, *batch)
+    expected = [weight.grad.clone() for weight in weights]
+    added = []  # what each process has to add: gradients and loss, one after the other
+    monkeypatch.setattr(processes, "add_up", lambda values: added.append(values.clone()) or values)
+    for rank in range(size):
+        model.zero_grad()
+        take_for(monkeypatch, rank, size)
+        got = processes.add_gradients(model, *batch)
+    if size == 1:
+        assert got == loss and not added
+        return
+    gradients, losses = sum(added[::2]), sum(added[1::2])
+    assert losses.item() == pytest.approx(loss)
+    torch.testing.assert_close(gradients, torch.cat([part.flatten() for part in expected]))
+    # What was added up is what each of them then has.
+    totals = iter([gradients, losses])
+    monkeypatch.setattr(processes, "add_up", lambda values: next(totals))
+    assert processes.add_gradients(model, *batch) == pytest.approx(loss)
+    torch.testing.assert_close([weight.grad for weight in weights], expected)
 
 
 def test_the_others_work_in_a_copy_of_their_own_whatever_the_folder_is_called(
@@ -86,7 +123,7 @@ def test_the_others_work_in_a_copy_of_their_own_whatever_the_folder_is_called(
     (tmp_path / "run" / "deep").mkdir(parents=True)
     (tmp_path / "run" / "file").write_text("content")
     monkeypatch.chdir(tmp_path / "run" / "deep")
-    Several(monkeypatch, 1, 2)
+    take_for(monkeypatch, 1, 2)
     monkeypatch.setattr(processes.dist, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: None)
     content = processes._content(Path(".."))
@@ -97,14 +134,9 @@ def test_the_others_work_in_a_copy_of_their_own_whatever_the_folder_is_called(
     assert not own.exists() and (tmp_path / "run" / "file").exists()
 
 
-def test_alone_nothing_is_changed_copied_or_asked():
-    model, whole = nn.Linear(2, 2), [1, 2, 3]
-    processes.add_gradients(model)
-    assert model.weight.grad is None and processes.size() == 1 and processes.rank() == 0
-    assert processes.share(whole) == whole == processes.together(whole)
+def test_alone_nothing_is_copied_or_asked():
+    assert processes.size() == 1 and processes.rank() == 0
     assert processes.gathered("a") == ["a"]
-    values = torch.ones(2)
-    assert processes.add_up(values) is values and values.tolist() == [1, 1]
 
 
 # Real ones

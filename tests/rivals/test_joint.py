@@ -1,0 +1,203 @@
+"""Eq. 9 trains the words too: its scores are a plain count, better responses become likelier.
+
+What every loop promises (rounds without pairs, prompts that are too long) is tested in `test_lpo`.
+"""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
+from minilpo.decoding import SampledHead
+from minilpo.decoding.generate import generate
+from minilpo.decoding.rollout import forward_rollout, score
+from minilpo.decoding.sampling import entropy
+from minilpo.lm.language_model import GPTLanguageModel
+from minilpo.preferences import all_pairs, best_worst_pairs
+from minilpo.rivals.joint import JointState, fit_joint, response_scores
+from tests.conftest import CHOICES, seeded
+from tests.standin import Writer, language_model
+from tests.test_lpo import (
+    TASKS,
+    WEIGHTED,
+    Bandit,
+    close,
+    descend,
+    head_of,
+    kept_in,
+    new_head,
+    rollout_of,
+    same,
+    small,
+    tiny,
+    train,
+)
+
+JOINT = {"loss": "eq9", "train_lm": True}
+TWO_PROMPTS = [
+    "Mia has 7 apples. How many pens are left?",
+    "Tell me a story of three sentences about a fox in the forest.",
+]
+
+
+def state_of(lm, head, config):
+    """The frozen copy is another model, so that the words' scores aren't 0."""
+    state = JointState(lm, head, config)
+    state.reference = language_model(9)
+    return state
+
+
+def written_by(lm, head):
+    """Six responses to each of two prompts of unlike length, and their rewards."""
+    options = {"n_samples": 6, "max_new_tokens": 20}
+    rollout = generate(lm, TWO_PROMPTS, SampledHead(head, CHOICES), seeded(0), **options)
+    return rollout, score(rollout, [Bandit()] * 2)
+
+
+def log_probabilities(lm, rollout):
+    """Of the responses' words, (R, T), and 0 after them."""
+    token_ids = rollout.token_ids[rollout.response_mask].long()
+    logprobs = forward_rollout(lm, rollout)[1].log_softmax(-1).gather(-1, token_ids[:, None])[:, 0]
+    return unpack(logprobs, rollout.response_mask)
+
+
+def counted_again(state, head, rollout, config):
+    """Eq. 9's scores, (R,), and the choice logits, (n, K), one response after the other."""
+    made, scores, logits = rollout.decisions, [], []
+    for row in range(len(rollout)):
+        [prompt] = state.lm.encode([rollout.prompt_of(row)])
+        words = rollout.token_ids[row, rollout.response_mask[row]].long()
+        ids = torch.tensor([[*prompt, *words.tolist()]])
+        states = [lm.model(ids)[0, len(prompt) - 1 : -1] for lm in (state.lm, state.reference)]
+        now, then = (state.lm.model.logits(states[0]), state.reference.model.logits(states[1]))
+        gains = now.log_softmax(-1) - then.log_softmax(-1)
+        chosen = made.choice_ids[row, made.mask[row]]  # one, or one per token
+        logits.append(head(states[0][: len(chosen)]))
+        of_choices = logits[-1].log_softmax(-1).gather(-1, chosen[:, None])
+        of_choices = of_choices + math.log(3) * (config.reference == "uniform")
+        parts = gains.gather(-1, words[:, None]), of_choices
+        scores.append(sum(getattr(part, config.reduce)() for part in parts))
+    return torch.stack(scores), torch.cat(logits)
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.parametrize("reference", ["uniform", "none"])
+def test_the_score_is_that_of_the_words_and_that_of_the_choices_counted_one_by_one(
+    lm, level, reduce, reference
+):
+    head = head_of(level)
+    config = small(level, reduce=reduce, reference=reference, **JOINT)
+    state, (rollout, _) = JointState(lm, head, config), written_by(lm, head)
+    with torch.no_grad():  # or the frozen copy would cancel the words
+        for weight in state.reference.model.parameters():
+            weight.mul_(1.1)
+    scores, logits = counted_again(state, head, rollout, config)
+    got = response_scores(state, head, rollout, config)
+    torch.testing.assert_close(got[0], scores, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(got[1], logits, atol=1e-4, rtol=1e-3)
+
+
+# The step
+
+
+def test_a_joint_fit_is_plain_gradient_descent_on_head_and_language_model():
+    rollout, config, modules = (
+        rollout_of(),
+        tiny(epochs=3, pairs_per_batch=4, beta=0.7, **JOINT),
+        [],
+    )
+    for by_hand in (False, True):
+        lm, head = language_model(), head_of()
+        state = state_of(lm, head, config)
+        modules.append((head, lm.model))
+        parameters = [*head.parameters(), *lm.model.parameters()]
+        state.optimizer = torch.optim.SGD(parameters, lr=0.1)
+        if by_hand:
+            scores_of = lambda rows: response_scores(state, head, rollout.rows(rows), config)[0]  # noqa: B023, E731
+            descend(state.optimizer, scores_of, WEIGHTED, config, seeded(3))
+        else:
+            log = fit_joint(state, head, rollout, WEIGHTED, config, seeded(3))
+    for quick, slow in zip(*modules, strict=True):
+        close(quick, slow)
+    assert log[0]["loss"] > log[1]["loss"] > log[2]["loss"] and len(log) == 3
+
+
+def test_the_words_of_better_responses_become_likelier_than_a_frozen_copy_finds_them(lm, head):
+    rollout, rewards = written_by(lm, head)
+    before = GPTLanguageModel(copy.deepcopy(lm.model), lm.tokenizer)
+    head, config = head_of("sequence"), small(lm_learning_rate=1e-3, **JOINT)
+    pairs, state = best_worst_pairs(rewards, seeded(0)), JointState(lm, head, config)
+    fit_joint(state, head, rollout, pairs, config, seeded(0))
+    gains = log_probabilities(lm, rollout) - log_probabilities(before, rollout)  # 0 after the end
+    chosen, rejected = (gains[side].sum(1).mean() for side in (pairs.chosen, pairs.rejected))
+    assert chosen > rejected + 0.5
+    assert same(state.reference.model, before.model) and not same(lm.model, before.model)
+
+
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_the_log_describes_the_joint_loss_of_the_model_as_it_has_become(lm, level):
+    """The states that were stored before would give Eq. 10."""
+    head, config = head_of(level), small(level, lm_learning_rate=3e-3, **JOINT)
+    rollout, rewards = written_by(lm, head)
+    rows, pairs = all_pairs(rewards).compact()
+    rollout, state = rollout.rows(rows), JointState(lm, head, config)
+    log = fit_joint(state, head, rollout, pairs, config, seeded(0))
+    scores, logits = counted_again(state, head, rollout, config)
+    margin = scores[pairs.chosen] - scores[pairs.rejected]
+    assert margin.abs().min() > 0.05 and 6 < len(rollout) <= 12  # far from rounding
+    stored = entropy(head(rollout.decisions.features)).mean()
+    assert abs(entropy(logits).mean() - stored) > 0.01
+    expected = {
+        "loss": -torch.nn.functional.logsigmoid(margin).mean(),
+        "margin": margin.mean(),
+        "pair_accuracy": (margin > 0).float().mean(),
+        "entropy": entropy(logits).mean(),
+    }
+    expected = {name: value.item() for name, value in expected.items()}
+    assert log[-1] == pytest.approx(expected, rel=1e-3)
+    assert len(log) == config.epochs and log[-1]["loss"] < log[0]["loss"]
+
+
+# The loop
+
+
+def test_it_resumes_to_the_bit_and_keeps_the_model_that_belongs_to_the_best_head(model, tokenizer):
+    config, states, results = small(epochs=2, rounds=3, **JOINT), [], []
+    for start in (None, 0, 1):
+        lm, head = GPTLanguageModel(copy.deepcopy(model), tokenizer), new_head(CHOICES)
+        saved, callbacks = (None, kept_in(states)) if start is None else (states[start], [])
+        options = {"saved": saved, "callbacks": callbacks}
+        results.append((train(lm, [Bandit()], head, CHOICES, config, **options), lm.model, head))
+    log, trained, head = results[0]
+    for again in results[1:]:
+        assert again[0] == log and same(again[1], trained) and same(again[2], head)
+    assert not torch.equal(trained.token_embedding.weight, model.token_embedding.weight)
+    best = states[-1]["best"]
+    assert same(trained, best["model"]) and same(head, best["head"])
+
+
+def test_head_and_language_model_have_their_own_rates():
+    """Adam's first step moves each weight by its rate."""
+    rates = {"head_learning_rate": 0.02, "lm_learning_rate": 0.003, "pairs_per_batch": 100}
+    lm, head = language_model(), head_of()
+    train(lm, TASKS, head, CHOICES, tiny(**rates, **JOINT), respond=Writer().respond)
+    steps = [(head, head_of(), 0.02), (lm.model, language_model().model, 0.003)]
+    for trained, before, rate in steps:
+        now, then = trained.state_dict(), before.state_dict()
+        moved = max((now[name] - then[name]).abs().max().item() for name in now)
+        assert moved == pytest.approx(rate, rel=1e-2)
+
+
+def test_a_language_model_that_is_not_ours_can_not_be_trained_but_a_head_for_it_can(lm):
+    class Foreign:
+        end_ids, sentence_starts, max_length = lm.end_ids, lm.sentence_starts, lm.max_length
+        encode, decode, prefill = lm.encode, lm.decode, lm.prefill
+
+    head = AdaptiveDecoder(16, 3, generator=seeded(0))
+    config = small(rounds=1, epochs=1, **JOINT)
+    with pytest.raises(ValueError, match="GPTLanguageModel to train, got Foreign"):
+        train(Foreign(), [Bandit()], head, CHOICES, config)
+    train(Foreign(), [Bandit()], head, CHOICES, small(rounds=1, epochs=1, loss="eq9"))
