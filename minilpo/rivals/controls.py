@@ -93,15 +93,17 @@ class HiddenWish(Occasion):
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Lists five things, favourites more often."""
-        things = CATEGORIES[self.read(prompt)["category"]]
-        return ", ".join(zipf_choice(rng, things) for _ in range(5)) + "."
+        return ", ".join(zipf_choice(rng, self._things(prompt)) for _ in range(5)) + "."
 
     def reward(self, prompt: str, response: str) -> float:
         """Computes the share of the favourite, or of different fitting things, in five."""
-        things, given = CATEGORIES[self.read(prompt)["category"]], re.findall(r"\w+", response)
+        things, given = self._things(prompt), re.findall(r"\w+", response)
         fitting = [word for word in given if word in things]
         wanted = fitting.count(things[0]) if _hidden_bit(prompt) else len(set(fitting))
         return wanted / max(5, len(given))
+
+    def _things(self, prompt: str) -> list[str]:
+        return CATEGORIES[self.read(prompt)["category"]]
 
 
 class SafeBet(Occasion):
