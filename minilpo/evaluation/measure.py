@@ -40,12 +40,12 @@ class Prompts:
 
     @property
     def names(self) -> np.ndarray:
-        """(P,) the name of each prompt's task."""
+        """The name of each prompt's task, (P,)."""
         return np.array([task.name for task in self.tasks])
 
     @property
     def kinds(self) -> np.ndarray:
-        """(P,) the kind of each prompt, as its task names it."""
+        """The kind of each prompt, (P,), as its task names it."""
         return np.array([kind_of(prompt.task, prompt.text) for prompt in self.prompts])
 
     def of(self, task: Task) -> "Prompts":
@@ -63,7 +63,7 @@ class Measured(Prompts):
 
     @property
     def fixed_rewards(self) -> np.ndarray:
-        """(P, K) the mean reward of an option's responses to a prompt."""
+        """The mean reward of an option's responses to a prompt, (P, K)."""
         return self.fixed_samples.mean(-1)
 
     def fixed_rows(self, prompts: np.ndarray, k: int) -> np.ndarray:
@@ -81,7 +81,7 @@ class Compared(Measured):
 
     @property
     def adaptive_rewards(self) -> np.ndarray:
-        """(P,) the mean reward of the head's responses to a prompt."""
+        """The mean reward of the head's responses to a prompt, (P,)."""
         return self.adaptive_samples.mean(-1)
 
     def adaptive_rows(self, prompts: np.ndarray) -> np.ndarray:
@@ -234,13 +234,10 @@ class TwoTemperatures:
         generator = torch_generator(self.seed, f"two temperatures {name}")
 
         def rewards(prompts: Prompts, pairs: list[tuple[int, int]]) -> np.ndarray:
-            """(P, n_pairs) by one response to each prompt under each rule."""
+            """Writes a response to each prompt by each rule; returns the rewards, (P, n_pairs)."""
             rule, n = ByPlace(self.choices, pairs, self.lm.sentence_starts), len(pairs)
-            return (
-                self.respond(self.lm, prompts.prompts, rule, generator, n_samples=n)[1]
-                .double()
-                .numpy()
-            )
+            _, scores = self.respond(self.lm, prompts.prompts, rule, generator, n_samples=n)
+            return scores.double().numpy()
 
         # The best pair is chosen here, on selection prompts, and only then scored on others.
         pairs = [(first, rest) for first in range(K) for rest in range(K)]

@@ -29,7 +29,7 @@ class Batch(Protocol):
 
 
 class LanguageModel(Protocol):
-    """What a language model must be able to do. Token ids are its own; nobody else reads them."""
+    """The members of a language model. Token ids are its own; nobody else reads them."""
 
     end_ids: Sequence[int]  # tokens that end a response
     sentence_starts: Sequence[int]  # tokens after which a sentence begins

@@ -1,4 +1,4 @@
-"""How prompts and demonstrations are drawn and split, and the patterns that tasks are made of."""
+"""Draws and splits prompts and demonstrations; has the patterns that tasks are made of."""
 
 import hashlib
 import random

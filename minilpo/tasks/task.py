@@ -40,7 +40,7 @@ class Task:
     # These may be left as they are.
 
     corpus_weight: float = 1
-    """How many demonstrations it gets, in relation to others: more where it has more to teach."""
+    """Its share of the demonstrations, in relation to others: more where it has more to teach."""
 
     quality: str = ""
     constraint: str = ""
