@@ -16,12 +16,12 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Prints what is wrong and where help is, and exits with status 2."""
+        """Prints the error and where help is, and exits with status 2."""
         self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def folder(name: str) -> Path:
-    """The type of a flag that names a folder."""
+    """Reads a flag that names a folder."""
     if not name.strip():
         raise argparse.ArgumentTypeError(
             "must name a folder, got an empty name; a point stands for the folder you are in"
@@ -30,12 +30,9 @@ def folder(name: str) -> Path:
 
 
 def add_flags(parser: argparse.ArgumentParser, section: str, other: dict[str, Any]) -> None:
-    """A flag for each field of a section of the settings, or of "run", those that aren't in one.
+    """Adds a flag for each field of a section of the settings, or of "run", for the general ones.
 
-    Args:
-        parser: that of a command.
-        section: its name.
-        other: this command's own defaults; None for a flag that it doesn't have.
+    `other` holds the command's own defaults, and None for a flag that it doesn't have.
     """
     kind_of_section = SECTIONS.get(section, RunConfig)
     types = typing.get_type_hints(kind_of_section)
@@ -58,7 +55,7 @@ def add_flags(parser: argparse.ArgumentParser, section: str, other: dict[str, An
 
 
 def given(args: argparse.Namespace, section: type) -> dict[str, Any]:
-    """The settings of one section that were given on the command line."""
+    """Collects the settings of one section that were given on the command line."""
     names = [field.name for field in dataclasses.fields(section) if "help" in field.metadata]
     values = {name: getattr(args, name) for name in names if hasattr(args, name)}
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
@@ -66,14 +63,14 @@ def given(args: argparse.Namespace, section: type) -> dict[str, Any]:
 
 
 def all_given(args: argparse.Namespace) -> Settings:
-    """The settings that were given, section by section."""
+    """Collects the settings that were given, section by section."""
     return {name: given(args, section) for name, section in SECTIONS.items()}
 
 
 def whole_config(
     args: argparse.Namespace, settings: Settings, general: dict[str, Any] | None = None
 ) -> RunConfig:
-    """The settings of a run: those of the sections, and general ones unless others were given."""
+    """Makes a run's settings: those of the sections, and general ones unless others were given."""
     sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
     asked, general = given(args, RunConfig), dict(general or {})
     if {"temperatures", "choices"} <= asked.keys():

@@ -1,4 +1,4 @@
-"""What may be chosen: a temperature, alone or with rules that leave unlikely tokens out.
+"""Settings to choose from: a temperature, alone or with rules that leave unlikely tokens out.
 
 `DecodingSetting` has the limits of one choice, its text and its name; the functions below it read
 and check the list of choices of a run.
@@ -68,11 +68,8 @@ class DecodingSetting:
     def parse(cls, text: str) -> "DecodingSetting":
         """Reads a setting as it is typed: a temperature, then rules in any order.
 
-        Numbers are read to six digits, as many as names show.
-
-        Raises:
-            ValueError: if it isn't one, or a rule comes with temperature 0, where it would change
-                nothing; the message has the word that is wrong.
+        Numbers are read to six digits, as many as names show. Raises ValueError with the word that
+        is wrong, also for a rule at temperature 0, where it would change nothing.
 
         >>> DecodingSetting.parse("1,top_p=0.9,top_k=40")
         DecodingSetting(temperature=1.0, top_k=40, top_p=0.9, min_p=0.0)
@@ -100,7 +97,7 @@ class DecodingSetting:
     @property
     def rules(self) -> dict[str, float]:
         """The rules that leave tokens out, by name."""
-        values = {"top_k": self.top_k, "top_p": self.top_p, "min_p": self.min_p}
+        values = {name: getattr(self, name) for name in RULES}
         return {name: value for name, value in values.items() if value != RULES[name]}
 
     def __str__(self) -> str:
@@ -110,12 +107,12 @@ class DecodingSetting:
 
     @property
     def name(self) -> str:
-        """What tables and figures call it. A list of names is joined by "; "."""
+        """The setting's name in tables and figures. A list of names is joined by "; "."""
         return str(self).replace(",", ", ").replace("_", "-").replace("=", " ")
 
     @property
     def boldness(self) -> tuple[float, ...]:
-        """What settings are sorted by, from cold to warm: at one temperature, what keeps more."""
+        """The key to sort settings by, from cold to warm; at one temperature, by what is kept."""
         return self.temperature, self.top_k or MOST_TOKENS, self.top_p, -self.min_p
 
 
@@ -131,8 +128,7 @@ def have_rules(names: Sequence[str]) -> bool:
 def read_choices(texts: Sequence[str]) -> list[DecodingSetting]:
     """Reads what --choices asks for, and sorts it from cold to warm.
 
-    Raises:
-        ValueError: if a text isn't a setting, or there are too few, too many or the same twice.
+    Raises ValueError if a text isn't a setting, or there are too few, too many or the same twice.
     """
     try:
         settings = sorted(map(DecodingSetting.parse, texts), key=lambda setting: setting.boldness)
@@ -146,12 +142,7 @@ def read_choices(texts: Sequence[str]) -> list[DecodingSetting]:
 
 
 def check_temperatures(temperatures: Sequence[float]) -> None:
-    """Checks what --temperatures asks for.
-
-    Raises:
-        ValueError: if there are too few or too many, or one is out of range or too close to the
-            next.
-    """
+    """Checks what --temperatures asks for: its number, its limits and its order."""
     _check_number("--temperatures", temperatures)
     got = " ".join(map(str, temperatures))
     if not all(map(is_temperature, temperatures)):

@@ -1,9 +1,9 @@
-"""What can be chosen: K options with names, and the next token's exact probabilities under each.
+"""Choices: K options with names, and the next token's exact probabilities under each.
 
 Everything follows from these: drawing a token, the mixture of Eq. 6, and the constants of Eq. 11.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from minilpo.decoding.sampling import draw, next_tokens, token_probs
 from minilpo.seeds import torch_defaults
-from minilpo.setting import TEMPERATURE as TEMPERATURE  # `rules` has it from here
-from minilpo.setting import DecodingSetting
+from minilpo.setting import RULES, DecodingSetting
 
 FLOOR = -20.0  # log-probability of what an option never writes: see `Choices.logprobs`
 
@@ -25,14 +24,14 @@ class Choices:
 
     @property
     def deterministic(self) -> tuple[bool, ...]:
-        """For each option whether it always writes the same response to a prompt."""
+        """Tells for each option whether it always writes the same response to a prompt."""
         return (False,) * len(self)
 
     def __len__(self) -> int:
         return len(self.names)
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
-        """Probabilities of the next token under option choice_ids[b] in row b.
+        """Computes the next token's probabilities under option choice_ids[b] in row b.
 
         Args:
             logits: (B, V).
@@ -51,15 +50,11 @@ class Choices:
         return draw(self.probs(logits, choice_ids, positions), uniforms)
 
     def mixture(self, logits: Tensor, weights: Tensor, positions: Tensor) -> Tensor:
-        """Probabilities of the next token if the option is drawn anew: Σ_k weights_k P_k, Eq. 6.
+        """Computes the probabilities if the option is drawn anew: Σ_k weights_k P_k, Eq. 6.
 
         Args:
-            logits: (B, V).
+            logits, positions: as in `probs`.
             weights: (B, K), each row summing to 1.
-            positions: as in `probs`.
-
-        Returns:
-            (B, V), each row summing to 1.
 
         >>> weights, now = torch.tensor([[0.5, 0.5]]), torch.tensor(0)
         >>> Temperatures([0.0, 1.0]).mixture(torch.tensor([[0.0, 1.0]]), weights, now)
@@ -74,20 +69,16 @@ class Choices:
     def logprobs(
         self, logits: Tensor, token_ids: Tensor, positions: Tensor, floor: float = FLOOR
     ) -> Tensor:
-        """log P(y | option k) of given tokens under every option: the constants that Eq. 11 needs.
+        """Computes log P(y | option k) of given tokens, (B, K): the constants that Eq. 11 needs.
 
         The log of 0 is no number to compute with: at temperature 0 every token but one has it. So
         no log-probability is below `floor`. What drew a token gave it a probability that -20 is far
         below: the gradient of a batch under Eq. 11 changes by at most .04%, as a test holds.
 
         Args:
-            logits: (B, V).
+            logits, positions: as in `probs`.
             token_ids: (B,).
-            positions: as in `probs`.
             floor: the lowest value.
-
-        Returns:
-            (B, K).
 
         >>> logits, token_ids, now = torch.tensor([[0.0, 1.0]]), torch.tensor([0]), torch.tensor(0)
         >>> Temperatures([0.0, 1.0]).logprobs(logits, token_ids, now)
@@ -138,12 +129,9 @@ class Temperatures(Choices):
         min_p: Sequence[float] | None = None,
     ):
         K = len(temperatures)
-        columns = (
-            column("temperatures", temperatures, K),
-            column("top_k", [0] * K if top_k is None else top_k, K),
-            column("top_p", [1.0] * K if top_p is None else top_p, K),
-            column("min_p", [0.0] * K if min_p is None else min_p, K),
-        )
+        columns = [column("temperatures", temperatures, K)]
+        for (name, neutral), values in zip(RULES.items(), (top_k, top_p, min_p), strict=True):
+            columns.append(column(name, [neutral] * K if values is None else values, K))
         self.settings = tuple(DecodingSetting(*row) for row in zip(*columns, strict=True))
         self.names = tuple(setting.name for setting in self.settings)
         self.temperatures = columns[0]
@@ -156,9 +144,6 @@ class Temperatures(Choices):
     def parse(cls, texts: Sequence[str]) -> "Temperatures":
         """Makes the options from texts, as they are typed after --choices.
 
-        Raises:
-            ValueError: if one isn't a setting, see `DecodingSetting.parse`.
-
         >>> Temperatures.parse(["0", "1.2,min_p=0.1"]).names
         ('0', '1.2, min-p 0.1')
         """
@@ -168,24 +153,23 @@ class Temperatures(Choices):
 
     @property
     def deterministic(self) -> tuple[bool, ...]:
-        """For each option whether it is greedy: at temperature 0 nothing is drawn."""
+        """Tells for each option whether it is greedy: at temperature 0 nothing is drawn."""
         return tuple(temperature == 0 for temperature in self.temperatures)
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
-        """See `Choices.probs`; the position plays no part."""
         probs = token_probs(logits, self.table.to(logits.device)[choice_ids])
         return self._truncated(probs, choice_ids) if self._truncates else probs
 
     def draw(
         self, logits: Tensor, choice_ids: Tensor, positions: Tensor, uniforms: Tensor
     ) -> Tensor:
-        """See `Choices.draw`; for temperatures alone by a shorter way to the same tokens."""
         if self._truncates:
             return super().draw(logits, choice_ids, positions, uniforms)
+        # For temperatures alone this is a shorter way to the same tokens.
         return next_tokens(logits, self.table.to(logits.device)[choice_ids], uniforms)
 
     def _truncated(self, probs: Tensor, choice_ids: Tensor) -> Tensor:
-        """(B, V) without the tokens that option choice_ids[b] leaves out, scaled to sum to 1."""
+        """Leaves out tokens by the rules of option choice_ids[b]: (B, V), rows summing to 1."""
         top_k, top_p, min_p = self.rules.to(probs.device)[:, choice_ids, None]  # (B, 1) each
         # To sort all tokens takes as long as the rest of a step, and min-p alone doesn't need it.
         if self.sorts:
@@ -195,7 +179,7 @@ class Temperatures(Choices):
 
 
 def _likeliest(probs: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
-    """(B, V) with 0 for all but the `top_k` likeliest, and of these all but the `top_p`."""
+    """Keeps the `top_k` likeliest, and of these the `top_p`: (B, V), 0 for all others."""
     ordered, order = probs.sort(dim=-1, descending=True, stable=True)  # equals as they stood
     rank = torch.arange(probs.shape[-1], device=probs.device)
     ordered = ordered.masked_fill((top_k > 0) & (rank >= top_k), 0.0)
@@ -207,18 +191,10 @@ def _likeliest(probs: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
 
 
 class FirstTokens(Choices):
-    """The first token of a response is forced: "think", say, or "answer".
+    """Options that force the first token of a response: "think", say, or "answer".
 
-    The rest is drawn at one temperature.
-
-    Args:
-        token_ids: K tokens, one per option.
-        names: K names.
-        temperature: of all tokens after the first.
-
-    Raises:
-        ValueError: if there are more names or fewer than tokens, or the temperature is out of its
-            range.
+    The rest is drawn at one temperature. Raises ValueError if there are more names or fewer than
+    tokens, or the temperature is out of its range.
 
     >>> choices = FirstTokens([2, 0], ["think", "answer"])
     >>> logits = torch.tensor([[1.0, 2.0, 0.0]]).expand(2, -1)
@@ -236,32 +212,20 @@ class FirstTokens(Choices):
 
     @property
     def deterministic(self) -> tuple[bool, ...]:
-        """All of them, if what follows the first token is greedy."""
         return (self.temperature == 0,) * len(self)
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
-        """See `Choices.probs`."""
         temperatures = torch.full_like(logits[:, 0], self.temperature)
         first = self.token_ids.to(logits.device)[choice_ids, None]  # (B, 1)
         forced = torch.zeros_like(logits).scatter(-1, first, 1.0)
         return forced.where((positions == 0)[..., None], token_probs(logits, temperatures))
 
 
-def column(
-    name: str,
-    values: Sequence[Any],
-    K: int,
-    is_right: Callable[[Any], bool] = lambda value: True,
-    required: str = "",
-) -> tuple[Any, ...]:
-    """Checks a column of a table of options, which may be an array or a tensor."""
-    values = values.tolist() if hasattr(values, "tolist") else [*values]
+def column(name: str, values: Sequence[Any], K: int) -> tuple[Any, ...]:
+    """Reads a column of a table of K options, which may be a list, an array or a tensor."""
     values = [value.item() if hasattr(value, "item") else value for value in values]
     if len(values) != K or not values:
         raise ValueError(
             f"{name} must have one value per option, {K} in all and at least one, got {len(values)}"
         )
-    wrong = [value for value in values if not is_right(value)]
-    if wrong:
-        raise ValueError(f"{name} must be {required}, got {wrong[0]}")
     return tuple(values)

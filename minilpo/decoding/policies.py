@@ -1,4 +1,4 @@
-"""Who decides how the next token is drawn.
+"""Policies: each decides how the next token is drawn.
 
 GreedyHead, SampledHead, MixedHead   the AdaptiveDecoder, read in three ways (Eq. 4, 5, 6)
 Fixed                                one option per row, whatever is written
@@ -19,7 +19,7 @@ from minilpo.seeds import torch_defaults
 
 @dataclass(frozen=True)
 class Step:
-    """What a policy may look at before the next token of B rows is drawn."""
+    """All that a policy may look at before the next token of B rows is drawn."""
 
     rows: Tensor  # (B,) the rows still going; sample n of the batch's prompt p is row p * N + n
     hidden_states: Tensor  # (B, C)
@@ -34,9 +34,6 @@ class Policy:
 
     A subclass has `choose`. One that keeps a state per row makes it in `start`, finds each row's
     part by `Step.rows`, and brings it up to date in `observe`.
-
-    Args:
-        choices: the options.
     """
 
     level = "sequence"  # it chooses once per response; or "token": before every token
@@ -46,37 +43,34 @@ class Policy:
         self.choices = choices
 
     def start(self, n_rows: int) -> None:
-        """A new batch of so many rows begins."""
+        """Begins a new batch of so many rows."""
 
     def choose(self, step: Step) -> Tensor:
-        """(B,) ids of options."""
+        """Chooses an option for each row: their ids, (B,)."""
         raise NotImplementedError
 
     def features(self, step: Step) -> Tensor:
-        """What is kept of what the choice was made from, to learn from: (B, 0), nothing."""
+        """Returns the part of a step that is kept to learn from: (B, 0), nothing."""
         return step.hidden_states[:, :0]
 
     def probs(self, step: Step, choice: Tensor) -> Tensor:
-        """The token probabilities, (B, V), under what `choose` has returned."""
+        """Computes token probabilities, (B, V), under what `choose` has returned."""
         return self.choices.probs(step.logits, choice, step.position)
 
     def draw(self, step: Step, choice: Tensor, uniforms: Tensor) -> Tensor:
         """Draws the next tokens, (B,), from `probs`, with one uniform number per row, (B,)."""
+        if not self.chooses_one:
+            return draw(self.probs(step, choice), uniforms)
         return self.choices.draw(step.logits, choice, step.position, uniforms)
 
     def observe(self, step: Step, token_ids: Tensor) -> None:
-        """Is told the tokens, (B,), that were drawn."""
+        """Receives the tokens, (B,), that were drawn."""
 
 
 class HeadPolicy(Policy):
     """The AdaptiveDecoder decides. A subclass says how its distribution is used.
 
-    Args:
-        head: made for one level.
-        choices: as many as the head can tell apart.
-
-    Raises:
-        ValueError: if they are more or fewer.
+    Raises ValueError if the head wasn't made for as many choices.
     """
 
     def __init__(self, head: AdaptiveDecoder, choices: Choices):
@@ -88,7 +82,7 @@ class HeadPolicy(Policy):
         self.head, self.level = head, head.level
 
     def features(self, step: Step) -> Tensor:
-        """(B, C) what the head has read."""
+        """Returns the hidden states that the head has read, (B, C)."""
         return step.hidden_states
 
 
@@ -96,7 +90,6 @@ class GreedyHead(HeadPolicy):
     """Takes the most likely option: arXiv 2411.09661, Eq. 4."""
 
     def choose(self, step: Step) -> Tensor:
-        """(B,) ids of options."""
         return self.head(step.hidden_states).argmax(-1)
 
 
@@ -104,7 +97,6 @@ class SampledHead(HeadPolicy):
     """Draws an option: arXiv 2411.09661, Eq. 5."""
 
     def choose(self, step: Step) -> Tensor:
-        """(B,) ids of options."""
         # The uniform numbers come with the step, so a row draws the same whoever is in its batch.
         return draw(self.head(step.hidden_states).softmax(-1), step.uniforms)
 
@@ -115,28 +107,18 @@ class MixedHead(HeadPolicy):
     chooses_one = False
 
     def choose(self, step: Step) -> Tensor:
-        """(B, K) the weights of the options."""
+        """Returns the weights of the options, (B, K)."""
         return self.head(step.hidden_states).softmax(-1)
 
     def probs(self, step: Step, choice: Tensor) -> Tensor:
-        """The token probabilities, (B, V), under the weights."""
         return self.choices.mixture(step.logits, choice, step.position)
-
-    def draw(self, step: Step, choice: Tensor, uniforms: Tensor) -> Tensor:
-        """Draws the next tokens, (B,)."""
-        # The mixture itself is drawn from, not one of its options: `choice` is weights.
-        return draw(self.probs(step, choice), uniforms)
 
 
 class Fixed(Policy):
     """Row i of the batch takes option i modulo K. With one temperature, that is ordinary decoding.
 
-    With N = K samples per prompt, sample k of every prompt takes option k.
-
-    Args:
-        choices: the options.
-        order: which option each of a prompt's samples takes, as many as there are samples; by
-            default 0, 1, ..., K - 1.
+    With N = K samples per prompt, sample k of every prompt takes option k. Or `order` says which
+    option each of a prompt's N samples takes.
     """
 
     @torch_defaults()
@@ -145,7 +127,6 @@ class Fixed(Policy):
         self.order = torch.arange(len(choices)) if order is None else torch.tensor(order)  # (N,)
 
     def choose(self, step: Step) -> Tensor:
-        """(B,) ids, by default 0, 1, ..., K - 1, 0, 1, ..."""
         return self.order.to(step.rows.device)[step.rows % len(self.order)]
 
 
@@ -154,7 +135,7 @@ class ByPlace(Policy):
 
     Args:
         choices: the options.
-        pairs: (first, rest), as ids of options.
+        pairs: (first, rest), as ids of options; with fewer pairs than rows, they come again.
         sentence_starts: token ids after which a sentence begins.
     """
 
@@ -169,7 +150,6 @@ class ByPlace(Policy):
         self.sentence_starts = torch.tensor(sentence_starts)
 
     def choose(self, step: Step) -> Tensor:
-        """(B,) ids: that of the row's pair which belongs to this place in a sentence."""
         starts = self.sentence_starts.to(step.rows.device)
         # A sentence begins after the end of the prompt and after every full stop.
         is_rest = (~torch.isin(step.last_token_ids, starts)).long()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def token_probs(logits: Tensor, temperatures: Tensor) -> Tensor:
-    """Probabilities of the next token at a temperature: softmax(W h / tau), Eq. 2 of the paper.
+    """Computes the next token's probabilities: softmax(W h / tau), Eq. 2 of the paper.
 
     Temperature 0 is greedy: all probability on the largest logit (the first of equals), never a
     division.
@@ -78,7 +78,7 @@ def draw(probs: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """H = -Σ_v p_v ln p_v of softmax(logits), in nats: (..., V) to (...).
+    """Computes H = -Σ_v p_v ln p_v of softmax(logits), in nats: (..., V) to (...).
 
     >>> import torch
     >>> entropy(torch.zeros(2))  # ln 2

@@ -1,4 +1,4 @@
-"""What a trained head is worth.
+"""Measures what a trained head is worth.
 
 statistics  means over tasks, win-rates, intervals
 measure     responses at fixed temperatures, with the head, at random and by rules, scored

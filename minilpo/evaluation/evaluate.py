@@ -1,4 +1,4 @@
-"""The evaluation of a trained head: what `metrics.json` says is measured and summed up here."""
+"""The evaluation of a trained head: measures and sums up what `metrics.json` holds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,17 +14,15 @@ from minilpo.evaluation.measure import (
     Compared,
     TwoTemperatures,
     compare,
+    layout,
     learned_constant,
     measure_fixed,
-    n_compared,
     prompts_to_measure,
 )
 from minilpo.evaluation.summary import by_place_in_sentence, controls, summarize
 from minilpo.lm.language_model import LanguageModel
 from minilpo.seeds import torch_generator
 from minilpo.tasks import Task, offers
-
-SPLITS = ("train", "test", "ood")
 
 
 def evaluate(
@@ -58,33 +56,32 @@ def evaluate(
     Raises:
         ValueError: if the head chooses among something else than temperatures.
     """
-    head, choices = policy.head, policy.choices
+    choices, N, resamples = policy.choices, config.samples_per_prompt, config.resamples
     if not isinstance(choices, Temperatures):
         raise ValueError(
             f"policy must choose among Temperatures, got {type(choices).__name__}; "
             "for other choices use measure_fixed and measure_policy"
         )
-    temperatures, resamples = list(choices.temperatures), config.resamples
-    N = config.samples_per_prompt
-    train, test, ood = (prompts_to_measure(tasks, split, config, seed) for split in SPLITS)
+    splits = "train", "test", "ood"
+    train, test, ood = (prompts_to_measure(tasks, split, config, seed) for split in splits)
     # 1. Choose constants on training prompts, score everything on test prompts.
     generator = torch_generator(seed, "evaluation train")
     selection = measure_fixed(lm, train, choices, generator, 1, respond)
     tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), N, respond)
     summary = summarize(selection, tested, choices, resamples, seed)
-    metrics = {"temperatures": temperatures, **summary}
+    metrics = {"temperatures": list(choices.temperatures), **summary}
     # 2. Say what the gain is made of.
     if constant_head is not None:
         learned = learned_constant(constant_head)
-        numbers = controls(metrics["mean"], tested, choices, learned, resamples, seed)
-        metrics["controls"] = numbers
-    # 3. Look within sentences, where the head may change its mind.
-    if head.level == "token":
-        for task in tasks:
-            metrics["tasks"][task.name] |= within_sentences(lm, tested, task, temperatures)
-    for task in ruled_tasks(tasks, head.level):
-        search = TwoTemperatures(lm, choices, train.of(task), test.of(task), seed, N, respond)
-        metrics["tasks"][task.name]["two_temperatures"] = search.search()
+        metrics["controls"] = controls(summary["mean"], tested, choices, learned, resamples, seed)
+    # 3. Look within sentences, where a head may change its mind.
+    for task in tasks if policy.level == "token" else ():
+        rows = tested.adaptive_rows((tested.names == task.name).nonzero()[0])
+        own, numbers = tested.adaptive.rows(torch.from_numpy(rows)), metrics["tasks"][task.name]
+        numbers |= by_place_in_sentence(own, choices.temperatures, lm.sentence_starts)
+        if task.constraint:
+            search = TwoTemperatures(lm, choices, train.of(task), test.of(task), seed, N, respond)
+            numbers["two_temperatures"] = search.search()
     # 4. Leave what was trained on.
     if ood.prompts:
         compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), N, respond)
@@ -95,27 +92,13 @@ def evaluate(
 def responses_to_evaluate(
     tasks: Sequence[Task], policy: GreedyHead, config: EvaluationConfig
 ) -> int:
-    """How many responses `evaluate` writes, to show a progress bar by."""
-    K, N = len(policy.choices), config.samples_per_prompt
+    """Counts the responses that `evaluate` writes, to show a progress bar by."""
+    K, N, is_token = len(policy.choices), config.samples_per_prompt, policy.level == "token"
+    by_options, _ = layout(policy.choices, N)
     n_ood = config.ood_prompts * sum(offers(task, "ood_prompt") for task in tasks)
-    n_compared_prompts = config.test_prompts * len(tasks) + n_ood
-    to_search = K**2 * config.selection_prompts + N * config.test_prompts
+    n_searches = sum(bool(task.constraint) for task in tasks) if is_token else 0
     return (
         K * config.selection_prompts * len(tasks)
-        + n_compared(policy, N) * n_compared_prompts
-        + to_search * len(ruled_tasks(tasks, policy.level))
+        + (len(by_options) + 2 * N * is_token) * (config.test_prompts * len(tasks) + n_ood)
+        + (K**2 * config.selection_prompts + N * config.test_prompts) * n_searches
     )
-
-
-def ruled_tasks(tasks: Sequence[Task], level: str) -> list[Task]:
-    """The tasks for which two temperatures by a rule are looked for: see `TwoTemperatures`."""
-    return [task for task in tasks if task.constraint and level == "token"]
-
-
-def within_sentences(
-    lm: LanguageModel, tested: Compared, task: Task, temperatures: Sequence[float]
-) -> dict[str, float]:
-    """The temperatures that the head chose for first words and others, on a task's prompts."""
-    rows = (tested.names == task.name).nonzero()[0]
-    own = tested.adaptive.rows(torch.from_numpy(tested.adaptive_rows(rows)))
-    return by_place_in_sentence(own, temperatures, lm.sentence_starts)

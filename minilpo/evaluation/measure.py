@@ -1,11 +1,11 @@
-"""What is measured: fixed temperatures, the head, random choices and simple rules, all scored.
+"""Measures fixed temperatures, the head, random choices and simple rules: writes and scores.
 
-P prompts, K options, N responses of each kind to a prompt. What one draw makes of a prompt says
-little about it, so means are over all N; what is uncertain about a mean comes from the prompts.
+P prompts, K options, N responses of each kind to a prompt. A single response says little about its
+prompt, so means are over all N; the uncertainty of a mean comes from the prompts.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,16 +40,16 @@ class Prompts:
 
     @property
     def names(self) -> np.ndarray:
-        """(P,) the name of each prompt's task."""
+        """The name of each prompt's task, (P,)."""
         return np.array([task.name for task in self.tasks])
 
     @property
     def kinds(self) -> np.ndarray:
-        """(P,) what its task says each prompt is a kind of."""
+        """The kind of each prompt, (P,), as its task names it."""
         return np.array([kind_of(prompt.task, prompt.text) for prompt in self.prompts])
 
     def of(self, task: Task) -> "Prompts":
-        """Those of one task."""
+        """Selects the prompts of one task."""
         return Prompts([prompt for prompt in self.prompts if prompt.task.name == task.name])
 
 
@@ -63,7 +63,7 @@ class Measured(Prompts):
 
     @property
     def fixed_rewards(self) -> np.ndarray:
-        """(P, K) the mean reward of an option's responses to a prompt."""
+        """The mean reward of an option's responses to a prompt, (P, K)."""
         return self.fixed_samples.mean(-1)
 
     def fixed_rows(self, prompts: np.ndarray, k: int) -> np.ndarray:
@@ -81,7 +81,7 @@ class Compared(Measured):
 
     @property
     def adaptive_rewards(self) -> np.ndarray:
-        """(P,) the mean reward of the head's responses to a prompt."""
+        """The mean reward of the head's responses to a prompt, (P,)."""
         return self.adaptive_samples.mean(-1)
 
     def adaptive_rows(self, prompts: np.ndarray) -> np.ndarray:
@@ -93,27 +93,19 @@ class Compared(Measured):
 def prompts_to_measure(
     tasks: Sequence[Task], split: str, config: EvaluationConfig, seed: int
 ) -> Prompts:
-    """The prompts of one split ("train", "test" or "ood") that `evaluate` uses."""
-    n_per_task = {
-        "train": config.selection_prompts,
-        "test": config.test_prompts,
-        "ood": config.ood_prompts,
-    }
+    """Draws the prompts of one split ("train", "test" or "ood") that `evaluate` uses."""
+    n = {"train": config.selection_prompts, "test": config.test_prompts, "ood": config.ood_prompts}
     if split == "ood":
         tasks = [task for task in tasks if offers(task, "ood_prompt")]
     rng = python_rng(seed, f"evaluation prompts {split}")
-    return Prompts(mixed_prompts(tasks, n_per_task[split], split, rng))
+    return Prompts(mixed_prompts(tasks, n[split], split, rng))
 
 
 def layout(choices: Choices, n_samples: int) -> tuple[list[int], np.ndarray]:
-    """Which option writes each response to a prompt, and which response is number n by option k.
+    """Says which option writes each response to a prompt, and which one is number n by option k.
 
     An option that always writes the same writes once, and that response counts as all of its N:
     so greedy decoding costs one response however many samples are asked for.
-
-    Args:
-        choices: K options.
-        n_samples: N.
 
     Returns:
         The option of each response, and (K, N) places in that list.
@@ -193,34 +185,26 @@ def compare(
     )
 
 
-def n_compared(policy: GreedyHead, n_samples: int) -> int:
-    """How many responses `compare` writes to each prompt."""
-    order, _ = layout(policy.choices, n_samples)
-    return len(order) + (2 * n_samples if policy.level == "token" else 0)
-
-
 def chosen_among(
     lm: LanguageModel, fixed: Measured, policy: GreedyHead, generator: torch.Generator
 ) -> tuple[Rollout, np.ndarray]:
-    """What a head that chooses once writes: the responses by the option that it chooses.
+    """Looks up the responses of a head that chooses once: those by the option that it chooses.
 
-    A response with such a head is one by a fixed option, only that the head says which. So those
-    that were measured are its own as well as any others would be, and where it takes the constant
-    that it is compared with, no luck of drawing comes between the two.
+    They are its own as well as any that would be written anew, and where it takes the constant that
+    it is compared with, no luck of drawing comes between the two.
 
     Returns:
         N responses to each prompt, and their rewards, (P, N).
     """
-    texts, N = fixed.texts, fixed.places.shape[1]
-    asked = generate(lm, texts, policy, generator, max_new_tokens=1)
-    choice_ids, every = asked.decisions.choice_ids[:, 0].numpy(), np.arange(len(texts))
+    asked = generate(lm, fixed.texts, policy, generator, max_new_tokens=1)
+    choice_ids, every = asked.decisions.choice_ids[:, 0].numpy(), np.arange(len(fixed.prompts))
     rows = every[:, None] * fixed.fixed.n_samples + fixed.places[choice_ids]  # (P, N)
-    chosen = fixed.fixed.rows(torch.from_numpy(rows.ravel()))
-    return replace(chosen, prompts=texts, n_samples=N), fixed.fixed_samples[every, choice_ids]
+    chosen = fixed.fixed.rows(torch.from_numpy(rows.ravel()), n_samples=rows.shape[1])
+    return chosen, fixed.fixed_samples[every, choice_ids]
 
 
 def evenly(head: AdaptiveDecoder, choices: Choices) -> SampledHead:
-    """A policy that draws every option equally often, at the head's level: an untrained head."""
+    """Makes a policy that draws every option equally often: an untrained head of the same level."""
     # Its last layer is zero, so one hidden unit is as good as many.
     untrained = AdaptiveDecoder(head.n_embd, len(choices), head.level, n_hidden=1)
     return SampledHead(untrained.to(next(head.parameters()).device), choices)
@@ -228,17 +212,13 @@ def evenly(head: AdaptiveDecoder, choices: Choices) -> SampledHead:
 
 @torch.no_grad()
 def learned_constant(constant_head: AdaptiveDecoder) -> int:
-    """The index of the option that a head without input finds most likely."""
+    """Returns the index of the option that a head without input finds most likely."""
     return int(constant_head(torch.zeros(constant_head.n_embd)).argmax())
 
 
 @dataclass(frozen=True)
 class TwoTemperatures:
-    """The search for the best rule of two: one for a sentence's first word, one for the rest.
-
-    All pairs are tried on selection prompts; the best is scored on test prompts, with several
-    responses to each.
-    """
+    """The search for the best rule of two: one for a sentence's first word, one for the rest."""
 
     lm: LanguageModel
     choices: Temperatures
@@ -249,15 +229,20 @@ class TwoTemperatures:
     respond: Respond = respond
 
     def search(self) -> dict[str, Any]:
-        """The two temperatures and the rule's mean reward on test prompts."""
-        name = self.selection.prompts[0].task.name
-        generator, K = torch_generator(self.seed, f"two temperatures {name}"), len(self.choices)
-        pairs = [(first, rest) for first in range(K) for rest in range(K)]
-        rewards = self._rewards(self.selection, pairs, generator)  # (P, K * K)
+        """Finds the two temperatures, and the rule's mean reward on test prompts."""
+        name, K = self.selection.prompts[0].task.name, len(self.choices)
+        generator = torch_generator(self.seed, f"two temperatures {name}")
+
+        def rewards(prompts: Prompts, pairs: list[tuple[int, int]]) -> np.ndarray:
+            """Writes a response to each prompt by each rule; returns the rewards, (P, n_pairs)."""
+            rule, n = ByPlace(self.choices, pairs, self.lm.sentence_starts), len(pairs)
+            _, scores = self.respond(self.lm, prompts.prompts, rule, generator, n_samples=n)
+            return scores.double().numpy()
+
         # The best pair is chosen here, on selection prompts, and only then scored on others.
-        first, rest = pairs[int(rewards.mean(0).argmax())]
-        best = [(first, rest)] * self.n_samples
-        reward = self._rewards(self.test, best, generator).mean()
+        pairs = [(first, rest) for first in range(K) for rest in range(K)]
+        first, rest = pairs[int(rewards(self.selection, pairs).mean(0).argmax())]
+        reward = rewards(self.test, [(first, rest)] * self.n_samples).mean()
         temperatures, names = self.choices.temperatures, self.choices.names
         return {
             "first": temperatures[first],
@@ -266,10 +251,3 @@ class TwoTemperatures:
             "rest_name": names[rest],
             "reward": float(reward),
         }
-
-    def _rewards(
-        self, prompts: Prompts, pairs: list[tuple[int, int]], generator: torch.Generator
-    ) -> np.ndarray:
-        rule, N = ByPlace(self.choices, pairs, self.lm.sentence_starts), len(pairs)
-        _, rewards = self.respond(self.lm, prompts.prompts, rule, generator, n_samples=N)
-        return rewards.double().numpy()  # (P, n_pairs)

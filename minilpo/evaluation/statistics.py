@@ -1,7 +1,7 @@
-"""Means over tasks, win-rates, and intervals.
+"""Means over tasks, win-rates, and 95% intervals, each as [low, high].
 
-Over prompts by bootstrap or, for shares of few prompts, by Wilson's formula; over seeds by
-Student's t.
+Intervals over prompts are by bootstrap or, for shares of few prompts, by Wilson's formula; those
+over seeds by Student's t.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,11 @@ import numpy as np
 
 
 def mean_over_tasks(values: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """The mean over prompts within each task, then over tasks, so that every task counts the same.
+    """Averages over prompts within each task, then over tasks: every task counts the same.
 
     Args:
         values: (P, ...) one value per prompt, or several.
         names: (P,) the task of each prompt.
-
-    Returns:
-        (...).
 
     >>> float(mean_over_tasks(np.array([1.0, 1.0, 1.0, 0.0]), np.array(["a", "a", "a", "b"])))
     0.5
@@ -26,14 +23,7 @@ def mean_over_tasks(values: np.ndarray, names: np.ndarray) -> np.ndarray:
 
 
 def win_points(rewards: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The paper's win-rate, prompt by prompt: 1 for the better, 0.5 each for a tie.
-
-    Args:
-        rewards: (P,).
-        other: (P,) rewards on the same prompts.
-
-    Returns:
-        (P,) points of the first.
+    """Compares rewards on the same prompts, (P,): 1 for the better, 0.5 for a tie, as in the paper.
 
     >>> win_points(np.array([1.0, 0.5, 0.0]), np.array([0.0, 0.5, 0.2])).tolist()
     [1.0, 0.5, 0.0]
@@ -42,14 +32,7 @@ def win_points(rewards: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def win_shares(rewards: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """`win_points` where each side wrote several responses: the mean over all pairs of them.
-
-    Args:
-        rewards: (P, N) of N responses to each prompt.
-        other: (P, M) of M other responses to the same prompts.
-
-    Returns:
-        (P,) the mean points of the first over N * M pairs.
+    """Averages `win_points` over all N * M pairs of responses to a prompt, (P, N) and (P, M).
 
     >>> win_shares(np.array([[1.0, 0.5]]), np.array([[0.5, 0.0]])).tolist()
     [0.875]
@@ -60,33 +43,28 @@ def win_shares(rewards: np.ndarray, other: np.ndarray) -> np.ndarray:
 def bootstrap_interval(
     values: np.ndarray, names: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> list[float]:
-    """95% interval of `mean_over_tasks(values, names)`, by resampling prompts within each task.
+    """Finds the 95% interval of `mean_over_tasks`, by resampling prompts within each task.
 
     For a difference, pass the differences prompt by prompt: the interval is then paired, and how
     hard the prompts are doesn't widen it.
 
     Args:
-        values: (P,) one value per prompt.
-        names: (P,) the task of each prompt.
+        values, names: as in `mean_over_tasks`.
         resamples: how many times to resample.
         rng: draws the prompts.
-
-    Returns:
-        [low, high].
 
     >>> values, names = np.arange(100.0), np.array(["a"] * 100)
     >>> low, high = bootstrap_interval(values, names, 1000, np.random.default_rng(0))
     >>> low < 49.5 < high, round(high - low)
     (True, 11)
     """
-    means = resampled_means(values, names, resamples, rng)
-    return [float(bound) for bound in np.percentile(means, [2.5, 97.5])]
+    return np.percentile(resampled_means(values, names, resamples, rng), [2.5, 97.5]).tolist()
 
 
 def resampled_means(
     values: np.ndarray, names: np.ndarray, resamples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """`mean_over_tasks(values, names)` of resampled prompts, (resamples,).
+    """Computes `mean_over_tasks(values, names)` of resampled prompts, (resamples,).
 
     Which prompts are drawn depends on the generator and the names alone, not on the values: two
     calls with generators of one seed draw the same.
@@ -103,20 +81,11 @@ def resampled_means(
 def ratio_interval(
     part: np.ndarray, whole: np.ndarray, names: np.ndarray, resamples: int, seed: int
 ) -> list[float] | None:
-    """95% interval of mean(part) / mean(whole), both by `mean_over_tasks`.
+    """Finds the 95% interval of mean(part) / mean(whole), both by `mean_over_tasks`.
 
-    The prompts are resampled once for both, so the interval is paired. A ratio to a mean near 0
-    may be anything: then there is no interval.
-
-    Args:
-        part: (P,) one value per prompt.
-        whole: (P,) another.
-        names: (P,) the task of each prompt.
-        resamples: how many times to resample.
-        seed: of the resampling.
-
-    Returns:
-        [low, high]; None if the mean of `whole` is 0 or below in 1% of the resamples or more.
+    The prompts are resampled once for both, (P,) each, so the interval is paired. A ratio to a mean
+    near 0 may be anything: if that of `whole` is 0 or below in 1% of the resamples or more, there
+    is no interval.
 
     >>> rng = np.random.default_rng(0)
     >>> whole, names = rng.normal(1, 0.1, 99), np.array(["a"] * 99)
@@ -134,14 +103,14 @@ def ratio_interval(
         return None
     # The few that are left count as beyond every bound; so few don't move the percentiles.
     ratios = np.where(beyond, np.copysign(np.inf, parts), parts / np.where(beyond, 1, wholes))
-    return [float(bound) for bound in np.percentile(ratios, [2.5, 97.5])]
+    return np.percentile(ratios, [2.5, 97.5]).tolist()
 
 
 Z_QUANTILE = 1.959964  # the 97.5% quantile of the normal distribution
 
 
 def wilson_interval(successes: float, n: int) -> list[float]:
-    """95% interval of a probability from few trials, Wilson's score interval.
+    """Finds the 95% interval of a probability from few trials: Wilson's score interval.
 
         (p + z² / 2n ± z √(p (1 - p) / n + z² / 4n²)) / (1 + z² / n),    p = successes / n
 
@@ -153,9 +122,6 @@ def wilson_interval(successes: float, n: int) -> list[float]:
     Args:
         successes: how many of the trials succeeded; a fraction where a trial is itself a mean.
         n: how many trials, at least 1.
-
-    Returns:
-        [low, high].
 
     >>> [round(bound, 3) for bound in wilson_interval(20, 20)]
     [0.839, 1.0]
@@ -174,15 +140,9 @@ T_QUANTILES += [2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2
 
 
 def seed_interval(values: Sequence[float]) -> list[float] | None:
-    """95% interval of the mean over seeds, by Student's t.
+    """Finds the 95% interval of the mean over seeds, by Student's t; None for a single seed.
 
     It is about the mean: a single further seed may well lie outside.
-
-    Args:
-        values: one number per seed.
-
-    Returns:
-        [low, high]; None for a single seed.
 
     >>> [round(bound, 3) for bound in seed_interval([0.1, 0.2, 0.3])]
     [-0.048, 0.448]

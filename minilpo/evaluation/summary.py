@@ -1,4 +1,4 @@
-"""What was measured, summed up: best constants, the numbers of `metrics.json`, controls."""
+"""Sums up what was measured: best constants, the numbers of `metrics.json`, controls."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,7 +26,7 @@ FEWEST = 8  # training prompts of a kind on which a constant of its own is chose
 def summarize(
     selection: Measured, test: Compared, choices: Temperatures, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """The numbers behind one table, with 95% paired bootstraps, and the names of the choices.
+    """Computes the numbers of one table, with 95% paired bootstraps.
 
     Args:
         selection: responses at fixed temperatures; the best constants, over all prompts, per task
@@ -36,11 +36,11 @@ def summarize(
         resamples: bootstrap resamples behind an interval.
         seed: of the bootstrap.
     """
-    temperatures = choices.temperatures
-    names, fixed, adaptive = test.names, test.fixed_rewards, test.adaptive_rewards
+    temperatures, names, kinds = choices.temperatures, test.names, test.kinds
+    fixed, adaptive = test.fixed_rewards, test.adaptive_rewards
     constant, of_task = best_constants(selection)
     of_kind, every = best_per_kind(selection, of_task), np.arange(len(names))
-    pairs = zip(names.tolist(), test.kinds.tolist(), strict=True)
+    pairs = zip(names.tolist(), kinds.tolist(), strict=True)
     per_task = fixed[every, [of_task[name] for name in names]]
     per_kind = fixed[every, [of_kind.get((name, kind), of_task[name]) for name, kind in pairs]]
     interval = partial(interval_of, resamples=resamples, seed=seed)
@@ -62,17 +62,23 @@ def summarize(
             "oracle_name": choices.names[of_task[task.name]],
             "best_per_task": float(per_task[rows].mean()),
             "best_per_kind": float(per_kind[rows].mean()),
-            **kinds_and_parts(test, task, rows, temperatures, interval),
         }
+        if set(kinds[rows]) != {task.name}:
+            by_kind = tasks[task.name]["kinds"] = {}
+            for kind in sorted(set(kinds[rows].tolist())):
+                few = rows[kinds[rows] == kind]
+                by_kind[kind] = describe(test, few, temperatures)
+                by_kind[kind] |= interval_of_few(test, few, interval)
+        if offers(task, "parts"):
+            tasks[task.name]["parts"] = mean_parts(task, test, rows)
 
     # 2. Over all, each task counting the same.
     mean_fixed, mean_per_task = mean_over_tasks(fixed, names), mean_over_tasks(per_task, names)
     best = fixed[:, constant]
     gain, gap = difference(best), mean_per_task - mean_fixed[constant]
-    # Where the best per task gets no more than the best constant, there is no gap to close.
-    closed = float(gain["estimate"] / gap) if gap > 0 else None
-    closed_ci95 = None
-    if closed is not None:
+    closed = closed_ci95 = None
+    if gap > 0:  # else the best per task gets no more than the best constant: nothing to close
+        closed = float(gain["estimate"] / gap)
         closed_ci95 = ratio_interval(adaptive - best, per_task - best, names, resamples, seed)
 
     # 3. Prompt by prompt, against each fixed temperature.
@@ -106,19 +112,15 @@ def summarize(
     }
 
 
-Interval = Callable[[np.ndarray, np.ndarray], list[float]]  # of values, (P,), and their tasks
-
-
 def interval_of(values: np.ndarray, names: np.ndarray, *, resamples: int, seed: int) -> list[float]:
-    """`bootstrap_interval` with the same resampled prompts each time."""
+    """Calls `bootstrap_interval` with the same resampled prompts each time."""
     return bootstrap_interval(values, names, resamples, np.random.default_rng(seed))
 
 
 def describe(test: Compared, rows: np.ndarray, temperatures: Sequence[float]) -> dict[str, Any]:
-    """Mean rewards of some prompts, and which temperatures the head chose for them."""
-    P, made = len(test.prompts), test.adaptive.decisions
-    choice_ids, mask = (x.numpy().reshape(P, -1)[rows] for x in (made.choice_ids, made.mask))
-    chosen = choice_ids[mask]
+    """Computes mean rewards on some prompts, and which temperatures the head chose for them."""
+    decisions, own = test.adaptive.decisions, torch.from_numpy(test.adaptive_rows(rows))
+    chosen = decisions.choice_ids[own][decisions.mask[own]].numpy()
     shares = np.bincount(chosen, minlength=len(temperatures)).astype(float)
     shares /= shares.sum()
     return {
@@ -130,27 +132,10 @@ def describe(test: Compared, rows: np.ndarray, temperatures: Sequence[float]) ->
     }
 
 
-def kinds_and_parts(
-    test: Compared, task: Task, rows: np.ndarray, temperatures: Sequence[float], interval: Interval
+def interval_of_few(
+    test: Compared, rows: np.ndarray, interval: Callable[[np.ndarray, np.ndarray], list[float]]
 ) -> dict[str, Any]:
-    """`describe` for each kind of a task's prompts, and the parts of its reward, if it has any."""
-    numbers: dict[str, Any] = {}
-    kinds = test.kinds[rows]
-    if set(kinds) != {task.name}:
-        numbers["kinds"] = {}
-        for kind in sorted(set(kinds.tolist())):
-            of_kind = rows[kinds == kind]
-            numbers["kinds"][kind] = {
-                **describe(test, of_kind, temperatures),
-                **interval_of_few(test, of_kind, interval),
-            }
-    if offers(task, "parts"):
-        numbers["parts"] = mean_parts(task, test, rows)
-    return numbers
-
-
-def interval_of_few(test: Compared, rows: np.ndarray, interval: Interval) -> dict[str, Any]:
-    """The 95% interval of the head's mean reward on a few prompts, and how it was found.
+    """Computes the 95% interval of the head's mean reward on a few prompts, and says by what.
 
     Where every reward is 0 or 1 it is Wilson's, which knows that 20 right answers out of 20 don't
     make the 21st certain. Each prompt counts as one trial, however many responses it got: they are
@@ -165,25 +150,26 @@ def interval_of_few(test: Compared, rows: np.ndarray, interval: Interval) -> dic
 
 
 def best_constants(selection: Measured) -> tuple[int, dict[str, int]]:
-    """The index of the best temperature over all tasks, each counting the same, and per task."""
+    """Finds the index of the best temperature over all tasks, each counting the same, and per task.
+
+    Of equals it is the lower one.
+    """
     names, rewards = selection.names, selection.fixed_rewards
     order = dict.fromkeys(names.tolist())
     of_task = {name: int(rewards[names == name].mean(0).argmax()) for name in order}
-    return int(mean_over_tasks(rewards, names).argmax()), of_task  # the lower of equals
+    return int(mean_over_tasks(rewards, names).argmax()), of_task
 
 
-def best_per_kind(
-    selection: Measured, of_task: dict[str, int], fewest: int = FEWEST
-) -> dict[tuple[str, str], int]:
-    """The index of the best temperature for each kind of prompt, by (task, kind).
+def best_per_kind(selection: Measured, of_task: dict[str, int]) -> dict[tuple[str, str], int]:
+    """Finds the index of the best temperature for each kind of prompt, by (task, kind).
 
-    A kind with fewer than `fewest` prompts in the selection has that of its task: chosen on so few
+    A kind with fewer than `FEWEST` prompts in the selection has that of its task: chosen on so few
     it would be chance.
     """
     names, kinds, best = selection.names, selection.kinds, {}
     for name, kind in dict.fromkeys(zip(names.tolist(), kinds.tolist(), strict=True)):
         rewards = selection.fixed_rewards[(names == name) & (kinds == kind)]
-        enough = len(rewards) >= fewest
+        enough = len(rewards) >= FEWEST
         best[name, kind] = int(rewards.mean(0).argmax()) if enough else of_task[name]
     return best
 
@@ -196,27 +182,23 @@ def controls(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """What the gain is made of: a better constant, and adapting to the context.
+    """Splits the gain in two, a better constant and adapting to the context, which add up to it.
 
     Args:
         mean: that part of the numbers of `summarize`.
-        test: all responses.
-        choices: the K fixed temperatures.
+        test, choices, resamples, seed: as in `summarize`.
         learned: the index of the temperature that a head without input has learned.
-        resamples: bootstrap resamples behind an interval.
-        seed: of the bootstrap.
 
     Returns:
-        The mean rewards of the learned constant and of temperatures drawn at random, task by task
-        and over all, and the two parts of the gain, which add up to it.
+        The two parts, and the mean rewards of the learned constant and of temperatures drawn at
+        random, task by task and over all.
     """
     names, fixed, adaptive = test.names, test.fixed_rewards, test.adaptive_rewards
-    interval = partial(interval_of, resamples=resamples, seed=seed)
     best = choices.names.index(mean["best_fixed"]["name"])
 
     def difference(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-        estimate = float(mean_over_tasks(a - b, names))
-        return {"estimate": estimate, "ci95": interval(a - b, names)}
+        interval = interval_of(a - b, names, resamples=resamples, seed=seed)
+        return {"estimate": float(mean_over_tasks(a - b, names)), "ci95": interval}
 
     def by_task(rewards: np.ndarray) -> dict[str, Any]:
         order = dict.fromkeys(names.tolist())
@@ -237,35 +219,32 @@ def controls(
 
 
 def mean_parts(task: Task, test: Compared, rows: np.ndarray) -> dict[str, Any]:
-    """The mean of each part of the reward, at every fixed temperature and with the head."""
+    """Computes the mean of each part of the reward, at every temperature and with the head."""
     adaptive, texts = test.adaptive_rows(rows), test.texts
     names = [*parts_of(task, texts[rows[0]], test.adaptive.responses[adaptive[0]])]
 
-    def means(rollout: Rollout, written: np.ndarray) -> dict[str, float]:
-        of_rows = []
+    def means(rollout: Rollout, written: np.ndarray) -> list[float]:
+        parts = []
         for row in written.tolist():
-            prompt = texts[row // rollout.n_samples]
-            of_rows.append(parts_of(task, prompt, rollout.responses[row], names))
-        return {name: float(np.mean([parts[name] for parts in of_rows])) for name in names}
+            prompt, response = texts[row // rollout.n_samples], rollout.responses[row]
+            parts.append(parts_of(task, prompt, response, names))
+        return [float(np.mean([of_row[name] for of_row in parts])) for name in names]
 
     with_head = means(test.adaptive, adaptive)
     fixed = [means(test.fixed, test.fixed_rows(rows, k)) for k in range(len(test.places))]
-    return {
-        name: {"fixed": [of_choice[name] for of_choice in fixed], "adaptive": with_head[name]}
-        for name in names
-    }
+    by_name = zip(names, zip(*fixed, strict=True), with_head, strict=True)
+    return {name: {"fixed": [*at_fixed], "adaptive": own} for name, at_fixed, own in by_name}
 
 
 def by_place_in_sentence(
     rollout: Rollout, temperatures: Sequence[float], sentence_starts: Sequence[int]
 ) -> dict[str, float]:
-    """The mean temperature chosen for first words of sentences, and for all other tokens."""
+    """Computes the mean temperature chosen for first words of sentences, and for other tokens."""
     is_first = torch.ones_like(rollout.response_mask)  # the first token of a response
-    starts = torch.tensor(sentence_starts)
-    is_first[:, 1:] = torch.isin(rollout.token_ids[:, :-1], starts)
-    made, chosen = rollout.decisions.mask, torch.tensor(temperatures)[rollout.decisions.choice_ids]
+    is_first[:, 1:] = torch.isin(rollout.token_ids[:, :-1], torch.tensor(sentence_starts))
+    mask, chosen = rollout.decisions.mask, torch.tensor(temperatures)[rollout.decisions.choice_ids]
     places = {
-        "first_word_temperature": chosen[made & is_first],
-        "other_temperature": chosen[made & ~is_first],
+        "first_word_temperature": chosen[mask & is_first],
+        "other_temperature": chosen[mask & ~is_first],
     }
     return {name: found.mean().item() if len(found) else 0.0 for name, found in places.items()}

@@ -73,10 +73,10 @@ def deciding(
         arguments = {**_settings_of(given), **arguments}
         arguments = {name: value for name, value in arguments.items() if value is not None}
         _check(arguments, plain)
-        ours = _Processor(policy, generator)
-        with ours.watching(lm.un_embedding):
-            # What is said in the call itself, no default overrides.
-            return original(*inputs, **{**arguments, **SET}, logits_processor=[ours])
+        with lm.watching() as seen:
+            # No default overrides the arguments of the call itself.
+            arguments |= {**SET, "logits_processor": [_Processor(policy, generator, seen)]}
+            return original(*inputs, **arguments)
 
     model.eval()
     model.generate, model.generation_config = generate, plain
@@ -88,7 +88,7 @@ def deciding(
 
 
 def _settings_of(config: Any) -> dict[str, Any]:
-    """What a user has set in a configuration, if there is one."""
+    """Finds the settings that a user has changed in a configuration, if there is one."""
     if config is None:
         return {}
     defaults = vars(type(config)())
@@ -120,34 +120,21 @@ def _check(arguments: dict[str, Any], plain: Any) -> None:
 class _Processor:
     """Turns logits into the logarithms of the probabilities that a policy draws from.
 
-    One is made per call of `generate`.
+    One is made per call of `generate`; `seen` receives the hidden states, (B, T, C), of each step.
     """
 
     step: Step
     choice: Tensor
 
-    def __init__(self, policy: Policy, generator: torch.Generator):
-        self.policy, self.generator = policy, generator
+    def __init__(self, policy: Policy, generator: torch.Generator, seen: list[Tensor]):
+        self.policy, self.generator, self.seen = policy, generator, seen
         self.position = 0
-        self.hidden_states: list[Tensor] = []  # those of the last token, once they are there
-
-    @contextlib.contextmanager
-    def watching(self, un_embedding: torch.nn.Module) -> Iterator[None]:
-        """Looks at what the un-embedding receives."""
-
-        def see(_: Any, inputs: tuple[Tensor, ...]) -> None:
-            self.hidden_states = [inputs[0][:, -1]]
-
-        hook = un_embedding.register_forward_pre_hook(see)
-        try:
-            yield
-        finally:
-            hook.remove()
 
     def __call__(self, token_ids: Tensor, logits: Tensor) -> Tensor:
-        """(B, T) tokens so far and (B, V) logits to (B, V) log-probabilities."""
+        """Maps (B, T) tokens so far and (B, V) logits to (B, V) log-probabilities."""
         B, device = len(logits), logits.device
-        [hidden_states], self.hidden_states = self.hidden_states, []  # never those of another step
+        hidden_states = self.seen[-1][:, -1]
+        self.seen.clear()  # never those of another step
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.position == 0:
             self.policy.start(B)

@@ -5,8 +5,9 @@ cache whose rows can be picked, logits. At the beginning it has to show on two s
 these it reads step by step what it reads at once; one that doesn't is refused in words.
 """
 
+import contextlib
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,9 +18,8 @@ from minilpo.machine.text import named
 
 ENOUGH_TO_WRITE = 512  # tokens of prompt and response, if the model has room for more
 TOKENS_AT_ONCE = 2048  # read again together: with 150,000 words, the logits take a gigabyte
-# What forward calls its cache, in newer and in older versions; what configurations call the number
-# of tokens that a model can read.
-CACHES = ("cache", "past_key_values")
+CACHES = ("cache", "past_key_values")  # forward's name of it, in newer and in older versions
+# The number of tokens that a model can read, as configurations call it.
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 
 
@@ -78,7 +78,13 @@ class HuggingFaceLanguageModel:
                 f"chat={self.chat} and {'one' if has_template else 'a tokenizer without'}; leave "
                 "them out, or set tokenizer.chat_template"
             )
-        self.max_length = _room(model.config, max_length)
+        most = most_tokens(model.config)
+        if max_length is not None and not 2 <= max_length <= (most or max_length):
+            raise ValueError(
+                f"max_length must be from 2 to what the model can read, {most or 'any number'}, "
+                f"got {max_length}; leave it out for the default"
+            )
+        self.max_length = max_length or min(ENOUGH_TO_WRITE, most or ENOUGH_TO_WRITE)
         takes = inspect.signature(model.forward).parameters
         self.cache_name = next((name for name in CACHES if name in takes), CACHES[-1])
         self.takes_positions = "position_ids" in takes
@@ -90,7 +96,7 @@ class HuggingFaceLanguageModel:
 
     @property
     def name(self) -> str:
-        """What the model was loaded as; empty if it was made in memory."""
+        """The name that the model was loaded by; empty if it was made in memory."""
         return self.model.config.name_or_path
 
     def check_width(self, head: AdaptiveDecoder) -> None:
@@ -102,7 +108,6 @@ class HuggingFaceLanguageModel:
             )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """See `LanguageModel.encode`."""
         texts = [self._in_template(prompt) if self.chat else prompt for prompt in prompts]
         # A template writes special tokens itself, such as that of the beginning.
         encoded = self.tokenizer(texts, add_special_tokens=not self.chat)["input_ids"]
@@ -115,7 +120,7 @@ class HuggingFaceLanguageModel:
         return encoded
 
     def _in_template(self, prompt: str) -> str:
-        """A prompt as a chat: the user's message, up to where the answer begins."""
+        """Writes a prompt as a chat: the user's message, up to where the answer begins."""
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         messages = [*system, {"role": "user", "content": prompt}]
         try:
@@ -129,21 +134,19 @@ class HuggingFaceLanguageModel:
             ) from None
 
     def decode(self, token_ids: list[int]) -> str:
-        """See `LanguageModel.decode`; special tokens, as around a message, are left out."""
+        # Special tokens, as around a message, are left out.
         return self.tokenizer.decode(token_ids, skip_special_tokens=True)
 
     @torch.inference_mode()
     def prefill(
         self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int
     ) -> "HuggingFaceBatch":
-        """See `LanguageModel.prefill`."""
         self.model.eval()  # whoever has trained it meanwhile: dropout must not decide
         return HuggingFaceBatch(self, prompts, n_samples)
 
     def forward_responses(
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `LanguageModel.forward_responses`."""
         lengths = response_mask.sum(1).tolist()
         texts = [
             [*prompt, *row[:n].tolist()]
@@ -158,34 +161,40 @@ class HuggingFaceLanguageModel:
             padded = torch.tensor([text + [0] * (T - len(text)) for text in texts[part]])
             ends = torch.tensor([[len(text)] for text in texts[part]])
             mask = (torch.arange(T) < ends).long().to(self.model.device)  # (R, T)
-            h, scores, _ = self.forward_once(
-                padded, last=T - earliest, attention_mask=mask
-            )  # (R, t, .)
+            h, scores, _ = self.forward_once(padded, T - earliest, attention_mask=mask)  # (R, t, .)
             for row, (prompt, n) in enumerate(zip(prompts[part], lengths[part], strict=True)):
                 before = len(prompt) - 1 - earliest  # the token before a token is what is read
                 states.append(h[row, before : before + n])
                 logits.append(scores[row, before : before + n])
         return torch.cat(states), torch.cat(logits)
 
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[list[Tensor]]:
+        """Collects the hidden states, (R, T, C), of each run: the un-embedding receives them."""
+        seen: list[Tensor] = []
+        hook = self.un_embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            yield seen
+        finally:
+            hook.remove()
+
     def forward_once(self, token_ids: Tensor, last: int, **more: Any) -> tuple[Tensor, Tensor, Any]:
-        """One run of the model.
+        """Runs the model once.
 
         Args:
             token_ids: (R, T) to read.
             last: at how many tokens, from the end, the results are wanted.
-            more: what else the model is given, such as a cache.
+            more: the model's other arguments, such as a cache.
 
         Returns:
-            Hidden states, (R, last, C): what the un-embedding receives, h_t of Eq. 1. Logits, (R,
-            last, V): the model's own, for some scale or cap them after the un-embedding. And all
-            that the model has returned.
+            Hidden states, (R, last, C): h_t of Eq. 1. Logits, (R, last, V): the model's own, for
+            some scale or cap them after the un-embedding. And all that the model has returned.
         """
-        seen: list[Tensor] = []
-        hook = self.un_embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         if self._limits_logits:
             more["logits_to_keep"] = last
         try:
-            output = self.model(token_ids.to(self.model.device), **more)
+            with self.watching() as seen:
+                output = self.model(token_ids.to(self.model.device), **more)
         except RuntimeError as error:
             most, T = most_tokens(self.model.config), more.get("attention_mask", token_ids).shape[1]
             if most is None or T <= most:
@@ -196,8 +205,6 @@ class HuggingFaceLanguageModel:
                 f"that the model can read, but take {T} with padding ({named(error)}); make the "
                 f"language model with max_length={most // 2} or less"
             ) from None
-        finally:
-            hook.remove()
         if len(seen) != 1 or seen[0].ndim != 3:
             raise ValueError(
                 f"the model must run its un-embedding once on hidden states of shape (B, T, C), "
@@ -207,7 +214,7 @@ class HuggingFaceLanguageModel:
         return seen[0][:, -last:].to(logits.device), logits, output
 
     def _sentence_starts(self) -> tuple[int, ...]:
-        """Tokens that end in a mark of a sentence, and the end of a chat's prompt."""
+        """Finds the tokens that end in a mark of a sentence, and the end of a chat's prompt."""
         marks = (".", "!", "?")
         vocabulary = self.tokenizer.get_vocab()
         starts = {i for piece, i in vocabulary.items() if piece.rstrip("Ċ\n").endswith(marks)}
@@ -235,12 +242,10 @@ class HuggingFaceBatch:
         self.select(numbers.repeat_interleave(n_samples))
 
     def step(self, token_ids: Tensor) -> None:
-        """See `Batch.step`."""
         self._read(token_ids[:, None])
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
-        """See `Batch.select`."""
         self.cache.reorder_cache(rows)
         self.pad_lengths = self.pad_lengths[rows.to(self.pad_lengths.device)]
         self.hidden_states, self.logits = self.hidden_states[rows], self.logits[rows]
@@ -266,7 +271,7 @@ class HuggingFaceBatch:
 
 
 def _un_embedding(model: Any) -> torch.nn.Module:
-    """The layer that receives the hidden states and gives the logits."""
+    """Finds the layer that receives the hidden states and gives the logits."""
     config, find = getattr(model, "config", None), getattr(model, "get_output_embeddings", None)
     if getattr(config, "is_encoder_decoder", False):
         raise _refusal(model, "it is an encoder with a decoder, which doesn't go on with its input")
@@ -285,25 +290,14 @@ def _refusal(model: Any, reason: str) -> ValueError:
 
 
 def most_tokens(config: Any) -> int | None:
-    """How many tokens a model can read, if its configuration says so."""
+    """Reads from its configuration how many tokens a model can read, if it says so."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     known = [getattr(config, name, None) for name in LENGTHS]
     return next((n for n in known if isinstance(n, int) and n > 0), None)
 
 
-def _room(config: Any, asked: int | None) -> int:
-    """Tokens of prompt and response together."""
-    most = most_tokens(config)
-    if asked is not None and not 2 <= asked <= (most or asked):
-        raise ValueError(
-            f"max_length must be from 2 to what the model can read, {most or 'any number'}, got "
-            f"{asked}; leave it out for the default"
-        )
-    return asked or min(ENOUGH_TO_WRITE, most or ENOUGH_TO_WRITE)
-
-
 def ends_of(*sources: Any) -> tuple[int, ...]:
-    """The tokens that end a response, by settings or a tokenizer; there may be several."""
+    """Finds the tokens that end a response, by settings or a tokenizer; there may be several."""
     found: set[int] = set()
     for source in sources:
         ends = getattr(source, "eos_token_id", None)
@@ -314,11 +308,10 @@ def ends_of(*sources: Any) -> tuple[int, ...]:
 
 @torch.inference_mode()
 def _prove(lm: HuggingFaceLanguageModel) -> int:
-    """Two short texts, read step by step and at once, must be the same; returns C.
+    """Checks that two short texts, read step by step and at once, are the same; returns C.
 
-    Raises:
-        ValueError: if they aren't. Then the model's cache isn't one whose rows can be copied and
-            picked, or it takes no notice of padding.
+    Where they aren't, the rows of the model's cache can't be copied and picked, or it takes no
+    notice of padding.
     """
     V = lm.model.get_input_embeddings().num_embeddings
     prompts = [[i % V for i in (5, 3, 7, 4)], [i % V for i in (6, 5)]]

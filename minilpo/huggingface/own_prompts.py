@@ -14,7 +14,7 @@ class OwnPrompts(Task):
 
     Args:
         prompts: texts; one that is there twice counts once.
-        reward: given a prompt and a response, any text, says in [0, 1] how good it is.
+        reward: scores a response, any text, to a prompt: in [0, 1].
         name: of the task.
 
     Raises:
@@ -44,7 +44,7 @@ class OwnPrompts(Task):
                 )
 
     def of_split(self, split: str) -> list[str]:
-        """The prompts of the "train", the "validation" or the "test" split."""
+        """Selects the prompts of the "train", the "validation" or the "test" split."""
         return [prompt for prompt in self.prompts if split_of(prompt) == split]
 
     def prompt(self, rng: random.Random) -> str:

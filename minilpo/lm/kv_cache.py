@@ -1,4 +1,4 @@
-"""The key/value cache: what a batch has read is kept, so that one more token costs one step."""
+"""The key/value cache keeps what a batch has read, so that one more token costs one step."""
 
 import math
 
@@ -9,7 +9,7 @@ from minilpo.config import ModelConfig
 
 
 class KVCache:
-    """Keys and values of the tokens that a batch has already read. Letters for shapes: see `model`.
+    """Keys and values of the tokens that a batch has read. Letters for shapes: see `model`.
 
     Args:
         config: the model's shape.
@@ -46,7 +46,7 @@ class KVCache:
         self.mask: Tensor | None = None  # (B, 1, T, T_all) of the tokens that are being read
 
     def layers(self) -> list["LayerCache"]:
-        """The parts of the layers, made anew each time.
+        """Makes the parts of the layers, after `advance`.
 
         If the cache kept them, they would hold each other, and the memory would not be free before
         Python looks for such circles.
@@ -54,29 +54,20 @@ class KVCache:
         return [LayerCache(self, layer) for layer in range(len(self.store))]
 
     def advance(self, T: int) -> Tensor:
-        """Makes ready to read the next T tokens.
+        """Prepares to read T more tokens; returns their positions after the padding, (B, T).
 
-        Returns:
-            (B, T) their positions in their texts, which begin after the padding.
+        It makes the mask, to add to the attention scores: 0 where a token may look, far below
+        elsewhere; None if plain causal attention does the same.
         """
-        places = torch.arange(self.length, self.length + T, device=self.pad_lengths.device)
-        self.mask = self._mask(T)
-        self.length += T
+        start, self.length = self.length, self.length + T
+        places = torch.arange(start, self.length, device=self.pad_lengths.device)
+        self.mask = None
+        if self.is_padded or (T > 1 and start > 0):
+            self.mask = self.padding_mask[:, None, None, : self.length]
+            if T > 1:
+                ahead = torch.ones(T, self.length, dtype=torch.bool, device=places.device)
+                self.mask = self.mask.masked_fill(ahead.triu(start + 1), -math.inf)
         return (places - self.pad_lengths[:, None]).clamp_(min=0)
-
-    def _mask(self, T: int) -> Tensor | None:
-        """To add to the attention scores: 0 where the next T tokens may look, far below elsewhere.
-
-        None if plain causal attention does the same.
-        """
-        if not self.is_padded and (T == 1 or self.length == 0):
-            return None
-        T_all = self.length + T
-        mask = self.padding_mask[:, None, None, :T_all]
-        if T > 1:
-            ahead = torch.ones(T, T_all, dtype=torch.bool, device=mask.device)
-            mask = mask.masked_fill(ahead.triu(self.length + 1), -math.inf)
-        return mask
 
     def select(self, rows: Tensor) -> None:
         """Keeps only the given rows, in the given order; a row named twice is copied."""
@@ -86,15 +77,10 @@ class KVCache:
 
 
 class LayerCache:
-    """One layer's part of a `KVCache`: what a `Block` is given."""
+    """One layer's part of a `KVCache`, for a `Block`."""
 
     def __init__(self, cache: KVCache, layer: int):
-        self.cache, self.layer = cache, layer
-
-    @property
-    def mask(self) -> Tensor | None:
-        """See `KVCache.advance`."""
-        return self.cache.mask
+        self.cache, self.layer, self.mask = cache, layer, cache.mask
 
     def append(self, keys_and_values: Tensor) -> Tensor:
         """Stores (2, B, H, T, D) after what is there; returns all of it, (2, B, H, T_all, D)."""

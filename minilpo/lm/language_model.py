@@ -29,17 +29,17 @@ class Batch(Protocol):
 
 
 class LanguageModel(Protocol):
-    """What a language model must be able to do. Token ids are its own; nobody else reads them."""
+    """The members of a language model. Token ids are its own; nobody else reads them."""
 
     end_ids: Sequence[int]  # tokens that end a response
     sentence_starts: Sequence[int]  # tokens after which a sentence begins
     max_length: int  # tokens of prompt and response together
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each prompt with its end mark; raises ValueError if one can't be read."""
+        """Encodes each prompt with its end mark; raises ValueError if one can't be read."""
 
     def decode(self, token_ids: list[int]) -> str:
-        """The text of a response."""
+        """Returns the text of a response."""
 
     def prefill(self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int) -> Batch:
         """Reads P prompts for N responses to each; row p * N + n is response n to prompt p."""
@@ -60,11 +60,7 @@ class LanguageModel(Protocol):
 
 
 class GPTLanguageModel:
-    """Our transformer with its tokenizer.
-
-    Args:
-        model: the transformer.
-        tokenizer: the one it was trained with.
+    """Our transformer with the tokenizer that it was trained with.
 
     >>> from minilpo.config import ModelConfig
     >>> tokenizer = Tokenizer.train(["The fox sees 7 owls."])
@@ -82,25 +78,21 @@ class GPTLanguageModel:
         self.max_length = model.config.block_size
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """See `LanguageModel.encode`."""
         encoded = self.tokenizer.encode_batch(list(prompts))
         return [[*token_ids, self.tokenizer.sep_id] for token_ids in encoded]
 
     def decode(self, token_ids: list[int]) -> str:
-        """See `LanguageModel.decode`."""
         return self.tokenizer.decode(token_ids)
 
     @torch.inference_mode()
     def prefill(
         self, prompts: Sequence[list[int]], n_samples: int, max_new_tokens: int
     ) -> "GPTBatch":
-        """See `LanguageModel.prefill`."""
         return GPTBatch(self, prompts, n_samples, max_new_tokens)
 
     def forward_responses(
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `LanguageModel.forward_responses`."""
         T = int(response_mask.sum(1).max())
         shape = (len(prompts), max(map(len, prompts)) + T)
         texts = torch.full(shape, self.tokenizer.pad_id)
@@ -130,38 +122,29 @@ class GPTBatch:
         max_new_tokens: int,
     ):
         self.model, weight = lm.model, lm.model.token_embedding.weight
-        T = max(map(len, prompts))
-        pad_lengths = [T - len(prompt) for prompt in prompts]
         # All prompts end in the last column, so that their responses begin in the same one.
-        pad_id = lm.tokenizer.pad_id
+        T, pad_id = max(map(len, prompts)), lm.tokenizer.pad_id
+        pad_lengths = torch.tensor([T - len(prompt) for prompt in prompts], device=weight.device)
         padded = [[pad_id] * (T - len(prompt)) + prompt for prompt in prompts]
         token_ids = torch.tensor(padded, device=weight.device)  # (P, T)
-        self.cache = KVCache(
-            lm.model.config,
-            torch.tensor(pad_lengths, device=weight.device),
-            max_length=T + max_new_tokens,
-            max_rows=len(prompts) * n_samples,
-            dtype=weight.dtype,
-        )
+        max_length, max_rows = T + max_new_tokens, len(prompts) * n_samples
+        self.cache = KVCache(lm.model.config, pad_lengths, max_length, max_rows, weight.dtype)
         # Each prompt is read once, and all that was read is then copied for its N samples.
         is_last = torch.zeros_like(token_ids, dtype=torch.bool)
         is_last[:, -1] = True
+        hidden_states = lm.model.forward_at(token_ids, is_last, self.cache)  # (P, C)
         numbers = torch.arange(len(prompts), device=weight.device)
         sample_of = numbers.repeat_interleave(n_samples)  # (R,)
-        self.hidden_states = lm.model.forward_at(token_ids, is_last, self.cache)[
-            sample_of
-        ]  # (R, C)
         self.cache.select(sample_of)
+        self.hidden_states = hidden_states[sample_of]  # (R, C)
         self.logits = lm.model.logits(self.hidden_states)
 
     @torch.inference_mode()
     def step(self, token_ids: Tensor) -> None:
-        """See `Batch.step`."""
         self.hidden_states = self.model(token_ids[:, None], self.cache)[:, -1]
         self.logits = self.model.logits(self.hidden_states)
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
-        """See `Batch.select`."""
         self.cache.select(rows)
         self.hidden_states, self.logits = self.hidden_states[rows], self.logits[rows]

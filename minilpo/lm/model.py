@@ -8,7 +8,7 @@ The letters used for shapes, here and in every other file:
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,11 +30,11 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, C) to the same."""
+        """Maps (B, T, C) to the same shape."""
         return self.out(self.attend(x, cache))
 
     def attend(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """What each token gathers from itself and those before it, (B, T, C)."""
+        """Gathers for each token from itself and those before it, (B, T, C)."""
         B, T, C = x.shape
         D = C // self.n_head
         qkv = self.qkv(x).view(B, T, 3, self.n_head, D).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
@@ -63,19 +63,19 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, C) to the same."""
+        """Maps (B, T, C) to the same shape."""
         x = x + self.attention(self.norm_1(x), cache)
         return x + self.feed_forward(x)
 
     def forward_at(self, x: Tensor, places: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, C) to (n, C) at n places of the flattened batch; others are only looked at."""
+        """Maps (B, T, C) to (n, C), at n places of the flattened batch; all may be looked at."""
         gathered = self.attention.attend(self.norm_1(x), cache)  # (B, T, C)
         x = x.flatten(0, 1).index_select(0, places)  # (n, C)
         x = x + self.attention.out(gathered.flatten(0, 1).index_select(0, places))
         return x + self.feed_forward(x)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """Each token on its own: (..., C) to the same."""
+        """Maps each token on its own, (..., C) to the same shape."""
         return self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
 
 
@@ -108,7 +108,7 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=config.n_embd**-0.5 / shrink, generator=generator)
 
     def forward(self, token_ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Hidden states after the final norm, h_t of Eq. 1: what `logits` and the head read.
+        """Computes hidden states after the final norm, h_t of Eq. 1: `logits` and heads read them.
 
         Args:
             token_ids: (B, T) the tokens to read; with a cache, those after the ones it holds.
@@ -117,44 +117,38 @@ class GPT(nn.Module):
         Returns:
             (B, T, C). What is computed at padding means nothing.
         """
-        x = self._embed(token_ids, cache)
-        for block, past in zip(self.blocks, _layers(self, cache), strict=True):
+        x, layers = self._embed(token_ids, cache)
+        for block, past in zip(self.blocks, layers, strict=True):
             x = block(x, past)
         return self.norm(x)
 
     def forward_at(self, token_ids: Tensor, wanted: Tensor, cache: KVCache | None = None) -> Tensor:
-        """The same hidden states at some tokens only. The others are read to be looked at.
+        """Computes the same at some tokens only, (n, C), row by row: those where `wanted` is True.
 
         Args:
-            token_ids: (B, T) the tokens to read.
-            wanted: (B, T) True where the hidden state is wanted.
-            cache: as in `forward`.
-
-        Returns:
-            (n, C), row by row.
+            token_ids, cache: as in `forward`.
+            wanted: (B, T).
         """
         places = wanted.flatten().nonzero()[:, 0]  # (n,) in the flattened batch
+        x, layers = self._embed(token_ids, cache)
+        blocks: list[Any] = [*self.blocks]
         # All but the last block work as ever: every token may still be looked at.
-        x = self._embed(token_ids, cache)
-        blocks: Iterable[Any] = self.blocks
-        *earlier, last = zip(blocks, _layers(self, cache), strict=True)
-        for block, past in earlier:
+        for block, past in zip(blocks[:-1], layers[:-1], strict=True):
             x = block(x, past)
-        block, past = last
-        return self.norm(block.forward_at(x, places, past))
+        return self.norm(blocks[-1].forward_at(x, places, layers[-1]))
 
     def logits(self, hidden_states: Tensor) -> Tensor:
-        """Scores of the next token, W h: (..., C) to (..., V)."""
+        """Computes scores of the next token, W h: (..., C) to (..., V)."""
         return F.linear(hidden_states, self.token_embedding.weight)
 
-    def _embed(self, token_ids: Tensor, cache: KVCache | None) -> Tensor:
+    def _embed(
+        self, token_ids: Tensor, cache: KVCache | None
+    ) -> tuple[Tensor, Sequence[LayerCache | None]]:
+        """Embeds tokens, (B, T, C), and gives each block's part of the cache."""
         T = token_ids.shape[1]
+        layers: Sequence[LayerCache | None] = [None] * len(self.blocks)
         if cache is None:
             positions = torch.arange(T, device=token_ids.device)  # (T,)
         else:
-            positions = cache.advance(T)  # (B, T)
-        return self.token_embedding(token_ids) + self.position_embedding(positions)
-
-
-def _layers(model: GPT, cache: KVCache | None) -> list[LayerCache] | list[None]:
-    return [None] * len(model.blocks) if cache is None else cache.layers()
+            positions, layers = cache.advance(T), cache.layers()  # (B, T)
+        return self.token_embedding(token_ids) + self.position_embedding(positions), layers

@@ -25,7 +25,7 @@ Example = tuple[Sequence[int], int]
 
 
 def encode_examples(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> list[Example]:
-    """Token ids of (prompt, demonstration) pairs, stored compactly."""
+    """Encodes (prompt, demonstration) pairs, stored compactly."""
     prompts = tokenizer.encode_batch([prompt for prompt, _ in pairs])
     responses = tokenizer.encode_batch([response for _, response in pairs])
     sep, eos = tokenizer.sep_id, tokenizer.eos_id
@@ -38,7 +38,7 @@ def encode_examples(tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]) -> l
 def training_batches(
     examples: Sequence[Example], batch_size: int, pad_id: int, rng: random.Random
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches of `collate`, pass after pass over the examples.
+    """Makes endless batches of `collate`, pass after pass over the examples.
 
     Within a pool of `POOL` batches, examples are sorted by length, so that little is spent on
     padding, and the batches come in random order. (Sorting all examples would make each batch a
@@ -57,7 +57,7 @@ def training_batches(
 
 
 def collate(examples: Sequence[Example], pad_id: int) -> tuple[Tensor, Tensor]:
-    """One batch: token_ids (B, T + 1), padded at the end, and target_mask (B, T).
+    """Makes a batch: token_ids (B, T + 1), padded at the end, and target_mask (B, T).
 
     The mask is True where the next token is to be learned: only the response and its end are, the
     prompt is given.
@@ -76,14 +76,9 @@ def collate(examples: Sequence[Example], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def language_model_loss(model: GPT, token_ids: Tensor, target_mask: Tensor) -> Tensor:
-    """Mean cross-entropy in nats per target token; logits are computed only where there is one.
+    """Computes the mean cross-entropy of a batch of `collate`, in nats per target token.
 
-    The batch is brought to where the model is.
-
-    Args:
-        model: the language model.
-        token_ids: (B, T + 1).
-        target_mask: (B, T).
+    The batch is brought to where the model is. Logits are computed only where there is a target.
     """
     device = model.token_embedding.weight.device
     token_ids, target_mask = token_ids.to(device), target_mask.to(device)
@@ -93,7 +88,7 @@ def language_model_loss(model: GPT, token_ids: Tensor, target_mask: Tensor) -> T
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a language model is trained on, in token ids."""
+    """Demonstrations for a language model, in token ids."""
 
     examples: Sequence[Example]  # to imitate
     held_out: Sequence[Example]  # only measured
@@ -101,12 +96,9 @@ class Corpus:
 
 
 class Pretraining:
-    """What pretraining carries from step to step, and what can be saved: weights, optimizer, log.
+    """State of a pretraining: weights, optimizer, log. It can be saved.
 
-    Args:
-        model: to be trained.
-        config: learning rate and weight decay.
-        after_log: called with this, every `LOG_EVERY` steps and at the end.
+    `after_log` is called with it, every `LOG_EVERY` steps and at the end.
     """
 
     def __init__(
@@ -120,20 +112,20 @@ class Pretraining:
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        rates: dict[str, Any] = {"lr": config.learning_rate, "betas": (0.9, 0.98)}
-        self.optimizer = torch.optim.AdamW(groups, **rates, fused=True)
+        rate, betas = config.learning_rate, (0.9, 0.98)
+        self.optimizer = torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
         self.model, self.after_log = model, after_log
         self.step = 0
         self.log: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on."""
+        """Returns all that is needed to go on."""
         moments = self.optimizer.state_dict()["state"]  # its settings are those of the config
         weights = self.model.state_dict()
         return {"model": weights, "optimizer": moments, "step": self.step, "log": self.log}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores what `state_dict` has returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         self.step, self.log = state["step"], state["log"]
@@ -159,8 +151,8 @@ def pretrain(
     """Trains the language model on demonstrations, in place.
 
     Args:
-        model: changed in place.
-        corpus: what to imitate, and what to measure on.
+        model: the language model.
+        corpus: examples to imitate, and others to measure on.
         config: steps, batch size and learning rate.
         seed: of the order of the examples.
         training: an interrupted one, to be continued with the same result to the bit.
@@ -189,7 +181,7 @@ def pretrain(
         training.optimizer.zero_grad(set_to_none=True)
         losses.append(_finite(loss, step, config))
         training.step = step + 1
-        # 4. From time to time, a look at how it goes.
+        # 4. From time to time, the log.
         if training.step % LOG_EVERY == 0 or training.step == config.steps:
             measured = _finite(held_out_loss(model, corpus, config.batch_size), step, config)
             mean = sum(losses) / len(losses)
@@ -203,7 +195,7 @@ def pretrain(
 
 
 def _finite(loss: float, step: int, config: PretrainConfig) -> float:
-    """The loss, if it is finite; if it isn't, every later step would be in vain."""
+    """Returns the loss if it is finite; if it isn't, every later step would be in vain."""
     if math.isfinite(loss):
         return loss
     raise ValueError(
@@ -214,14 +206,14 @@ def _finite(loss: float, step: int, config: PretrainConfig) -> float:
 
 
 def parameter_groups(model: GPT) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The matrices, which weight decay keeps small, and the other parameters, which it doesn't."""
+    """Splits parameters: matrices, which weight decay keeps small, and the others."""
     parameters = list(model.parameters())
     return [p for p in parameters if p.ndim == 2], [p for p in parameters if p.ndim < 2]
 
 
 @torch.no_grad()
 def held_out_loss(model: GPT, corpus: Corpus, batch_size: int) -> float:
-    """Mean cross-entropy on held-out examples, in nats per target token."""
+    """Computes the mean cross-entropy on held-out examples, in nats per target token."""
     total = count = 0.0
     for start in range(0, len(corpus.held_out), batch_size):
         examples = corpus.held_out[start : start + batch_size]

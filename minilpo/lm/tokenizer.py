@@ -55,11 +55,11 @@ class Tokenizer:
         return cls(backend)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; raises ValueError that names the first unknown word."""
+        """Encodes a text; raises ValueError that names the first unknown word."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """`encode` for many texts at once."""
+        """Encodes many texts at once."""
         token_ids = []
         try:
             for start in range(0, len(texts), PART):
@@ -68,28 +68,27 @@ class Tokenizer:
             return token_ids
         except Exception:  # the library raises a bare Exception, without the word
             unknown = next(word for text in texts for word in self._unknown_words(text))
+            special = {PAD, SEP, EOS, ""}
+            known = sorted({piece.strip() for piece in self._backend.get_vocab()} - special)
+            similar = ", ".join(map(repr, difflib.get_close_matches(unknown, known, n=3)))
+            near = f"near it are {similar}; " if similar else ""
             raise ValueError(
                 f"every word must be one the model was trained on, got {unknown!r}; "
-                f"{self._nearest(unknown)}use words of the tasks (see minilpo/tasks/)"
+                f"{near}use words of the tasks (see minilpo/tasks/)"
             ) from None
 
     def decode(self, token_ids: list[int]) -> str:
-        """The text of token ids; a special token in their midst is shown by its name."""
+        """Returns the text of token ids; a special token in their midst is shown by its name."""
         return self._backend.decode(token_ids, skip_special_tokens=False)
 
     def pieces(self, token_ids: list[int]) -> list[str]:
-        """The text of each token with its leading space: joined, the text with a space in front."""
+        """Returns each token's text with its leading space: joined, the text after a space."""
         return [self._backend.id_to_token(token_id) or "" for token_id in token_ids]
 
     def ids_of(self, pieces: Iterable[str]) -> list[int]:
-        """The ids of tokens given by their text, space included; unknown ones are left out."""
+        """Finds the ids of tokens by their text, space included; unknown ones are left out."""
         token_ids = map(self._backend.token_to_id, pieces)
         return [token_id for token_id in token_ids if token_id is not None]
-
-    def _nearest(self, word: str) -> str:
-        known = sorted({piece.strip() for piece in self._backend.get_vocab()} - {PAD, SEP, EOS, ""})
-        similar = difflib.get_close_matches(word, known, n=3)
-        return f"near it are {', '.join(map(repr, similar))}; " if similar else ""
 
     def _unknown_words(self, text: str) -> list[str]:
         id_of = self._backend.token_to_id
@@ -97,7 +96,7 @@ class Tokenizer:
         return [piece.strip() or piece for piece in pieces if id_of(piece) is None]
 
     def to_bytes(self) -> bytes:
-        """What `save` writes: the same for the same tokens."""
+        """Returns the JSON that `save` writes: the same for the same tokens."""
         return self._backend.to_str(pretty=True).encode()
 
     def save(self, path: Path) -> None:
@@ -106,7 +105,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Reads what `save` wrote; raises ValueError if the file is damaged."""
+        """Reads what `save` has written; raises ValueError if the file is damaged."""
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except OSError:

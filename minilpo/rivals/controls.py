@@ -1,4 +1,4 @@
-"""Tasks that show what a method is worth where it can't gain, or where a gamble may mislead it.
+"""Control tasks: a method can't gain on them, or a gamble may mislead it.
 
 On `coin_flip` and `hidden_wish` choosing the temperature can't help: what a method gains there is
 not real. On `safe_bet` it can, but the better temperature isn't the one that wins more often.
@@ -11,7 +11,7 @@ import re
 
 from minilpo.rivals.think_or_answer import ThinkOrAnswer
 from minilpo.tasks import TASKS
-from minilpo.tasks.base import Pattern, read_any, zipf_choice
+from minilpo.tasks.base import PhrasedTask, write_any, zipf_choice
 from minilpo.tasks.task import Task
 from minilpo.tasks.words import CATEGORIES, CREATURES, PEOPLE, PLACES, SEASONS, SUBJECTS, TIMES
 
@@ -29,16 +29,21 @@ BET_PHRASINGS = [
     "{person} may bet with {person2} on a race in the {place} at {time}. Who wins?",
     "In {season} {person} may bet with {person2} on a race in the {place}. Who wins?",
 ]
-SLOTS = {
-    "person": PEOPLE,
-    "category": list(CATEGORIES),
-    "place": PLACES,
-    "season": SEASONS,
-    "time": TIMES,
-}
+WORDS = {"category": list(CATEGORIES), "place": PLACES, "season": SEASONS, "time": TIMES}
 
 
-class CoinFlip(Task):
+class Occasion(PhrasedTask):
+    """A task whose prompts tell of one or two people, each word equally likely."""
+
+    slots = {"person": PEOPLE, **WORDS}
+
+    def prompt(self, rng: random.Random) -> str:
+        """Draws an occasion."""
+        person, person2 = rng.sample(PEOPLE, 2)
+        return write_any(rng, self.phrasings, WORDS, person=person, person2=person2)
+
+
+class CoinFlip(Occasion):
     """No temperature can help: nobody knows how a coin falls, and both sides are equally likely.
 
     How the coin of a prompt falls is decided by the prompt's hash, so rewards differ and there are
@@ -53,10 +58,7 @@ class CoinFlip(Task):
     """
 
     name = "coin_flip"
-
-    def prompt(self, rng: random.Random) -> str:
-        """Draws a flip."""
-        return _write(rng, COIN_PHRASINGS)
+    phrasings = COIN_PHRASINGS
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Guesses."""
@@ -66,13 +68,8 @@ class CoinFlip(Task):
         """Gives 1.0 for the right guess, else 0.0."""
         return float(response == f"It is {'heads' if _hidden_bit(prompt) else 'tails'}.")
 
-    def knows(self, prompt: str) -> bool:
-        """Tells whether a prompt has a known wording."""
-        patterns = [Pattern(phrasing, SLOTS) for phrasing in COIN_PHRASINGS]
-        return read_any(patterns, prompt) is not None
 
-
-class HiddenWish(Task):
+class HiddenWish(Occasion):
     """The prompt hides which temperature would help.
 
     Half of all people want their favourite, five times; half want variety. Greedy is right for the
@@ -92,40 +89,24 @@ class HiddenWish(Task):
     """
 
     name = "hidden_wish"
-
-    def __init__(self) -> None:
-        self._patterns = [Pattern(phrasing, SLOTS) for phrasing in WISH_PHRASINGS]
-
-    def prompt(self, rng: random.Random) -> str:
-        """Draws a wish."""
-        return _write(rng, WISH_PHRASINGS)
+    phrasings = WISH_PHRASINGS
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Lists five things, favourites more often."""
         return ", ".join(zipf_choice(rng, self._things(prompt)) for _ in range(5)) + "."
 
     def reward(self, prompt: str, response: str) -> float:
-        """The share of the favourite, or of different fitting things, in five."""
+        """Computes the share of the favourite, or of different fitting things, in five."""
         things, given = self._things(prompt), re.findall(r"\w+", response)
         fitting = [word for word in given if word in things]
         wanted = fitting.count(things[0]) if _hidden_bit(prompt) else len(set(fitting))
         return wanted / max(5, len(given))
 
-    def knows(self, prompt: str) -> bool:
-        """Tells whether a prompt has a known wording."""
-        return read_any(self._patterns, prompt) is not None
-
     def _things(self, prompt: str) -> list[str]:
-        slots = read_any(self._patterns, prompt)
-        if slots is None:
-            raise ValueError(
-                f"a hidden_wish prompt must have a known phrasing, got {prompt!r}; "
-                "see minilpo/rivals/controls.py"
-            )
-        return CATEGORIES[slots["category"]]
+        return CATEGORIES[self.read(prompt)["category"]]
 
 
-class SafeBet(Task):
+class SafeBet(Occasion):
     """Greedy doesn't bet, which always pays 0.6. A warmer writer bets: 1 or 0, on average less.
 
     The demonstrator rarely says "no bet", but says nothing else as often: who wins, and who comes
@@ -144,14 +125,11 @@ class SafeBet(Task):
     """
 
     name = "safe_bet"
+    phrasings = BET_PHRASINGS
     safe = 0.6  # what not to bet pays
     chance = 0.55  # that a bet wins, which pays 1
     caution = 0.12  # how often the demonstrator doesn't bet
     runners = SUBJECTS + CREATURES  # each as likely to be named first
-
-    def prompt(self, rng: random.Random) -> str:
-        """Draws an occasion to bet."""
-        return _write(rng, BET_PHRASINGS)
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Bets on any two, or rarely doesn't."""
@@ -161,7 +139,7 @@ class SafeBet(Task):
         return f"{first} before {second}."
 
     def reward(self, prompt: str, response: str) -> float:
-        """0.6 for no bet; for a bet on two different runners 1.0 if it wins."""
+        """Gives 0.6 for no bet, and 1.0 for a bet on two different runners that wins, else 0."""
         if response == "no bet.":
             return self.safe
         names = re.fullmatch(r"(\w+) before (\w+)\.", response)
@@ -171,7 +149,7 @@ class SafeBet(Task):
         return float(int.from_bytes(digest[:4], "big") / 2**32 < self.chance)
 
     def rewards_at(self, temperature: float) -> dict[float, float]:
-        """From each reward to its probability, if the demonstrator itself had this temperature.
+        """Gives each reward's probability, if the demonstrator itself had this temperature.
 
         >>> SafeBet().rewards_at(0)
         {0.6: 1.0, 1.0: 0.0, 0.0: 0.0}
@@ -187,21 +165,10 @@ class SafeBet(Task):
         win = (1 - safe) * self.chance
         return {self.safe: safe, 1.0: win, 0.0: 1 - safe - win}
 
-    def knows(self, prompt: str) -> bool:
-        """Tells whether a prompt has a known wording."""
-        patterns = [Pattern(phrasing, SLOTS) for phrasing in BET_PHRASINGS]
-        return read_any(patterns, prompt) is not None
-
 
 def _hidden_bit(prompt: str) -> int:
     """Hashes the prompt to 0 or 1, which nobody can read from it; independent of its split."""
     return hashlib.sha256(prompt.encode()).digest()[-1] & 1
-
-
-def _write(rng: random.Random, phrasings: list[str]) -> str:
-    person, person2 = rng.sample(PEOPLE, 2)
-    words = {slot: rng.choice(choices) for slot, choices in SLOTS.items() if slot != "person"}
-    return rng.choice(phrasings).format(person=person, person2=person2, **words)
 
 
 # The corpus of `minilpo reproduce`. The tasks apart are learned by language models of their own, so

@@ -30,7 +30,7 @@ def optimum(
     beta: float = 1.0,
     sampled: Sequence[float] | None = None,
 ) -> Tensor:
-    """The P(τ) at which Eq. 10 is lowest: softmax(strengths / β).
+    """Computes the P(τ) at which Eq. 10 is lowest: softmax(strengths / β).
 
     The expected loss is Σ_ij W_ij · −log σ(β (z_i − z_j)), with W from `wins` and z the head's
     logits. With β z = s this is the loss of a Bradley-Terry model with the strengths s.
@@ -47,8 +47,8 @@ def optimum(
         (K,) probabilities, float64; exactly 0 for a choice that a fit pushes down without end.
 
     Raises:
-        ValueError: if these aren't distributions, for N below 2, another rule or a beta that isn't
-            above 0, and where the pairs leave the optimum open (see `bradley_terry`).
+        ValueError: where the pairs leave the optimum open (see `bradley_terry`), and if these
+            aren't distributions, or a value is out of its range.
 
     Right with probability 3/4 or 1/2: the odds are 3 and 1 to one.
 
@@ -68,14 +68,8 @@ def wins(
 ) -> Tensor:
     """Counts the pairs per prompt that prefer choice i to choice j: W_ij, on average, by weight.
 
-    Args:
-        rewards, n_samples, pairs, sampled: as in `optimum`.
-
-    Returns:
-        (K, K), float64. On the diagonal are pairs of a choice with itself, which teach nothing.
-
-    Raises:
-        ValueError: as in `optimum`.
+    Arguments and errors are those of `optimum`. The result, (K, K) in float64, has on its diagonal
+    pairs of a choice with itself, which teach nothing.
 
     Two samples, evenly from a safe choice and a gamble: the gamble is the better one of a mixed
     pair, as half of all pairs are, in 3 of 5 cases.
@@ -91,7 +85,7 @@ def wins(
     values, joint = _joint(rewards, sampled)  # (V,) rising, (K, V)
     if pairs == "best_worst":
         per_values = _best_and_worst(joint.sum(0), n_samples)  # (V, V)
-        # Who is behind a response that got x? Whoever gets x often and is sampled often: P(i|x).
+        # Behind a response that got x is whoever gets x often and is sampled often: P(i|x).
         joint = joint / joint.sum(0)
     else:
         # Each of N (N - 1) ordered pairs counts where the first got more, by 1 or by how much.
@@ -138,7 +132,7 @@ def _best_and_worst(mass: Tensor, n_samples: int) -> Tensor:
 
 
 def bradley_terry(won: Tensor) -> Tensor:
-    """The strengths s at which Σ_ij W_ij · −log σ(s_i − s_j) is lowest: Bradley and Terry's fit.
+    """Fits strengths s, at which Σ_ij W_ij · −log σ(s_i − s_j) is lowest: Bradley and Terry's.
 
     It has a finite minimum exactly if everybody can be reached from everybody by a chain of wins.
     Otherwise those who aren't beaten by the rest, not even along a chain, rise above it without
@@ -212,9 +206,6 @@ def simulate(
 
     Returns:
         choice_ids and rewards, (P, N) each.
-
-    Raises:
-        ValueError: if these aren't distributions.
 
     >>> simulate([{0.5: 1.0}, {1.0: 1.0}], 1, 4, torch.Generator().manual_seed(0))
     (tensor([[1, 1, 0, 1]]), tensor([[1.0000, 1.0000, 0.5000, 1.0000]]))

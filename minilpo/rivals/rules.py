@@ -3,32 +3,38 @@
 TopNSigma, EDT, Dynatemp   `Choices`, being pure functions of the logits: a head could choose, too
 Mirostat                   a `Policy`, because it also looks back at what was drawn
 
-Each takes lists, one value per setting. With `Fixed`, and in `Mirostat` itself, row i of a batch
-takes setting i modulo their number: so one call of `generate` tries them all.
+Each takes lists, one value per setting, and raises ValueError if one is longer than the other or a
+value is out of its range. With `Fixed`, and in `Mirostat` itself, row i of a batch takes setting i
+modulo their number: so one call of `generate` tries them all.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from minilpo.decoding.choices import TEMPERATURE, Choices, Temperatures, column
+from minilpo.decoding.choices import Choices, Temperatures, column
 from minilpo.decoding.policies import Policy, Step
-from minilpo.decoding.sampling import draw, entropy, token_probs
-from minilpo.setting import is_temperature
-
-
-def _is_size(value: float) -> bool:
-    return 0 <= value < math.inf
+from minilpo.decoding.sampling import entropy, token_probs
+from minilpo.setting import TEMPERATURE, is_temperature
 
 
 def _table(**columns: Sequence[float]) -> Tensor:
-    """Columns of settings, each 0 or above and as long as the first, checked: (n, K)."""
+    """Makes a table of K settings, (n, K), of columns that are 0 or above and of one length."""
     K = len(next(iter(columns.values())))
-    for name, values in columns.items():
-        column(name, values, K, _is_size, "0 or above")
-    return torch.tensor(list(columns.values()), dtype=torch.float32)
+    rows = [column(name, values, K) for name, values in columns.items()]
+    for name, values in zip(columns, rows, strict=True):
+        _check(name, values, lambda value: 0 <= value < math.inf, "0 or above")
+    return torch.tensor(rows, dtype=torch.float32)
+
+
+def _check(
+    name: str, values: Sequence[float], is_right: Callable[[float], bool], required: str
+) -> None:
+    for value in values:
+        if not is_right(value):
+            raise ValueError(f"{name} must be {required}, got {value}")
 
 
 class TopNSigma(Choices):
@@ -42,9 +48,6 @@ class TopNSigma(Choices):
         n_sigmas: K values, each 0 or above.
         temperatures: K values, each 0 (greedy) or above.
 
-    Raises:
-        ValueError: if one list is longer than the other, or a value is out of its range.
-
     >>> choices = TopNSigma([1.0], [1.0])
     >>> choices.names
     ('1, top-n-sigma 1',)
@@ -54,12 +57,11 @@ class TopNSigma(Choices):
 
     def __init__(self, n_sigmas: Sequence[float], temperatures: Sequence[float]):
         self.table = _table(n_sigmas=n_sigmas, temperatures=temperatures)  # (2, K)
-        column("temperatures", temperatures, len(n_sigmas), is_temperature, TEMPERATURE)
+        _check("temperatures", temperatures, is_temperature, TEMPERATURE)
         pairs = zip(n_sigmas, temperatures, strict=True)
         self.names = tuple(f"{t:g}, top-n-sigma {n:g}" for n, t in pairs)
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
-        """See `Choices.probs`; the position plays no part."""
         n_sigmas, temperatures = self.table.to(logits.device)[:, choice_ids]  # (B,) each
         # A logit of -inf belongs to a token that never comes: it is no part of the noise.
         can_come = logits.isfinite()
@@ -75,11 +77,10 @@ class ByEntropy(Choices):
     """A temperature for each token, by how unsure the language model is. A subclass says which."""
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
-        """The temperature of each row under its setting: (B, V) and (B,) to (B,)."""
+        """Computes the temperature of each row under its setting: (B, V) and (B,) to (B,)."""
         raise NotImplementedError
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
-        """See `Choices.probs`; the position plays no part."""
         # Where the model is all but sure, the temperature may be as small as numbers get. With 0 as
         # the largest logit, dividing by it gives 0 and -inf, never infinity minus infinity.
         shifted = logits - logits.amax(-1, keepdim=True)
@@ -97,9 +98,6 @@ class EDT(ByEntropy):
         temperatures: K values of T_0, each 0 (greedy) or above.
         thetas: K values of θ, each 0 (a constant temperature) or above.
 
-    Raises:
-        ValueError: if one list is longer than the other, or a value is out of its range.
-
     >>> EDT([1.0], [2.0]).temperatures(torch.zeros(1, 9), torch.tensor([0]))
     tensor([0.8162])
     >>> 0.8 ** (2 / math.log(9))
@@ -114,7 +112,6 @@ class EDT(ByEntropy):
         self.names = tuple(f"{t:g}, EDT {theta:g}" for t, theta in pairs)
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
-        """See `ByEntropy.temperatures`."""
         highest, thetas = self.table.to(logits.device)[:, choice_ids]  # (B,) each
         # Not below a tiny number, so that θ = 0 stays a constant where the entropy is 0.
         return highest * self.BASE ** (thetas / entropy(logits).clamp(min=1e-30))
@@ -131,9 +128,6 @@ class Dynatemp(ByEntropy):
         highs: K temperatures where every token is equally likely, none below its `lows`.
         exponents: K values above 0.
 
-    Raises:
-        ValueError: if the lists are of different length, or a value is out of its range.
-
     >>> halfway = torch.tensor([[0.0, 0.0, -torch.inf, -torch.inf]])  # ln 2 of at most ln 4
     >>> Dynatemp([0.0], [2.0], [1.0]).temperatures(halfway, torch.tensor([0]))
     tensor([1.])
@@ -141,17 +135,15 @@ class Dynatemp(ByEntropy):
 
     def __init__(self, lows: Sequence[float], highs: Sequence[float], exponents: Sequence[float]):
         self.table = _table(lows=lows, highs=highs, exponents=exponents)  # (3, K)
-        column("exponents", exponents, len(lows), lambda value: value > 0, "above 0")
-        settings = list(zip(lows, highs, exponents, strict=True))
-        for low, high, _ in settings:
+        _check("exponents", exponents, lambda value: value > 0, "above 0")
+        for low, high in zip(lows, highs, strict=True):
             if low > high:
-                raise ValueError(
-                    f"highs must be at least lows, got {high} and {low}; exchange them"
-                )
+                got = f"got {high} and {low}; exchange them"
+                raise ValueError(f"highs must be at least lows, {got}")
+        settings = zip(lows, highs, exponents, strict=True)
         self.names = tuple(f"{a:g} to {b:g}, exponent {c:g}" for a, b, c in settings)
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
-        """See `ByEntropy.temperatures`."""
         low, high, exponent = self.table.to(logits.device)[:, choice_ids]  # (B,) each
         share = entropy(logits) / math.log(logits.shape[-1])
         return low + (high - low) * share**exponent
@@ -166,14 +158,11 @@ class Mirostat(Policy):
     Algorithm that Directly Controls Perplexity", arXiv 2007.14966, Algorithm 2. The surprise is
     that of the language model's own distribution, before tokens are left out.
 
-    Row i of a batch takes setting i modulo K, and each row has a limit of its own.
+    Each row has a limit of its own.
 
     Args:
         targets: K values of τ in bits, each above 0.
         rates: K values of η, each 0 (the limit stays) or above.
-
-    Raises:
-        ValueError: if one list is longer than the other, or a value is out of its range.
 
     >>> policy = Mirostat([1.0], [0.5])
     >>> policy.start(n_rows=1)
@@ -191,26 +180,23 @@ class Mirostat(Policy):
     chooses_one = False  # it chooses a limit, one of infinitely many
 
     def __init__(self, targets: Sequence[float], rates: Sequence[float]):
-        super().__init__(Temperatures([1.0]))  # what tokens are left out of
-        K = len(targets)
-        column("targets", targets, K, lambda value: 0 < value < math.inf, "above 0")
-        column("rates", rates, K, _is_size, "0 or above")
-        self.table = torch.tensor([targets, rates], dtype=torch.float32)  # (2, K)
+        super().__init__(Temperatures([1.0]))  # tokens are left out of this one's
+        _check("targets", targets, lambda value: value > 0, "above 0")
+        self.table = _table(targets=targets, rates=rates)  # (2, K)
         pairs = zip(targets, rates, strict=True)
         self.names = tuple(f"mirostat {target:g}, rate {rate:g}" for target, rate in pairs)
 
     def start(self, n_rows: int) -> None:
-        """Every row begins with the limit 2τ."""
         self.limits = 2 * self.table[0, torch.arange(n_rows) % len(self.names)]  # (n_rows,) bits
 
     def choose(self, step: Step) -> Tensor:
-        """(B,) the limits, in bits."""
+        """Returns the limits, (B,), in bits."""
         # To the device and the precision of the logits: `start` knows neither.
         self.limits = self.limits.to(step.logits)
         return self.limits[step.rows]
 
     def probs(self, step: Step, choice: Tensor) -> Tensor:
-        """The token probabilities, (B, V), within the limits, (B,)."""
+        """Computes token probabilities, (B, V), within the limits, (B,)."""
         probs = step.logits.softmax(-1)
         too_surprising = -probs.log2() > choice[:, None]
         # However low the limit, something must be said.
@@ -218,10 +204,6 @@ class Mirostat(Policy):
         too_surprising = too_surprising.scatter(-1, likeliest, False)
         kept = probs.masked_fill(too_surprising, 0.0)
         return kept / kept.sum(-1, keepdim=True)
-
-    def draw(self, step: Step, choice: Tensor, uniforms: Tensor) -> Tensor:
-        """Draws the next tokens, (B,)."""
-        return draw(self.probs(step, choice), uniforms)
 
     def observe(self, step: Step, token_ids: Tensor) -> None:
         """Moves the limits of the rows that are still going, and of no others."""

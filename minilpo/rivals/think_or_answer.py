@@ -3,7 +3,7 @@
 import random
 import re
 
-from minilpo.tasks.base import Pattern, read_any, sentences_of
+from minilpo.tasks.base import Pattern, read_any, sentences_of, write_any
 from minilpo.tasks.task import Task
 from minilpo.tasks.words import ADJECTIVES, MANNER, MOVED, PEOPLE, PLACES
 
@@ -56,9 +56,9 @@ class ThinkOrAnswer(Task):
     def prompt(self, rng: random.Random) -> str:
         """Draws a journey; every number of legs is as frequent as another."""
         person, person2 = rng.sample(PEOPLE, 2)
-        sentences = [_write(rng, OPENINGS, person=person, person2=person2)]
+        sentences = [write_any(rng, OPENINGS, SLOTS, person=person, person2=person2)]
         for _ in range(rng.randint(1, len(KINDS))):
-            sentences.append(_write(rng, LEGS, number=str(rng.choice(DAYS))))
+            sentences.append(write_any(rng, LEGS, SLOTS, number=str(rng.choice(DAYS))))
         return " ".join([*sentences, rng.choice(QUESTIONS)])
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
@@ -94,7 +94,7 @@ class ThinkOrAnswer(Task):
         return True
 
     def _read(self, prompt: str) -> tuple[str, list[int]]:
-        """The day of the beginning, and how many days each leg takes."""
+        """Reads the day of the beginning, and how many days each leg takes."""
         *journey, question = sentences_of(prompt) or [""]
         patterns = [self._openings, *[self._legs] * (len(journey) - 1)]
         found = [read_any(*pair) for pair in zip(patterns, journey, strict=False)]
@@ -109,14 +109,9 @@ class ThinkOrAnswer(Task):
 
 
 def days_later(day: str, days: int) -> str:
-    """The day of the week after so many days.
+    """Finds the day of the week after so many days.
 
     >>> days_later("Friday", 3)
     'Monday'
     """
     return WEEK[(WEEK.index(day) + days) % len(WEEK)]
-
-
-def _write(rng: random.Random, phrasings: list[str], **given: str) -> str:
-    words = {slot: rng.choice(choices) for slot, choices in SLOTS.items()}
-    return rng.choice(phrasings).format(**{**words, **given})

@@ -53,15 +53,12 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in MAIN + OTHERS}
 def load_tasks(
     names: list[str] | tuple[str, ...], known: Mapping[str, type[Task]] = TASKS
 ) -> list[Task]:
-    """Makes the named tasks; one from a file is tried out, see `try_out`.
+    """Makes one task per name, in the same order; one from a file is tried out, see `try_out`.
 
     Args:
         names: names out of `known`, or paths of Python files (ending in ".py") with one task class
             each.
         known: the tasks that have a name; `rivals.controls.ALL_TASKS` has the control tasks, too.
-
-    Returns:
-        One task per name, in the same order.
 
     Raises:
         ValueError: if a name is unknown or repeated, or a file holds no task, or one that doesn't
@@ -70,20 +67,16 @@ def load_tasks(
     >>> [task.name for task in load_tasks(["math", "story"])]
     ['math', 'story']
     """
-    tasks = [
-        load_file(Path(name)) if name.endswith(".py") else _load_name(name, known) for name in names
-    ]
+    tasks = []
+    for name in names:
+        if name not in known and not name.endswith(".py"):
+            raise ValueError(
+                f"--tasks must name tasks out of {', '.join(known)}, or .py files that define one, "
+                f"got {shown(name)}"
+            )
+        tasks.append(known[name]() if name in known else load_file(Path(name)))
     found = [task.name for task in tasks]
     if len(set(found)) < len(found) or not tasks:
         got = one_line(", ".join(found), 200) or "none"
         raise ValueError(f"--tasks must name at least one task, each once, got {got}")
     return tasks
-
-
-def _load_name(name: str, known: Mapping[str, type[Task]]) -> Task:
-    if name not in known:
-        raise ValueError(
-            f"--tasks must name tasks out of {', '.join(known)}, or .py files that define one, "
-            f"got {shown(name)}"
-        )
-    return known[name]()

@@ -1,10 +1,11 @@
-"""How prompts and demonstrations are drawn and split, and the patterns that tasks are made of."""
+"""Draws and splits prompts and demonstrations; has the patterns that tasks are made of."""
 
 import hashlib
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import NamedTuple
 
 from minilpo.tasks.calling import ask, weight_of
@@ -33,20 +34,10 @@ def split_of(prompt: str) -> str:
 
 
 def draw_prompts(task: Task, n: int, split: str, rng: random.Random) -> list[str]:
-    """Draws `n` different prompts of one split.
+    """Draws `n` different prompts of one split; ValueError if the task can't give so many.
 
-    Args:
-        task: whose prompts to draw.
-        n: how many, at least 1.
-        split: "train", "validation", "test" or "ood" (out of distribution: a wording or a subject
-            that training never shows).
-        rng: the only source of randomness.
-
-    Returns:
-        A list of `n` strings without repeats.
-
-    Raises:
-        ValueError: if the task can't give that many different prompts.
+    `split` is "train", "validation", "test" or "ood" (out of distribution: a wording or a subject
+    that training never shows).
 
     >>> from minilpo.tasks import load_tasks
     >>> [task] = load_tasks(["math"])
@@ -76,8 +67,7 @@ def draw_demonstrations(
 ) -> list[tuple[str, str]]:
     """Draws `n` (prompt, demonstration) pairs of one split; prompts may repeat, as in any corpus.
 
-    Raises:
-        ValueError: if the task has no prompts of that split, or next to none.
+    Raises ValueError if the task has no prompts of that split, or next to none.
     """
     pairs: list[tuple[str, str]] = []
     in_vain = 0
@@ -120,7 +110,7 @@ def mixed_prompts(
 def corpus(
     tasks: Sequence[Task], n: int, split: str, rng: random.Random
 ) -> Iterator[list[tuple[str, str]]]:
-    """`n` pairs of `mixed_demonstrations`, block by block: memory never holds all as text."""
+    """Draws `n` `mixed_demonstrations`, block by block: memory never holds all as text."""
     for start in range(0, n, CORPUS_BLOCK):
         yield mixed_demonstrations(tasks, min(CORPUS_BLOCK, n - start), split, rng)
 
@@ -128,7 +118,7 @@ def corpus(
 def mixed_demonstrations(
     tasks: Sequence[Task], n: int, split: str, rng: random.Random
 ) -> list[tuple[str, str]]:
-    """`n` (prompt, demonstration) pairs in random order; every task has its `corpus_weight`."""
+    """Draws `n` pairs in random order, of every task by its `corpus_weight`."""
     weights = [weight_of(task) for task in tasks]
     pairs = []
     for task, weight in zip(tasks, weights, strict=True):
@@ -140,11 +130,7 @@ def mixed_demonstrations(
 
 @cache
 def _cumulative_weights(n: int, exponent: float) -> list[float]:
-    total, weights = 0.0, []
-    for rank in range(1, n + 1):
-        total += rank**-exponent
-        weights.append(total)
-    return weights
+    return list(accumulate(rank**-exponent for rank in range(1, n + 1)))
 
 
 def zipf_choice(rng: random.Random, words: Sequence[str], exponent: float = 1.0) -> str:
@@ -196,14 +182,50 @@ class Pattern:
         return self.template.format(**drawn)
 
     def read(self, text: str) -> dict[str, str] | None:
-        """The words in the slots, or None if the text doesn't fit the pattern."""
+        """Returns the words in the slots, or None if the text doesn't fit the pattern."""
         match = self._fullmatch(text)
         return match.groupdict() if match else None
 
 
 def read_any(patterns: Sequence[Pattern], text: str) -> dict[str, str] | None:
-    """The slots of the first pattern that fits the text, or None if none does."""
+    """Reads the slots of the first pattern that fits the text; None if none does."""
     return next((slots for pattern in patterns if (slots := pattern.read(text)) is not None), None)
+
+
+def write_any(
+    rng: random.Random, phrasings: Sequence[str], slots: Mapping[str, Sequence[str]], **given: str
+) -> str:
+    """Draws a phrasing and the words in its slots, each equally likely, but for given ones."""
+    words = {slot: rng.choice(words) for slot, words in slots.items()}
+    return rng.choice(phrasings).format(**{**words, **given})
+
+
+class PhrasedTask(Task):
+    """A task whose prompts have known phrasings. A subclass names them and the words in the slots.
+
+    Those for the out-of-distribution test stand apart.
+    """
+
+    phrasings: Sequence[str]
+    ood_phrasings: Sequence[str] = ()
+    slots: Mapping[str, Sequence[str]]
+
+    def __init__(self) -> None:
+        phrasings = [*self.phrasings, *self.ood_phrasings]
+        self._patterns = [Pattern(phrasing, self.slots) for phrasing in phrasings]
+
+    def knows(self, prompt: str) -> bool:
+        return read_any(self._patterns, prompt) is not None
+
+    def read(self, prompt: str) -> dict[str, str]:
+        """Reads the words in the slots of a prompt; raises ValueError if it has another wording."""
+        slots = read_any(self._patterns, prompt)
+        if slots is None:
+            file = type(self).__module__.replace(".", "/") + ".py"
+            raise ValueError(
+                f"a {self.name} prompt must have a known phrasing, got {prompt!r}; see {file}"
+            )
+        return slots
 
 
 def sentences_of(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import random
 import re
+from math import prod
 
 from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
 from minilpo.tasks.story import WORDS, StoryTask, read_request, spoil, story_parts
@@ -66,7 +67,8 @@ class ConstrainedStory(StoryTask):
     name = "constrained_story"
     corpus_weight = 2
     quality, constraint = "story", "letter"  # what the constrained rule for pairs looks at
-    phrasings, ood_phrasings, more_slots = PHRASINGS, OOD_PHRASINGS, {"letter": list(NAMES)}
+    phrasings, ood_phrasings = PHRASINGS, OOD_PHRASINGS
+    slots = {**StoryTask.slots, "letter": list(NAMES)}
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Writes sentence by sentence; with probability `BREAK`, one begins with a friend."""
@@ -82,23 +84,19 @@ class ConstrainedStory(StoryTask):
         return " ".join(sentences)
 
     def reward(self, prompt: str, response: str) -> float:
-        """`letter * story`."""
-        parts = self.parts(prompt, response)
-        return parts["letter"] * parts["story"]
+        """Multiplies the parts."""
+        return prod(self.parts(prompt, response).values())
 
     def parts(self, prompt: str, response: str) -> dict[str, float]:
-        """The share of sentences that begin with the letter, and the reward of `story`."""
+        """Computes the share of sentences that begin with the letter, and the reward of `story`."""
         sentences = sentences_of(response)
         kept = sum(sentence.startswith(letter_of(prompt)) for sentence in sentences)
-        story = story_parts(SENTENCES, prompt, response)
-        return {
-            "letter": kept / len(sentences) if sentences else 0.0,
-            "story": story["well_formed"] * story["on_subject"] * story["variety"],
-        }
+        story = prod(story_parts(SENTENCES, prompt, response).values())
+        return {"letter": kept / len(sentences) if sentences else 0.0, "story": story}
 
 
 def letter_of(prompt: str) -> str:
-    """The letter that the prompt asks for: the only capital letter alone, apart from "I".
+    """Finds the letter that the prompt asks for: the only capital letter alone, apart from "I".
 
     >>> letter_of("Begin every sentence with B: a story about the cat of the cave.")
     'B'

@@ -54,11 +54,11 @@ class Continuation(Task):
         return " ".join(spoil(sentence, SLIP, rng) for sentence in sentences)
 
     def reward(self, prompt: str, response: str) -> float:
-        """`min(new, variety)` of the response."""
+        """Takes the smaller part."""
         return min(self.parts(prompt, response).values())
 
     def parts(self, prompt: str, response: str) -> dict[str, float]:
-        """The two sides of the reward.
+        """Judges the two sides of the reward.
 
         Returns:
             new: how many different sentences of a story are about the prompt's subject and not the
@@ -75,7 +75,7 @@ class Continuation(Task):
         return {"new": len(new) / max(LENGTH, len(sentences)), "variety": 1 - repeated(response)}
 
     def knows(self, prompt: str) -> bool:
-        """Whether a prompt is a sentence of a story in a known wording."""
+        """Tells whether a prompt is a sentence of a story in a known wording."""
         for phrasing in PHRASINGS + OOD_PHRASINGS:
             before, after = phrasing.split("{opening}")
             middle = prompt.removeprefix(before).removesuffix(after)
@@ -85,13 +85,9 @@ class Continuation(Task):
 
 
 def repeated(text: str) -> float:
-    """The share of 3-grams (three words in a row) that repeat an earlier one: the paper's Table 1.
+    """Computes the share of 3-grams (three words in a row) that repeat an earlier one: Table 1.
 
-    Args:
-        text: any text.
-
-    Returns:
-        From 0 to 1; 0 for a text of fewer than three words, where nothing can be repeated.
+    It is 0 for a text of fewer than three words, where nothing can be repeated.
 
     >>> repeated("one two three four"), repeated("ha ha ha ha ha ha"), repeated("ha ha")
     (0.0, 0.75, 0.0)
@@ -102,7 +98,7 @@ def repeated(text: str) -> float:
 
 
 def subject_of(prompt: str) -> str:
-    """The subject of the sentence that a prompt gives.
+    """Finds the subject of the sentence that a prompt gives.
 
     >>> subject_of("Then the fox danced softly through the cave. What happens next?")
     'fox'
@@ -111,7 +107,7 @@ def subject_of(prompt: str) -> str:
 
 
 def _opening_of(prompt: str) -> tuple[str, str]:
-    """The sentence that a prompt gives, and its subject."""
+    """Finds the sentence that a prompt gives, and its subject."""
     for sentence in re.findall(r"[A-Z][^.:?]*\.", prompt):
         slots = read_any(SENTENCES, sentence)
         if slots is not None:

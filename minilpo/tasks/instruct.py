@@ -74,33 +74,27 @@ class Instruct(Task):
         return kind.demonstration(slots, rng)
 
     def reward(self, prompt: str, response: str) -> float:
-        """Right or wrong for a closed kind; share of different fitting words for an open kind."""
+        """Gives 1 or 0 for a closed kind; the share of different fitting words for an open kind."""
         kind, slots = self._read(prompt)
         return kind.reward(slots, response)
 
     def kind(self, prompt: str) -> str:
-        """The name of the prompt's kind, one of `CLOSED_KINDS` and `OPEN_KINDS`."""
+        """Names the prompt's kind, one of `CLOSED_KINDS` and `OPEN_KINDS`."""
         return self._read(prompt)[0].name
 
     def knows(self, prompt: str) -> bool:
-        """Whether a prompt has a known wording."""
-        return self._find(prompt) is not None
+        patterns = [pattern for kind in self._closed + self._open for pattern in kind.phrasings]
+        return read_any(patterns, prompt) is not None
 
     def _read(self, prompt: str) -> "tuple[Kind, dict[str, str]]":
-        found = self._find(prompt)
-        if found is None:
-            raise ValueError(
-                f"an instruct prompt must have a known phrasing, got {prompt!r}; "
-                "see minilpo/tasks/instruct.py"
-            )
-        return found
-
-    def _find(self, prompt: str) -> "tuple[Kind, dict[str, str]] | None":
         for kind in self._closed + self._open:
             slots = read_any(kind.phrasings, prompt)
             if slots is not None:
                 return kind, slots
-        return None
+        raise ValueError(
+            f"an instruct prompt must have a known phrasing, got {prompt!r}; "
+            "see minilpo/tasks/instruct.py"
+        )
 
 
 # The last phrasing of each kind is kept for the out-of-distribution test.
@@ -218,15 +212,17 @@ class SortNumbers(Kind):
         super().__init__("sort", SORT_PHRASINGS, number=[str(n) for n in range(1, 21)])
 
     def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
-        numbers = sorted((slots["number"], slots["number2"], slots["number3"]), key=int)
+        numbers = self._sorted(slots)
         if rng.random() < SLIP:
             i = rng.randrange(2)
             numbers[i], numbers[i + 1] = numbers[i + 1], numbers[i]
         return " ".join(numbers) + "."
 
     def reward(self, slots: dict[str, str], response: str) -> float:
-        numbers = sorted((slots["number"], slots["number2"], slots["number3"]), key=int)
-        return float(response == " ".join(numbers) + ".")
+        return float(response == " ".join(self._sorted(slots)) + ".")
+
+    def _sorted(self, slots: dict[str, str]) -> list[str]:
+        return sorted((slots["number"], slots["number2"], slots["number3"]), key=int)
 
 
 class ListFive(Kind):

@@ -102,14 +102,14 @@ class Math(Task):
         return " ".join([*lines, f"#### {value}"])
 
     def reward(self, prompt: str, response: str) -> float:
-        """1.0 if the response ends with "####" and the right number, else 0.0."""
+        """Gives 1.0 if the response ends with "####" and the right number, else 0.0."""
         value, steps = self._read_problem(prompt)
         for operation, operand in steps:
             value = _apply(operation, value, operand)
         return float(final_answer(response) == str(value))
 
     def knows(self, prompt: str) -> bool:
-        """Whether every sentence of a prompt has a known wording."""
+        """Tells whether every sentence of a prompt has a known wording."""
         sentences = sentences_of(prompt)
         if len(sentences) < 2:
             return False
@@ -119,7 +119,7 @@ class Math(Task):
         return None not in found
 
     def _read_problem(self, prompt: str) -> tuple[int, list[tuple[str, int]]]:
-        """The starting count and the steps of a problem, read from its text."""
+        """Reads the starting count and the steps of a problem."""
         sentences = sentences_of(prompt)
         opening = read_any(self._openings, sentences[0])
         if opening is None:
@@ -137,7 +137,7 @@ class Math(Task):
 
 
 def final_answer(response: str) -> str | None:
-    """The number after "####" at the end of a response; None if there is none.
+    """Reads the number after "####" at the end of a response; None if there is none.
 
     >>> final_answer("7 + 5 = 12. #### 12"), final_answer("12")
     ('12', None)

@@ -3,9 +3,8 @@
 import random
 from collections import Counter
 
-from minilpo.tasks.base import Pattern, read_any
+from minilpo.tasks.base import PhrasedTask
 from minilpo.tasks.math import final_answer
-from minilpo.tasks.task import Task
 from minilpo.tasks.words import PEOPLE, THINGS
 
 # How often the demonstrator takes each.
@@ -27,7 +26,7 @@ OOD_PHRASINGS = [
 ]
 
 
-class MathPaths(Task):
+class MathPaths(PhrasedTask):
     """The sum of three numbers: roughly, or step by step from the front or from the back.
 
     Mostly the demonstrator adds roughly: every number is first made a little smaller or larger,
@@ -48,10 +47,8 @@ class MathPaths(Task):
 
     name = "math_paths"
     corpus_weight = 2
-
-    def __init__(self) -> None:
-        slots = {"person": PEOPLE, "things": THINGS}
-        self._patterns = [Pattern(phrasing, slots) for phrasing in PHRASINGS + OOD_PHRASINGS]
+    phrasings, ood_phrasings = PHRASINGS, OOD_PHRASINGS
+    slots = {"person": PEOPLE, "things": THINGS}
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a problem in one of the phrasings of training."""
@@ -76,25 +73,16 @@ class MathPaths(Task):
         return f"{route.capitalize()}: {sums} #### {total}"
 
     def reward(self, prompt: str, response: str) -> float:
-        """1.0 if the response ends with "####" and the right number, else 0.0."""
+        """Gives 1.0 if the response ends with "####" and the right number, else 0.0."""
         return float(final_answer(response) == str(sum(self._numbers(prompt))))
 
-    def knows(self, prompt: str) -> bool:
-        """Whether a prompt has a known wording."""
-        return read_any(self._patterns, prompt) is not None
-
     def _numbers(self, prompt: str) -> tuple[int, int, int]:
-        slots = read_any(self._patterns, prompt)
-        if slots is None:
-            raise ValueError(
-                f"a math_paths prompt must have a known phrasing, got {prompt!r}; "
-                "see minilpo/tasks/math_paths.py"
-            )
+        slots = self.read(prompt)
         return int(slots["number"]), int(slots["number2"]), int(slots["number3"])
 
 
 def majority(answers: list[str | None]) -> str | None:
-    """The most frequent answer, the earliest of equals; None if there is none at all.
+    """Finds the most frequent answer, the earliest of equals; None if there is none at all.
 
     >>> majority(["7", None, "9", "9"])
     '9'

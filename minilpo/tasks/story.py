@@ -2,10 +2,10 @@
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from math import prod
 
-from minilpo.tasks.base import Pattern, read_any, sentences_of, zipf_choice
-from minilpo.tasks.task import Task
+from minilpo.tasks.base import Pattern, PhrasedTask, read_any, sentences_of, zipf_choice
 from minilpo.tasks.words import (
     ADJECTIVES,
     CREATURES,
@@ -57,16 +57,10 @@ _ABOUT = re.compile(
 )
 
 
-class StoryTask(Task):
-    """What the story tasks share: their requests for so many sentences about a subject in a place.
+class StoryTask(PhrasedTask):
+    """A task that asks for so many sentences about a subject in a place."""
 
-    A subclass names its phrasings, those kept for the out-of-distribution test, and the words of
-    any further slot.
-    """
-
-    phrasings: list[str]
-    ood_phrasings: list[str]
-    more_slots: Mapping[str, Sequence[str]] = {}
+    slots = {"length": list(LENGTHS), "subject": SUBJECTS + CREATURES, "place": PLACES}
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a request in one of the phrasings of training."""
@@ -78,18 +72,9 @@ class StoryTask(Task):
             return self._request(rng, self.ood_phrasings, SUBJECTS)
         return self._request(rng, self.phrasings, CREATURES)
 
-    def knows(self, prompt: str) -> bool:
-        """Whether a prompt is in one of the phrasings."""
-        words = self._slots(SUBJECTS + CREATURES)
-        texts = self.phrasings + self.ood_phrasings
-        return any(Pattern(text, words).read(prompt) for text in texts)
-
-    def _request(self, rng: random.Random, phrasings: list[str], subjects: list[str]) -> str:
-        phrasing, slots = rng.choice(phrasings), self._slots(subjects)
+    def _request(self, rng: random.Random, phrasings: Sequence[str], subjects: list[str]) -> str:
+        phrasing, slots = rng.choice(phrasings), {**self.slots, "subject": subjects}
         return phrasing.format(**{slot: rng.choice(words) for slot, words in slots.items()})
-
-    def _slots(self, subjects: list[str]) -> dict[str, Sequence[str]]:
-        return {"length": list(LENGTHS), "subject": subjects, "place": PLACES, **self.more_slots}
 
 
 class Story(StoryTask):
@@ -123,12 +108,11 @@ class Story(StoryTask):
         return " ".join(spoil(sentence, SLIP, rng) for sentence in sentences)
 
     def reward(self, prompt: str, response: str) -> float:
-        """`well_formed * on_subject * variety` of the response."""
-        parts = self.parts(prompt, response)
-        return parts["well_formed"] * parts["on_subject"] * parts["variety"]
+        """Multiplies the parts."""
+        return prod(self.parts(prompt, response).values())
 
     def parts(self, prompt: str, response: str) -> dict[str, float]:
-        """The three factors of the reward."""
+        """Judges the three factors of the reward, see `story_parts`."""
         return story_parts(SENTENCES, prompt, response)
 
 
@@ -163,7 +147,7 @@ def story_parts(patterns: list[Pattern], prompt: str, response: str) -> dict[str
 
 
 def read_request(prompt: str) -> tuple[int, str, str]:
-    """The number of sentences, the subject and the place that a prompt asks for.
+    """Reads the number of sentences, the subject and the place that a prompt asks for.
 
     >>> read_request("Write a story about a fox in the forest. Use four sentences.")
     (4, 'fox', 'forest')
@@ -180,7 +164,7 @@ def read_request(prompt: str) -> tuple[int, str, str]:
 
 
 def spoil(sentence: str, probability: float, rng: random.Random) -> str:
-    """With the given probability, puts a random object in the place of a random word."""
+    """Puts a random object in the place of a random word, with the given probability."""
     if rng.random() >= probability:
         return sentence
     words = sentence.rstrip(".").split(" ")

@@ -1,4 +1,4 @@
-"""What a task is: prompts, demonstrations and rewards, by program. Text in, text out."""
+"""A task: prompts, demonstrations and rewards, by program. Text in, text out."""
 
 import random
 from typing import Any
@@ -40,22 +40,22 @@ class Task:
     # These may be left as they are.
 
     corpus_weight: float = 1
-    """How many demonstrations it gets, in relation to others: more where it has more to teach."""
+    """Its share of the demonstrations, in relation to others: more where it has more to teach."""
 
     quality: str = ""
     constraint: str = ""
     """The names of two parts, for a task with a rule to keep: `preferences.constrained_pairs`."""
 
     def kind(self, prompt: str) -> str:
-        """The sort of a prompt, by which rewards and choices are reported; by default the name."""
+        """Names the sort of a prompt, by which numbers are reported; by default the task's name."""
         return self.name
 
     def parts(self, prompt: str, response: str) -> dict[str, float]:
-        """The named parts of the reward, if it has any."""
+        """Computes the named parts of the reward, if it has any."""
         return {}
 
     def knows(self, prompt: str) -> bool:
-        """Whether a prompt is one of this task: then `minilpo sample` shows the reward."""
+        """Tells whether a prompt is one of this task: then `minilpo sample` shows the reward."""
         return False
 
     def ood_prompt(self, rng: random.Random) -> str:
@@ -67,7 +67,7 @@ MEMBERS = ("name", "prompt", "demonstration", "reward")  # that every task must 
 
 
 def offers(task: Any, member: str) -> bool:
-    """Whether a task, or a class of tasks, has a member that isn't just the default of `Task`."""
+    """Tells whether a task, or a class of tasks, has a member of its own, not `Task`'s default."""
     default = getattr(Task, member, None)
     found = getattr(task, member, default)
     return getattr(found, "__func__", found) is not default
