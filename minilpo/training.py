@@ -131,9 +131,8 @@ class TrainState:
         end = {"round": len(self.log) + 1, "validation_reward": validation.mean().item()}
         sides = {"chosen_share": pairs.chosen, "rejected_share": pairs.rejected}
         shares = {n: choice_shares(rollout, r, prompts, self.n_choices) for n, r in sides.items()}
-        counts = {"pairs": len(pairs), "dropped_prompts": pairs.n_dropped}
-        means = {"sampled_reward": rewards.mean().item()}
-        self.log.append({**end, **means, **counts, **shares, "epochs": epochs})
+        numbers = {"sampled_reward": rewards.mean().item(), "dropped_prompts": pairs.n_dropped}
+        self.log.append({**end, **numbers, "pairs": len(pairs), **shares, "epochs": epochs})
         if end["validation_reward"] > self.best["validation_reward"]:
             self.best = {**copy.deepcopy(self.weights()), **end}
         for callback in self.callbacks:  # last, because one of them may save all of this

@@ -75,10 +75,9 @@ class HeadPolicy(Policy):
 
     def __init__(self, head: AdaptiveDecoder, choices: Choices):
         super().__init__(choices)
-        if head.n_choices != len(choices.names):
+        if head.n_choices != (K := len(choices.names)):
             got = f"got {head.n_choices}; make it with AdaptiveDecoder(n_embd, len(choices))"
-            must = f"the head must have as many choices as there are, {len(choices)}"
-            raise ValueError(f"{must}, {got}")
+            raise ValueError(f"the head must have as many choices as there are, {K}, {got}")
         self.head, self.level = head, head.level
 
     def features(self, step: Step) -> Tensor:

@@ -21,10 +21,11 @@ from minilpo.evaluation.measure import (
 )
 from minilpo.evaluation.summary import by_place_in_sentence, controls, summarize
 from minilpo.lm.language_model import LanguageModel
-from minilpo.seeds import torch_generator
+from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Task, offers
 
 
+@torch_defaults()
 def evaluate(
     lm: LanguageModel,
     tasks: Sequence[Task],
