@@ -14,23 +14,9 @@ from minilpo.decoding.policies import Step
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.progress import Progress
-from minilpo.tasks import Task
+from minilpo.tasks import Prompt, Task
 
 N_TOKENS, SEP, WORD, STOP, EOS = 10, 3, 5, 9, 1
-
-
-class Told(Progress):
-    """Remembers what it is told."""
-
-    def __init__(self):
-        self.begun, self.done = [], []
-
-    def begin(self, total, done=0):
-        self.begun.append((total, done))
-
-    def advance(self, n=1):
-        self.done.append(n)
 
 
 class Warmth(Task):
@@ -153,8 +139,7 @@ def rewards_of(tasks, prompts, texts):
 def compared(task, prompts, fixed, adaptive):
     """By each of two options one response, and one by the head, to each of two prompts: texts."""
     return Compared(
-        task_of=[task] * 2,
-        prompts=prompts,
+        prompts=[Prompt(prompt, task) for prompt in prompts],
         fixed=SimpleNamespace(n_samples=2, responses=fixed),
         places=np.array([[0], [1]]),
         fixed_samples=np.zeros((2, 2, 1)),
