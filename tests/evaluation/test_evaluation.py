@@ -110,6 +110,11 @@ def random_measured(seed, counts=(30, 11, 50), n_samples=3):
     )
 
 
+def with_texts(data, texts):
+    """The same with other prompts, of the same tasks."""
+    return replace(data, prompts=[Prompt(*pair) for pair in zip(texts, data.tasks, strict=True)])
+
+
 def mean(values):
     values = list(values)
     return sum(values) / len(values)
@@ -309,9 +314,7 @@ class Sorted(Plain):
 def of_kinds(kinds, fixed, adaptive=None):
     """What was measured on one task, whose prompts are of these kinds."""
     made = measured([Sorted("a")], [len(kinds)], fixed, adaptive)
-    return replace(
-        made, prompts=[Prompt(f"a {k}", t) for k, t in zip(kinds, made.tasks, strict=True)]
-    )
+    return with_texts(made, [f"a {kind}" for kind in kinds])
 
 
 def test_the_best_per_kind_is_chosen_on_training_prompts_where_there_are_enough_of_the_kind():
