@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+
+import numpy as np
 
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.experiments.base import Experiment, Finding, Numbers, text_table
+from minilpo.experiments.base import Finding, Numbers, text_table
 from minilpo.experiments.lab import Lab
 from minilpo.experiments.page import NAME as PAGE
 from minilpo.experiments.page import Result, described, reproduction_page
@@ -37,7 +40,7 @@ from minilpo.show import plots
 ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
-def experiment(name: str) -> Experiment:
+def experiment(name: str) -> ModuleType:
     """The module of an experiment."""
     return import_module(f"minilpo.experiments.{name}")
 
@@ -160,7 +163,7 @@ def write_result(out: Path, result: Result) -> None:
     folder.mkdir(exist_ok=True)
     rows = []
     for row in finding.rows:
-        numbers = {"mean": row.mean, "ci95": row.ci95, "seeds": row.ours}
+        numbers = {"mean": row.mean, "ci95": row.ci95, "seeds": np.asarray(row.ours).tolist()}
         rows.append({"label": row.label, **numbers, "paper": row.paper})
     content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
     content |= {"agrees": finding.agrees, "sentence": finding.sentence}

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from minilpo.evaluation.measure import prompts_to_measure
 from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.evaluation.summary import interval_of
-from minilpo.experiments.base import Finding, Numbers, Row, difference, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, values_of
 from minilpo.experiments.lab import MIXTURE, Head, Lab
 from minilpo.experiments.methods import (
     HEADS,
@@ -158,9 +158,9 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
 
 def reward_of(seeds: Sequence[Numbers], name: str) -> Row:
     """The mean reward of a method, with the settings that were chosen on the seeds."""
-    settings = dict.fromkeys(values_of(seeds, "methods", name, "setting"))
     is_short = name not in HEADS and " per " not in name
-    label = f"{name} ({' | '.join(settings)})" if is_short else name
+    settings = " | ".join(dict.fromkeys(values_of(seeds, "methods", name, "setting")))
+    label = f"{name} ({settings})" if is_short else name
     return Row(label, values_of(seeds, "methods", name, "reward"))
 
 
@@ -172,8 +172,7 @@ def mean_of_best_rule(seeds: Sequence[Numbers]) -> float:
 def difference_of(seeds: Sequence[Numbers], first: str, second: str) -> Row:
     """First minus second, and on how many seeds the interval over prompts is above 0."""
     label = f"{first} - {second}"
-    bounds = values_of(seeds, "differences", label, "ci95")
-    n_above = sum(low > 0 for low, _ in bounds)
+    n_above = (values_of(seeds, "differences", label, "ci95", 0) > 0).sum()
     estimates = values_of(seeds, "differences", label, "estimate")
     return Row(f"{label} [{n_above} of {len(seeds)}]", estimates)
 
@@ -188,10 +187,11 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
         return sorted_out({name: differences[name, second] for name in names})
 
     highest = max(seeds[0]["methods"], key=mean)
-    best_rules = " | ".join(dict.fromkeys(values_of(seeds, "best_rule")))
+    best_rules = " | ".join(dict.fromkeys(seed["best_rule"] for seed in seeds))
     hindsight = max(seeds[0]["on_training"], key=mean)
+    highest_rule = values_of(seeds, "methods", hindsight, "reward")
     to_hindsight = {
-        name: difference(name, reward_of(seeds, name).ours, reward_of(seeds, hindsight).ours)
+        name: Row(name, values_of(seeds, "methods", name, "reward") - highest_rule)
         for name in MAIN_HEADS
     }
     to_temperature, to_no_min_p = (
@@ -245,9 +245,9 @@ def listing(seeds: Sequence[Numbers], names: Sequence[str]) -> str:
     heads = "".join(f"{task:>19}" for task in MIXTURE)
     lines = [f"{'':<{width}}{'mean':>7}{heads}{'responses':>12}   setting, seed by seed"]
     for name in names:
-        rewards = [np.mean(values_of(seeds, "methods", name, "tasks", task)) for task in MIXTURE]
+        rewards = [values_of(seeds, "methods", name, "tasks", task).mean() for task in MIXTURE]
         columns = "".join(f"{reward:19.3f}" for reward in rewards)
-        responses = max(values_of(seeds, "methods", name, "responses"))
+        responses = values_of(seeds, "methods", name, "responses").max()
         settings = " | ".join(values_of(seeds, "methods", name, "setting"))
         mean = f"{reward_of(seeds, name).mean:7.3f}"
         lines.append(f"{name:<{width}}{mean}{columns}{responses:12,}   {settings}")
@@ -292,10 +292,9 @@ def draw_curves(ax: Axes, seeds: Sequence[Numbers], names: Sequence[str], title:
     last = {name: reward_of(seeds, name) for name in names}
     for (name, row), (style, colour) in zip(last.items(), styles, strict=False):
         # The points of a method are at the same numbers of responses on every seed.
-        n_responses, rewards = np.mean(values_of(seeds, "methods", name, "curve"), 0).T
-        low, high = row.ci95 or (0.0, 0.0)
-        interval = f" ± {(high - low) / 2:.3f}" if row.ci95 else ""
-        label = f"{without_level(name)} {row.mean:.3f}{interval}"
+        n_responses, rewards = values_of(seeds, "methods", name, "curve").mean(0).T
+        # Without its sign: a reward is no difference.
+        label = f"{without_level(name)} {row.text().removeprefix('+')}"
         ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
     best = max(last, key=lambda name: last[name].mean)
     ax.set(xscale="log", xlabel="responses spent (thousands)")

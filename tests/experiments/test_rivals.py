@@ -67,14 +67,14 @@ def lab_in(folder):
     lab = Lab(folder, CONFIG)
     tasks = [Halves(name, warm=i % 2 == 0) for i, name in enumerate(MIXTURE)]
     lm = standin.language_model()
-    lab._run = SimpleNamespace(tasks=tasks, config=CONFIG, language_model=lambda: lm)
+    lab.run = SimpleNamespace(tasks=tasks, config=CONFIG, language_model=lambda: lm)
     lab.folder.mkdir(exist_ok=True)
     return lab
 
 
 def one_of_each(lab):
     """A prompt of each task."""
-    tasks = lab._run.tasks
+    tasks = lab.run.tasks
     return Prompts([Prompt(f"{task.name} {p}", task) for p, task in enumerate(tasks)])
 
 
@@ -94,7 +94,7 @@ def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab
     def reward(self, prompt, response):  # of names like "1, min-p 0.5"
         return parse(self, prompt, response.split(",")[0])
 
-    for task in lab._run.tasks:
+    for task in lab.run.tasks:
         task.reward = reward.__get__(task)
     heads = [lab.head(choices=choices) for choices in (joint, other, same)]
     assert heads[0].choices is joint and heads[0].head.n_choices == 3
