@@ -36,12 +36,7 @@ LARGEST_SEED = 999_999
 class Table:
     """Answers questions about a trained head and its language model.
 
-    Args:
-        lm: the language model.
-        tasks: whose prompts can be picked and whose rewards are shown.
-        head: decides.
-        choices: what it chooses among.
-        name: the run's, to be shown.
+    Prompts of the tasks can be picked, and their rewards are shown. `name` is the run's.
     """
 
     def __init__(
@@ -67,15 +62,10 @@ class Table:
         }
 
     def answer(self, question: str, asked: Answer) -> Answer:
-        """Answers one of `QUESTIONS`: calls the method of that name, if what is asked is in order.
+        """Answers one of `QUESTIONS`: calls the method of that name with the arguments `asked`.
 
-        Args:
-            question: its name.
-            asked: the method's arguments, from anywhere.
-
-        Raises:
-            ValueError: if there is no such question, an argument is missing, unknown or out of its
-                limits, or the language model or the task can't do what is asked.
+        Raises ValueError if there is no such question, an argument is missing, unknown or out of
+        its limits, or the language model or the task can't do what is asked.
         """
         if question not in QUESTIONS:
             raise ValueError(f"a question must be one of {', '.join(QUESTIONS)}, got {question!r}")
@@ -138,11 +128,8 @@ class Table:
     def write(self, prompt: str, picked_from: str | None, fixed: float | None, seed: int) -> Answer:
         """One response, word by word; the same as `minilpo sample` with that seed.
 
-        Args:
-            prompt: what it responds to.
-            picked_from: the prompt's task; None: it was typed, and the tasks are asked for theirs.
-            fixed: the temperature of all words; None: the head decides.
-            seed: of the sampling.
+        `picked_from` is the prompt's task; None: it was typed, and the tasks are asked for theirs.
+        `fixed` is the temperature of all words; None: the head decides.
         """
         rollout = self._generate(prompt, fixed, seed, 1)
         options = self._options(fixed)
@@ -164,15 +151,10 @@ class Table:
     ) -> Answer:
         """What could come next at a place in a response: Eq. 2 for every word.
 
-        Args:
-            prompt: what is responded to.
-            token_ids: the response up to there.
-            taken: the token that stood there; it is always among those shown.
-            temperature: of the distribution.
-
-        Returns:
-            The likeliest words and the sum of all others; and what the head gives each of its
-            temperatures, or None where it isn't asked: at sequence level, within a response.
+        `token_ids` are the response up to there, `taken` the token that stood there, which is
+        always among those shown: the likeliest words, and the sum of all others. And what the head
+        gives each of its temperatures, or None where it isn't asked: at sequence level, within a
+        response.
         """
         [read] = self.lm.encode([prompt])
         if len(read) + len(token_ids) > self.lm.max_length:

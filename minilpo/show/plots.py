@@ -66,42 +66,37 @@ def reward_by_temperature(
     adaptive: float,
 ) -> str:
     """A task's mean reward by fixed temperature; the head's at the mean of those it has chosen."""
-    best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
+    best, words = _highest_and_lowest(name, [f"{t:g}" for t in temperatures], fixed)
     ax.plot(temperatures, fixed, "o-", color=BLUE, label="fixed temperature", markersize=4)
-    star: dict[str, Any] = {
-        "color": ORANGE,
-        "markersize": 14,
-        "markeredgecolor": "black",
-        "zorder": 3,
-    }
-    ax.plot([chosen], [adaptive], "*", label="head", **star)
+    star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "black", "zorder": 3}
+    ax.plot([chosen], [adaptive], "*", label="head", color=ORANGE, **star)
     ax.set(ylim=(0, 1.02), xlabel="temperature", ylabel="mean reward")
-    ax.set_title(f"{name}: best at {temperatures[best]:g}")
+    ax.set_title(f"{name}: best at {best}")
     ax.set_xticks(list(temperatures))
-    return (
-        f"{name}: the mean reward of a fixed temperature is highest at {temperatures[best]:g} "
-        f"({fixed[best]:.2f}) and lowest at {temperatures[low]:g} ({fixed[low]:.2f}); "
-        f"the head gets {adaptive:.2f} at {chosen:.2f} on average."
-    )
+    return f"{words}; the head gets {adaptive:.2f} at {chosen:.2f} on average."
 
 
 def reward_by_name(
     ax: Axes, name: str, names: Sequence[str], fixed: Sequence[float], adaptive: float
 ) -> str:
     """A task's mean reward by fixed choice; the head's is a line, as it has no one place there."""
-    best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
+    best, words = _highest_and_lowest(name, names, fixed)
     ax.bar(np.arange(len(fixed)), fixed, color=BLUE, width=0.7)
     ax.axhline(adaptive, color=ORANGE, linestyle="--", linewidth=2)
     beside = ax.get_yaxis_transform()  # x as a share of the width, y a reward
     ax.text(1.01, adaptive, "head", color=ORANGE, fontsize=8, va="center", transform=beside)
     name_ticks(ax, names)
     ax.set(ylim=(0, 1.02), xlabel="fixed temperature", ylabel="mean reward")
-    ax.set_title(f"{name}\nbest at {names[best]}")
-    return (
-        f"{name}: the mean reward of a fixed temperature is highest at {names[best]} "
-        f"({fixed[best]:.2f}) and lowest at {names[low]} ({fixed[low]:.2f}); "
-        f"the head gets {adaptive:.2f}."
-    )
+    ax.set_title(f"{name}\nbest at {best}")
+    return f"{words}; the head gets {adaptive:.2f}."
+
+
+def _highest_and_lowest(name: str, names: Sequence[str], fixed: Sequence[float]) -> tuple[str, str]:
+    """The name of a task's best choice, and the beginning of a sentence on best and worst."""
+    best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
+    words = f"{name}: the mean reward of a fixed temperature is highest at {names[best]} "
+    words += f"({fixed[best]:.2f}) and lowest at {names[low]} ({fixed[low]:.2f})"
+    return names[best], words
 
 
 def win_rates(
@@ -176,6 +171,7 @@ def name_lines(ax: Axes) -> None:
     low, high = ax.get_ylim()
     places = spread([y for _, y in ends], (high - low) / 25)
     right_of_axes = ax.get_yaxis_transform()  # x as a share of the width, y as it is
+    pointer = {"arrowstyle": "-", "linewidth": 0.5, "relpos": (0, 0.5)}
     for line, end, place in zip(lines, ends, places, strict=True):
         ax.annotate(
             str(line.get_label()),
@@ -187,12 +183,7 @@ def name_lines(ax: Axes) -> None:
             va="center",
             annotation_clip=False,
             # To the left end of the name, or it would run through the words.
-            arrowprops={
-                "arrowstyle": "-",
-                "color": line.get_color(),
-                "linewidth": 0.5,
-                "relpos": (0, 0.5),
-            },
+            arrowprops={**pointer, "color": line.get_color()},
         )
 
 
