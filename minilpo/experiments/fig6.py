@@ -48,7 +48,12 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         f"in constrained stories the first word of a sentence is {verdict} the rest "
         f"({warmer.text(2)})."
     )
-    return Finding([*rows, warmer], agrees, direction(agrees, how), _files(seeds[0]))
+    # The same as in the figure, and more of it, as a page and as plain text.
+    shown = [strip.Strip(*content) for name in MIXTURE for content in seeds[0][name]["strips"]]
+    text = "\n\n".join(f"{s.prompt}\n{strip.plain(s)}" for s in shown)
+    page = strip.html_page(shown, "Which temperature wrote which word")
+    files = {"strip.html": page.encode(), "strip.txt": (text + "\n").encode()}
+    return Finding([*rows, warmer], agrees, direction(agrees, how), files)
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
@@ -58,11 +63,3 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     strip.draw(axes[0, 0], shown)
     fig.suptitle("Every word on the colour of its temperature")
     return fig
-
-
-def _files(seed: Numbers) -> dict[str, bytes]:
-    """The same, and more of it, as a page and as plain text."""
-    shown = [strip.Strip(*content) for name in MIXTURE for content in seed[name]["strips"]]
-    text = "\n\n".join(f"{s.prompt}\n{strip.plain(s)}" for s in shown)
-    page = strip.html_page(shown, "Which temperature wrote which word")
-    return {"strip.html": page.encode(), "strip.txt": (text + "\n").encode()}

@@ -59,22 +59,19 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         "less often than the lowest in {}",
         "not clearly more or less often than the lowest in {}",
     )
-    how = f"the highest temperature is chosen {often}. {_what_differs(other)}"
-    return Finding([*rows, *other], agrees, direction(agrees, how))
-
-
-def _what_differs(other: Sequence[Row]) -> str:
-    """Where counting the chosen leads elsewhere than weighing them against the rejected."""
-    names = [row.subject for row in other if row.sign() != 0]
-    if not names:
-        return (
+    differing = [row.subject for row in other if row.sign() != 0]
+    if differing:
+        what_differs = (
+            "Counting what was chosen (NLL) points to another temperature than weighing it against "
+            f"what was rejected (Eq. 10) in {in_words(differing)}."
+        )
+    else:
+        what_differs = (
             "Counting what was chosen (NLL) and weighing it against what was rejected (Eq. 10) "
             "don't clearly point to different temperatures in any task."
         )
-    return (
-        "Counting what was chosen (NLL) points to another temperature than weighing it against "
-        f"what was rejected (Eq. 10) in {in_words(names)}."
-    )
+    how = f"the highest temperature is chosen {often}. {what_differs}"
+    return Finding([*rows, *other], agrees, direction(agrees, how))
 
 
 def _odds(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:

@@ -71,14 +71,10 @@ class Head:
 
 
 class Lab:
-    """All that belongs to one seed.
+    """All that belongs to one seed. Language models and heads are kept in `folder`.
 
-    Args:
-        folder: where language models and heads are kept.
-        config: the settings that all experiments start from; its seed is that of the lab, its tasks
-            are the corpus.
-        threads: how many compute, for the progress bars to judge the speed by.
-        device: where language models and heads compute.
+    All experiments start from `config`: its seed is that of the lab, its tasks are the corpus. The
+    progress bars judge the speed by `threads`.
     """
 
     def __init__(
@@ -150,13 +146,18 @@ class Lab:
         train = partial(self._train_head, key, level, tasks, choices, lpo)
         return self._once(f"head {key}", train)
 
+    def new_heads(self, K: int, level: str, n_hidden: int) -> tuple[AdaptiveDecoder, ConstantHead]:
+        """An untrained head for K choices, and the constant control."""
+        shape = self.run.config.model.n_embd, K, level, n_hidden
+        head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head"))
+        constant = ConstantHead(*shape, torch_generator(self.seed, "head"))
+        return head.to(self.device), constant.to(self.device)
+
     def _train_head(
         self, key: str, level: str, tasks: Sequence[str], choices: Temperatures, lpo: LPOConfig
     ) -> Head:
         K, path = len(choices), self.folder / f"head_{key}.pt"
-        shape = self.run.config.model.n_embd, K, level, lpo.n_hidden
-        head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head")).to(self.device)
-        constant = ConstantHead(*shape, torch_generator(self.seed, "head")).to(self.device)
+        head, constant = self.new_heads(K, level, lpo.n_hidden)
         if path.exists():
             content = load_tensors(path)
             form = {

@@ -44,7 +44,17 @@ CLOSE = 0.05  # what trained heads may miss of a probability, with so many respo
 
 def measure(lab: Lab) -> Numbers:
     """The worked example, the control task and the mixture."""
-    return {"example": _example(lab), "control": _control(lab), "mixture": _mixture(lab)}
+    n_responses = SIMULATED * lab.config.lpo.prompts
+    example: Numbers = {}
+    for pairs, n in CASES:
+        generator = torch_generator(lab.seed, f"example {pairs} {n}")
+        example[_key(pairs, n)] = learned(EXAMPLE, n, pairs, n_responses, generator)
+    control, test, mixture = _control(lab), lab.fixed("test"), {}
+    for pairs, n in CASES:
+        if pairs in ON_MIXTURE:
+            head = lab.head("sequence", **_budget(lab, pairs, n))
+            mixture[_key(pairs, n)] = float(lab.adaptive(head.greedy, test)[1].mean())
+    return {"example": example, "control": control, "mixture": mixture}
 
 
 def learned(
@@ -57,10 +67,8 @@ def learned(
 ) -> list[float]:
     """The P(τ) to which the real head comes by the real fit, if every prompt is the same to it.
 
-    Args:
-        rewards, n_samples, pairs, beta: as in `optimum.optimum`, which says where it should come.
-        n_responses: how many it learns from.
-        generator: draws the samples, the head's first weights and the order of the pairs.
+    `optimum.optimum` says where it should come. The generator draws the samples, the head's first
+    weights and the order of the pairs.
     """
     choice_ids, drawn = simulate(rewards, n_responses // n_samples, n_samples, generator)
     settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=3)
@@ -77,14 +85,6 @@ def learned(
         optimizer = torch.optim.Adam(head.parameters(), lr=rate)
         fit(head, decisions, formed, optimizer, settings, generator)
     return head(state)[0].softmax(-1).tolist()
-
-
-def _example(lab: Lab) -> Numbers:
-    found, n_responses = {}, SIMULATED * lab.config.lpo.prompts
-    for pairs, n in CASES:
-        generator = torch_generator(lab.seed, f"example {pairs} {n}")
-        found[_key(pairs, n)] = learned(EXAMPLE, n, pairs, n_responses, generator)
-    return found
 
 
 def _control(lab: Lab) -> Numbers:
@@ -116,15 +116,6 @@ def _distribution(rewards: np.ndarray) -> dict[float, float]:
     """From each reward that was got to how often."""
     values, counts = np.unique(rewards, return_counts=True)
     return dict(zip(values.tolist(), (counts / len(rewards)).tolist(), strict=True))
-
-
-def _mixture(lab: Lab) -> Numbers:
-    test, found = lab.fixed("test"), {}
-    for pairs in ON_MIXTURE:
-        for n in SAMPLES:
-            head = lab.head("sequence", **_budget(lab, pairs, n))
-            found[_key(pairs, n)] = float(lab.adaptive(head.greedy, test)[1].mean())
-    return found
 
 
 def _budget(lab: Lab, pairs: str, n: int) -> dict[str, Any]:
@@ -167,25 +158,23 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         on_its_side = (np.append(warm, theory) > 0.5) == gambles[label]  # of every seed
         if not on_its_side.all() or Row("", warm).sign(0.5) == 0:
             missed.append(label)
-    gains = []
+    gains, on_mixture = [], []
     for n in SAMPLES:
         extremes, gap = (values_of(seeds, "mixture", _key(pairs, n)) for pairs in ON_MIXTURE)
         rows.append(Row(f"mixture: reward, best/worst of {n}", extremes))
         rows.append(Row(f"mixture: reward, pairs by gap of {n}", gap))
         gains.append(Row(f"mixture: gap - best/worst, {n} samples", gap - extremes))
+        words = gains[-1].told("more than", "less than", "not clearly more or less than")
+        on_mixture.append(f"{words} best/worst at {n}")
     fixed = values_of(seeds, "control", "fixed").mean(0)
     sentences = [
-        _on_the_example(furthest),
+        f"The theory holds: on given rewards every P ends within {CLOSE} of the optimum."
+        if furthest <= CLOSE
+        else f"The theory doesn't hold: on given rewards a P ends {furthest:.2f} from the optimum.",
         _on_the_control(gambles, missed, fixed.tolist()),
-        _on_the_mixture(gains),
+        f"On the mixture pairs by gap get {' and '.join(on_mixture)} samples.",
     ]
     return Finding([*rows, *gains], furthest <= CLOSE and not missed, " ".join(sentences))
-
-
-def _on_the_example(furthest: float) -> str:
-    if furthest <= CLOSE:
-        return f"The theory holds: on given rewards every P ends within {CLOSE} of the optimum."
-    return f"The theory doesn't hold: on given rewards a P ends {furthest:.2f} from the optimum."
 
 
 def _on_the_control(gambles: dict[str, bool], missed: list[str], fixed: list[float]) -> str:
@@ -196,13 +185,6 @@ def _on_the_control(gambles: dict[str, bool], missed: list[str], fixed: list[flo
         by = ", ".join(label for label in gambles if gambles[label] == warm) or "none"
         sides.append(f"{name}, which gets {reward:.3f}, by {by}")
     return f"On {TASK} every head prefers what theory says: {'; '.join(sides)}."
-
-
-def _on_the_mixture(gains: Sequence[Row]) -> str:
-    words = "more than", "less than", "not clearly more or less than"
-    cases = zip(gains, SAMPLES, strict=True)
-    parts = [f"{row.told(*words)} best/worst at {n}" for row, n in cases]
-    return f"On the mixture pairs by gap get {' and '.join(parts)} samples."
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:

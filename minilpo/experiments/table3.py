@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
@@ -149,23 +148,18 @@ def _at_best(seeds: Sequence[Numbers], kind: str) -> np.ndarray:
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Votes and single answers, by task."""
     fig, axes = plots.figure(1, len(HEADS), width=6)
-    for ax, task in zip(axes.flat, HEADS, strict=True):
-        _draw_task(ax, task, [seed[task] for seed in seeds])
+    for ax, (task, names) in zip(axes.flat, HEADS.items(), strict=True):
+        values = {}
+        for kind, label in (("single", "single answer"), ("vote", f"majority of {VOTERS}")):
+            heads = [values_of(seeds, task, name, kind) for name in names]
+            values[label] = np.column_stack([values_of(seeds, task, "test", kind), *heads])
+        _, votes = draw_side_by_side(ax, values, (plots.GREY, plots.BLUE))
+        plots.name_ticks(ax, Temperatures(FIXED).names, *["head", "head\nwith 1.2"][: len(names)])
+        ax.set(xlabel="fixed temperature, or a token-level head", ylabel="right answers (%)")
+        ax.set_ylim(0, 125)
+        best, head = 100 * votes[: len(FIXED)].max(), 100 * votes[len(FIXED)]
+        ax.set_title(
+            f"{task}, voting: {best:.0f}% at most with one\ntemperature, {head:.0f}% with the head"
+        )
     plots.legend(axes[0, 0], loc="upper left")
     return fig
-
-
-def _draw_task(ax: Axes, task: str, seeds: Sequence[Numbers]) -> None:
-    names = HEADS[task]
-    values = {}
-    for kind, label in (("single", "single answer"), ("vote", f"majority of {VOTERS}")):
-        heads = [values_of(seeds, name, kind) for name in names]
-        values[label] = np.column_stack([values_of(seeds, "test", kind), *heads])
-    _, mean = draw_side_by_side(ax, values, (plots.GREY, plots.BLUE))
-    plots.name_ticks(ax, Temperatures(FIXED).names, *["head", "head\nwith 1.2"][: len(names)])
-    ax.set(xlabel="fixed temperature, or a token-level head", ylabel="right answers (%)")
-    ax.set_ylim(0, 125)
-    best, head = 100 * mean[: len(FIXED)].max(), 100 * mean[len(FIXED)]
-    ax.set_title(
-        f"{task}, voting: {best:.0f}% at most with one\ntemperature, {head:.0f}% with the head"
-    )

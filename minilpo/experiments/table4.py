@@ -128,20 +128,14 @@ def _draw_probabilities(ax: Axes, seeds: Sequence[Numbers]) -> None:
         share = 100 * values.mean(0)
         ax.plot(seeds[0]["temperatures"], share, style, color=colour, label=label, markersize=4)
     ax.set(xlabel="temperature", ylabel="probability (%)", ylim=(0, None))
-    ax.set_title("Learned: " + _copies(seeds))
-    plots.legend(ax)
-
-
-def _copies(seeds: Sequence[Numbers]) -> str:
-    """A title: whether the NLL's head is closer to what was chosen than the head of Eq. 10."""
-    return Row("", _away(seeds, "nll") - _away(seeds, "eq10")).told(
+    nll, eq10 = (
+        np.abs(values_of(seeds, loss, "probabilities") - values_of(seeds, loss, "chosen_share"))
+        for loss in ("nll", "eq10")
+    )
+    words = Row("", nll.sum(1) - eq10.sum(1)).told(  # who is further from what was chosen
         "Eq. 10 copies what was chosen\nmore than the NLL does",
         "the NLL copies what was chosen\nmore than Eq. 10 does",
         "the NLL and Eq. 10 are about as far\nfrom what was chosen",
     )
-
-
-def _away(seeds: Sequence[Numbers], loss: str) -> np.ndarray:
-    """How far the learned probabilities are from the shares among chosen responses, 0 to 1."""
-    learned, chosen = (values_of(seeds, loss, key) for key in ("probabilities", "chosen_share"))
-    return np.abs(learned - chosen).sum(1) / 2
+    ax.set_title(f"Learned: {words}")
+    plots.legend(ax)

@@ -40,8 +40,8 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     constant = values_of(seeds, "best constant")
     for level in LEVELS:
         ways = {choice: values_of(seeds, f"{level}, {choice}") for choice in CHOICES}
-        for choice, values in ways.items():
-            gains.append(Row(f"{level}, {choice} - best constant", values - constant))
+        for choice, rewards in ways.items():
+            gains.append(Row(f"{level}, {choice} - best constant", rewards - constant))
         between.append(Row(f"{level}: greedy - sample", ways["greedy"] - ways["sample"]))
     agrees = all(row.sign() > 0 for row in gains) and not any(row.sign() for row in between)
     gained = compared(

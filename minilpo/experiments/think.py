@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.figure import Figure
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
+from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import LPOConfig
 from minilpo.constant_control import fit_constant
 from minilpo.decoding.choices import FirstTokens
@@ -91,9 +91,7 @@ def measure(lab: Lab) -> Numbers:
 
 def _train(lab: Lab, choices: FirstTokens, config: LPOConfig) -> tuple[AdaptiveDecoder, ...]:
     """The head, and the control that sees nothing."""
-    shape = lab.run.config.model.n_embd, len(choices), "sequence", config.n_hidden
-    head = AdaptiveDecoder(*shape, torch_generator(lab.seed, "head"))
-    constant_head = ConstantHead(*shape, torch_generator(lab.seed, "head"))
+    head, constant_head = lab.new_heads(len(choices), "sequence", config.n_hidden)
     state = TrainState(head, config)
     state.callbacks.append(fit_constant(constant_head, config, lab.seed))
     train_lpo(lab.lm, lab.run.tasks, head, choices, config, lab.seed, state, processes.respond)

@@ -87,7 +87,9 @@ class Table:
         if name in ("task", "picked_from"):
             return isinstance(value, str) and value in self.tasks
         if name == "prompt":
-            return isinstance(value, str) and bool(value.strip()) and _is_text(value)
+            # Half of a pair of surrogates can't be encoded.
+            is_text = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+            return is_text and bool(value.strip()) and len(value) <= LONGEST_PROMPT
         if name in ("temperature", "fixed"):
             return type(value) in (int, float) and (value == 0 or COLDEST <= value <= HOTTEST)
         if name == "seed":
@@ -107,16 +109,12 @@ class Table:
 
     def about(self) -> Answer:
         """What the page has to know of the run."""
-        pairs = zip(self.choices.temperatures, self.choices.names, strict=True)
-        return {
-            "name": self.name,
-            "level": self.head.level,
-            "temperatures": [
-                {"value": temperature, "name": name, "colour": background(k, len(self.choices))}
-                for k, (temperature, name) in enumerate(pairs)
-            ],
-            "tasks": list(self.tasks),
-        }
+        pairs, temperatures = zip(self.choices.temperatures, self.choices.names, strict=True), []
+        for k, (value, name) in enumerate(pairs):
+            colour = background(k, len(self.choices))
+            temperatures.append({"value": value, "name": name, "colour": colour})
+        about = {"name": self.name, "level": self.head.level, "temperatures": temperatures}
+        return {**about, "tasks": list(self.tasks)}
 
     def prompts(self, task: str) -> Answer:
         """Prompts of a task that training never saw; fewer than `N_PROMPTS` if it has few."""
@@ -225,9 +223,3 @@ class Table:
 def _label(piece: str) -> str:
     """The text of a token as it can be shown: a line break, too, is something to be seen."""
     return printable(piece.strip() or piece.strip(" ") or "␣")
-
-
-def _is_text(value: str) -> bool:
-    """Whether a text isn't too long, and can be encoded: half of a pair of surrogates can't."""
-    has_halves = any("\ud800" <= c <= "\udfff" for c in value)
-    return len(value) <= LONGEST_PROMPT and not has_halves

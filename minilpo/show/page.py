@@ -202,13 +202,12 @@ def _training(run: Results) -> Html:
             "responses was better than another by that rule."
         )
     else:
-        by, what = REWARD_RULES[config.rule]
-        what += f" All responses to a prompt were learned from (rule {config.rule}, loss "
-        what += f"{config.loss})"
-        # Regression learns from these too.
-        if config.rule != "regression":
-            what += f", but for {without:,} prompts whose responses all scored the same"
-        what += "."
+        by, learned = REWARD_RULES[config.rule]
+        but = f", but for {without:,} prompts whose responses all scored the same"
+        what = (
+            f"{learned} All responses to a prompt were learned from (rule {config.rule}, loss "
+            f"{config.loss}){'' if config.rule == 'regression' else but}."
+        )
     return _step(
         f"The head was trained by {by}.",
         f"It decides {when}. In each of {_counted(config.rounds, 'round')} the model wrote "
@@ -299,8 +298,11 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     columns = {**metrics["tasks"], "mean": metrics["mean"]}
     rows = []
     for k, name in enumerate(metrics["choices"]):
-        row = [_best_is_bold(column["fixed"], k) for column in columns.values()]
-        rows.append([f"t={name}", *row])
+        row: list[str] = [f"t={name}"]
+        for column in columns.values():
+            text, best = f"{column['fixed'][k]:.3f}", max(column["fixed"])
+            row.append(element("b", text) if column["fixed"][k] == best else text)
+        rows.append(row)
     rows.append(["head", *[f"{column['adaptive']:.3f}" for column in columns.values()]])
     intervals = [column.get("adaptive_ci95") for column in columns.values()]
     rows.append(["its 95% interval", *[_interval(interval) for interval in intervals]])
@@ -310,11 +312,6 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     chosen = [column.get("chosen_temperature") for column in columns.values()]
     rows.append(["chosen t", *["" if t is None else f"{t:.2f}" for t in chosen]])
     return table(caption, ["temperature", *map(_breakable, columns)], rows)
-
-
-def _best_is_bold(rewards: Sequence[float], k: int) -> str:
-    text = f"{rewards[k]:.3f}"
-    return element("b", text) if rewards[k] == max(rewards) else text
 
 
 def _interval(bounds: Sequence[float] | None) -> str:

@@ -193,18 +193,10 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     >>> spread([0.0, 10.0, 11.0, 20.0], gap=3.0)
     [0.0, 9.0, 12.0, 20.0]
     """
-    groups: list[list[float]] = []  # of values whose places touch
-    for value in values:
-        groups.append([value])
-        while len(groups) > 1 and _row(groups[-2], gap)[-1] + gap > _row(groups[-1], gap)[0]:
+    groups: list[list[float]] = []  # of values whose places touch, as if there were no gaps
+    for i, value in enumerate(values):
+        groups.append([value - gap * i])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
             groups[-2:] = [groups[-2] + groups[-1]]
-    places = []
-    for group in groups:
-        places += _row(group, gap)
-    return places
-
-
-def _row(values: Sequence[float], gap: float) -> list[float]:
-    """As many places as values, a gap apart, around their mean."""
-    first = float(np.mean(values)) - gap * (len(values) - 1) / 2
-    return [first + gap * i for i in range(len(values))]
+    means = [float(np.mean(group)) for group in groups for _ in group]
+    return [mean + gap * i for i, mean in enumerate(means)]

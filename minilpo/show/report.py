@@ -48,7 +48,15 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
     """What the mean rewards come to, a line for each."""
     lines = _gain_lines(metrics["mean"])
     if "controls" in metrics:
-        lines += _control_lines(metrics["controls"])
+        controls = metrics["controls"]
+        constant, at_random = controls["learned_constant"], controls["random_head"]
+        lines += [
+            f"controls: temperatures at random {at_random['reward']:.3f}; "
+            f"a head that sees nothing {constant['reward']:.3f}, always at t={constant['name']}",
+            f"of the gain, {_difference(controls['found_a_better_constant'])} is a better "
+            f"constant, {_difference(controls['adapted_to_the_context'])} is adapting to the "
+            "context",
+        ]
     for name, task in metrics["tasks"].items():
         if "two_temperatures" in task:
             rule = task["two_temperatures"]
@@ -58,7 +66,13 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
                 f"the best rule of two temperatures ({rule['first_name']} and {rule['rest_name']}) "
                 f"gets {rule['reward']:.3f}"
             )
-    lines += _collapse_lines(metrics)
+    for k, name in enumerate(metrics["choices"]):
+        # There is nothing adaptive to be seen of a head that has become a constant.
+        if all(task["histogram"][k] == 1 for task in metrics["tasks"].values()):
+            lines.append(
+                f"the head chose t={name} every single time: "
+                "it collapsed to one temperature and adapts to nothing"
+            )
     if "ood" in metrics:
         ood = metrics["ood"]["mean"]
         lines.append(
@@ -138,29 +152,6 @@ def _gap_closed(mean: dict[str, Any]) -> str:
         return f"the gap to the best per task ({closed:.0%} closed) may be 0: no interval for that"
     low, high = interval
     return f"{closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})"
-
-
-def _control_lines(controls: dict[str, Any]) -> list[str]:
-    constant = controls["learned_constant"]
-    return [
-        f"controls: temperatures at random {controls['random_head']['reward']:.3f}; "
-        f"a head that sees nothing {constant['reward']:.3f}, "
-        f"always at t={constant['name']}",
-        f"of the gain, {_difference(controls['found_a_better_constant'])} is a better constant, "
-        f"{_difference(controls['adapted_to_the_context'])} is adapting to the context",
-    ]
-
-
-def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
-    """A word about a head that has become a constant: then there is nothing adaptive to be seen."""
-    histograms = [task["histogram"] for task in metrics["tasks"].values()]
-    for k, name in enumerate(metrics["choices"]):
-        if all(shares[k] == 1 for shares in histograms):
-            return [
-                f"the head chose t={name} every single time: "
-                "it collapsed to one temperature and adapts to nothing"
-            ]
-    return []
 
 
 def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4) -> str:

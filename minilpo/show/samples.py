@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
@@ -24,21 +25,18 @@ def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
 class Sampler:
     """Writes single responses, all from the same random numbers.
 
     Where one of the tasks knows the prompt, its reward is shown.
     """
 
-    def __init__(
-        self,
-        lm: GPTLanguageModel,
-        tasks: Sequence[Task],
-        head: AdaptiveDecoder,
-        choices: Temperatures,
-        seed: int,
-    ):
-        self.lm, self.tasks, self.head, self.choices, self.seed = lm, tasks, head, choices, seed
+    lm: GPTLanguageModel
+    tasks: Sequence[Task]
+    head: AdaptiveDecoder
+    choices: Temperatures
+    seed: int
 
     def with_head(self, prompt: str) -> tuple[Strip, list[str]]:
         """A response by the head's most likely choices, and lines about it."""

@@ -211,9 +211,9 @@ def test_the_best_setting_has_the_highest_mean_over_its_group():
     numbers = [0] * n + [1] * n + [2] * n + [3]
     trial = trial_of(rewards, names, numbers)
     every, by_task, by_kind = (trial.best(group) for group in ("", "per task", "per kind"))
-    assert every.of_group == {"": int(np.mean(rewards, 0).argmax())}
-    assert by_task.of_group == {"a": 2, "b": 1} and by_task.words == "a 1; b 0.5"
-    assert by_kind.of_group == {"a even": 0, "a odd": 2, "b even": 1}
+    assert every.settings == {"": int(np.mean(rewards, 0).argmax())}
+    assert by_task.settings == {"a": 2, "b": 1} and by_task.words == "a 1; b 0.5"
+    assert by_kind.settings == {**by_task.settings, "a even": 0, "a odd": 2, "b even": 1}
     asked = trial_of([[0] * 3] * 4, ["a", "b", "b", "a"], [8, 9, 10, 11]).prompts
     assert by_kind.of(asked) == (0, 1, 1, 2)  # the odd kind of b is too small: its task's
     assert by_task.of(asked) == (2, 1, 1, 2) and len(set(every.of(asked))) == 1
@@ -234,9 +234,7 @@ def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_again_is_n
 ):
     prompts = one_of_each(lab)
     scorer = Scorer(lab, prompts)
-    best = Best(
-        RULE, "per task", {MIXTURE[0]: 2, MIXTURE[1]: 2, MIXTURE[2]: 1}, dict.fromkeys(MIXTURE, 0)
-    )
+    best = Best(RULE, "per task", dict(zip(MIXTURE, (2, 2, 1, 0), strict=True)))
     assert scorer.of_rule("x", best).tolist() == [1.0, 0.0, 0.5, 1.0]
     assert n_written(writer) == 4 * methods.TEST_SAMPLES
     assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}  # the same numbers
