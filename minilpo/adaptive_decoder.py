@@ -51,8 +51,8 @@ class AdaptiveDecoder(nn.Module):
             nn.Linear(n_hidden, n_hidden),
             nn.Linear(n_hidden, n_choices),
         ]
-        # Each layer's output is about as large in value as its input. The last layer starts at
-        # zero: no choice is preferred before anything was learned.
+        # The outputs of the first two are about as large in value as their inputs. The last one
+        # starts at zero: no choice is preferred before anything was learned.
         for layer in layers:
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)

@@ -7,7 +7,7 @@ Pure functions, tensors in and out; no model, no tasks, no settings.
     NLL     nll_loss of choice_scores          the baseline: imitate the better, ignore the worse
     Eq. 9   see `rivals/joint.py`              trains the language model too
 
-Two arguments that the paper leaves open: `reduce` adds a score up over the steps of a response
+The paper leaves open two parameters: `reduce` adds a score up over the steps of a response
 ("sum", a log-probability) or takes the mean ("mean", so that long responses don't weigh more).
 `uniform_reference` compares the head with one that gives every choice the probability 1 / K, as DPO
 compares a model with what it was before. With "mean" the reference of Eq. 10 cancels; with "sum" it
@@ -105,7 +105,7 @@ def latent_scores(
     reduce: str = "sum",
     uniform_reference: bool = True,
 ) -> Tensor:
-    """Sums over the temperature, which is never seen.
+    """Sums over all temperatures that could have written each token.
 
     Σ_t [ log Σ_k P(y_t|τ_k) P(τ_k|h_t) − log Σ_k P_ref(y_t|τ_k) P_ref(τ_k) ].
 
@@ -197,7 +197,7 @@ def _check_latent(choice_logits: Tensor, choice_logprobs: Tensor, response_mask:
             "choice_logprobs must have shape (B, T, K), response_mask (B, T) and choice_logits "
             f"(B, T, K) or (B, 1, K), got {tuple(choice_logprobs.shape)}, "
             f"{tuple(response_mask.shape)} and {tuple(choice_logits.shape)}; "
-            "pass those stored in the Decisions"
+            "pass those stored in the MarginalDecisions"
         )
 
 

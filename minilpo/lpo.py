@@ -47,7 +47,7 @@ def train_lpo(
     """
     state = state or training.TrainState(head, config)
     rounds, held_out = training.draw_prompts(tasks, config, seed, lm)
-    for n in range(len(state.log), len(rounds)):  # an interrupted training goes on with its round
+    for n in range(len(state.log), len(rounds)):  # after the rounds that were finished before
         # Each round has its own generator, so a resumed training draws the same numbers.
         generator, chunks = torch_generator(seed, f"LPO round {n}"), []
         sampled = SampledHead(head, choices)  # draws a choice from P(τ | h), Eq. 5
@@ -63,8 +63,8 @@ def train_lpo(
             # Eq. 11 sums over all choices: add log P(y_t | τ_k) of every token under each of them.
             rollout = replace(rollout, decisions=marginal_decisions(lm, rollout, choices))
         epochs = fit(head, rollout.decisions, pairs, state.optimizer, config, generator)
-        # 4. Validate: take the most likely choice, Eq. 4, on held-out prompts; every round on the
-        # same ones, with the same random numbers. The best head is kept.
+        # 4. Validate on held-out prompts, with the most likely choice (Eq. 4). The words are still
+        # drawn, so each gets several responses, in every round by the same random numbers.
         greedy, noise = GreedyHead(head, choices), torch_generator(seed, "validation")
         _, validation = respond(lm, held_out, greedy, noise, n_samples=training.VALIDATION_SAMPLES)
         state.end_round(rounds[n], rewards, rollout, pairs, epochs, validation)
@@ -81,7 +81,7 @@ def fit(
     config: LPOConfig,
     generator: torch.Generator,
 ) -> list[dict[str, float]]:
-    """Trains the head on pairs, `config.epochs` times over; returns a `describe_fit` of each."""
+    """Trains the head on pairs, `config.epochs` times over; returns a log entry per epoch."""
     log = []
     for _ in range(config.epochs if len(pairs) else 0):
         for batch in torch.randperm(len(pairs), generator=generator).split(config.pairs_per_batch):
@@ -96,7 +96,7 @@ def fit(
 
 
 def lpo_loss(scores: Tensor, pairs: PreferencePairs, config: LPOConfig) -> Tensor:
-    """weight · −log σ(β · (score_c − score_r)) of each pair, (B,), from the scores, (R,)."""
+    """weight · −log σ(β · (score_c − score_r)) of each pair, or NLL, (B,), from R scores."""
     chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]  # (B,) each
     if config.pairs == "nll":  # the paper's baseline: imitate the better one of each pair
         return losses.nll_loss(chosen)
@@ -113,7 +113,7 @@ def response_scores(
     if not isinstance(decisions, MarginalDecisions):  # Eq. 10
         ids, mask = decisions.choice_ids, decisions.mask
         return losses.choice_scores(choice_logits, ids, mask, reduce, uniform), packed
-    words = decisions.choice_logprobs, decisions.token_mask
+    tokens = decisions.choice_logprobs, decisions.token_mask
     if config.loss == "eq11_marginal":
-        return losses.marginal_scores(choice_logits, *words, uniform), packed
-    return losses.latent_scores(choice_logits, *words, reduce, uniform), packed  # Eq. 11
+        return losses.marginal_scores(choice_logits, *tokens, uniform), packed
+    return losses.latent_scores(choice_logits, *tokens, reduce, uniform), packed  # Eq. 11

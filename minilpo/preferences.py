@@ -1,7 +1,7 @@
 """Preference pairs from rewards: which responses to a prompt are chosen, and which are rejected.
 
-Which pairs are formed changes what the head learns: LPO fits "this temperature gave the better
-one", not the mean reward.
+Which pairs are formed changes what the head learns: LPO learns which temperature gave the better
+response, not the mean reward.
 """
 
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def constrained_pairs(
 
     Of the `among` responses of highest quality, the one that keeps the rule best is chosen; of the
     `among` of lowest quality, the one that keeps it least is rejected. The paper says no more. Here
-    they are no pair if they are equal, or if the rejected one is better in quality or constraint.
+    two equal responses form no pair, nor do two of which the rejected one is better in one part.
 
     Args:
         quality: (P, N), how good each response is apart from the rule.

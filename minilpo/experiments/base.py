@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from minilpo.evaluation.statistics import seed_interval
@@ -29,7 +28,7 @@ class Row:
     """One line of the table: our number on every seed, and the paper's number beside it."""
 
     label: str
-    ours: list[float]
+    ours: Sequence[float] | np.ndarray  # (seeds,)
     paper: str = ""
 
     @property
@@ -40,17 +39,17 @@ class Row:
     @property
     def ci95(self) -> list[float] | None:
         """95% interval over seeds; None for a single seed."""
-        return seed_interval(self.ours)
+        return seed_interval(np.asarray(self.ours).tolist())
 
     @property
     def subject(self) -> str:
         """The task or the level that the label begins with, up to a colon."""
         return self.label.split(":")[0]
 
-    def sign(self) -> int:
-        """+1 if the interval is above 0, -1 if it is below, else 0, as for a single seed."""
-        low, high = self.ci95 or (0.0, 0.0)
-        return int(low > 0) - int(high < 0)
+    def sign(self, value: float = 0.0) -> int:
+        """+1 if the interval is above a value, -1 if it is below, else 0, as for a single seed."""
+        low, high = self.ci95 or (value, value)
+        return int(low > value) - int(high < value)
 
     def told(self, above: str, below: str, undecided: str) -> str:
         """The text for an interval above 0, below 0, or around it, as for a single seed.
@@ -80,65 +79,32 @@ class Finding:
     files: dict[str, bytes] = field(default_factory=dict)  # written beside the figure, by name
 
 
-class Experiment(Protocol):
-    """The names that a module of `minilpo.experiments` must have."""
+def values_of(seeds: Sequence[Numbers], *keys: Any) -> np.ndarray:
+    """What every seed holds under some keys, one within the other: (seeds, ...).
 
-    PAPER: str
-
-    def measure(self, lab: Any) -> Numbers:
-        """Measures one seed."""
-
-    def conclude(self, seeds: Sequence[Numbers]) -> Finding:
-        """Puts the seeds together."""
-
-    def draw(self, seeds: Sequence[Numbers]) -> Figure:
-        """Draws what was found."""
-
-
-def values_of(seeds: Sequence[Numbers], *keys: Any) -> list[Any]:
-    """What every seed holds under some keys, one within the other.
-
-    >>> values_of([{"token": {"reward": 0.5}}, {"token": {"reward": 0.6}}], "token", "reward")
-    [0.5, 0.6]
+    >>> seeds = [{"token": {"reward": 0.5}}, {"token": {"reward": 0.75}}]
+    >>> values_of(seeds, "token", "reward")
+    array([0.5 , 0.75])
     """
-    return [reduce(getitem, keys, seed) for seed in seeds]
-
-
-def percent(label: str, shares: Sequence[float], paper: str = "") -> Row:
-    """A row of shares, in percent."""
-    return Row(f"{label} (%)", [100 * share for share in shares], paper)
+    return np.array([reduce(getitem, keys, seed) for seed in seeds])
 
 
 def percent_at(
     label: str,
     temperatures: Sequence[float],
-    shares: Sequence[Sequence[float]],
+    shares: np.ndarray,
     papers: Mapping[float, str] | None = None,
 ) -> list[Row]:
-    """A row in percent for each temperature, from each seed's list of shares."""
+    """A row in percent for each of K temperatures, from shares, (seeds, K)."""
     papers = papers or {}
-    rows = []
-    for k, t in enumerate(temperatures):
-        values = [of_seed[k] for of_seed in shares]
-        rows.append(percent(f"{label} t={t:g}", values, papers.get(t, "")))
-    return rows
-
-
-def difference(
-    label: str, first: Sequence[float], second: Sequence[float], paper: str = "", scale: float = 1
-) -> Row:
-    """A row of first minus second, seed by seed."""
-    pairs = zip(first, second, strict=True)
-    return Row(label, [scale * (a - b) for a, b in pairs], paper)
+    return [
+        Row(f"{label} t={t:g} (%)", 100 * shares[:, k], papers.get(t, ""))
+        for k, t in enumerate(temperatures)
+    ]
 
 
 def direction(agrees: bool, how: str) -> str:
-    """The sentence that a table ends with: whether the direction is the paper's.
-
-    Args:
-        agrees: whether every comparison is, beyond its interval over seeds.
-        how: what was found; it must be true in both cases.
-    """
+    """Says whether the direction is the paper's, and `how`, which must be true in both cases."""
     return f"The direction {'agrees' if agrees else 'does not agree everywhere'}: {how}"
 
 
@@ -158,11 +124,10 @@ def compared(
     below: str = "below {}",
     undecided: str = "not clearly different from {}",
 ) -> str:
-    """Which differences are above 0, which below, and which can't be told, for a sentence.
+    """Tells which differences are above 0, which below, and which can't be told, for a sentence.
 
-    Args:
-        differences: by the name of what is subtracted, or of what it is about.
-        above, below, undecided: what is said of each sort; `{}` stands for the names.
+    `differences` go by the name of what is subtracted, or of what they are about; that name stands
+    for `{}` in what is said of each sort.
 
     >>> compared({"Eq. 10": Row("", [-2.0, -2.1]), "Eq. 11": Row("", [-1.0, 1.0])})
     'below Eq. 10, not clearly different from Eq. 11'
@@ -178,8 +143,7 @@ def compared(
 def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Element by element, the mean over seeds and half its 95% interval, 0 for a single seed.
 
-    Args:
-        values: one array-like per seed, all of the same shape.
+    `values` are (seeds, ...).
 
     >>> mean, half = mean_and_half([[0.1], [0.2], [0.3]])
     >>> mean.round(2).tolist(), half.round(2).tolist()
@@ -195,18 +159,31 @@ def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 def draw_bars(
     ax: Axes, places: ArrayLike, values: ArrayLike, scale: float = 100, **options: Any
 ) -> np.ndarray:
-    """Bars at the means over seeds, with their intervals. Returns the means, (K,).
+    """Draws bars in the middle of `places`, (K,), from values, (seeds, K). Returns the means, (K,).
 
-    Args:
-        ax: where to draw.
-        places: (K,) the middle of each bar.
-        values: one list of K per seed.
-        scale: what to multiply by; 100 for shares in percent.
-        options: passed on to `ax.bar`.
+    A bar is as high as the mean over seeds times `scale`, by default in percent, and has its
+    interval.
     """
     mean, half = mean_and_half(values)
     ax.bar(places, scale * mean, yerr=scale * half, **{"width": 0.4, "capsize": 3, **options})
     return mean
+
+
+def draw_side_by_side(
+    ax: Axes, values: Mapping[str, ArrayLike], colours: Sequence[str], **options: Any
+) -> list[np.ndarray]:
+    """Draws two bars at each place 0, 1, ...: `draw_bars` for both labels in `values`."""
+    means = []
+    for (label, of_label), colour, shift in zip(values.items(), colours, (-0.2, 0.2), strict=True):
+        places = np.arange(np.shape(of_label)[1]) + shift
+        means.append(draw_bars(ax, places, of_label, color=colour, label=label, **options))
+    return means
+
+
+def draw_line(ax: Axes, places: ArrayLike, values: ArrayLike, **options: Any) -> None:
+    """Draws a line through the means over seeds, with their intervals, from values, (seeds, K)."""
+    mean, half = mean_and_half(values)
+    ax.errorbar(places, mean, yerr=half, fmt="o-", capsize=3, markersize=4, **options)
 
 
 def text_table(name: str, paper: str, finding: Finding) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo.evaluation.summary import best_constants
-from minilpo.experiments.base import Finding, Numbers, Row, difference, mean_and_half, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, draw_line, mean_and_half, values_of
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -22,7 +22,7 @@ def measure(lab: Lab) -> Numbers:
     temperatures = np.array(lab.config.temperatures)
     for task in TASKS:
         test = lab.fixed("test", (task,))
-        head = lab.head("sequence", (task,), prompts=lab.quarter_of_the_prompts())
+        head = lab.head("sequence", (task,))
         rollout, rewards = lab.adaptive(head.greedy, test)
         constant, _ = best_constants(lab.fixed("train", (task,)))
         numbers[task] = {
@@ -40,11 +40,15 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     rows, gains = [], {}
     for task in TASKS:
         constant, head = values_of(seeds, task, "best_constant"), values_of(seeds, task, "reward")
-        gains[task] = difference(f"{task}: head - best constant", head, constant)
+        gains[task] = Row(f"{task}: head - best constant", head - constant)
         best, chosen = (values_of(seeds, task, f"{key}_temperature") for key in ("best", "chosen"))
-        rows += [Row(f"{task}: best constant", constant), Row(f"{task}: head", head), gains[task]]
-        rows += [Row(f"{task}: temperature of the best constant", best)]
-        rows += [Row(f"{task}: mean chosen temperature", chosen)]
+        rows += [
+            Row(f"{task}: best constant", constant),
+            Row(f"{task}: head", head),
+            gains[task],
+            Row(f"{task}: temperature of the best constant", best),
+            Row(f"{task}: mean chosen temperature", chosen),
+        ]
     coin, wish = (gains[task].sign() for task in TASKS)
     sentence = ". ".join(f"On {task} the head {_verdict(gain)}" for task, gain in gains.items())
     if max(coin, wish) > 0:
@@ -69,12 +73,11 @@ def _verdict(gain: Row) -> str:
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Reward by temperature and with the head."""
     fig, axes = plots.figure(1, len(TASKS), width=4.4)
-    options = {"fmt": "o-", "color": plots.BLUE, "capsize": 3, "markersize": 4}
     for ax, task in zip(axes.flat, TASKS, strict=True):
-        mean, half = mean_and_half(values_of(seeds, task, "fixed"))
-        ax.errorbar(seeds[0]["temperatures"], mean, yerr=half, label="fixed", **options)
+        fixed, temperatures = values_of(seeds, task, "fixed"), seeds[0]["temperatures"]
+        draw_line(ax, temperatures, fixed, color=plots.BLUE, label="fixed")
         rewards = values_of(seeds, task, "reward")
-        gain = difference("gain", rewards, values_of(seeds, task, "best_constant"))
+        gain = Row("gain", rewards - values_of(seeds, task, "best_constant"))
         head, half = mean_and_half(rewards)
         ax.axhline(float(head), color=plots.ORANGE, label="head")
         ax.axhspan(float(head - half), float(head + half), color=plots.ORANGE, alpha=0.2)

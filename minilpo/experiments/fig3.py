@@ -13,7 +13,6 @@ from minilpo.experiments.base import (
     Finding,
     Numbers,
     Row,
-    difference,
     direction,
     mean_and_half,
     percent_at,
@@ -50,7 +49,7 @@ def measure(lab: Lab) -> Numbers:
     for level in LEVELS:
         head = lab.head(level)
         rewards = lab.adaptive(head.greedy, test)[1]
-        random_rewards = lab.adaptive(evenly(head.head, head.choices), test, "sample")[1]
+        random_rewards = lab.adaptive(evenly(head.head, head.choices), test)[1]
         numbers[level] = {
             "reward": mean(rewards),
             "tasks": {name: float(rewards[names == name].mean()) for name in of_task},
@@ -63,39 +62,37 @@ def measure(lab: Lab) -> Numbers:
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
     """Win-rates beside the paper's, then differences of mean rewards."""
-    rows: list[Row] = []
-    numbers = {name: values_of(seeds, name) for name in ("best_constant", "oracle")}
+    # The best per task was called the oracle when the numbers got their names.
+    constant, per_task = values_of(seeds, "best_constant"), values_of(seeds, "oracle")
+    win_rates: list[Row] = []
+    rewards = [Row("reward: best constant", constant), Row("reward: best per task", per_task)]
+    of_level, differences = {}, []
     for level in LEVELS:
-        label, win_rates = f"{level}: win-rate against", values_of(seeds, level, "win_rates")
-        rows += percent_at(label, seeds[0]["temperatures"], win_rates, PAPERS_WIN_RATES[level])
-        numbers[level] = values_of(seeds, level, "reward")
-        for control in ("random_head", "learned_constant"):
-            numbers[f"{level} {control}"] = values_of(seeds, level, control)
-    wins = sum(row.ci95 is not None and row.ci95[0] > 50 for row in rows)
-    losses = sum(row.ci95 is not None and row.ci95[1] < 50 for row in rows)
-
-    rewards = []
-    for name, values in numbers.items():
-        # The numbers' own name is older than what it is called now.
-        words = "best per task" if name == "oracle" else name.replace("_", " ")
-        rewards.append(Row(f"reward: {words}", values))
-    token = difference("token - sequence", numbers["token"], numbers["sequence"])
-    differences = [token]
-    for level in LEVELS:
-        head, constant = numbers[level], numbers["best_constant"]
-        learned = numbers[f"{level} learned_constant"]
-        differences += [
-            difference(f"{level} - random head", head, numbers[f"{level} random_head"]),
-            difference(f"{level} - best per task", head, numbers["oracle"]),
-            difference(f"{level} - best constant", head, constant),
-            difference(f"{level}: found a better constant", learned, constant),
-            difference(f"{level}: adapted to the context", head, learned),
+        label, shares = f"{level}: win-rate against", values_of(seeds, level, "win_rates")
+        win_rates += percent_at(label, seeds[0]["temperatures"], shares, PAPERS_WIN_RATES[level])
+        head, at_random, learned = (
+            values_of(seeds, level, name) for name in ("reward", "random_head", "learned_constant")
+        )
+        rewards += [
+            Row(f"reward: {level}", head),
+            Row(f"reward: {level} random head", at_random),
+            Row(f"reward: {level} learned constant", learned),
         ]
-    agrees = wins == len(rows)
+        differences += [
+            Row(f"{level} - random head", head - at_random),
+            Row(f"{level} - best per task", head - per_task),
+            Row(f"{level} - best constant", head - constant),
+            Row(f"{level}: found a better constant", learned - constant),
+            Row(f"{level}: adapted to the context", head - learned),
+        ]
+        of_level[level] = head
+    token = Row("token - sequence", of_level["token"] - of_level["sequence"])
+    sides = [row.sign(50) for row in win_rates]
+    agrees = all(side > 0 for side in sides)
     sentence = direction(
         agrees,
         "of the win-rates against each fixed temperature at both levels, "
-        f"{wins} of {len(rows)} intervals are above 50%, {losses} below. ",
+        f"{sides.count(1)} of {len(sides)} intervals are above 50%, {sides.count(-1)} below. ",
     )
     sentence += token.told(
         "But the paper's token level gains less than its sequence level; "
@@ -104,7 +101,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         "The paper's token level gains less than its sequence level; "
         f"here they don't clearly differ ({token.text()}).",
     )
-    return Finding([*rows, *rewards, *differences], agrees, sentence)
+    return Finding([*win_rates, *rewards, token, *differences], agrees, sentence)
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:

@@ -6,16 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    compared,
-    difference,
-    direction,
-    mean_and_half,
-    values_of,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, values_of
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots
 from minilpo.tasks.instruct import CLOSED_KINDS
@@ -50,37 +41,35 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     temperatures = np.array(seeds[0]["temperatures"])
     means, spreads = {}, {}
     for name in MIXTURE:
-        mean, spread = [], []
-        for shares in values_of(seeds, "shares", name):
-            mean.append(float(np.dot(shares, temperatures)))
-            spread.append(float(np.dot(shares, (temperatures - mean[-1]) ** 2) ** 0.5))
-        paper = PAPERS_MEANS.get(name, "")
-        means[name] = Row(f"{name}: mean chosen temperature", mean, paper)
-        spreads[name] = Row(f"{name}: standard deviation", spread)
+        shares = values_of(seeds, "shares", name)  # (seeds, K)
+        means[name] = shares @ temperatures
+        away = temperatures - means[name][:, None]
+        spreads[name] = (shares * away**2).sum(1) ** 0.5
     rows = [
-        *means.values(),
-        *spreads.values(),
+        *(
+            Row(f"{name}: mean chosen temperature", mean, PAPERS_MEANS.get(name, ""))
+            for name, mean in means.items()
+        ),
+        *(Row(f"{name}: standard deviation", spread) for name, spread in spreads.items()),
         Row("instruct, one right answer", values_of(seeds, "one_right_answer")),
         Row("instruct, open", values_of(seeds, "open")),
     ]
-    cold, middle, warm = (means[name].ours for name in ("math", "instruct", "story"))
-    differences = [
-        difference("instruct - math", middle, cold),
-        difference("story - instruct", warm, middle),
-    ]
-    wider, spread = {}, spreads["instruct"].ours
+    to_math = Row("instruct - math", means["instruct"] - means["math"])
+    to_instruct = Row("story - instruct", means["story"] - means["instruct"])
+    wider = {}
     for name in MIXTURE:
         if name != "instruct":
             label = f"standard deviation, instruct - {name}"
-            wider[name] = difference(label, spread, spreads[name].ours)
-    agrees = all(row.sign() > 0 for row in [*differences, *wider.values()])
+            wider[name] = Row(label, spreads["instruct"] - spreads[name])
+    differences = [to_math, to_instruct, *wider.values()]
+    agrees = all(row.sign() > 0 for row in differences)
     sentence = direction(
         agrees,
-        f"the mean temperature of instruct is {compared({'math': differences[0]})}, "
-        f"that of story {compared({'instruct': differences[1]})}; "
+        f"the mean temperature of instruct is {compared({'math': to_math})}, "
+        f"that of story {compared({'instruct': to_instruct})}; "
         f"the spread of instruct is {compared(wider)}.",
     )
-    return Finding([*rows, *differences, *wider.values()], agrees, sentence)
+    return Finding([*rows, *differences], agrees, sentence)
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
@@ -88,7 +77,7 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     fig, axes = plots.figure(1, len(MIXTURE))
     choices = Temperatures(seeds[0]["temperatures"])
     for ax, name in zip(axes.flat, MIXTURE, strict=True):
-        shares, _ = mean_and_half(values_of(seeds, "shares", name))
+        shares = values_of(seeds, "shares", name).mean(0)
         mean = float(np.dot(shares, choices.temperatures))
         plots.choice_histogram(ax, name, choices.names, shares.tolist(), mean)
     fig.suptitle("Which temperature the head chooses, task by task")

@@ -13,10 +13,8 @@ from minilpo.experiments.base import (
     Numbers,
     Row,
     compared,
-    difference,
     direction,
     draw_bars,
-    mean_and_half,
     percent_at,
     values_of,
 )
@@ -51,7 +49,8 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     """Where it is cold, where it is warm, and how far it gets towards the best rule."""
     first, other = values_of(seeds, "first_word_temperature"), values_of(seeds, "other_temperature")
     constant, head = values_of(seeds, "best_constant"), values_of(seeds, "reward")
-    warmer = difference("difference", other, first, "0.34")
+    warmer = Row("difference", other - first, "0.34")
+    gain = Row("head - best constant", head - constant)
     rows = [
         Row("temperature at the first word", first, "0.21"),
         Row("temperature after it", other, "0.55"),
@@ -63,8 +62,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     ]
     shares = values_of(seeds, "win_rates")
     win_rates = percent_at("win-rate against", seeds[0]["temperatures"], shares)
-    wins = sum(row.ci95 is not None and row.ci95[0] > 50 for row in win_rates)
-    gain = difference("head - best constant", head, constant)
+    wins = sum(row.sign(50) > 0 for row in win_rates)
     agrees = warmer.sign() > 0 and gain.sign() > 0 and wins == len(win_rates)
     how = (
         f"{_place(warmer)} at the first word of a sentence than after it ({warmer.text(2)}); "
@@ -88,31 +86,24 @@ def _way(seed: Numbers) -> float:
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Temperatures by place, and rewards."""
     fig, [[left, right]] = plots.figure(1, 2, width=4.2)
-    places = [[seed["first_word_temperature"], seed["other_temperature"]] for seed in seeds]
+    keys = "first_word_temperature", "other_temperature"
+    places = np.stack([values_of(seeds, key) for key in keys], 1)  # (seeds, 2)
     colours = [plots.BLUE, plots.ORANGE]
     first, other = draw_bars(left, [0, 1], places, scale=1, color=colours, width=0.6)
     left.set_xticks([0, 1], ["first word\nof a sentence", "all others"])
     left.set(ylabel="mean chosen temperature", ylim=(0, 1))
-    warmer = Row("difference", [after - at_first for at_first, after in places])
-    left.set_title(
-        f"{_place(warmer).capitalize()} at the first word:\n{first:.2f} against {other:.2f}"
-    )
-    fixed, _ = mean_and_half(values_of(seeds, "fixed"))
+    where = _place(Row("difference", places[:, 1] - places[:, 0])).capitalize()
+    left.set_title(f"{where} at the first word:\n{first:.2f} against {other:.2f}")
+
+    temperatures, fixed = seeds[0]["temperatures"], values_of(seeds, "fixed")  # (seeds, K)
+    head = values_of(seeds, "reward")
     options = {"color": plots.BLUE, "markersize": 4, "label": "one temperature"}
-    right.plot(seeds[0]["temperatures"], fixed, "o-", **options)
-    head = np.mean(values_of(seeds, "reward"))
-    right.axhline(float(head), color=plots.ORANGE, label="head")
-    two = np.mean(values_of(seeds, "two_temperatures", "reward"))
-    right.axhline(float(two), color=plots.GREEN, linestyle="--", label="two temperatures")
+    right.plot(temperatures, fixed.mean(0), "o-", **options)
+    right.axhline(head.mean(), color=plots.ORANGE, label="head")
+    two = values_of(seeds, "two_temperatures", "reward").mean()
+    right.axhline(two, color=plots.GREEN, linestyle="--", label="two temperatures")
     plots.legend(right, loc="lower left")
     right.set(xlabel="fixed temperature", ylabel="mean reward", ylim=(0, 1.02))
-    right.set_title(_above_every_temperature(seeds))
+    above = sum(Row("", head - of_one).sign() > 0 for of_one in fixed.T)
+    right.set_title(f"The head is above {above} of {len(temperatures)}\nsingle temperatures")
     return fig
-
-
-def _above_every_temperature(seeds: Sequence[Numbers]) -> str:
-    """A title: whether the head is above each single temperature, on the test prompts."""
-    temperatures, head = seeds[0]["temperatures"], values_of(seeds, "reward")
-    gains = [difference("", head, values_of(seeds, "fixed", k)) for k in range(len(temperatures))]
-    above = sum(row.sign() > 0 for row in gains)
-    return f"The head is above {above} of {len(temperatures)}\nsingle temperatures"

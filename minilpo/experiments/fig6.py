@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 
 from minilpo.evaluation.summary import by_place_in_sentence
-from minilpo.experiments.base import Finding, Numbers, Row, difference, direction, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, direction, values_of
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots, strip
 from minilpo.show.report import strips_of
@@ -41,14 +41,19 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         for place, words in PLACES.items():
             rows.append(Row(f"{name}: {words}", values_of(seeds, name, place)))
     cold, warm = (values_of(seeds, "constrained_story", place) for place in PLACES)
-    rows.append(difference("constrained_story: difference", warm, cold))
-    agrees = rows[-1].sign() > 0
-    verdict = rows[-1].told("colder than", "warmer than", "not clearly different from")
+    warmer = Row("constrained_story: difference", warm - cold)
+    agrees = warmer.sign() > 0
+    verdict = warmer.told("colder than", "warmer than", "not clearly different from")
     how = (
         f"in constrained stories the first word of a sentence is {verdict} the rest "
-        f"({rows[-1].text(2)})."
+        f"({warmer.text(2)})."
     )
-    return Finding(rows, agrees, direction(agrees, how), _files(seeds[0]))
+    # The same as in the figure, and more of it, as a page and as plain text.
+    shown = [strip.Strip(*content) for name in MIXTURE for content in seeds[0][name]["strips"]]
+    text = "\n\n".join(f"{s.prompt}\n{strip.plain(s)}" for s in shown)
+    page = strip.html_page(shown, "Which temperature wrote which word")
+    files = {"strip.html": page.encode(), "strip.txt": (text + "\n").encode()}
+    return Finding([*rows, warmer], agrees, direction(agrees, how), files)
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
@@ -58,11 +63,3 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     strip.draw(axes[0, 0], shown)
     fig.suptitle("Every word on the colour of its temperature")
     return fig
-
-
-def _files(seed: Numbers) -> dict[str, bytes]:
-    """The same, and more of it, as a page and as plain text."""
-    shown = [strip.Strip(*content) for name in MIXTURE for content in seed[name]["strips"]]
-    text = "\n\n".join(f"{s.prompt}\n{strip.plain(s)}" for s in shown)
-    page = strip.html_page(shown, "Which temperature wrote which word")
-    return {"strip.html": page.encode(), "strip.txt": (text + "\n").encode()}

@@ -11,9 +11,8 @@ from minilpo.experiments.base import (
     Numbers,
     Row,
     compared,
-    difference,
     direction,
-    draw_bars,
+    draw_side_by_side,
     in_words,
     values_of,
 )
@@ -42,17 +41,17 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     ends = f"share at t={temperatures[-1]:g} minus share at t={temperatures[0]:g}"
     rows, warm, other = [], [], []
     for name in MIXTURE:
-        chosen, rejected = (np.array(values_of(seeds, key, name)) for key in ("chosen", "rejected"))
-        most = temperatures[chosen.argmax(1)].tolist()
-        for_one = temperatures[_odds(chosen, rejected).argmax(1)].tolist()
-        warm.append(Row(f"{name}: chosen, {ends}", (chosen[:, -1] - chosen[:, 0]).tolist()))
+        chosen, rejected = values_of(seeds, "chosen", name), values_of(seeds, "rejected", name)
+        most = temperatures[chosen.argmax(1)]
+        for_one = temperatures[_odds(chosen, rejected).argmax(1)]
+        warm.append(Row(f"{name}: chosen, {ends}", chosen[:, -1] - chosen[:, 0]))
         rows += [
             warm[-1],
-            Row(f"{name}: rejected, {ends}", (rejected[:, -1] - rejected[:, 0]).tolist()),
+            Row(f"{name}: rejected, {ends}", rejected[:, -1] - rejected[:, 0]),
             Row(f"{name}: chosen most often", most),
             Row(f"{name}: most often chosen for once rejected", for_one),
         ]
-        other.append(difference(f"{name}: difference of these two", most, for_one))
+        other.append(Row(f"{name}: difference of these two", most - for_one))
     agrees = all(row.sign() > 0 for row in warm)
     often = compared(
         {row.subject: row for row in warm},
@@ -60,22 +59,19 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         "less often than the lowest in {}",
         "not clearly more or less often than the lowest in {}",
     )
-    how = f"the highest temperature is chosen {often}. {_what_differs(other)}"
-    return Finding([*rows, *other], agrees, direction(agrees, how))
-
-
-def _what_differs(other: Sequence[Row]) -> str:
-    """Where counting the chosen leads elsewhere than weighing them against the rejected."""
-    names = [row.subject for row in other if row.sign() != 0]
-    if not names:
-        return (
+    differing = [row.subject for row in other if row.sign() != 0]
+    if differing:
+        what_differs = (
+            "Counting what was chosen (NLL) points to another temperature than weighing it against "
+            f"what was rejected (Eq. 10) in {in_words(differing)}."
+        )
+    else:
+        what_differs = (
             "Counting what was chosen (NLL) and weighing it against what was rejected (Eq. 10) "
             "don't clearly point to different temperatures in any task."
         )
-    return (
-        "Counting what was chosen (NLL) points to another temperature than weighing it against "
-        f"what was rejected (Eq. 10) in {in_words(names)}."
-    )
+    how = f"the highest temperature is chosen {often}. {what_differs}"
+    return Finding([*rows, *other], agrees, direction(agrees, how))
 
 
 def _odds(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
@@ -86,16 +82,12 @@ def _odds(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Chosen and rejected side by side for every task."""
     fig, axes = plots.figure(1, len(MIXTURE))
-    temperatures = seeds[0]["temperatures"]
-    places = np.arange(len(temperatures))
+    temperatures, colours = seeds[0]["temperatures"], (plots.BLUE, plots.ORANGE)
     for ax, name in zip(axes.flat, MIXTURE, strict=True):
-        shares = {}
-        for kind, shift, colour in (("chosen", -0.2, plots.BLUE), ("rejected", 0.2, plots.ORANGE)):
-            options = {"color": colour, "label": kind, "capsize": 2}
-            values = values_of(seeds, kind, name)
-            shares[kind] = draw_bars(ax, places + shift, values, 100, **options)
-        most = temperatures[int(np.argmax(shares["chosen"]))]
-        odds = temperatures[int(np.argmax(_odds(shares["chosen"], shares["rejected"])))]
+        shares = {kind: values_of(seeds, kind, name) for kind in ("chosen", "rejected")}
+        chosen, rejected = draw_side_by_side(ax, shares, colours, capsize=2)
+        most = temperatures[int(chosen.argmax())]
+        odds = temperatures[int(_odds(chosen, rejected).argmax())]
         plots.name_ticks(ax, Temperatures(temperatures).names)
         ax.set(xlabel="temperature", ylabel="share (%)", ylim=(0, None))
         ax.set_title(f"{name}\nmost chosen {most:g}, best odds {odds:g}")

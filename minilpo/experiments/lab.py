@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,14 +70,10 @@ class Head:
 
 
 class Lab:
-    """All that belongs to one seed.
+    """All that belongs to one seed. Language models and heads are kept in `folder`.
 
-    Args:
-        folder: where language models and heads are kept.
-        config: the settings that all experiments start from; its seed is that of the lab, its tasks
-            are the corpus.
-        threads: how many compute, for the progress bars to judge the speed by.
-        device: where language models and heads compute.
+    All experiments start from `config`: its seed is that of the lab, its tasks are the corpus. The
+    progress bars judge the speed by `threads`.
     """
 
     def __init__(
@@ -95,38 +91,31 @@ class Lab:
         }
         self.folder = folder / f"seed_{config.seed}_{key_of(settings)}"
         self._made: dict[str, Any] = {}
-        self._run: Run | None = None
 
-    @property
+    @cached_property
     def run(self) -> Run:
         """The run folder of the language model, which is trained when it is first asked for."""
-        if self._run is None:
-            tidy(self.folder, self.folder / "language_model")
-            path = self.folder / "language_model"
-            run = Run.create(path, self.config, compare=("model", "pretrain"))
-            run.threads, run.device = self.threads, self.device
-            pretrain_step(run)
-            self._run = run
-        return self._run
+        path = self.folder / "language_model"
+        tidy(self.folder, path)
+        run = Run.create(path, self.config, compare=("model", "pretrain"))
+        run.threads, run.device = self.threads, self.device
+        pretrain_step(run)
+        return run
 
-    @property
+    @cached_property
     def lm(self) -> GPTLanguageModel:
         """The pretrained language model, frozen."""
-        return self._once("language model", self.run.language_model)
+        return self.run.language_model()
 
     def apart(self, task: str, steps: int, demonstrations: int, **settings: Any) -> "Lab":
         """A lab of the same seed, whose language model learns one task alone.
 
-        Args:
-            task: its name.
-            steps, demonstrations: of its pretraining, if the whole corpus hasn't fewer.
-            settings: more of the `RunConfig` that are others than here.
+        Its pretraining has so many `steps` and `demonstrations`, or those of the whole corpus if
+        these are fewer. `settings` are more of the `RunConfig` that are others than here.
         """
         whole = self.config.pretrain
-        less = {"steps": steps, "demonstrations": demonstrations}
-        pretrain = replace(
-            whole, **{name: min(n, getattr(whole, name)) for name, n in less.items()}
-        )
+        less = min(steps, whole.steps), min(demonstrations, whole.demonstrations)
+        pretrain = replace(whole, steps=less[0], demonstrations=less[1])
         config = replace(self.config, tasks=(task,), pretrain=pretrain, **settings)
         return Lab(self.folder.parent, config, self.threads, self.device)
 
@@ -145,24 +134,29 @@ class Lab:
         """A head trained by LPO, with the settings of the reproduction but for those given.
 
         It chooses among `choices`, or among temperatures alone: those given, or the reproduction's.
+        Unless told otherwise it learns from as many prompts of each task as that of the mixture.
         """
         choices = choices or Temperatures(temperatures or self.config.temperatures)
-        lpo = replace(self.config.lpo, **{"loss": "default", **settings}).resolved(level)
+        prompts = max(1, self.config.lpo.prompts * len(tasks) // len(MIXTURE))
+        settings = {"loss": "default", "prompts": prompts, **settings}
+        lpo = replace(self.config.lpo, **settings).resolved(level)
         options = {"temperatures": choices.temperatures, "rules": choices.rules.tolist()}
         key = key_of({"level": level, "tasks": tasks, **options, "lpo": asdict(lpo)})
-
-        def train() -> Head:
-            return self._train_head(key, level, tasks, choices, lpo)
-
+        train = partial(self._train_head, key, level, tasks, choices, lpo)
         return self._once(f"head {key}", train)
+
+    def new_heads(self, K: int, level: str, n_hidden: int) -> tuple[AdaptiveDecoder, ConstantHead]:
+        """An untrained head for K choices, and the constant control."""
+        shape = self.run.config.model.n_embd, K, level, n_hidden
+        head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head"))
+        constant = ConstantHead(*shape, torch_generator(self.seed, "head"))
+        return head.to(self.device), constant.to(self.device)
 
     def _train_head(
         self, key: str, level: str, tasks: Sequence[str], choices: Temperatures, lpo: LPOConfig
     ) -> Head:
         K, path = len(choices), self.folder / f"head_{key}.pt"
-        shape = self.run.config.model.n_embd, K, level, lpo.n_hidden
-        head = AdaptiveDecoder(*shape, torch_generator(self.seed, "head")).to(self.device)
-        constant = ConstantHead(*shape, torch_generator(self.seed, "head")).to(self.device)
+        head, constant = self.new_heads(K, level, lpo.n_hidden)
         if path.exists():
             content = load_tensors(path)
             with must_hold(path, "a head of these settings", "choose another folder"):
@@ -211,27 +205,21 @@ class Lab:
         constant, _ = best_constants(self.fixed("train", tasks))
         return self.fixed("test", tasks).fixed_rewards[:, constant]
 
-    def adaptive(
-        self, policy: Policy, measured: Measured, how: str = "greedy"
-    ) -> tuple[Rollout, np.ndarray]:
+    def adaptive(self, policy: Policy, measured: Measured) -> tuple[Rollout, np.ndarray]:
         """One response by a policy to each of the prompts that were measured; the rewards, (P,).
 
-        The random numbers depend on its level and on `how` it decides: "greedy" or "sample".
+        The random numbers depend on its level and on whether it is greedy or draws its choices.
         """
-        name = f"adaptive {id(policy)} {id(measured)} {how}"  # both are kept below
-        generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
+        how = "greedy" if isinstance(policy, GreedyHead) else "sample"
 
         def measure() -> tuple[Policy, Measured, Rollout, np.ndarray]:
+            generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
             asked = self.lm, measured, policy, generator
             rollout, rewards = measure_policy(*asked, respond=processes.respond)
+            # The first two are kept so that no others get their ids.
             return policy, measured, rollout, rewards[:, 0]
 
-        _, _, rollout, rewards = self._once(name, measure)
-        return rollout, rewards
-
-    def quarter_of_the_prompts(self) -> int:
-        """Prompts per round for a head that learns a single task, where the mixture has four."""
-        return max(1, self.config.lpo.prompts // len(MIXTURE))
+        return self._once(f"adaptive {id(policy)} {id(measured)}", measure)[2:]
 
     def _once(self, name: str, make: Callable[[], Made]) -> Made:
         if name not in self._made:

@@ -58,11 +58,12 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
     def grid(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return list(itertools.product(*values))
 
+    def with_rule(rule: str) -> Callable[..., Policy]:
+        return lambda temperatures, values: Fixed(Temperatures(temperatures, **{rule: values}))
+
     constants = [(temperature,) for temperature in lab.config.temperatures]
     joint = [(setting.temperature, setting.min_p) for setting in JOINT.settings]
-    top_k = fixed(lambda temperatures, top_k: Temperatures(temperatures, top_k=top_k))
-    top_p = fixed(lambda temperatures, top_p: Temperatures(temperatures, top_p=top_p))
-    min_p = fixed(lambda temperatures, min_p: Temperatures(temperatures, min_p=min_p))
+    top_k, top_p, min_p = map(with_rule, ("top_k", "top_p", "min_p"))
     of_min_p = grid((0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6))
     of_sigma = grid((0.5, 1.0, 1.5, 2.0), (0.6, 1.0, 1.5))
     of_mirostat = grid((0.5, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0))
@@ -154,15 +155,14 @@ class Trial:
         return Trial(self.rule, some(self.prompts, index), self.rewards[index])
 
     def best(self, group: str = "") -> "Best":
-        """The best setting of each group of prompts."""
-        of_task = self._best_by(self.prompts.names)
-        of_group = self._best_by(
-            groups_of(self.prompts, group), LEAST_PROMPTS * (group == "per kind")
-        )
-        return Best(self.rule, group, of_group, of_task)
+        """The best setting of each group of prompts; a small kind has that of its task."""
+        settings = self._best_by(group)
+        if group == "per kind":
+            settings = {**self._best_by("per task"), **self._best_by(group, LEAST_PROMPTS)}
+        return Best(self.rule, group, settings)
 
-    def _best_by(self, groups: np.ndarray, least: int = 0) -> dict[str, int]:
-        best = {}
+    def _best_by(self, group: str, least: int = 0) -> dict[str, int]:
+        groups, best = groups_of(self.prompts, group), {}
         for name in dict.fromkeys(groups.tolist()):
             rewards = self.rewards[groups == name]
             if len(rewards) >= least:
@@ -172,23 +172,21 @@ class Trial:
 
 @dataclass(frozen=True)
 class Best:
-    """The settings that were best on training prompts."""
+    """The settings of a rule that were best on training prompts."""
 
     rule: Rule
     group: str
-    of_group: dict[str, int]
-    of_task: dict[str, int]  # for groups that were too small to tell
+    settings: dict[str, int]  # by the name of the group; by that of the task for a small kind
 
     def of(self, prompts: Prompts) -> tuple[int, ...]:
         """(P,) the setting for each prompt."""
         groups = zip(groups_of(prompts, self.group), prompts.names, strict=True)
-        return tuple(self.of_group.get(name, self.of_task[task]) for name, task in groups)
+        return tuple(self.settings[n if n in self.settings else task] for n, task in groups)
 
     @property
     def words(self) -> str:
-        """The settings in words, those of the tasks too where a kind was too small."""
-        of_group = {**self.of_task, **self.of_group} if self.group == "per kind" else self.of_group
-        parts = [f"{name} {self.rule.name(k)}" for name, k in of_group.items()]
+        """The settings in words."""
+        parts = [f"{name} {self.rule.name(k)}" for name, k in self.settings.items()]
         return "; ".join(parts).strip()
 
 
@@ -196,9 +194,7 @@ def groups_of(prompts: Prompts, group: str) -> np.ndarray:
     """(P,) the name of the group that each prompt belongs to."""
     if group == "per task":
         return prompts.names
-    if group == "per kind":
-        return prompts.kinds
-    return np.full(len(prompts.prompts), "")
+    return prompts.kinds if group == "per kind" else np.full(len(prompts.prompts), "")
 
 
 def some(prompts: Prompts, index: np.ndarray) -> Prompts:
@@ -209,10 +205,8 @@ def some(prompts: Prompts, index: np.ndarray) -> Prompts:
 def try_out(lab: Lab, rule: Rule, n_responses: int) -> Trial:
     """Tries every setting of a rule on the same training prompts, so many responses at most."""
     tasks, K = lab.tasks(MIXTURE), len(rule.settings)
-    n_per_task, rng = (
-        max(1, n_responses // (K * len(tasks))),
-        python_rng(lab.seed, "rivals prompts"),
-    )
+    n_per_task = max(1, n_responses // (K * len(tasks)))
+    rng = python_rng(lab.seed, "rivals prompts")
     prompts = Prompts(mixed_prompts(tasks, n_per_task, "train", rng))
     generator, every = torch_generator(lab.seed, "rivals trial"), rule.of(*range(K))
     _, rewards = respond(lab.lm, prompts.prompts, every, generator, n_samples=K)
@@ -220,13 +214,9 @@ def try_out(lab: Lab, rule: Rule, n_responses: int) -> Trial:
 
 
 class Scorer:
-    """Mean rewards of `TEST_SAMPLES` responses to each test prompt.
+    """Mean rewards of `TEST_SAMPLES` responses to each of P test prompts.
 
     Every method draws them by the same random numbers.
-
-    Args:
-        lab: the language model and the seed.
-        prompts: P test prompts.
     """
 
     def __init__(self, lab: Lab, prompts: Prompts):
@@ -237,8 +227,8 @@ class Scorer:
         """(P,) rewards with one policy for all prompts, or for some."""
         prompts = prompts or self.prompts
         generator = torch_generator(self.lab.seed, "rivals test")
-        lm, texts = self.lab.lm, prompts.prompts
-        _, rewards = respond(lm, texts, policy, generator, n_samples=TEST_SAMPLES)
+        asked = self.lab.lm, prompts.prompts, policy, generator
+        _, rewards = respond(*asked, n_samples=TEST_SAMPLES)
         return rewards.double().mean(1).numpy()
 
     def of_rule(self, name: str, best: Best) -> np.ndarray:

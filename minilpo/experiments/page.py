@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from minilpo.config import RunConfig
-from minilpo.experiments.base import Finding, Row
+from minilpo.experiments.base import Finding
 from minilpo.show.document import Html, contents, document, element, joined, picture, table
 from minilpo.show.page import colophon, settings
 
@@ -62,11 +62,13 @@ def reproduction_page(config: RunConfig, results: Sequence[Result]) -> str:
         "Where the experiments start from. Each takes the tasks, the level and the losses that it "
         "is about, and every seed from 0 on."
     )
+    heads = ["experiment", "seeds", "what came out"]
+    rows = [[result.name, str(result.n_seeds), result.finding.sentence] for result in results]
     return document(
         "The paper in miniature",
         element("p", _verdict(results), class_="verdict"),
         element("p", words),
-        _overview(results),
+        table("Every experiment that this folder has.", heads, rows, class_="plain"),
         contents({**chapters, "All settings": joined([element("p", changed), settings(config)])}),
         colophon(),
     )
@@ -87,16 +89,11 @@ def _names(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def _overview(results: Sequence[Result]) -> Html:
-    rows = []
-    for result in results:
-        rows.append([result.name, str(result.n_seeds), result.finding.sentence])
-    heads = ["experiment", "seeds", "what came out"]
-    return table("Every experiment that this folder has.", heads, rows, class_="plain")
-
-
 def _chapter(result: Result) -> Html:
-    rows = [_cells(row) for row in result.finding.rows]
+    rows = []
+    for row in result.finding.rows:
+        interval = f"{row.ci95[0]:.3f} to {row.ci95[1]:.3f}" if row.ci95 else "one seed"
+        rows.append([row.label, f"{row.mean:.3f}", interval, row.paper])
     seeds = "one seed" if result.n_seeds == 1 else f"{result.n_seeds} seeds"
     caption = (
         f"{result.name}, {seeds}: means and 95% intervals over seeds, and the paper's numbers."
@@ -111,9 +108,3 @@ def _chapter(result: Result) -> Html:
             picture(result.png, result.text, f"{result.name}, {seeds}."),
         ]
     )
-
-
-def _cells(row: Row) -> list[str]:
-    low_high = row.ci95
-    interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else "one seed"
-    return [row.label, f"{row.mean:.3f}", interval, row.paper]

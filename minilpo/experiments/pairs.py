@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from minilpo import preferences
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
-from minilpo.experiments.base import Finding, Numbers, Row, difference, mean_and_half, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, draw_bars, mean_and_half, values_of
 from minilpo.experiments.lab import Lab, pairs_per_batch
 from minilpo.lpo import fit
 from minilpo.rivals.optimum import Rewards, optimum, simulate
@@ -44,7 +44,17 @@ CLOSE = 0.05  # what trained heads may miss of a probability, with so many respo
 
 def measure(lab: Lab) -> Numbers:
     """The worked example, the control task and the mixture."""
-    return {"example": _example(lab), "control": _control(lab), "mixture": _mixture(lab)}
+    n_responses = SIMULATED * lab.config.lpo.prompts
+    example: Numbers = {}
+    for pairs, n in CASES:
+        generator = torch_generator(lab.seed, f"example {pairs} {n}")
+        example[_key(pairs, n)] = learned(EXAMPLE, n, pairs, n_responses, generator)
+    control, test, mixture = _control(lab), lab.fixed("test"), {}
+    for pairs, n in CASES:
+        if pairs in ON_MIXTURE:
+            head = lab.head("sequence", **_budget(lab, pairs, n))
+            mixture[_key(pairs, n)] = float(lab.adaptive(head.greedy, test)[1].mean())
+    return {"example": example, "control": control, "mixture": mixture}
 
 
 def learned(
@@ -57,10 +67,8 @@ def learned(
 ) -> list[float]:
     """The P(τ) to which the real head comes by the real fit, if every prompt is the same to it.
 
-    Args:
-        rewards, n_samples, pairs, beta: as in `optimum.optimum`, which says where it should come.
-        n_responses: how many it learns from.
-        generator: draws the samples, the head's first weights and the order of the pairs.
+    `optimum.optimum` says where it should come. The generator draws the samples, the head's first
+    weights and the order of the pairs.
     """
     choice_ids, drawn = simulate(rewards, n_responses // n_samples, n_samples, generator)
     settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=3)
@@ -77,14 +85,6 @@ def learned(
         optimizer = torch.optim.Adam(head.parameters(), lr=rate)
         fit(head, decisions, formed, optimizer, settings, generator)
     return head(state)[0].softmax(-1).tolist()
-
-
-def _example(lab: Lab) -> Numbers:
-    found, n_responses = {}, SIMULATED * lab.config.lpo.prompts
-    for pairs, n in CASES:
-        generator = torch_generator(lab.seed, f"example {pairs} {n}")
-        found[_key(pairs, n)] = learned(EXAMPLE, n, pairs, n_responses, generator)
-    return found
 
 
 def _control(lab: Lab) -> Numbers:
@@ -118,15 +118,6 @@ def _distribution(rewards: np.ndarray) -> dict[float, float]:
     return dict(zip(values.tolist(), (counts / len(rewards)).tolist(), strict=True))
 
 
-def _mixture(lab: Lab) -> Numbers:
-    test, found = lab.fixed("test"), {}
-    for pairs in ON_MIXTURE:
-        for n in SAMPLES:
-            head = lab.head("sequence", **_budget(lab, pairs, n))
-            found[_key(pairs, n)] = float(lab.adaptive(head.greedy, test)[1].mean())
-    return found
-
-
 def _budget(lab: Lab, pairs: str, n: int) -> dict[str, Any]:
     """As many responses whatever n, and as many prompts in a gradient step whatever the rule."""
     lpo = lab.config.lpo
@@ -148,45 +139,42 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     furthest = 0.0
     for pairs, n in CASES:
         label = f"{PAIRS[pairs]} of {n}"
-        found = np.array(values_of(seeds, "example", _key(pairs, n)))  # (seeds, K)
-        off = np.abs(found - optimum(EXAMPLE, n, pairs).numpy()).max(1).tolist()
-        furthest = max(furthest, *off)
-        rows.append(Row(f"example: P of the gamble, {label}", [float(p) for p in found[:, 2]]))
+        found = values_of(seeds, "example", _key(pairs, n))  # (seeds, K)
+        off = np.abs(found - optimum(EXAMPLE, n, pairs).numpy()).max(1)
+        furthest = max(furthest, float(off.max()))
+        rows.append(Row(f"example: P of the gamble, {label}", found[:, 2]))
         rows.append(Row(f"example: most that a P is off theory, {label}", off))
     constant = values_of(seeds, "control", "best_constant")
     gambles, missed = {}, []  # whether theory prefers temperature 1; who doesn't clearly do so
     for pairs, n in CASES:
-        label = f"{PAIRS[pairs]} of {n}"
+        label, key = f"{PAIRS[pairs]} of {n}", _key(pairs, n)
         warm, theory, reward = (
-            values_of(seeds, "control", _key(pairs, n), name)
-            for name in ("warm", "theory", "reward")
+            values_of(seeds, "control", key, name) for name in ("warm", "theory", "reward")
         )
         rows.append(Row(f"{TASK}: P of temperature 1, {label}", warm))
         rows.append(Row(f"{TASK}: theory's P of temperature 1, {label}", theory))
-        rows.append(difference(f"{TASK}: reward - best constant, {label}", reward, constant))
-        gambles[label] = float(np.mean(theory)) > 0.5
-        sides = {p > 0.5 for p in (*warm, *theory)}  # of every seed
-        clear = Row("", [p - 0.5 for p in warm]).sign() == (1 if gambles[label] else -1)
-        if not clear or len(sides) > 1:
+        rows.append(Row(f"{TASK}: reward - best constant, {label}", reward - constant))
+        gambles[label] = bool(theory.mean() > 0.5)
+        on_its_side = (np.append(warm, theory) > 0.5) == gambles[label]  # of every seed
+        if not on_its_side.all() or Row("", warm).sign(0.5) == 0:
             missed.append(label)
-    gains = []
+    gains, on_mixture = [], []
     for n in SAMPLES:
         extremes, gap = (values_of(seeds, "mixture", _key(pairs, n)) for pairs in ON_MIXTURE)
         rows.append(Row(f"mixture: reward, best/worst of {n}", extremes))
         rows.append(Row(f"mixture: reward, pairs by gap of {n}", gap))
-        gains.append(difference(f"mixture: gap - best/worst, {n} samples", gap, extremes))
+        gains.append(Row(f"mixture: gap - best/worst, {n} samples", gap - extremes))
+        words = gains[-1].told("more than", "less than", "not clearly more or less than")
+        on_mixture.append(f"{words} best/worst at {n}")
+    fixed = values_of(seeds, "control", "fixed").mean(0)
     sentences = [
-        _on_the_example(furthest),
-        _on_the_control(gambles, missed, np.mean(values_of(seeds, "control", "fixed"), 0).tolist()),
-        _on_the_mixture(gains),
+        f"The theory holds: on given rewards every P ends within {CLOSE} of the optimum."
+        if furthest <= CLOSE
+        else f"The theory doesn't hold: on given rewards a P ends {furthest:.2f} from the optimum.",
+        _on_the_control(gambles, missed, fixed.tolist()),
+        f"On the mixture pairs by gap get {' and '.join(on_mixture)} samples.",
     ]
     return Finding([*rows, *gains], furthest <= CLOSE and not missed, " ".join(sentences))
-
-
-def _on_the_example(furthest: float) -> str:
-    if furthest <= CLOSE:
-        return f"The theory holds: on given rewards every P ends within {CLOSE} of the optimum."
-    return f"The theory doesn't hold: on given rewards a P ends {furthest:.2f} from the optimum."
 
 
 def _on_the_control(gambles: dict[str, bool], missed: list[str], fixed: list[float]) -> str:
@@ -197,13 +185,6 @@ def _on_the_control(gambles: dict[str, bool], missed: list[str], fixed: list[flo
         by = ", ".join(label for label in gambles if gambles[label] == warm) or "none"
         sides.append(f"{name}, which gets {reward:.3f}, by {by}")
     return f"On {TASK} every head prefers what theory says: {'; '.join(sides)}."
-
-
-def _on_the_mixture(gains: Sequence[Row]) -> str:
-    words = {1: "more than", -1: "less than", 0: "not clearly more or less than"}
-    cases = zip(gains, SAMPLES, strict=True)
-    parts = [f"{words[row.sign()]} best/worst at {n}" for row, n in cases]
-    return f"On the mixture pairs by gap get {' and '.join(parts)} samples."
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
@@ -224,8 +205,8 @@ def _draw_example(ax: Axes, seeds: Sequence[Numbers]) -> None:
         ax.plot(numbers, curves[:, k], color=colour, label=name)
         ax.axhline(level[k], color=colour, linestyle="--", linewidth=1)
         for pairs, marker, face in (("best_worst", "o", colour), ("gap", "s", "white")):
-            found = [values_of(seeds, "example", _key(pairs, n)) for n in SAMPLES]
-            means, halves = np.transpose([mean_and_half(np.array(f)[:, k]) for f in found])
+            found = [values_of(seeds, "example", _key(pairs, n))[:, k] for n in SAMPLES]
+            means, halves = mean_and_half(np.column_stack(found))
             ax.errorbar(SAMPLES, means, halves, marker=marker, color=colour, mfc=face, **points)
     ax.set_xscale("log", base=2)
     ax.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
@@ -242,15 +223,17 @@ def _draw_example(ax: Axes, seeds: Sequence[Numbers]) -> None:
 
 def _draw_control(ax: Axes, seeds: Sequence[Numbers]) -> None:
     places = np.arange(len(CASES))
-    warm = np.transpose([values_of(seeds, "control", _key(*case), "warm") for case in CASES])
-    theory = [np.mean(values_of(seeds, "control", _key(*case), "theory")) for case in CASES]
-    means, halves = mean_and_half(warm)
-    ax.bar(places, means, yerr=halves, color=plots.BLUE, width=0.6, capsize=3, label="trained")
-    ax.plot(places, theory, "D", color=plots.ORANGE, markeredgecolor="black", label="theory")
+    warm, theory = (
+        np.column_stack([values_of(seeds, "control", _key(*case), name) for case in CASES])
+        for name in ("warm", "theory")
+    )
+    means = draw_bars(ax, places, warm, scale=1, color=plots.BLUE, width=0.6, label="trained")
+    marks: dict[str, Any] = {"color": plots.ORANGE, "markeredgecolor": "black"}
+    ax.plot(places, theory.mean(0), "D", label="theory", **marks)
     ax.axhline(0.5, color=plots.GREY, linestyle="--", linewidth=1)
     ax.set_xticks(places, [f"{PAIRS[pairs]}\nof {n}" for pairs, n in CASES], fontsize=7)
     ax.set(ylabel="P(temperature 1)", ylim=(0, 1.02))
-    cold, hot = np.mean(values_of(seeds, "control", "fixed"), 0)
+    cold, hot = values_of(seeds, "control", "fixed").mean(0)
     ax.set_title(
         f"{TASK}: greedy gets {cold:.2f}, temperature 1 gets {hot:.2f};\n"
         f"temperature 1 is preferred in {int((means > 0.5).sum())} of {len(CASES)} cases"

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+
+import numpy as np
 
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.experiments.base import Experiment, Finding, Numbers, text_table
+from minilpo.experiments.base import Finding, Numbers, text_table
 from minilpo.experiments.lab import Lab
 from minilpo.experiments.page import NAME as PAGE
 from minilpo.experiments.page import Result, described, reproduction_page
@@ -37,7 +40,7 @@ OTHER = "choose another folder, or move its seed_*.json files away and repeat th
 ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
-def experiment(name: str) -> Experiment:
+def experiment(name: str) -> ModuleType:
     """The module of an experiment."""
     return import_module(f"minilpo.experiments.{name}")
 
@@ -52,20 +55,9 @@ def reproduce(
 ) -> dict[str, Finding]:
     """Measures what is missing, seed by seed, then writes the results of every experiment.
 
-    Args:
-        names: of experiments: modules of this package.
-        n_seeds: seeds 0, 1, ..., n_seeds - 1.
-        out: the folder.
-        config: the settings that all experiments start from.
-        threads: how many compute; by default as many as in this folder before, or as a measurement
-            finds best.
-        device: what computes; "cpu", or an accelerator.
-
-    Returns:
-        What was found, by name.
-
-    Raises:
-        ValueError: if the folder holds something else, or another process works there.
+    The seeds are 0, 1, ..., n_seeds - 1. By default as many threads compute as in this folder
+    before, or as a measurement finds best. Returns what was found, by the name of the experiment.
+    Raises ValueError if the folder holds something else, or another process works there.
     """
     computes = device_of(device)
     with work_in(out, ROOM):
@@ -149,11 +141,11 @@ def write_result(out: Path, result: Result) -> None:
     folder.mkdir(exist_ok=True)
     rows = []
     for row in finding.rows:
-        numbers = {"mean": row.mean, "ci95": row.ci95, "seeds": row.ours}
+        numbers = {"mean": row.mean, "ci95": row.ci95, "seeds": np.asarray(row.ours).tolist()}
         rows.append({"label": row.label, **numbers, "paper": row.paper})
     content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
-    content |= {"agrees": finding.agrees, "sentence": finding.sentence}
-    write_json(folder / "result.json", content)
+    verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
+    write_json(folder / "result.json", content | verdict)
     write_bytes(folder / "table.txt", (text_table(name, result.paper, finding) + "\n").encode())
     for file, data in {"figure.png": result.png, **finding.files}.items():
         write_bytes(folder / file, data)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from minilpo.evaluation.measure import prompts_to_measure
 from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.evaluation.summary import interval_of
-from minilpo.experiments.base import Finding, Numbers, Row, difference, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, values_of
 from minilpo.experiments.lab import MIXTURE, Head, Lab
 from minilpo.experiments.methods import (
     HEADS,
@@ -40,7 +40,7 @@ LEARNED_ALIKE = {  # temperature heads that learn by other rules
     level: [
         name
         for name in HEADS
-        if name.startswith(level) and name not in (*MAIN_HEADS, f"{level}: no min-p")
+        if name.startswith(level) and not name.endswith(("temperature head", "joint head", "min-p"))
     ]
     for level in LEVELS
 }
@@ -126,12 +126,11 @@ def round_kept(head: Head, n_rounds: int) -> int:
 
 def rewards_by_round(head: Head, scorer: Scorer, spent: Sequence[int]) -> dict[int, np.ndarray]:
     """The test rewards, (P,), of the head that is kept after each round."""
-    made: dict[int, np.ndarray] = {}
     curve = {}
     for n, n_responses in enumerate(spent, start=1):
-        kept = round_kept(head, n)
-        made[kept] = made[kept] if kept in made else scorer.of_policy(head.after(n))
-        curve[n_responses] = made[kept]
+        if round_kept(head, n) == n:  # else it is still the one of the round before
+            rewards = scorer.of_policy(head.after(n))
+        curve[n_responses] = rewards
     return curve
 
 
@@ -144,7 +143,12 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     rows = [Row("responses that each may use", values_of(seeds, "budget"))]
     rows += [reward_of(seeds, name) for name in names if name not in HEADS]
     rows += [reward_of(seeds, name) for name in names if name in HEADS]
-    differences = {pair: difference_of(seeds, *pair) for pair in PAIRS}
+    differences = {}
+    for first, second in PAIRS:
+        of_pair = [seed["differences"][f"{first} - {second}"] for seed in seeds]
+        n_above = (values_of(of_pair, "ci95", 0) > 0).sum()  # by its interval over prompts
+        label = f"{first} - {second} [{n_above} of {len(seeds)}]"
+        differences[first, second] = Row(label, values_of(of_pair, "estimate"))
     to_temperature = [differences[pair] for pair in PAIRS[: len(LEVELS)]]
     to_rule = [differences[name, BEST_RULE] for name in MAIN_HEADS]
     agrees = all(row.sign() > 0 for row in (*to_temperature, *to_rule))
@@ -158,9 +162,9 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
 
 def reward_of(seeds: Sequence[Numbers], name: str) -> Row:
     """The mean reward of a method, with the settings that were chosen on the seeds."""
-    settings = dict.fromkeys(values_of(seeds, "methods", name, "setting"))
     is_short = name not in HEADS and " per " not in name
-    label = f"{name} ({' | '.join(settings)})" if is_short else name
+    settings = " | ".join(dict.fromkeys(values_of(seeds, "methods", name, "setting")))
+    label = f"{name} ({settings})" if is_short else name
     return Row(label, values_of(seeds, "methods", name, "reward"))
 
 
@@ -169,38 +173,27 @@ def mean_of_best_rule(seeds: Sequence[Numbers]) -> float:
     return float(np.mean([seed["methods"][seed["best_rule"]]["reward"] for seed in seeds]))
 
 
-def difference_of(seeds: Sequence[Numbers], first: str, second: str) -> Row:
-    """First minus second, and on how many seeds the interval over prompts is above 0."""
-    label = f"{first} - {second}"
-    bounds = values_of(seeds, "differences", label, "ci95")
-    n_above = sum(low > 0 for low, _ in bounds)
-    estimates = values_of(seeds, "differences", label, "estimate")
-    return Row(f"{label} [{n_above} of {len(seeds)}]", estimates)
-
-
 def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row]) -> list[str]:
     """What wins, by how much, and what doesn't."""
 
     def mean(name: str) -> float:
         return reward_of(seeds, name).mean
 
+    def joint_against(kind: str) -> str:
+        pairs = {level: (f"{level}: joint head", f"{level}: {kind}") for level in LEVELS}
+        return sorted_out({f"{level} level": differences[pair] for level, pair in pairs.items()})
+
     def against(second: str, names: Sequence[str]) -> str:
         return sorted_out({name: differences[name, second] for name in names})
 
     highest = max(seeds[0]["methods"], key=mean)
-    best_rules = " | ".join(dict.fromkeys(values_of(seeds, "best_rule")))
+    best_rules = " | ".join(dict.fromkeys(seed["best_rule"] for seed in seeds))
     hindsight = max(seeds[0]["on_training"], key=mean)
+    highest_rule = values_of(seeds, "methods", hindsight, "reward")
     to_hindsight = {
-        name: difference(name, reward_of(seeds, name).ours, reward_of(seeds, hindsight).ours)
+        name: Row(name, values_of(seeds, "methods", name, "reward") - highest_rule)
         for name in MAIN_HEADS
     }
-    to_temperature, to_no_min_p = (
-        {
-            f"{level} level": differences[f"{level}: joint head", f"{level}: {kind}"]
-            for level in LEVELS
-        }
-        for kind in ("temperature head", "no min-p")
-    )
     return [
         f"With {seeds[0]['budget']:,} responses each, {highest} has the highest mean reward "
         f"({mean(highest):.3f}).",
@@ -209,8 +202,8 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
         f"Against the one that is highest on the test prompts themselves, which favours it "
         f"({hindsight}, {mean(hindsight):.3f}): {sorted_out(to_hindsight)}.",
         "Joint heads, which choose a temperature and whether there is min-p, against heads for six "
-        f"temperatures: {sorted_out(to_temperature)}; against the same temperatures without min-p: "
-        f"{sorted_out(to_no_min_p)}.",
+        f"temperatures: {joint_against('temperature head')}; against the same temperatures "
+        f"without min-p: {joint_against('no min-p')}.",
         "Heads against the best temperature for each kind of prompt, for which someone has to name "
         f"the kind ({mean('constant per kind'):.3f}): {against('constant per kind', MAIN_HEADS)}.",
         *(
@@ -245,9 +238,9 @@ def listing(seeds: Sequence[Numbers], names: Sequence[str]) -> str:
     heads = "".join(f"{task:>19}" for task in MIXTURE)
     lines = [f"{'':<{width}}{'mean':>7}{heads}{'responses':>12}   setting, seed by seed"]
     for name in names:
-        rewards = [np.mean(values_of(seeds, "methods", name, "tasks", task)) for task in MIXTURE]
+        rewards = [values_of(seeds, "methods", name, "tasks", task).mean() for task in MIXTURE]
         columns = "".join(f"{reward:19.3f}" for reward in rewards)
-        responses = max(values_of(seeds, "methods", name, "responses"))
+        responses = values_of(seeds, "methods", name, "responses").max()
         settings = " | ".join(values_of(seeds, "methods", name, "setting"))
         mean = f"{reward_of(seeds, name).mean:7.3f}"
         lines.append(f"{name:<{width}}{mean}{columns}{responses:12,}   {settings}")
@@ -277,29 +270,20 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     return fig
 
 
-def without_level(name: str) -> str:
-    """The name of a method under a title that says at which level heads choose.
-
-    >>> without_level("token: joint head"), without_level("top-p")
-    ('joint head', 'top-p')
-    """
-    return name.split(": ")[-1]
-
-
 def draw_curves(ax: Axes, seeds: Sequence[Numbers], names: Sequence[str], title: str) -> None:
     """A line for each of some methods, named with its last reward and the interval over seeds."""
     styles = itertools.product(("-", "--", ":"), (*plots.COLOURS, "black"))
     last = {name: reward_of(seeds, name) for name in names}
+    short = {name: name.split(": ")[-1] for name in names}  # the title says the level
     for (name, row), (style, colour) in zip(last.items(), styles, strict=False):
         # The points of a method are at the same numbers of responses on every seed.
-        n_responses, rewards = np.mean(values_of(seeds, "methods", name, "curve"), 0).T
-        low, high = row.ci95 or (0.0, 0.0)
-        interval = f" ± {(high - low) / 2:.3f}" if row.ci95 else ""
-        label = f"{without_level(name)} {row.mean:.3f}{interval}"
+        n_responses, rewards = values_of(seeds, "methods", name, "curve").mean(0).T
+        # Without its sign: a reward is no difference.
+        label = f"{short[name]} {row.text().removeprefix('+')}"
         ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
-    best = max(last, key=lambda name: last[name].mean)
+    best = short[max(last, key=lambda name: last[name].mean)]
     ax.set(xscale="log", xlabel="responses spent (thousands)")
-    ax.set_title(f"{title}\nhighest: {without_level(best)}")
+    ax.set_title(f"{title}\nhighest: {best}")
     points = [int(n) for n, _ in seeds[0]["methods"][names[0]]["curve"]]
     ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
     ax.set_xticks([], minor=True)

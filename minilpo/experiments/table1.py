@@ -12,10 +12,8 @@ from minilpo.experiments.base import (
     Numbers,
     Row,
     compared,
-    difference,
     direction,
     draw_bars,
-    percent,
     percent_at,
     values_of,
 )
@@ -35,8 +33,7 @@ SAMPLES = 10  # the paper's number
 def measure(lab: Lab) -> Numbers:
     """Repeats and rewards at every fixed temperature and with the head, trained on the reward."""
     test = lab.fixed("test", (TASK,), TEMPERATURES)
-    prompts = lab.quarter_of_the_prompts()
-    head = lab.head("token", (TASK,), TEMPERATURES, samples=SAMPLES, prompts=prompts)
+    head = lab.head("token", (TASK,), TEMPERATURES, samples=SAMPLES)
     rollout, rewards = lab.adaptive(head.greedy, test)
     made, constant = rollout.decisions, learned_constant(head.constant)
     # Repeats are counted in the texts: the reward, which trains the head, asks for more than that.
@@ -55,25 +52,24 @@ def measure(lab: Lab) -> Numbers:
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
     """Percentages of repeated 3-grams, differences, and what the head gets of its reward."""
-    head, fixed = values_of(seeds, "adaptive"), values_of(seeds, "repeats")
-    greedy, warmest = values_of(seeds, "repeats", 0), values_of(seeds, "repeats", -1)
-    to_greedy = difference("head - greedy (points)", head, greedy, "-0.14", scale=100)
-    to_warmest = difference("head - warmest (points)", head, warmest, scale=100)
-    reward = values_of(seeds, "reward")
-    gain = difference(
-        "reward: head - learned constant", reward, values_of(seeds, "learned_constant_reward")
-    )
+    head, reward = values_of(seeds, "adaptive"), values_of(seeds, "reward")
+    repeats, rewards = values_of(seeds, "repeats"), values_of(seeds, "fixed_rewards")  # (seeds, K)
+    to_greedy = Row("head - greedy (points)", 100 * (head - repeats[:, 0]), "-0.14")
+    to_warmest = Row("head - warmest (points)", 100 * (head - repeats[:, -1]))
+    constant = values_of(seeds, "learned_constant_reward")
+    gain = Row("reward: head - learned constant", reward - constant)
+    with_constant, not_greedy = (values_of(seeds, k) for k in ("learned_constant", "not_greedy"))
     rows = [
-        *percent_at("repeats at", TEMPERATURES, fixed, {0.0: "0.36"}),
-        percent("repeats with the head", head, "0.22"),
-        percent("repeats with a learned constant", values_of(seeds, "learned_constant")),
-        percent("choices that aren't greedy", values_of(seeds, "not_greedy"), "94"),
+        *percent_at("repeats at", TEMPERATURES, repeats, {0.0: "0.36"}),
+        Row("repeats with the head (%)", 100 * head, "0.22"),
+        Row("repeats with a learned constant (%)", 100 * with_constant),
+        Row("choices that aren't greedy (%)", 100 * not_greedy, "94"),
         to_greedy,
         to_warmest,
+        *(Row(f"reward at t={t:g}", rewards[:, k]) for k, t in enumerate(TEMPERATURES)),
+        Row("reward with the head", reward),
+        gain,
     ]
-    for k, t in enumerate(TEMPERATURES):
-        rows.append(Row(f"reward at t={t:g}", values_of(seeds, "fixed_rewards", k)))
-    rows += [Row("reward with the head", reward), gain]
     agrees = to_greedy.sign() < 0
     how = (
         f"the head's share of repeats is {compared({'that of greedy': to_greedy})} "

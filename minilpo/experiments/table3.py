@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
@@ -15,10 +14,8 @@ from minilpo.experiments.base import (
     Numbers,
     Row,
     compared,
-    difference,
     direction,
-    draw_bars,
-    percent,
+    draw_side_by_side,
     percent_at,
     values_of,
 )
@@ -59,8 +56,7 @@ def _measure_task(lab: Lab, task: str) -> Numbers:
     numbers["best"] = int(np.argmax(numbers["train"]["vote"]))
     test = lab.fixed("test", (task,), FIXED)
     for name in HEADS[task]:
-        choices, prompts = CHOICES[name], lab.quarter_of_the_prompts()
-        head = lab.head("token", (task,), choices, prompts=prompts)
+        head = lab.head("token", (task,), CHOICES[name])
         right, single = vote(lab, test, head.greedy, f"vote test {name}")
         numbers[name] = {"vote": right, "single": single}
     return numbers
@@ -83,7 +79,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     rows: list[Row] = []
     sentences, agrees = [], True
     for task, names in HEADS.items():
-        of_task = values_of(seeds, task)
+        of_task = [seed[task] for seed in seeds]
         rates, greedy = _rates(task, of_task), _greedy_minus_next(task, of_task)
         rows += [*rates, greedy]
         is_best = greedy.told("is", "is not", "is not clearly")
@@ -104,26 +100,26 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
 
 def _rates(task: str, seeds: Sequence[Numbers]) -> list[Row]:
     """The shares of right votes and of right single answers."""
-    rows = percent_at(f"{task}: vote at", FIXED, values_of(seeds, "test", "vote"))
-    rows.append(percent(f"{task}: vote at the best fixed", _at_best(seeds, "vote"), "87.46"))
+    votes, singles = (values_of(seeds, "test", kind) for kind in ("vote", "single"))
+    rows = percent_at(f"{task}: vote at", FIXED, votes)
+    best = 100 * _at_best(seeds, "vote")
+    rows.append(Row(f"{task}: vote at the best fixed (%)", best, "87.46"))
     for name in HEADS[task]:
-        right = values_of(seeds, name, "vote")
-        rows.append(percent(f"{task}: vote, {name}", right, PAPERS_VOTES[name]))
-    singles = values_of(seeds, "test", "single")
+        right = 100 * values_of(seeds, name, "vote")
+        rows.append(Row(f"{task}: vote, {name} (%)", right, PAPERS_VOTES[name]))
     rows += percent_at(f"{task}: single answer at", FIXED, singles, {0.0: "81.59"})
     for name in HEADS[task]:
-        right = values_of(seeds, name, "single")
-        rows.append(percent(f"{task}: single answer, {name}", right, PAPERS_SINGLE[name]))
+        right = 100 * values_of(seeds, name, "single")
+        rows.append(Row(f"{task}: single answer, {name} (%)", right, PAPERS_SINGLE[name]))
     return rows
 
 
 def _greedy_minus_next(task: str, seeds: Sequence[Numbers]) -> Row:
     """The greedy single answer minus the best other one by training prompts, in points."""
-    singles = values_of(seeds, "test", "single")
-    best = [1 + int(np.argmax(of_seed[1:])) for of_seed in values_of(seeds, "train", "single")]
-    others = [of_seed[k] for of_seed, k in zip(singles, best, strict=True)]
-    label = f"{task}: single answer, greedy - best other (points)"
-    return difference(label, [of_seed[0] for of_seed in singles], others, scale=100)
+    singles, on_training = (values_of(seeds, split, "single") for split in ("test", "train"))
+    best = 1 + on_training[:, 1:].argmax(1)
+    gain = singles[:, 0] - singles[np.arange(len(seeds)), best]
+    return Row(f"{task}: single answer, greedy - best other (points)", 100 * gain)
 
 
 def _gains(task: str, name: str, seeds: Sequence[Numbers]) -> tuple[Row, Row, Row, Row]:
@@ -134,43 +130,36 @@ def _gains(task: str, name: str, seeds: Sequence[Numbers]) -> tuple[Row, Row, Ro
     """
     vote, single = values_of(seeds, name, "vote"), values_of(seeds, name, "single")
     best_vote, best_single = _at_best(seeds, "vote"), _at_best(seeds, "single")
-    added = np.subtract(vote, single).tolist()
-    best_added = np.subtract(best_vote, best_single).tolist()
+    by_voting = (vote - single) - (best_vote - best_single)
     label = f"{task}: vote, {name} - best fixed"
     return (
-        difference(f"{label} (points)", vote, best_vote, PAPERS_GAINS[name], scale=100),
-        difference(f"{label}: by the single answer", single, best_single, scale=100),
-        difference(f"{label}: by voting", added, best_added, scale=100),
-        difference(f"{task}: {name}, vote - single answer (points)", vote, single, scale=100),
+        Row(f"{label} (points)", 100 * (vote - best_vote), PAPERS_GAINS[name]),
+        Row(f"{label}: by the single answer", 100 * (single - best_single)),
+        Row(f"{label}: by voting", 100 * by_voting),
+        Row(f"{task}: {name}, vote - single answer (points)", 100 * (vote - single)),
     )
 
 
-def _at_best(seeds: Sequence[Numbers], kind: str) -> list[float]:
+def _at_best(seeds: Sequence[Numbers], kind: str) -> np.ndarray:
     """Votes or single answers at the temperature whose vote was best on training prompts."""
-    return [seed["test"][kind][seed["best"]] for seed in seeds]
+    return np.array([seed["test"][kind][seed["best"]] for seed in seeds])
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Votes and single answers, by task."""
     fig, axes = plots.figure(1, len(HEADS), width=6)
-    for ax, task in zip(axes.flat, HEADS, strict=True):
-        _draw_task(ax, task, values_of(seeds, task))
+    for ax, (task, names) in zip(axes.flat, HEADS.items(), strict=True):
+        values = {}
+        for kind, label in (("single", "single answer"), ("vote", f"majority of {VOTERS}")):
+            heads = [values_of(seeds, task, name, kind) for name in names]
+            values[label] = np.column_stack([values_of(seeds, task, "test", kind), *heads])
+        _, votes = draw_side_by_side(ax, values, (plots.GREY, plots.BLUE))
+        plots.name_ticks(ax, Temperatures(FIXED).names, *["head", "head\nwith 1.2"][: len(names)])
+        ax.set(xlabel="fixed temperature, or a token-level head", ylabel="right answers (%)")
+        ax.set_ylim(0, 125)
+        best, head = 100 * votes[: len(FIXED)].max(), 100 * votes[len(FIXED)]
+        ax.set_title(
+            f"{task}, voting: {best:.0f}% at most with one\ntemperature, {head:.0f}% with the head"
+        )
     plots.legend(axes[0, 0], loc="upper left")
     return fig
-
-
-def _draw_task(ax: Axes, task: str, seeds: Sequence[Numbers]) -> None:
-    names = HEADS[task]
-    places = np.arange(len(FIXED) + len(names))
-    for kind, shift, colour in (("single", -0.2, plots.GREY), ("vote", 0.2, plots.BLUE)):
-        heads = np.transpose([values_of(seeds, name, kind) for name in names])
-        values = np.hstack([values_of(seeds, "test", kind), heads])
-        label = f"majority of {VOTERS}" if kind == "vote" else "single answer"
-        mean = draw_bars(ax, places + shift, values, color=colour, label=label)
-    plots.name_ticks(ax, Temperatures(FIXED).names, *["head", "head\nwith 1.2"][: len(names)])
-    ax.set(xlabel="fixed temperature, or a token-level head", ylabel="right answers (%)")
-    ax.set_ylim(0, 125)
-    best, head = 100 * mean[: len(FIXED)].max(), 100 * mean[len(FIXED)]
-    ax.set_title(
-        f"{task}, voting: {best:.0f}% at most with one\ntemperature, {head:.0f}% with the head"
-    )

@@ -12,11 +12,8 @@ from minilpo.experiments.base import (
     Numbers,
     Row,
     compared,
-    difference,
     direction,
-    draw_bars,
-    mean_and_half,
-    percent,
+    draw_side_by_side,
     percent_at,
     values_of,
 )
@@ -43,9 +40,9 @@ def measure(lab: Lab) -> Numbers:
     }
     for loss in LOSSES:
         rule: dict[str, Any] = {"pairs": "nll"} if loss == "nll" else {"loss": loss}
-        head = lab.head("sequence", (TASK,), prompts=lab.quarter_of_the_prompts(), **rule)
+        head = lab.head("sequence", (TASK,), **rule)
         rollout, greedy = lab.adaptive(head.greedy, test)
-        _, sampled = lab.adaptive(head.sampled, test, "sample")
+        _, sampled = lab.adaptive(head.sampled, test)
         numbers[loss] = {
             "greedy": float(greedy.mean()),
             "sampled": float(sampled.mean()),
@@ -61,10 +58,10 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     rows = percent_at("fixed", temperatures, fixed, PAPERS_FIXED)
     for choice, papers in {"greedy": PAPERS, "sampled": {}}.items():
         for loss, name in LOSSES.items():
-            right = values_of(seeds, loss, choice)
-            rows.append(percent(f"{name}, {choice} choice", right, papers.get(loss, "")))
+            right = 100 * values_of(seeds, loss, choice)
+            rows.append(Row(f"{name}, {choice} choice (%)", right, papers.get(loss, "")))
     nll, sampled = (values_of(seeds, "nll", choice) for choice in ("greedy", "sampled"))
-    cold, coldest = f"fixed t={temperatures[0]:g}", values_of(seeds, "fixed", 0)
+    cold, coldest = f"fixed t={temperatures[0]:g}", fixed[:, 0]
     by_greedy = _minus_lpo(seeds, "NLL", nll, "greedy", "-2.67")
     by_sampled = _minus_lpo(seeds, "NLL", sampled, "sampled")
     by_cold = _minus_lpo(seeds, cold, coldest, "greedy")
@@ -79,14 +76,14 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
 
 
 def _minus_lpo(
-    seeds: Sequence[Numbers], name: str, right: Sequence[float], choice: str, paper: str = ""
+    seeds: Sequence[Numbers], name: str, right: np.ndarray, choice: str, paper: str = ""
 ) -> dict[str, Row]:
     """An accuracy minus those of LPO's losses, in points, by the names of these."""
     minus = {}
     for loss in LPO:
         label = f"{name} - {LOSSES[loss]}, {choice} choice (points)"
-        of_loss = values_of(seeds, loss, choice)
-        minus[LOSSES[loss]] = difference(label, right, of_loss, paper, scale=100)
+        points = 100 * (right - values_of(seeds, loss, choice))
+        minus[LOSSES[loss]] = Row(label, points, paper)
     return minus
 
 
@@ -106,14 +103,16 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
 
 
 def _draw_accuracy(ax: Axes, seeds: Sequence[Numbers]) -> None:
-    places = np.arange(len(LOSSES))
-    for choice, shift, colour in (("greedy", -0.2, plots.BLUE), ("sampled", 0.2, plots.GREY)):
-        values = np.transpose([values_of(seeds, loss, choice) for loss in LOSSES])
-        draw_bars(ax, places + shift, values, color=colour, label=f"{choice} choice")
-    fixed, _ = mean_and_half(values_of(seeds, "fixed"))
+    values = {}
+    for choice in ("greedy", "sampled"):
+        of_losses = [values_of(seeds, loss, choice) for loss in LOSSES]
+        values[f"{choice} choice"] = np.column_stack(of_losses)
+    draw_side_by_side(ax, values, (plots.BLUE, plots.GREY))
+    best = 100 * values_of(seeds, "fixed").mean(0).max()
     line: dict[str, Any] = {"color": plots.ORANGE, "linestyle": "--", "linewidth": 1}
-    ax.axhline(100 * fixed.max(), label="best fixed temperature", **line)
-    ax.set_xticks(places, [name.replace(", ", ",\n") for name in LOSSES.values()])
+    ax.axhline(best, label="best fixed temperature", **line)
+    names = [name.replace(", ", ",\n") for name in LOSSES.values()]
+    ax.set_xticks(np.arange(len(names)), names)
     ax.set(ylabel="right answers (%)", ylim=(0, 130))
     ax.set_title("What each loss reaches")
     plots.legend(ax, loc="upper left", ncols=2)
@@ -126,24 +125,17 @@ def _draw_probabilities(ax: Axes, seeds: Sequence[Numbers]) -> None:
     lines["share among chosen responses"] = values_of(seeds, "nll", "chosen_share")
     styles = [("o-", plots.BLUE), ("s--", plots.GREEN), ("^-", plots.ORANGE), (":", plots.GREY)]
     for (label, values), (style, colour) in zip(lines.items(), styles, strict=True):
-        share = 100 * np.mean(values, 0)
+        share = 100 * values.mean(0)
         ax.plot(seeds[0]["temperatures"], share, style, color=colour, label=label, markersize=4)
     ax.set(xlabel="temperature", ylabel="probability (%)", ylim=(0, None))
-    ax.set_title("Learned: " + _copies(seeds))
-    plots.legend(ax)
-
-
-def _copies(seeds: Sequence[Numbers]) -> str:
-    """A title: whether the NLL's head is closer to what was chosen than the head of Eq. 10."""
-    away = {loss: [_away(seed, loss) for seed in seeds] for loss in ("nll", "eq10")}
-    return difference("", away["nll"], away["eq10"]).told(
+    nll, eq10 = (
+        np.abs(values_of(seeds, loss, "probabilities") - values_of(seeds, loss, "chosen_share"))
+        for loss in ("nll", "eq10")
+    )
+    words = Row("", nll.sum(1) - eq10.sum(1)).told(  # who is further from what was chosen
         "Eq. 10 copies what was chosen\nmore than the NLL does",
         "the NLL copies what was chosen\nmore than Eq. 10 does",
         "the NLL and Eq. 10 are about as far\nfrom what was chosen",
     )
-
-
-def _away(seed: Numbers, loss: str) -> float:
-    """How far the learned probabilities are from the shares among chosen responses, 0 to 1."""
-    learned, chosen = seed[loss]["probabilities"], seed[loss]["chosen_share"]
-    return float(np.abs(np.subtract(learned, chosen)).sum()) / 2
+    ax.set_title(f"Learned: {words}")
+    plots.legend(ax)

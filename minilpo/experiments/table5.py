@@ -11,9 +11,8 @@ from minilpo.experiments.base import (
     Numbers,
     Row,
     compared,
-    difference,
     direction,
-    draw_bars,
+    draw_side_by_side,
     values_of,
 )
 from minilpo.experiments.lab import Lab
@@ -30,7 +29,7 @@ def measure(lab: Lab) -> Numbers:
     for level in LEVELS:
         head = lab.head(level)
         for choice, policy in (("greedy", head.greedy), ("sample", head.sampled)):
-            rewards[f"{level}, {choice}"] = lab.adaptive(policy, test, choice)[1]
+            rewards[f"{level}, {choice}"] = lab.adaptive(policy, test)[1]
     rewards["best constant"] = lab.constant_rewards()
     return {name: float(mean_over_tasks(values, test.names)) for name, values in rewards.items()}
 
@@ -41,9 +40,9 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     constant = values_of(seeds, "best constant")
     for level in LEVELS:
         ways = {choice: values_of(seeds, f"{level}, {choice}") for choice in CHOICES}
-        for choice, values in ways.items():
-            gains.append(difference(f"{level}, {choice} - best constant", values, constant))
-        between.append(difference(f"{level}: greedy - sample", ways["greedy"], ways["sample"]))
+        for choice, rewards in ways.items():
+            gains.append(Row(f"{level}, {choice} - best constant", rewards - constant))
+        between.append(Row(f"{level}: greedy - sample", ways["greedy"] - ways["sample"]))
     agrees = all(row.sign() > 0 for row in gains) and not any(row.sign() for row in between)
     gained = compared(
         {row.label.split(" - ")[0].replace(", ", "-level "): row for row in gains},
@@ -62,13 +61,13 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """Gains over the best constant."""
     fig, [[ax]] = plots.figure(1, 1, width=5)
-    places, constant = np.arange(len(LEVELS)), values_of(seeds, "best constant")
-    for choice, shift, colour in (("greedy", -0.2, plots.BLUE), ("sample", 0.2, plots.ORANGE)):
-        rewards = np.array([values_of(seeds, f"{level}, {choice}") for level in LEVELS])
-        gains = (rewards - constant).T
-        draw_bars(ax, places + shift, gains, scale=1, color=colour, label=choice)
+    constant, gains = values_of(seeds, "best constant"), {}
+    for choice in CHOICES:
+        of_levels = [values_of(seeds, f"{level}, {choice}") - constant for level in LEVELS]
+        gains[choice] = np.column_stack(of_levels)
+    draw_side_by_side(ax, gains, (plots.BLUE, plots.ORANGE), scale=1)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_xticks(places, [f"{level} level" for level in LEVELS])
+    ax.set_xticks([0, 1], [f"{level} level" for level in LEVELS])
     ax.set(ylabel="gain over the best constant")
     ax.set_title("How the head's distribution is used")
     plots.legend(ax, loc="upper left")

@@ -5,13 +5,11 @@ Only `Choices` differ: head, LPO and evaluation are those of the other experimen
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
+from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import LPOConfig
 from minilpo.constant_control import fit_constant
 from minilpo.decoding.choices import FirstTokens
@@ -24,10 +22,8 @@ from minilpo.experiments.base import (
     Numbers,
     Row,
     compared,
-    difference,
     draw_bars,
-    mean_and_half,
-    percent,
+    draw_line,
     values_of,
 )
 from minilpo.experiments.lab import Lab, pairs_per_batch
@@ -95,9 +91,7 @@ def measure(lab: Lab) -> Numbers:
 
 def _train(lab: Lab, choices: FirstTokens, config: LPOConfig) -> tuple[AdaptiveDecoder, ...]:
     """The head, and the control that sees nothing."""
-    shape = lab.run.config.model.n_embd, len(choices), "sequence", config.n_hidden
-    head = AdaptiveDecoder(*shape, torch_generator(lab.seed, "head"))
-    constant_head = ConstantHead(*shape, torch_generator(lab.seed, "head"))
+    head, constant_head = lab.new_heads(len(choices), "sequence", config.n_hidden)
     state = TrainState(head, config)
     state.callbacks.append(fit_constant(constant_head, config, lab.seed))
     train_lpo(lab.lm, lab.run.tasks, head, choices, config, lab.seed, state, processes.respond)
@@ -137,31 +131,49 @@ def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
 
 def conclude(seeds: Sequence[Numbers]) -> Finding:
     """Both choices by length, what the head chooses, what that gains, and whether all is shown."""
-    kinds = _kinds_of(seeds)
-    right = {name: _table(seeds, kinds, "right", "test", name) for name in WORDS}
-    thinks = _table(seeds, kinds, "thinks")
-    shares = {"right at once": right["answer"], "right after thinking": right["think"]}
+    kinds, thinks = _kinds_of(seeds), _by_kinds(seeds, "thinks")
+    right = {name: _by_kinds(seeds, "right", "test", name) for name in WORDS}
+    shares = {
+        "right at once": right["answer"],
+        "right after thinking": right["think"],
+        "head thinks": thinks,
+    }
     rows = []
-    for label, table in {**shares, "head thinks": thinks}.items():
-        rows += [percent(f"{label}, {kind}", table[kind]) for kind in kinds]
+    for label, values in shares.items():
+        rows += [Row(f"{label}, {kind} (%)", 100 * values[:, k]) for k, kind in enumerate(kinds)]
     mean = {name: values_of(seeds, "mean", name) for name in seeds[0]["mean"]}
     rows += [Row(f"reward: {name}", values) for name, values in mean.items()]
     gains = {}
     for name in (*CONSTANTS, *OTHERS):
-        gains[name] = difference(f"head - {name}", mean["head"], mean[name])
+        gains[name] = Row(f"head - {name}", mean["head"] - mean[name])
     seen = values_of(seeds, "seen_in_pretraining")
     rows += [*gains.values(), Row("prompts that pretraining has shown", seen)]
 
     gain, others = gains["best constant"], {f"the {name}": gains[name] for name in OTHERS}
     verdict = gain.told("gains", "loses", "neither clearly gains nor loses")
+    # What it takes that the right choice depends on the prompt, and whether every seed shows it.
+    holds = {
+        f"thinking is right on at least {SURE:.0%}, with however many steps": (
+            right["think"].min() >= SURE
+        ),
+        f"an answer at once is right on more than {SURE:.0%} with {kinds[0]}": (
+            right["answer"][:, 0].min() > SURE
+        ),
+        f"an answer at once is right on less than {UNSURE:.0%} with {kinds[-1]}": (
+            right["answer"][:, -1].max() < UNSURE
+        ),
+        "pretraining has shown none of the prompts": not seen.any(),
+        "the head is above both constants, by intervals over prompts": (
+            min(values_of(seeds, "gain_ci95", name, 0).min() for name in CONSTANTS) > 0
+        ),
+    }
+    failed = [claim for claim, is_true in holds.items() if not is_true]
     sentence = (
         f"Against the best constant the head {verdict} ({gain.text()}). It thinks on "
-        f"{np.mean(thinks[kinds[0]]):.0%} of the prompts with {kinds[0]} and on "
-        f"{np.mean(thinks[kinds[-1]]):.0%} of those with {kinds[-1]}. "
+        f"{thinks[:, 0].mean():.0%} of the prompts with {kinds[0]} and on "
+        f"{thinks[:, -1].mean():.0%} of those with {kinds[-1]}. "
         f"It is {compared(others)}. "
     )
-    holds = _claims(seeds, right)
-    failed = [claim for claim, is_true in holds.items() if not is_true]
     sentence += (
         f"It is not true on every seed that {'; that '.join(failed)}."
         if failed
@@ -170,81 +182,42 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     return Finding(rows, not failed and gain.sign() > 0, sentence)
 
 
-def _claims(seeds: Sequence[Numbers], right: dict[str, dict[str, list[float]]]) -> dict[str, bool]:
-    """What it takes that the right choice depends on the prompt, and whether every seed shows it.
-
-    Args:
-        seeds: the numbers.
-        right: by choice and kind of prompt, each seed's share of right answers.
-    """
-    kinds = list(right["answer"])
-    shortest, longest = kinds[0], kinds[-1]
-    lows = [of_seed["gain_ci95"][name][0] for of_seed in seeds for name in CONSTANTS]
-    return {
-        f"thinking is right on at least {SURE:.0%}, with however many steps": (
-            min(map(min, right["think"].values())) >= SURE
-        ),
-        f"an answer at once is right on more than {SURE:.0%} with {shortest}": (
-            min(right["answer"][shortest]) > SURE
-        ),
-        f"an answer at once is right on less than {UNSURE:.0%} with {longest}": (
-            max(right["answer"][longest]) < UNSURE
-        ),
-        "pretraining has shown none of the prompts": (
-            not any(values_of(seeds, "seen_in_pretraining"))
-        ),
-        "the head is above both constants, by intervals over prompts": min(lows) > 0,
-    }
-
-
 def _kinds_of(seeds: Sequence[Numbers]) -> list[str]:
     """The kinds of prompts that every seed has measured: few test prompts may lack one."""
     return [kind for kind in KINDS if all(kind in seed["thinks"] for seed in seeds)]
 
 
-def _table(seeds: Sequence[Numbers], kinds: list[str], *keys: str) -> dict[str, list[float]]:
-    """By kind of prompt, what every seed holds under some keys."""
-    return {kind: values_of(seeds, *keys, kind) for kind in kinds}
+def _by_kinds(seeds: Sequence[Numbers], *keys: str) -> np.ndarray:
+    """What every seed holds under some keys by kind of prompt, (seeds, kinds)."""
+    return np.column_stack([values_of(seeds, *keys, kind) for kind in _kinds_of(seeds)])
 
 
 def draw(seeds: Sequence[Numbers]) -> Figure:
     """By the number of steps: right answers, how often the head thinks, and rewards."""
-    kinds = _kinds_of(seeds)
     fig, axes = plots.figure(1, 3)
     right, thinks, reward = axes.flat
+    steps = [kind.split()[0] for kind in _kinds_of(seeds)]
+    places = np.arange(len(steps))
     colours = {"think": plots.BLUE, "answer": plots.GREY, "head": plots.ORANGE}
     labels = {"think": "think", "answer": "answer at once", "head": "head"}
-    for name in WORDS:
-        _draw_line(right, seeds, ("right", "test", name), 100, labels[name], colours[name])
-    for name in labels:
-        _draw_line(reward, seeds, ("reward", name), 1, labels[name], colours[name])
-    shares = [list(table) for table in zip(*_table(seeds, kinds, "thinks").values(), strict=True)]
-    thinking = 100 * draw_bars(thinks, np.arange(len(kinds)), shares, color=plots.ORANGE, width=0.7)
+    for name, label in labels.items():
+        style = {"label": label, "color": colours[name]}
+        draw_line(reward, places, _by_kinds(seeds, "reward", name), **style)
+        if name in WORDS:
+            draw_line(right, places, 100 * _by_kinds(seeds, "right", "test", name), **style)
+    shares = _by_kinds(seeds, "thinks")
+    thinking = 100 * draw_bars(thinks, places, shares, color=plots.ORANGE, width=0.7)
     right.set(ylabel="right answers (%)", ylim=(0, 105))
     thinks.set(ylabel="prompts (%)", ylim=(0, 105))
     reward.set(ylabel="mean reward", ylim=(0, 1.02))
-    at_once = _table(seeds, kinds, "right", "test", "answer")
-    first, last = (100 * np.mean(at_once[kind]) for kind in (kinds[0], kinds[-1]))
-    right.set_title(f"At once: {first:.0f}% right, then {last:.0f}%")
+    at_once = 100 * _by_kinds(seeds, "right", "test", "answer").mean(0)
+    right.set_title(f"At once: {at_once[0]:.0f}% right, then {at_once[-1]:.0f}%")
     thinks.set_title(f"The head thinks: {thinking[0]:.0f}% to {thinking[-1]:.0f}%")
-    gain = difference(
-        "", values_of(seeds, "mean", "head"), values_of(seeds, "mean", "best constant")
-    )
-    reward.set_title(f"Head - best constant: {gain.mean:+.3f}")
+    head, constant = (values_of(seeds, "mean", name) for name in ("head", "best constant"))
+    reward.set_title(f"Head - best constant: {(head - constant).mean():+.3f}")
     for ax in axes.flat:
-        ax.set_xticks(np.arange(len(kinds)), [kind.split()[0] for kind in kinds])
+        ax.set_xticks(places, steps)
         ax.set_xlabel("steps")
     plots.legend(right, loc="lower left")
     plots.legend(reward, loc="lower left")
     return fig
-
-
-def _draw_line(
-    ax: Axes, seeds: Sequence[Numbers], keys: tuple[str, ...], scale: float, label: str, colour: str
-) -> None:
-    """A quantity by the number of steps, with its interval over seeds."""
-    table = _table(seeds, _kinds_of(seeds), *keys)
-    mean, half = mean_and_half(np.transpose(list(table.values())))
-    style: dict[str, Any] = {"fmt": "o-", "capsize": 3, "markersize": 4}
-    places = np.arange(len(mean))
-    ax.errorbar(places, scale * mean, yerr=scale * half, label=label, color=colour, **style)

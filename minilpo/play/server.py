@@ -55,13 +55,8 @@ HEADERS = {
 def serve(run: Run, port: int = 0, open_browser: bool = True) -> None:
     """Serves a page to play with a run until Ctrl-C; its address is printed.
 
-    Args:
-        run: a trained one.
-        port: where; 0 for any that is free.
-        open_browser: whether to open the page in the user's web browser.
-
-    Raises:
-        ValueError: if the run isn't trained or was damaged, or the port can't be used.
+    Raises ValueError if the run isn't trained or was damaged, or the port (0: any that is free)
+    can't be used.
     """
     run.log("pretrain"), run.log("train")  # say if a file isn't there, or isn't what it was
     lm, head = run.language_model(trained=True), run.head()
@@ -78,12 +73,7 @@ def serve(run: Run, port: int = 0, open_browser: bool = True) -> None:
 class Server(ThreadingHTTPServer):
     """The page's server. Entered as a context, it listens; leaving the context closes it.
 
-    Args:
-        table: answers the questions.
-        port: 0 for any that is free.
-
-    Raises:
-        ValueError: if the port isn't free, or no port.
+    Raises ValueError if the port (0: any that is free) isn't free, or no port.
     """
 
     allow_reuse_address = os.name == "posix"  # elsewhere it would let two programs share a port

@@ -36,12 +36,7 @@ LARGEST_SEED = 999_999
 class Table:
     """Answers questions about a trained head and its language model.
 
-    Args:
-        lm: the language model.
-        tasks: whose prompts can be picked and whose rewards are shown.
-        head: decides.
-        choices: what it chooses among.
-        name: the run's, to be shown.
+    Prompts of the tasks can be picked, and their rewards are shown. `name` is the run's.
     """
 
     def __init__(
@@ -67,15 +62,10 @@ class Table:
         }
 
     def answer(self, question: str, asked: Answer) -> Answer:
-        """Answers one of `QUESTIONS`: calls the method of that name, if what is asked is in order.
+        """Answers one of `QUESTIONS`: calls the method of that name with the arguments `asked`.
 
-        Args:
-            question: its name.
-            asked: the method's arguments, from anywhere.
-
-        Raises:
-            ValueError: if there is no such question, an argument is missing, unknown or out of its
-                limits, or the language model or the task can't do what is asked.
+        Raises ValueError if there is no such question, an argument is missing, unknown or out of
+        its limits, or the language model or the task can't do what is asked.
         """
         if question not in QUESTIONS:
             raise ValueError(f"a question must be one of {', '.join(QUESTIONS)}, got {question!r}")
@@ -97,7 +87,9 @@ class Table:
         if name in ("task", "picked_from"):
             return isinstance(value, str) and value in self.tasks
         if name == "prompt":
-            return isinstance(value, str) and bool(value.strip()) and _is_text(value)
+            # Half of a pair of surrogates can't be encoded.
+            is_text = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+            return is_text and bool(value.strip()) and len(value) <= LONGEST_PROMPT
         if name in ("temperature", "fixed"):
             return type(value) in (int, float) and (value == 0 or COLDEST <= value <= HOTTEST)
         if name == "seed":
@@ -117,16 +109,12 @@ class Table:
 
     def about(self) -> Answer:
         """What the page has to know of the run."""
-        pairs = zip(self.choices.temperatures, self.choices.names, strict=True)
-        return {
-            "name": self.name,
-            "level": self.head.level,
-            "temperatures": [
-                {"value": temperature, "name": name, "colour": background(k, len(self.choices))}
-                for k, (temperature, name) in enumerate(pairs)
-            ],
-            "tasks": list(self.tasks),
-        }
+        pairs, temperatures = zip(self.choices.temperatures, self.choices.names, strict=True), []
+        for k, (value, name) in enumerate(pairs):
+            colour = background(k, len(self.choices))
+            temperatures.append({"value": value, "name": name, "colour": colour})
+        about = {"name": self.name, "level": self.head.level, "temperatures": temperatures}
+        return {**about, "tasks": list(self.tasks)}
 
     def prompts(self, task: str) -> Answer:
         """Prompts of a task that training never saw; fewer than `N_PROMPTS` if it has few."""
@@ -138,11 +126,8 @@ class Table:
     def write(self, prompt: str, picked_from: str | None, fixed: float | None, seed: int) -> Answer:
         """One response, word by word; the same as `minilpo sample` with that seed.
 
-        Args:
-            prompt: what it responds to.
-            picked_from: the prompt's task; None: it was typed, and the tasks are asked for theirs.
-            fixed: the temperature of all words; None: the head decides.
-            seed: of the sampling.
+        `picked_from` is the prompt's task; None: it was typed, and the tasks are asked for theirs.
+        `fixed` is the temperature of all words; None: the head decides.
         """
         rollout = self._generate(prompt, fixed, seed, 1)
         options = self._options(fixed)
@@ -164,15 +149,10 @@ class Table:
     ) -> Answer:
         """What could come next at a place in a response: Eq. 2 for every word.
 
-        Args:
-            prompt: what is responded to.
-            token_ids: the response up to there.
-            taken: the token that stood there; it is always among those shown.
-            temperature: of the distribution.
-
-        Returns:
-            The likeliest words and the sum of all others; and what the head gives each of its
-            temperatures, or None where it isn't asked: at sequence level, within a response.
+        `token_ids` are the response up to there, `taken` the token that stood there, which is
+        always among those shown: the likeliest words, and the sum of all others. And what the head
+        gives each of its temperatures, or None where it isn't asked: at sequence level, within a
+        response.
         """
         [read] = self.lm.encode([prompt])
         if len(read) + len(token_ids) > self.lm.max_length:
@@ -243,9 +223,3 @@ class Table:
 def _label(piece: str) -> str:
     """The text of a token as it can be shown: a line break, too, is something to be seen."""
     return printable(piece.strip() or piece.strip(" ") or "␣")
-
-
-def _is_text(value: str) -> bool:
-    """Whether a text isn't too long, and can be encoded: half of a pair of surrogates can't."""
-    has_halves = any("\ud800" <= c <= "\udfff" for c in value)
-    return len(value) <= LONGEST_PROMPT and not has_halves

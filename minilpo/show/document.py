@@ -134,11 +134,7 @@ def table(
 ) -> Html:
     """A table; the first cell of each row is its heading. Where it is too wide, it scrolls alone.
 
-    Args:
-        caption: one sentence on what it shows.
-        heads: the headings of the columns.
-        rows: as many cells each; texts, or `Html`.
-        attributes: of the table, as `element` takes them.
+    Cells and `heads`, the headings of the columns, are texts or `Html`.
     """
     lines = []
     for first, *others in rows:
@@ -150,19 +146,17 @@ def table(
         element("thead", element("tr", *columns)),
         element("tbody", joined(lines)),
     )
+    return _scrolling(element("table", *parts, **attributes), caption)
+
+
+def _scrolling(part: Html, caption: str) -> Html:
     # With tabindex it can be scrolled by keys too.
     scrolls = {"class_": "scroll", "role": "region", "aria_label": caption, "tabindex": "0"}
-    return element("div", element("table", *parts, **attributes), **scrolls)
+    return element("div", part, **scrolls)
 
 
 def picture(png: bytes, text: str, caption: str) -> Html:
-    """A figure, its bytes within the page.
-
-    Args:
-        png: the file.
-        text: what it shows, for those who can't see it.
-        caption: stands below.
-    """
+    """A figure, its bytes within the page. `text` tells those who can't see it what it shows."""
     # Where every PNG says how large it is: a page that knows doesn't jump while it loads.
     width, height = (int.from_bytes(png[start : start + 4], "big") / SHARPER for start in (16, 20))
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
@@ -171,8 +165,7 @@ def picture(png: bytes, text: str, caption: str) -> Html:
     below = element("figcaption", caption)
     if width <= WIDE:
         return element("figure", image, below)
-    scrolls = {"class_": "scroll", "role": "region", "aria_label": caption, "tabindex": "0"}
-    return element("figure", element("div", image, **scrolls), below, class_="wide")
+    return element("figure", _scrolling(image, caption), below, class_="wide")
 
 
 def contents(chapters: dict[str, Html]) -> Html:
@@ -186,12 +179,7 @@ def contents(chapters: dict[str, Html]) -> Html:
 
 
 def document(title: str, *parts: str, style: str = "") -> str:
-    """A whole page.
-
-    Args:
-        title: its name, also its first heading.
-        parts: what follows: `Html`.
-        style: rules beyond `STYLE`.
+    """A whole page: its title, which is its first heading too, and parts. Styled beyond `STYLE`.
 
     >>> page = document("1 < 2", element("p", "Yes."))
     >>> "<h1>1 &lt; 2</h1>" in page, "<p>Yes.</p>" in page

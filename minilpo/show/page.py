@@ -80,7 +80,7 @@ def run_page(run: Results) -> str:
         "What was done": _steps(run),
         "What came out": _outcome(metrics),
         "Where the gain comes from": _controls(metrics),
-        "Figures": joined([picture_of(shown) for shown in run.pictures]),
+        "Figures": joined([picture(p.png, " ".join(p.sentences), p.caption) for p in run.pictures]),
         "Good and bad responses": _responses(run),
         "New wordings and subjects": _elsewhere(metrics),
         "All settings": settings(config),
@@ -96,21 +96,12 @@ def run_page(run: Results) -> str:
 
 def colophon() -> Html:
     """What made the page, and whose method it is about."""
-    return element(
-        "footer",
-        element(
-            "p",
-            f"Made by minilpo {__version__}, an independent implementation of Latent Preference "
-            "Optimization: Dhuliawala et al., Adaptive Decoding via Latent Preference "
-            "Optimization, arXiv 2411.09661.",
-            class_="quiet",
-        ),
+    words = (
+        f"Made by minilpo {__version__}, an independent implementation of Latent Preference "
+        "Optimization: Dhuliawala et al., Adaptive Decoding via Latent Preference "
+        "Optimization, arXiv 2411.09661."
     )
-
-
-def picture_of(shown: Picture) -> Html:
-    """A figure with what it shows in words, and how to read it."""
-    return picture(shown.png, " ".join(shown.sentences), shown.caption)
+    return element("footer", element("p", words, class_="quiet"))
 
 
 # Which responses
@@ -211,13 +202,12 @@ def _training(run: Results) -> Html:
             "responses was better than another by that rule."
         )
     else:
-        by, what = REWARD_RULES[config.rule]
-        what += f" All responses to a prompt were learned from (rule {config.rule}, loss "
-        what += f"{config.loss})"
-        # Regression learns from these too.
-        if config.rule != "regression":
-            what += f", but for {without:,} prompts whose responses all scored the same"
-        what += "."
+        by, learned = REWARD_RULES[config.rule]
+        but = f", but for {without:,} prompts whose responses all scored the same"
+        what = (
+            f"{learned} All responses to a prompt were learned from (rule {config.rule}, loss "
+            f"{config.loss}){'' if config.rule == 'regression' else but}."
+        )
     return _step(
         f"The head was trained by {by}.",
         f"It decides {when}. In each of {_counted(config.rounds, 'round')} the model wrote "
@@ -308,8 +298,11 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     columns = {**metrics["tasks"], "mean": metrics["mean"]}
     rows = []
     for k, name in enumerate(metrics["choices"]):
-        row = [_best_is_bold(column["fixed"], k) for column in columns.values()]
-        rows.append([f"t={name}", *row])
+        row: list[str] = [f"t={name}"]
+        for column in columns.values():
+            text, best = f"{column['fixed'][k]:.3f}", max(column["fixed"])
+            row.append(element("b", text) if column["fixed"][k] == best else text)
+        rows.append(row)
     rows.append(["head", *[f"{column['adaptive']:.3f}" for column in columns.values()]])
     intervals = [column.get("adaptive_ci95") for column in columns.values()]
     rows.append(["its 95% interval", *[_interval(interval) for interval in intervals]])
@@ -319,11 +312,6 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     chosen = [column.get("chosen_temperature") for column in columns.values()]
     rows.append(["chosen t", *["" if t is None else f"{t:.2f}" for t in chosen]])
     return table(caption, ["temperature", *map(_breakable, columns)], rows)
-
-
-def _best_is_bold(rewards: Sequence[float], k: int) -> str:
-    text = f"{rewards[k]:.3f}"
-    return element("b", text) if rewards[k] == max(rewards) else text
 
 
 def _interval(bounds: Sequence[float] | None) -> str:
@@ -369,20 +357,18 @@ def _controls(metrics: dict[str, Any]) -> Html | None:
     controls, mean, tasks = metrics["controls"], metrics["mean"], metrics["tasks"]
     best, learned = mean["best_fixed"], controls["learned_constant"]
     constant = metrics["choices"].index(best["name"])
-    at_random = controls["random_head"]
+    fixed, adaptive = ({n: task[key] for n, task in tasks.items()} for key in ("fixed", "adaptive"))
+    at_best = {"tasks": {n: rewards[constant] for n, rewards in fixed.items()}, **best}
     found = {
-        "nobody: temperatures at random": [*at_random["tasks"].values(), at_random["reward"]],
-        f"a head that sees nothing: always t={learned['name']}": [
-            *learned["tasks"].values(),
-            learned["reward"],
-        ],
-        f"the best constant: t={best['name']}": [
-            *[task["fixed"][constant] for task in tasks.values()],
-            best["reward"],
-        ],
-        "the head": [*[task["adaptive"] for task in tasks.values()], mean["adaptive"]],
+        "nobody: temperatures at random": controls["random_head"],
+        f"a head that sees nothing: always t={learned['name']}": learned,
+        f"the best constant: t={best['name']}": at_best,
+        "the head": {"tasks": adaptive, "reward": mean["adaptive"]},
     }
-    rows = [[what, *[f"{reward:.3f}" for reward in rewards]] for what, rewards in found.items()]
+    rows = []
+    for who, rewards in found.items():
+        numbers = [*rewards["tasks"].values(), rewards["reward"]]
+        rows.append([who, *[f"{reward:.3f}" for reward in numbers]])
     words = (
         "A head may win for two reasons: because it found one temperature that is better for "
         "all prompts, or because it adapts to the prompt. The controls tell them apart. The head "
@@ -400,14 +386,11 @@ def _controls(metrics: dict[str, Any]) -> Html | None:
     for what, gain in parts.items():
         low, high = gain["ci95"]
         gains.append([what, f"{gain['estimate']:+.3f}", f"{low:+.3f} to {high:+.3f}"])
+    heads = ["who chooses", *map(_breakable, tasks), "mean"]
     return joined(
         [
             element("p", words),
-            table(
-                "Mean reward of each control.",
-                ["who chooses", *map(_breakable, tasks), "mean"],
-                rows,
-            ),
+            table("Mean reward of each control.", heads, rows),
             table("The parts of the gain.", ["part", "mean reward", "95% interval"], gains),
         ]
     )
@@ -423,16 +406,11 @@ def _responses(run: Results) -> Html:
         "good ones are as good, and the bad ones as bad, as they come. Under a word stands its "
         "temperature."
     )
-    return joined(
-        [
-            element("p", rule),
-            html_legend(run.metrics["choices"]),
-            element("h3", f"{n_best} of the best"),
-            _list_of_responses(run.best),
-            element("h3", f"{n_worst} of the worst"),
-            _list_of_responses(run.worst),
-        ]
-    )
+    parts = [element("p", rule), html_legend(run.metrics["choices"])]
+    for which, responses in (("best", run.best), ("worst", run.worst)):
+        parts.append(element("h3", f"{len(responses)} of the {which}"))
+        parts.append(_list_of_responses(responses))
+    return joined(parts)
 
 
 def _list_of_responses(responses: Sequence[Shown]) -> Html:

@@ -66,42 +66,37 @@ def reward_by_temperature(
     adaptive: float,
 ) -> str:
     """A task's mean reward by fixed temperature; the head's at the mean of those it has chosen."""
-    best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
+    best, words = _highest_and_lowest(name, [f"{t:g}" for t in temperatures], fixed)
     ax.plot(temperatures, fixed, "o-", color=BLUE, label="fixed temperature", markersize=4)
-    star: dict[str, Any] = {
-        "color": ORANGE,
-        "markersize": 14,
-        "markeredgecolor": "black",
-        "zorder": 3,
-    }
-    ax.plot([chosen], [adaptive], "*", label="head", **star)
+    star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "black", "zorder": 3}
+    ax.plot([chosen], [adaptive], "*", label="head", color=ORANGE, **star)
     ax.set(ylim=(0, 1.02), xlabel="temperature", ylabel="mean reward")
-    ax.set_title(f"{name}: best at {temperatures[best]:g}")
+    ax.set_title(f"{name}: best at {best}")
     ax.set_xticks(list(temperatures))
-    return (
-        f"{name}: the mean reward of a fixed temperature is highest at {temperatures[best]:g} "
-        f"({fixed[best]:.2f}) and lowest at {temperatures[low]:g} ({fixed[low]:.2f}); "
-        f"the head gets {adaptive:.2f} at {chosen:.2f} on average."
-    )
+    return f"{words}; the head gets {adaptive:.2f} at {chosen:.2f} on average."
 
 
 def reward_by_name(
     ax: Axes, name: str, names: Sequence[str], fixed: Sequence[float], adaptive: float
 ) -> str:
     """A task's mean reward by fixed choice; the head's is a line, as it has no one place there."""
-    best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
+    best, words = _highest_and_lowest(name, names, fixed)
     ax.bar(np.arange(len(fixed)), fixed, color=BLUE, width=0.7)
     ax.axhline(adaptive, color=ORANGE, linestyle="--", linewidth=2)
     beside = ax.get_yaxis_transform()  # x as a share of the width, y a reward
     ax.text(1.01, adaptive, "head", color=ORANGE, fontsize=8, va="center", transform=beside)
     name_ticks(ax, names)
     ax.set(ylim=(0, 1.02), xlabel="fixed temperature", ylabel="mean reward")
-    ax.set_title(f"{name}\nbest at {names[best]}")
-    return (
-        f"{name}: the mean reward of a fixed temperature is highest at {names[best]} "
-        f"({fixed[best]:.2f}) and lowest at {names[low]} ({fixed[low]:.2f}); "
-        f"the head gets {adaptive:.2f}."
-    )
+    ax.set_title(f"{name}\nbest at {best}")
+    return f"{words}; the head gets {adaptive:.2f}."
+
+
+def _highest_and_lowest(name: str, names: Sequence[str], fixed: Sequence[float]) -> tuple[str, str]:
+    """The name of a task's best choice, and the beginning of a sentence on best and worst."""
+    best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
+    words = f"{name}: the mean reward of a fixed temperature is highest at {names[best]} "
+    words += f"({fixed[best]:.2f}) and lowest at {names[low]} ({fixed[low]:.2f})"
+    return names[best], words
 
 
 def win_rates(
@@ -176,6 +171,7 @@ def name_lines(ax: Axes) -> None:
     low, high = ax.get_ylim()
     places = spread([y for _, y in ends], (high - low) / 25)
     right_of_axes = ax.get_yaxis_transform()  # x as a share of the width, y as it is
+    pointer = {"arrowstyle": "-", "linewidth": 0.5, "relpos": (0, 0.5)}
     for line, end, place in zip(lines, ends, places, strict=True):
         ax.annotate(
             str(line.get_label()),
@@ -187,12 +183,7 @@ def name_lines(ax: Axes) -> None:
             va="center",
             annotation_clip=False,
             # To the left end of the name, or it would run through the words.
-            arrowprops={
-                "arrowstyle": "-",
-                "color": line.get_color(),
-                "linewidth": 0.5,
-                "relpos": (0, 0.5),
-            },
+            arrowprops={**pointer, "color": line.get_color()},
         )
 
 
@@ -202,18 +193,10 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     >>> spread([0.0, 10.0, 11.0, 20.0], gap=3.0)
     [0.0, 9.0, 12.0, 20.0]
     """
-    groups: list[list[float]] = []  # of values whose places touch
-    for value in values:
-        groups.append([value])
-        while len(groups) > 1 and _row(groups[-2], gap)[-1] + gap > _row(groups[-1], gap)[0]:
+    groups: list[list[float]] = []  # of values whose places touch, as if there were no gaps
+    for i, value in enumerate(values):
+        groups.append([value - gap * i])
+        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
             groups[-2:] = [groups[-2] + groups[-1]]
-    places = []
-    for group in groups:
-        places += _row(group, gap)
-    return places
-
-
-def _row(values: Sequence[float], gap: float) -> list[float]:
-    """As many places as values, a gap apart, around their mean."""
-    first = float(np.mean(values)) - gap * (len(values) - 1) / 2
-    return [first + gap * i for i in range(len(values))]
+    means = [float(np.mean(group)) for group in groups for _ in group]
+    return [mean + gap * i for i, mean in enumerate(means)]

@@ -48,7 +48,15 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
     """What the mean rewards come to, a line for each."""
     lines = _gain_lines(metrics["mean"])
     if "controls" in metrics:
-        lines += _control_lines(metrics["controls"])
+        controls = metrics["controls"]
+        constant, at_random = controls["learned_constant"], controls["random_head"]
+        lines += [
+            f"controls: temperatures at random {at_random['reward']:.3f}; "
+            f"a head that sees nothing {constant['reward']:.3f}, always at t={constant['name']}",
+            f"of the gain, {_difference(controls['found_a_better_constant'])} is a better "
+            f"constant, {_difference(controls['adapted_to_the_context'])} is adapting to the "
+            "context",
+        ]
     for name, task in metrics["tasks"].items():
         if "two_temperatures" in task:
             rule = task["two_temperatures"]
@@ -58,7 +66,13 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
                 f"the best rule of two temperatures ({rule['first_name']} and {rule['rest_name']}) "
                 f"gets {rule['reward']:.3f}"
             )
-    lines += _collapse_lines(metrics)
+    for k, name in enumerate(metrics["choices"]):
+        # There is nothing adaptive to be seen of a head that has become a constant.
+        if all(task["histogram"][k] == 1 for task in metrics["tasks"].values()):
+            lines.append(
+                f"the head chose t={name} every single time: "
+                "it collapsed to one temperature and adapts to nothing"
+            )
     if "ood" in metrics:
         ood = metrics["ood"]["mean"]
         lines.append(
@@ -71,8 +85,7 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
 def verdict(gain: dict[str, Any]) -> str:
     """Says in one sentence whether the head won against the best constant temperature.
 
-    Args:
-        gain: the difference of their mean rewards, with its 95% interval.
+    `gain` is the difference of their mean rewards, with its 95% interval.
 
     >>> verdict({"estimate": -0.02, "ci95": [-0.03, -0.01]})
     'The head lost: it got 0.020 less reward than the best constant temperature
@@ -141,36 +154,10 @@ def _gap_closed(mean: dict[str, Any]) -> str:
     return f"{closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})"
 
 
-def _control_lines(controls: dict[str, Any]) -> list[str]:
-    constant = controls["learned_constant"]
-    return [
-        f"controls: temperatures at random {controls['random_head']['reward']:.3f}; "
-        f"a head that sees nothing {constant['reward']:.3f}, "
-        f"always at t={constant['name']}",
-        f"of the gain, {_difference(controls['found_a_better_constant'])} is a better constant, "
-        f"{_difference(controls['adapted_to_the_context'])} is adapting to the context",
-    ]
-
-
-def _collapse_lines(metrics: dict[str, Any]) -> list[str]:
-    """A word about a head that has become a constant: then there is nothing adaptive to be seen."""
-    histograms = [task["histogram"] for task in metrics["tasks"].values()]
-    for k, name in enumerate(metrics["choices"]):
-        if all(shares[k] == 1 for shares in histograms):
-            return [
-                f"the head chose t={name} every single time: "
-                "it collapsed to one temperature and adapts to nothing"
-            ]
-    return []
-
-
 def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4) -> str:
-    """Shows responses by the head, and at the coldest and the warmest choice, to a few prompts.
+    """Shows responses by the head, and at the coldest and the warmest choice.
 
-    Args:
-        test: the responses.
-        choices: what the head chose among.
-        n_per_task: how many prompts of each task are shown, its first ones.
+    They are those to the first prompts of each task. `choices` are what the head chose among.
     """
     K, made = len(choices), test.adaptive.decisions
     lines = []
@@ -197,10 +184,7 @@ def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4
 def strips_of(rollout: Rollout, names: Sequence[str], lm: GPTLanguageModel) -> list[Strip]:
     """Pairs every response of a rollout with its choices, token by token, without the end token.
 
-    Args:
-        rollout: R responses.
-        names: of the K choices.
-        lm: the language model that wrote them.
+    `names` are those of all K choices; `lm` wrote the responses.
     """
     T = rollout.token_ids.shape[1]
     strips = []
@@ -219,15 +203,15 @@ def draw_figures(
     metrics: dict[str, Any], pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]
 ) -> list[Picture]:
     """Draws the figures of a run."""
-    drawn = {
-        "reward_by_temperature.png": _draw_rewards(metrics),
-        "win_rate.png": _draw_win_rates(metrics),
-        "chosen_temperatures.png": _draw_choices(metrics),
-        "training.png": _draw_training(pretrain_log, lpo_log),
-    }
+    drawn = (  # in the order of `CAPTIONS`
+        _draw_rewards(metrics),
+        _draw_win_rates(metrics),
+        _draw_choices(metrics),
+        _draw_training(pretrain_log, lpo_log),
+    )
     pictures = []
-    for name, (fig, sentences) in drawn.items():
-        pictures.append(Picture(name, plots.png(fig), sentences, CAPTIONS[name]))
+    for (name, caption), (fig, sentences) in zip(CAPTIONS.items(), drawn, strict=True):
+        pictures.append(Picture(name, plots.png(fig), sentences, caption))
     return pictures
 
 
@@ -253,7 +237,7 @@ def _draw_rewards(metrics: dict[str, Any]) -> Drawn:
         else:
             said = plots.reward_by_name(ax, name, names, fixed, reward)
         sentences.append(said)
-        best.add(task["fixed"].index(max(task["fixed"])))
+        best.add(fixed.index(max(fixed)))
     if on_an_axis:
         plots.legend(axes[0, 0], loc="lower left")
     which = "No single" if len(best) > 1 else "One"
@@ -283,29 +267,28 @@ def _draw_choices(metrics: dict[str, Any]) -> Drawn:
 def _draw_training(pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]) -> Drawn:
     fig, [[loss, margin, entropy, reward]] = plots.figure(1, 4)
     steps, held_out = _column(pretrain_log, "step"), _column(pretrain_log, "held_out_loss")
-    title = f"Language model: {held_out[-1]:.2f} nats a token"
     lines = {"training": _column(pretrain_log, "loss"), "held-out": held_out}
-    names = "pretraining step", "loss (nats a token)"
-    sentences = [plots.curve(loss, steps, lines, *names, title)]
+    title = f"Language model: {held_out[-1]:.2f} nats a token"
+    names = "pretraining step", "loss (nats a token)", title
+    sentences = [plots.curve(loss, steps, lines, *names)]
     loss.set_ylim(bottom=0)
 
     epochs = [epoch for entry in lpo_log for epoch in entry["epochs"]]
     count = [i + 1 for i in range(len(epochs))]
     breaks = [i + 0.5 for i in count[:-1] if i % len(lpo_log[0]["epochs"]) == 0]
-    lines = {"margin": _column(epochs, "margin")}
-    title = "Each round draws new responses"
-    sentences.append(plots.curve(margin, count, lines, "LPO epoch", "margin (nats)", title, breaks))
-
     nats = _column(epochs, "entropy")
-    lines, names = {"entropy": nats}, ("LPO epoch", "entropy (nats)")
-    title = f"The head's entropy: {nats[0]:.2f} to {nats[-1]:.2f}"
-    sentences.append(plots.curve(entropy, count, lines, *names, title, breaks))
+    for ax, key, title in (
+        (margin, "margin", "Each round draws new responses"),
+        (entropy, "entropy", f"The head's entropy: {nats[0]:.2f} to {nats[-1]:.2f}"),
+    ):
+        lines, names = {key: _column(epochs, key)}, ("LPO epoch", f"{key} (nats)", title)
+        sentences.append(plots.curve(ax, count, lines, *names, breaks))
     entropy.set_ylim(bottom=0)
 
     rounds, held_out = _column(lpo_log, "round"), _column(lpo_log, "validation_reward")
-    title = f"Held-out reward: best {max(held_out):.3f}"
     lines = {"sampled": _column(lpo_log, "sampled_reward"), "held-out, greedy": held_out}
-    sentences.append(plots.curve(reward, rounds, lines, "LPO round", "mean reward", title))
+    names = "LPO round", "mean reward", f"Held-out reward: best {max(held_out):.3f}"
+    sentences.append(plots.curve(reward, rounds, lines, *names))
     reward.set_xticks(rounds)
     return fig, sentences
 

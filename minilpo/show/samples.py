@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
@@ -24,42 +25,31 @@ def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
 class Sampler:
     """Writes single responses, all from the same random numbers.
 
-    Args:
-        lm: the language model.
-        tasks: whose rewards are shown, where one knows the prompt.
-        head: decides.
-        choices: what it chooses among.
-        seed: of the sampling.
+    Where one of the tasks knows the prompt, its reward is shown.
     """
 
-    def __init__(
-        self,
-        lm: GPTLanguageModel,
-        tasks: Sequence[Task],
-        head: AdaptiveDecoder,
-        choices: Temperatures,
-        seed: int,
-    ):
-        self.lm, self.tasks, self.head, self.choices, self.seed = lm, tasks, head, choices, seed
+    lm: GPTLanguageModel
+    tasks: Sequence[Task]
+    head: AdaptiveDecoder
+    choices: Temperatures
+    seed: int
 
     def with_head(self, prompt: str) -> tuple[Strip, list[str]]:
         """A response by the head's most likely choices, and lines about it."""
         policy = GreedyHead(self.head, self.choices)
         rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
-        names = self.choices.names
+        names, decisions, lines = self.choices.names, rollout.decisions, []
         [shown] = strips_of(rollout, names, self.lm)
-        lines = []
         if self.head.level == "sequence":
-            probs = self.head(rollout.decisions.features[0]).softmax(-1).tolist()
+            probs = self.head(decisions.features[0]).softmax(-1).tolist()
             shares = zip(names, probs, strict=True)
             parts = "; ".join(f"{name}: {100 * prob:.0f}%" for name, prob in shares)
-            chosen = names[int(rollout.decisions.choice_ids[0, 0])]
-            lines.append(
-                f"chosen for the whole response: temperature {chosen} (the head says {parts})"
-            )
+            chosen = f"temperature {names[int(decisions.choice_ids[0, 0])]}"
+            lines.append(f"chosen for the whole response: {chosen} (the head says {parts})")
         return shown, lines + self._reward(prompt, rollout.responses[0])
 
     def at(self, temperature: float, prompt: str) -> str:

@@ -35,21 +35,15 @@ STYLE = """
 class Strip:
     """A response, token by token.
 
-    Args:
-        prompt: what it responds to.
-        pieces: the tokens' texts, each with its leading space.
-        choice_ids: the choice that wrote each piece.
-        names: of all K choices, from cold to warm.
-
     >>> strip = Strip("Tell me of a fox.", [" The", " fox", "."], [0, 1, 1], ["0.2", "0.8"])
     >>> plain(strip)
     'The[0.2] fox[0.8].[0.8]'
     """
 
     prompt: str
-    pieces: Sequence[str]
-    choice_ids: Sequence[int]
-    names: Sequence[str]
+    pieces: Sequence[str]  # the tokens' texts, each with its leading space
+    choice_ids: Sequence[int]  # the choice that wrote each piece
+    names: Sequence[str]  # of all K choices, from cold to warm
 
     def words(self) -> Iterator[tuple[str, int]]:
         """Pairs each piece with its choice."""
@@ -90,10 +84,7 @@ def terminal(strip: Strip) -> str:
 
 
 def html_page(strips: Sequence[Strip], title: str) -> str:
-    """A page that needs nothing but itself, with a name under each word.
-
-    It has no script, uses no network, and every piece of text is escaped.
-    """
+    """A page that needs nothing but itself, with a name under each word."""
     parts = [html_legend(strips[0].names if strips else [])]
     for strip in strips:
         parts += [element("p", element("b", strip.prompt)), html_words(strip)]

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import torch
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions
 from minilpo.config import EvaluationConfig, ModelConfig
 from minilpo.decoding.choices import FirstTokens, Temperatures
-from minilpo.decoding.generate import generate
+from minilpo.decoding.generate import generate, respond
 from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.decoding.rollout import Rollout
-from minilpo.evaluation.evaluate import evaluate
+from minilpo.evaluation.evaluate import evaluate, responses_to_evaluate
 from minilpo.evaluation.measure import (
     Compared,
     Prompts,
@@ -34,9 +35,8 @@ from minilpo.evaluation.summary import FEWEST, by_place_in_sentence, summarize
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.tokenizer import Tokenizer
-from minilpo.tasks import TASKS, Task, mixed_demonstrations, offers, split_of
+from minilpo.tasks import TASKS, Prompt, Task, mixed_demonstrations, offers, split_of
 from tests.conftest import CHOICES, TEMPERATURES, seeded
-from tests.standin import Told
 
 
 class Plain(Task):
@@ -87,8 +87,7 @@ def measured(
         torch.ones_like(chosen, dtype=torch.bool) if decided is None else torch.as_tensor(decided)
     )
     return Compared(
-        task_of=task_of,
-        prompts=[f"{task.name} {'x' * rng.randint(1, 9)}" for task in task_of],
+        prompts=[Prompt(f"{task.name} {'x' * rng.randint(1, 9)}", task) for task in task_of],
         fixed=rollout(K * N, texts[: P * K * N]),
         places=np.arange(K * N).reshape(K, N),
         fixed_samples=fixed,
@@ -111,6 +110,11 @@ def random_measured(seed, counts=(30, 11, 50), n_samples=3):
     )
 
 
+def with_texts(data, texts):
+    """The same with other prompts, of the same tasks."""
+    return replace(data, prompts=[Prompt(*pair) for pair in zip(texts, data.tasks, strict=True)])
+
+
 def mean(values):
     values = list(values)
     return sum(values) / len(values)
@@ -121,7 +125,7 @@ def slow_summary(selection, test):
     temperatures, K = FOUR_TEMPERATURES, len(FOUR_TEMPERATURES)
 
     def rows_of(data, task):
-        return [p for p in range(len(data.prompts)) if data.task_of[p] is task]
+        return [p for p in range(len(data.prompts)) if data.tasks[p] is task]
 
     def over_tasks(data, value):
         return mean(mean(value(p) for p in rows_of(data, task)) for task in THREE_TASKS)
@@ -163,7 +167,7 @@ def slow_summary(selection, test):
         }
 
     def kind(data, p):
-        return data.task_of[p].kind(data.prompts[p])
+        return data.tasks[p].kind(data.texts[p])
 
     constant = best(selection, lambda k: over_tasks(selection, lambda p: fixed(selection, p, k)))
     of_task, of_kind, tasks = {}, {}, {}
@@ -203,13 +207,13 @@ def slow_summary(selection, test):
             def parts_at(k, task=task, rows=rows):
                 pairs = [(p, n) for p in rows for n in range(N)]
                 return [
-                    task.parts(test.prompts[p], test.fixed.responses[p * K * N + k * N + n])
+                    task.parts(test.texts[p], test.fixed.responses[p * K * N + k * N + n])
                     for p, n in pairs
                 ]
 
             on_fixed = [parts_at(k) for k in range(K)]
             on_adaptive = [
-                task.parts(test.prompts[p], test.adaptive.responses[p * N + n])
+                task.parts(test.texts[p], test.adaptive.responses[p * N + n])
                 for p in rows
                 for n in range(N)
             ]
@@ -222,9 +226,9 @@ def slow_summary(selection, test):
             }
     best_reward = over_tasks(test, lambda p: fixed(test, p, constant))
     adaptive = over_tasks(test, adaptive_of)
-    per_task = over_tasks(test, lambda p: fixed(test, p, of_task[test.task_of[p].name]))
+    per_task = over_tasks(test, lambda p: fixed(test, p, of_task[test.tasks[p].name]))
     per_kind = over_tasks(
-        test, lambda p: fixed(test, p, of_kind[test.task_of[p].name, kind(test, p)])
+        test, lambda p: fixed(test, p, of_kind[test.tasks[p].name, kind(test, p)])
     )
     names = [str(t).removesuffix(".0") for t in temperatures]
     best_fixed = {"temperature": temperatures[constant], "name": names[constant]}
@@ -310,7 +314,7 @@ class Sorted(Plain):
 def of_kinds(kinds, fixed, adaptive=None):
     """What was measured on one task, whose prompts are of these kinds."""
     made = measured([Sorted("a")], [len(kinds)], fixed, adaptive)
-    return replace(made, prompts=[f"a {kind}" for kind in kinds])
+    return with_texts(made, [f"a {kind}" for kind in kinds])
 
 
 def test_the_best_per_kind_is_chosen_on_training_prompts_where_there_are_enough_of_the_kind():
@@ -381,7 +385,7 @@ def test_greedy_responses_are_written_once_and_counted_as_all(greedy):
         assert made.fixed.decisions.choice_ids.view(3, -1).tolist() == [order] * 3
     made = measure_fixed(greedy.lm, prompts, HOT, seeded(0), n_samples=3)
     assert made.fixed_samples.tolist() == [[[1.0] * 3, [0.0] * 3]] * 3
-    texts = [greedy[prompt] for prompt in prompts.prompts]
+    texts = [greedy[text] for text in prompts.texts]
     assert [made.fixed.responses[row] for row in made.fixed_rows(np.arange(3), 0)] == texts
     assert made.fixed_rows(np.arange(3), 1).tolist() == [1, 2, 3, 5, 6, 7, 9, 10, 11]
 
@@ -392,16 +396,16 @@ def test_a_head_that_chooses_once_has_the_responses_of_the_temperatures_that_it_
     lm, prompts = greedy.lm, prompts_to_measure([Wordy(greedy)], "test", config, 0)
     head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
     torch.nn.init.normal_(head.mlp[-1].weight, std=9, generator=seeded(3))
-    read = lm.prefill(lm.encode(prompts.prompts), n_samples=1, max_new_tokens=1)
+    read = lm.prefill(lm.encode(prompts.texts), n_samples=1, max_new_tokens=1)
     with torch.no_grad():  # half of the prompts get each temperature
         head.mlp[-1].bias -= head(read.hidden_states).median(0).values
     policy = GreedyHead(head, HOT)
     test = compare(lm, prompts, policy, seeded(0), n_samples=2)
-    alone = generate(lm, prompts.prompts, policy, seeded(5), n_samples=2)
+    alone = generate(lm, prompts.texts, policy, seeded(5), n_samples=2)
     chosen = alone.decisions.choice_ids
     assert set(chosen.flatten().tolist()) == {0, 1}  # or this test says nothing
     assert (test.adaptive.decisions.choice_ids == chosen).all()
-    assert test.adaptive.prompts == prompts.prompts and test.adaptive.n_samples == 2
+    assert test.adaptive.prompts == prompts.texts and test.adaptive.n_samples == 2
     for row, k in enumerate(chosen[:, 0].tolist()):
         p, n = divmod(row, 2)
         assert test.adaptive_samples[p, n] == test.fixed_samples[p, k, n]
@@ -562,16 +566,17 @@ def test_evaluate_writes_what_it_announces_and_repeats_itself(all_tasks, tokeniz
     shape = ModelConfig(vocab_size=vocab_size, n_layer=1, n_head=1, n_embd=8, block_size=64)
     lm = GPTLanguageModel(GPT(shape, seeded(0)).requires_grad_(False), tokenizer_of_all)
     head = AdaptiveDecoder(8, len(CHOICES), level, n_hidden=4, generator=seeded(1))
-    policy, told = GreedyHead(head.requires_grad_(False), CHOICES), Told()
-    metrics, test = evaluate(lm, all_tasks, policy, CONFIG, 0, progress=told)
+    policy, written = GreedyHead(head.requires_grad_(False), CHOICES), []
+    counting = partial(respond, progress=written.append)
+    metrics, test = evaluate(lm, all_tasks, policy, CONFIG, 0, respond=counting)
     n, n_ood = len(all_tasks), sum(offers(task, "ood_prompt") for task in all_tasks)
     assert n > n_ood > 3
     # To each prompt one response at 0 and two at each other temperature; with the head the same.
-    written = 1 + 2 * 2 + (2 * 2 if level == "token" else 0)
-    expected = n * (3 * 2 + written * 3) + n_ood * (written * 1)
+    each = 1 + 2 * 2 + (2 * 2 if level == "token" else 0)
+    expected = n * (3 * 2 + each * 3) + n_ood * (each * 1)
     # Nine rules for the constrained task, and the best of them, twice.
     expected += (9 * 2 + 2 * 3) * (level == "token")
-    assert told.begun == [(expected, 0)] and sum(told.done) == expected
+    assert sum(written) == responses_to_evaluate(all_tasks, policy, CONFIG) == expected
     assert metrics == evaluate(lm, all_tasks, policy, CONFIG, 0)[0]
     assert metrics["temperatures"] == list(TEMPERATURES) and test.fixed_rewards.shape == (3 * n, 3)
     assert list(metrics["tasks"]) == ["plain_math", *TASKS]
@@ -605,18 +610,18 @@ def test_only_temperatures_can_be_evaluated(lm):
 def test_prompts_are_measured_on_their_own_split_and_depend_on_the_seed_alone(all_tasks):
     for split in ("train", "test"):
         measured_on = prompts_to_measure(all_tasks, split, CONFIG, 5)
-        assert {split_of(prompt) for prompt in measured_on.prompts} == {split}
+        assert {split_of(text) for text in measured_on.texts} == {split}
         assert measured_on == prompts_to_measure(all_tasks, split, CONFIG, 5)
         assert measured_on.prompts != prompts_to_measure(all_tasks, split, CONFIG, 6).prompts
 
 
 def test_the_prompts_of_a_task_are_its_own_in_order():
-    tasks = [THREE_TASKS[i] for i in (0, 1, 0, 2, 1)]
-    prompts = Prompts(tasks, list("abcde"))
+    pairs = zip("abcde", (0, 1, 0, 2, 1), strict=True)
+    prompts = Prompts([Prompt(text, THREE_TASKS[i]) for text, i in pairs])
     assert prompts.names.tolist() == ["zebra", "cow", "zebra", "ant", "cow"]
     for task, own in zip(THREE_TASKS, ("ac", "be", "d"), strict=True):
-        assert prompts.of(task) == Prompts([task] * len(own), list(own))
-    assert prompts.of(Plain("dog")) == Prompts([], [])
+        assert prompts.of(task) == Prompts([Prompt(text, task) for text in own])
+    assert prompts.of(Plain("dog")) == Prompts([])
 
 
 def test_the_first_token_and_the_one_after_a_full_stop_begin_a_sentence(lm):
@@ -714,12 +719,10 @@ def test_the_two_temperatures_are_chosen_on_selection_and_scored_on_test_prompts
         "test": "Mia has 3 cards. How many pens are left?",
     }
     task = Wordy(greedy, warm=lambda prompt: prompt == texts["test"])
-    selection, test = (Prompts([task], [text]) for text in texts.values())
-    written = []
-    search = TwoTemperatures(greedy.lm, HOT, selection, test, 0)
+    selection, test = (Prompts([Prompt(text, task)]) for text in texts.values())
     both = {"first": 0.0, "rest": 0.0, "first_name": "0", "rest_name": "0"}
-    assert search.search(written.append) == {**both, "reward": 0.0}
-    assert sum(written) == search.n_responses == 2**2 + 1
+    rule = TwoTemperatures(greedy.lm, HOT, selection, test, 0).search()
+    assert rule == {**both, "reward": 0.0}
     rule = TwoTemperatures(greedy.lm, HOT, test, selection, 0).search()
     assert 3.0 in (rule["first"], rule["rest"]) and rule["reward"] == 0.0
 
@@ -732,8 +735,8 @@ def test_the_best_two_temperatures_are_those_of_the_highest_mean_on_the_selectio
             return float(response.split()[:1] == greedy) - (response in seen) / 2
 
     lm.model.double()  # so that rounding draws no other word
-    prompts = Prompts([Cold("a")], ["Mia has 7 apples. How many cards are left?"])
-    [alone] = generate(lm, prompts.prompts, Fixed(Temperatures([0.0])), seeded(0)).responses
+    prompts = Prompts([Prompt("Mia has 7 apples. How many cards are left?", Cold("a"))])
+    [alone] = generate(lm, prompts.texts, Fixed(Temperatures([0.0])), seeded(0)).responses
     greedy, seen = alone.split()[:1], {alone}
     rule = TwoTemperatures(lm, HOT, prompts, prompts, 0).search()
     both = {"first": 0.0, "rest": 3.0, "first_name": "0", "rest_name": "3"}

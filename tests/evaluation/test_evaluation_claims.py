@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,22 +11,20 @@ import torch
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions
 from minilpo.config import EvaluationConfig
 from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import GreedyHead, SampledHead
-from minilpo.evaluation.evaluate import evaluate
+from minilpo.evaluation.evaluate import evaluate, responses_to_evaluate
 from minilpo.evaluation.measure import (
-    Prompts,
     TwoTemperatures,
     measure_fixed,
     measure_policy,
     prompts_to_measure,
-    respond,
 )
 from minilpo.evaluation.statistics import bootstrap_interval
 from minilpo.evaluation.summary import by_place_in_sentence, mean_parts, summarize
-from minilpo.machine import processes
-from minilpo.machine.progress import Progress
+from minilpo.run import processes
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import mixed_prompts
+from minilpo.tasks import Prompt, mixed_prompts
 from tests.conftest import CHOICES, TEMPERATURES, seeded
 from tests.standin import STOP, Warmth, Writer, compared, language_model, rewards_of
 
@@ -74,23 +73,11 @@ class Ruled(Warmth):
 TASKS = [Uneven("hot", True), WithOod("lukewarm", True), Ruled("icecold", False)]
 
 
-class Told(Progress):
-    """Remembers what it is told."""
-
-    def __init__(self):
-        self.begun, self.done = [], []
-
-    def begin(self, total, done=0):
-        assert not self.done  # the bar stands before anything is written
-        self.begun.append((total, done))
-
-    def advance(self, n=1):
-        self.done.append(n)
-
-
 @pytest.fixture
 def writer(monkeypatch):
-    monkeypatch.setattr("minilpo.evaluation.measure.generate", writer := Writer())
+    writer = Writer()
+    for module in ("decoding.generate", "evaluation.measure"):
+        monkeypatch.setattr(f"minilpo.{module}.generate", writer)
     return writer
 
 
@@ -111,10 +98,10 @@ def by_task(values, names):
 def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_for_each_split(
     writer, level
 ):
-    lm, policy, told = language_model(), policy_of(level), Told()
-    metrics, test = evaluate(lm, TASKS, policy, CONFIG, SEED, progress=told)
+    lm, policy = language_model(), policy_of(level)
+    metrics, test = evaluate(lm, TASKS, policy, CONFIG, SEED)
     prompts = {
-        split: prompts_to_measure(TASKS, split, CONFIG, SEED).prompts
+        split: prompts_to_measure(TASKS, split, CONFIG, SEED).texts
         for split in ("train", "test", "ood")
     }
     seeds = {
@@ -149,21 +136,13 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_for_ea
         # The head in training is compared with one that is uniform.
         even = writer.policies[3].head
         assert even(torch.randn(5, 16, generator=seeded(0))).softmax(-1).std() == 0
-    total = sum(
-        len(texts)
-        for call, texts in zip(writer.calls, writer.texts, strict=True)
-        if not (level == "sequence" and call[2] == "GreedyHead")
-    )
-    assert told.begun == [(total, 0)] and sum(told.done) == total
-
     rewards = [
         np.array(rewards_of(TASKS, call[1], texts))
         for call, texts in zip(writer.calls, writer.texts, strict=True)
     ]
     names = np.array([prompt.split()[0] for prompt in prompts["test"]])
     assert metrics["temperatures"] == list(TEMPERATURES)
-    assert test.prompts == prompts["test"] and test.names.tolist() == names.tolist()
-    assert [task.name for task in test.task_of] == names.tolist()
+    assert test.texts == prompts["test"] and test.names.tolist() == names.tolist()
     by_option = rewards[1].reshape(15, WRITTEN)[:, [[0, 0], [1, 2], [3, 4]]]  # (P, K, N)
     np.testing.assert_allclose(test.fixed_samples, by_option, atol=1e-6)
     np.testing.assert_allclose(test.fixed_rewards, by_option.mean(2), atol=1e-6)
@@ -249,15 +228,15 @@ def test_a_policy_writes_as_many_responses_to_each_prompt_as_asked_and_is_scored
     lm, generator = language_model(), seeded(0)
     prompts = prompts_to_measure(TASKS, "test", CONFIG, SEED)
     measured = measure_fixed(lm, prompts, CHOICES, generator)
-    assert writer.calls[-1][1:] == (prompts.prompts, "Fixed", 0, K)
-    assert measured.prompts == prompts.prompts and measured.task_of == prompts.task_of
-    expected = np.reshape(rewards_of(TASKS, prompts.prompts, writer.texts[-1]), (15, K))
+    assert writer.calls[-1][1:] == (prompts.texts, "Fixed", 0, K)
+    assert measured.prompts == prompts.prompts
+    expected = np.reshape(rewards_of(TASKS, prompts.texts, writer.texts[-1]), (15, K))
     np.testing.assert_allclose(measured.fixed_rewards, expected, atol=1e-6)
     by_head = policy_of("token")
     rollout, rewards = measure_policy(lm, measured, by_head, generator, n_samples=n)
-    assert writer.calls[-1][1:] == (prompts.prompts, "GreedyHead", 0, n)
+    assert writer.calls[-1][1:] == (prompts.texts, "GreedyHead", 0, n)
     assert rollout.responses == writer.texts[-1]
-    expected = np.reshape(rewards_of(TASKS, prompts.prompts, writer.texts[-1]), (15, n))
+    expected = np.reshape(rewards_of(TASKS, prompts.texts, writer.texts[-1]), (15, n))
     np.testing.assert_allclose(rewards, expected, atol=1e-6)
 
 
@@ -358,7 +337,7 @@ def test_each_split_has_its_own_number_of_prompts_drawn_by_the_seed():
     for split, n, tasks in [("train", 4, TASKS), ("test", 5, TASKS), ("ood", 3, [TASKS[1]])]:
         expected = mixed_prompts(tasks, n, split, python_rng(9, f"evaluation prompts {split}"))
         drawn = prompts_to_measure(TASKS, split, CONFIG, 9)
-        assert (drawn.task_of, drawn.prompts) == expected
+        assert drawn.prompts == expected
         assert len(drawn.prompts) == n * len(tasks)
 
 
@@ -381,29 +360,28 @@ def test_the_responses_are_counted_before_they_are_written(writer, tasks, level,
     49 and gets 2 responses to each test prompt.
     """
     choices = Temperatures([k / 10 for k in range(7)])
-    policy, told = policy_of(level, choices=choices), Told()
-    evaluate(language_model(), tasks, policy, CONFIG, SEED, progress=told)
-    assert told.begun == [(n, 0)]
-    written = sum(len(texts) for texts in writer.texts)
+    policy, written = policy_of(level, choices=choices), []
+    assert responses_to_evaluate(tasks, policy, CONFIG) == n
+    counting = partial(respond, progress=written.append)
+    evaluate(language_model(), tasks, policy, CONFIG, SEED, respond=counting)
     # At sequence level the head is asked for its choices, which are no responses.
     asked = 5 * len(tasks) + 3 * (TASKS[1] in tasks) if level == "sequence" else 0
-    assert sum(told.done) == written - asked == n
+    assert sum(written) == sum(map(len, writer.texts)) - asked == n
 
 
 def test_the_search_for_two_temperatures_tries_every_pair_on_every_selection_prompt(writer):
     selection, test = (
         prompts_to_measure(TASKS, split, CONFIG, SEED).of(TASKS[2]) for split in ("train", "test")
     )
-    search, written = TwoTemperatures(language_model(), CHOICES, selection, test, SEED), []
+    search = TwoTemperatures(language_model(), CHOICES, selection, test, SEED)
     rule = {"first": 1.0, "rest": 0.0, "first_name": "1", "rest_name": "0", "reward": 1.0}
-    assert search.search(written.append) == rule
-    assert written == [9 * 4, 5] and search.n_responses == 41
+    assert search.search() == rule
     tried = [text.split() for text in writer.texts[0]]
     pairs = [(first, rest) for first in ("0", "0.5", "1") for rest in ("0", "0.5", "1")]
     assert tried == [[first, rest, first] for first, rest in pairs] * 4
     assert writer.texts[1] == ["1 0 1"] * 5
     twice = TwoTemperatures(language_model(), CHOICES, selection, test, SEED, n_samples=2)
-    assert twice.search() == search.search() and twice.n_responses == 46
+    assert twice.search() == rule
     assert writer.texts[3] == ["1 0 1"] * 10
 
 
@@ -415,7 +393,7 @@ def test_processes_that_share_the_prompts_get_what_one_would_have_got(monkeypatc
     task, head = Warmth("hot", warm=True), AdaptiveDecoder(16, 3, n_hidden=4).double()
     monkeypatch.setattr(Warmth, "reward", lambda self, prompt, text: len(text) % 7 / 7)
     texts = [f"Mia has {n} apples. How many apples are left?" for n in range(5, 5 + n_prompts)]
-    prompts = Prompts([task] * n_prompts, texts)
+    prompts = [Prompt(text, task) for text in texts]
     policy, options = SampledHead(head, Temperatures([0.5, 1.0, 1.5])), {"n_samples": 3}
     alone, rewards = respond(lm, prompts, policy, seeded(4), **options)
     shares = []
@@ -423,10 +401,10 @@ def test_processes_that_share_the_prompts_get_what_one_would_have_got(monkeypatc
         monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
         monkeypatch.setattr(processes, "size", lambda: 2)
         monkeypatch.setattr(processes, "gathered", lambda part: shares.append(part) or [part, []])
-        with contextlib.suppress(ValueError):  # a single share may be empty: nothing to unpack
-            respond(lm, prompts, policy, seeded(4), progress=told.append, **options)
+        with contextlib.suppress(ValueError):  # the part of one may be too few
+            processes.respond(lm, prompts, policy, seeded(4), progress=told.append, **options)
     monkeypatch.setattr(processes, "gathered", lambda part: shares)
-    shared, again = respond(lm, prompts, policy, seeded(4), **options)
+    shared, again = processes.respond(lm, prompts, policy, seeded(4), **options)
     assert shared.responses == alone.responses and shared.prompts == texts
-    assert np.array_equal(again, rewards) and again.shape == (n_prompts, 3)
+    assert torch.equal(again, rewards) and again.shape == (n_prompts, 3)
     assert sum(told) == 2 * 3 * n_prompts  # each tells for both

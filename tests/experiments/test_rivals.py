@@ -1,5 +1,6 @@
 """The rivals: equal budgets, settings chosen on training prompts, and what is concluded."""
 
+import itertools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from minilpo import lpo
 from minilpo.config import LPOConfig, ModelConfig, RunConfig
 from minilpo.decoding.choices import Temperatures
-from minilpo.decoding.policies import Fixed
-from minilpo.evaluation import measure
+from minilpo.decoding.generate import respond
+from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.evaluation.measure import Prompts
 from minilpo.experiments import methods, rivals
 from minilpo.experiments.lab import MIXTURE, Lab
@@ -30,7 +30,8 @@ from minilpo.experiments.methods import (
     whole_and_early,
 )
 from minilpo.experiments.rivals import BEST_RULE, LEVELS, MAIN_HEADS, PAIRS
-from minilpo.tasks.base import split_of
+from minilpo.run import processes
+from minilpo.tasks import Prompt, split_of
 from tests import standin
 
 CONFIG = RunConfig(
@@ -52,9 +53,7 @@ class Halves(standin.Warmth):
 def writer(monkeypatch):
     """What is written, and whatever was asked for."""
     writer = standin.Writer()
-    monkeypatch.setattr(lpo, "generate", writer)
-    monkeypatch.setattr(methods, "generate", writer)
-    monkeypatch.setattr(measure, "generate", writer)
+    monkeypatch.setattr("minilpo.decoding.generate.generate", writer)
     return writer
 
 
@@ -68,9 +67,15 @@ def lab_in(folder):
     lab = Lab(folder, CONFIG)
     tasks = [Halves(name, warm=i % 2 == 0) for i, name in enumerate(MIXTURE)]
     lm = standin.language_model()
-    lab._run = SimpleNamespace(tasks=tasks, config=CONFIG, language_model=lambda: lm)
+    lab.run = SimpleNamespace(tasks=tasks, config=CONFIG, language_model=lambda: lm)
     lab.folder.mkdir(exist_ok=True)
     return lab
+
+
+def one_of_each(lab):
+    """A prompt of each task."""
+    tasks = lab.run.tasks
+    return Prompts([Prompt(f"{task.name} {p}", task) for p, task in enumerate(tasks)])
 
 
 def n_written(writer):
@@ -89,7 +94,7 @@ def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab
     def reward(self, prompt, response):  # of names like "1, min-p 0.5"
         return parse(self, prompt, response.split(",")[0])
 
-    for task in lab._run.tasks:
+    for task in lab.run.tasks:
         task.reward = reward.__get__(task)
     heads = [lab.head(choices=choices) for choices in (joint, other, same)]
     assert heads[0].choices is joint and heads[0].head.n_choices == 3
@@ -101,15 +106,16 @@ def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab
 def test_the_head_after_some_rounds_is_that_of_a_training_of_so_many(
     lab, tmp_path, writer, monkeypatch, level
 ):
-    n_checked, measured = [1], lpo.measure_policy
+    validations = itertools.count(1)
 
-    def better_each_time(*arguments):
+    def better_each_time(lm, prompts, policy, *arguments, **options):
         """Rewards that are higher at each validation, so that the last head is the best."""
-        n_checked[0] += 1
-        rollout, rewards = measured(*arguments)
-        return rollout, rewards * n_checked[0] / 1000
+        rollout, rewards = respond(lm, prompts, policy, *arguments, **options)
+        if isinstance(policy, GreedyHead):
+            rewards = (next(validations) + rewards) / 1000
+        return rollout, rewards
 
-    monkeypatch.setattr(lpo, "measure_policy", better_each_time)
+    monkeypatch.setattr(processes, "respond", better_each_time)
     settings = {"level": level, "loss": "eq10", "samples": 6}
     head = lab.head(**settings)
     n_calls = len(writer.calls)
@@ -178,7 +184,7 @@ def test_by_place_pairs_each_first_temperature_with_its_rest(lab):
 
 def test_settings_are_tried_on_training_prompts_and_scored_on_others(lab, writer):
     trial = try_out(lab, RULE, 600)
-    assert {split_of(prompt) for prompt in trial.prompts.prompts} == {"train"}
+    assert {split_of(prompt) for prompt in trial.prompts.texts} == {"train"}
     assert [*trial.prompts.names] == [name for name in MIXTURE for _ in range(50)]
     # The response under setting k says its temperature; the first and the third task like it warm.
     likes = np.repeat([1, 0, 1, 0], 50)[:, None]
@@ -192,8 +198,9 @@ def test_settings_are_tried_on_training_prompts_and_scored_on_others(lab, writer
 def trial_of(rewards, names, numbers):
     """A trial of `RULE`: the task of each prompt, and the number in it, which tells its kind."""
     tasks = {name: Halves(name, warm=True) for name in names}
-    prompts = [f"{name} {number}" for name, number in zip(names, numbers, strict=True)]
-    return Trial(RULE, Prompts([tasks[name] for name in names], prompts), np.array(rewards))
+    pairs = zip(names, numbers, strict=True)
+    prompts = [Prompt(f"{name} {number}", tasks[name]) for name, number in pairs]
+    return Trial(RULE, Prompts(prompts), np.array(rewards))
 
 
 def test_the_best_setting_has_the_highest_mean_over_its_group():
@@ -204,9 +211,9 @@ def test_the_best_setting_has_the_highest_mean_over_its_group():
     numbers = [0] * n + [1] * n + [2] * n + [3]
     trial = trial_of(rewards, names, numbers)
     every, by_task, by_kind = (trial.best(group) for group in ("", "per task", "per kind"))
-    assert every.of_group == {"": int(np.mean(rewards, 0).argmax())}
-    assert by_task.of_group == {"a": 2, "b": 1} and by_task.words == "a 1; b 0.5"
-    assert by_kind.of_group == {"a even": 0, "a odd": 2, "b even": 1}
+    assert every.settings == {"": int(np.mean(rewards, 0).argmax())}
+    assert by_task.settings == {"a": 2, "b": 1} and by_task.words == "a 1; b 0.5"
+    assert by_kind.settings == {**by_task.settings, "a even": 0, "a odd": 2, "b even": 1}
     asked = trial_of([[0] * 3] * 4, ["a", "b", "b", "a"], [8, 9, 10, 11]).prompts
     assert by_kind.of(asked) == (0, 1, 1, 2)  # the odd kind of b is too small: its task's
     assert by_task.of(asked) == (2, 1, 1, 2) and len(set(every.of(asked))) == 1
@@ -217,7 +224,7 @@ def test_a_part_of_a_trial_has_the_first_prompts_of_every_task():
     trial = trial_of([[p, 0, 0] for p in range(10)], names, range(10))
     part = trial.part(14)  # 3 settings, 2 tasks
     assert part.rewards[:, 0].tolist() == [0, 1, 5, 6] and part.n_responses == 12
-    assert part.prompts.prompts == ["a 0", "a 1", "b 5", "b 6"]
+    assert part.prompts.texts == ["a 0", "a 1", "b 5", "b 6"]
     assert trial.part(10**6).n_responses == trial.n_responses
     assert trial.part(1).n_responses == 6  # a prompt of each at least
 
@@ -225,11 +232,9 @@ def test_a_part_of_a_trial_has_the_first_prompts_of_every_task():
 def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_again_is_not_written(
     lab, writer
 ):
-    prompts = Prompts(lab._run.tasks, [f"{name} {p}" for p, name in enumerate(MIXTURE)])
+    prompts = one_of_each(lab)
     scorer = Scorer(lab, prompts)
-    best = Best(
-        RULE, "per task", {MIXTURE[0]: 2, MIXTURE[1]: 2, MIXTURE[2]: 1}, dict.fromkeys(MIXTURE, 0)
-    )
+    best = Best(RULE, "per task", dict(zip(MIXTURE, (2, 2, 1, 0), strict=True)))
     assert scorer.of_rule("x", best).tolist() == [1.0, 0.0, 0.5, 1.0]
     assert n_written(writer) == 4 * methods.TEST_SAMPLES
     assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}  # the same numbers
@@ -243,7 +248,7 @@ def test_a_curve_has_the_head_that_was_best_until_then_and_measures_it_once(lab,
     head = lab.head()
     for entry, reward in zip(head.log, (0.5, 0.4, 0.6), strict=True):
         entry["validation_reward"] = reward
-    prompts = Prompts(lab._run.tasks, [f"{name} {p}" for p, name in enumerate(MIXTURE)])
+    prompts = one_of_each(lab)
     writer.calls.clear()
     curve = rivals.rewards_by_round(head, Scorer(lab, prompts), [10, 20, 30])
     assert [*curve] == [10, 20, 30] and curve[10] is curve[20]

@@ -11,7 +11,7 @@ from minilpo.experiments import think
 from minilpo.experiments.lab import Lab
 from minilpo.rivals.think_or_answer import ThinkOrAnswer
 from minilpo.run.folder import Run
-from minilpo.training import held_out_prompts, round_prompts
+from minilpo.training import draw_prompts
 
 
 def five(make):
@@ -141,8 +141,8 @@ def test_the_prompts_of_pretraining_are_those_of_the_examples_that_it_imitates(t
 
 def test_prompts_that_pretraining_has_shown_are_counted_wherever_they_come_again():
     config, tasks = LPOConfig(rounds=2, prompts=20, validation_prompts=10), [ThinkOrAnswer()]
-    (_, first), (_, second) = (round_prompts(tasks, config, 5, n_done) for n_done in (0, 1))
-    _, held_out = held_out_prompts(tasks, config, 5)
+    parts, of_held_out = draw_prompts(tasks, config, 5)
+    first, second, held_out = ([prompt.text for prompt in part] for part in (*parts, of_held_out))
     for shown, n in [
         ([], 0),
         (["another"], 0),

@@ -75,8 +75,10 @@ def test_a_long_text_is_read_again_in_parts(monkeypatch):
     lm, mask = language_model(), torch.ones(5, 3, dtype=torch.bool)
     prompts, token_ids = [[3, 4, 5], [6, 7], [8], [9, 3], [4, 4]], torch.full((5, 3), 5)
     whole, runs = lm.forward_responses(prompts, token_ids, mask), []
-    look = lm.look
-    monkeypatch.setattr(lm, "look", lambda *a, **b: runs.append(a[0].shape) or look(*a, **b))
+    real = lm.forward_once
+    monkeypatch.setattr(
+        lm, "forward_once", lambda *a, **b: runs.append(a[0].shape) or real(*a, **b)
+    )
     monkeypatch.setattr("minilpo.huggingface.language_model.TOKENS_AT_ONCE", 12)
     for a, b in zip(whole, lm.forward_responses(prompts, token_ids, mask), strict=True):
         torch.testing.assert_close(a, b)

@@ -10,7 +10,8 @@ from minilpo.config import LPOConfig
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.decoding.rollout import forward_rollout, marginal_decisions, score
-from minilpo.lpo import train_lpo, training_of
+from minilpo.lpo import train_lpo
+from minilpo.rivals.by_config import training_of
 from minilpo.tasks import draw_prompts
 from tests.conftest import CHOICES, seeded
 from tests.huggingface.tiny import exported

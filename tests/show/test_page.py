@@ -28,7 +28,12 @@ from minilpo.show.page import (
 from minilpo.show.report import conclusions, draw_figures, verdict
 from minilpo.show.strip import Strip
 from tests.conftest import CHOICES, TEMPERATURES, seeded
-from tests.evaluation.test_evaluation import FOUR_TEMPERATURES, measured, random_measured
+from tests.evaluation.test_evaluation import (
+    FOUR_TEMPERATURES,
+    measured,
+    random_measured,
+    with_texts,
+)
 from tests.show.test_report import LPO_LOG, PRETRAIN_LOG
 from tests.show.test_strip import NASTY
 
@@ -255,7 +260,7 @@ def test_the_responses_are_those_of_the_head_with_their_own_rewards_and_words(lm
     policy = SampledHead(head, Temperatures(TEMPERATURES))
     rollout = generate(lm, prompts, policy, seeded(0), max_new_tokens=6)
     made = measured(tasks, [2, 2], [[0.0, 1.0]] * 4, [0.25, 0.75, 1.0, 0.5])
-    test = dataclasses.replace(made, prompts=prompts, adaptive=rollout)
+    test = dataclasses.replace(with_texts(made, prompts), adaptive=rollout)
     best, worst = chosen_responses(test, lm, Temperatures(TEMPERATURES).names)
     for shown, rows in ((best, [1, 2]), (worst, [0, 3])):
         assert [response.strip.prompt for response in shown] == [prompts[row] for row in rows]
@@ -268,7 +273,7 @@ def test_a_single_prompt_is_too_few_for_a_good_and_a_bad_response(lm, head):
     prompts = ["Mia has 7 apples."]
     rollout = generate(lm, prompts, SampledHead(head, CHOICES), seeded(0))
     made = measured([type("T", (), {"name": "math"})()], [1], [[0.0, 1.0]])
-    test = dataclasses.replace(made, prompts=prompts, adaptive=rollout)
+    test = dataclasses.replace(with_texts(made, prompts), adaptive=rollout)
     assert chosen_responses(test, lm, Temperatures(TEMPERATURES).names) == ([], [])
 
 

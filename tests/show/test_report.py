@@ -22,7 +22,13 @@ from minilpo.show.report import (
     write_figures,
 )
 from tests.conftest import seeded
-from tests.evaluation.test_evaluation import FOUR_TEMPERATURES, Plain, measured, random_measured
+from tests.evaluation.test_evaluation import (
+    FOUR_TEMPERATURES,
+    Plain,
+    measured,
+    random_measured,
+    with_texts,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PRETRAIN_LOG = [
@@ -265,7 +271,7 @@ def test_examples_show_the_first_prompts_of_each_task_with_the_head_and_both_end
     )
     test.fixed.responses[:] = [f"fixed {i}" for i in range(9)]
     test.adaptive.responses[:] = ["one", "two", "three"]
-    test.prompts[:] = ["Moo?", "Two\x1b[2J", "Three"]
+    test = with_texts(test, ["Moo?", "Two\x1b[2J", "Three"])
     assert example_responses(test, three, 2).strip().split("\n\n") == [
         "[cow] Moo?\n  head, t=0.5 on average, reward 0.62: one\n"
         "  fixed t=0, reward 0.12: fixed 0\n  fixed t=1, reward 0.25: fixed 2",
