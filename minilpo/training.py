@@ -81,7 +81,7 @@ def drop_unpaired(rollout: Rollout, pairs: PreferencePairs) -> tuple[Rollout, Pr
 def join(chunks: Sequence[Chunk], may_be_empty: bool) -> Chunk:
     """Joins the chunks of a round; a chunk's rows come after those of the chunks before it.
 
-    Raises ValueError if there is no pair, unless `may_be_empty`: a later round may have nothing new.
+    Raises ValueError if there is no pair, unless `may_be_empty`: later all may have been learned.
     """
     rewards, rollouts, parts = zip(*chunks, strict=True)
     firsts = itertools.accumulate(map(len, rollouts[:-1]), initial=0)

@@ -19,19 +19,6 @@ from minilpo.tasks import Prompt, Task
 N_TOKENS, SEP, WORD, STOP, EOS = 10, 3, 5, 9, 1
 
 
-class Told:
-    """Remembers what it is told."""
-
-    def __init__(self):
-        self.begun, self.done = [], []
-
-    def begin(self, total, done=0):
-        self.begun.append((total, done))
-
-    def advance(self, n=1):
-        self.done.append(n)
-
-
 class Warmth(Task):
     """Rewards a response by the temperatures that wrote it: warm is good, or cold.
 
