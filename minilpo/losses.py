@@ -92,10 +92,10 @@ def choice_scores(
         shape = f"(B, S) = {tuple(choice_logits.shape[:-1])}, as in the Decisions, {got}"
         raise ValueError(f"choice_ids and decision_mask must have shape {shape}")
     # Only what was drawn counts; raising its probability lowers the others'.
-    drawn = of_choices(choice_logits.log_softmax(-1), choice_ids)  # (B, S)
+    logprobs = of_choices(choice_logits.log_softmax(-1), choice_ids)  # (B, S)
     if uniform_reference:
-        drawn = drawn + math.log(choice_logits.shape[-1])
-    return over_steps(drawn, decision_mask, reduce)
+        logprobs = logprobs + math.log(choice_logits.shape[-1])
+    return over_steps(logprobs, decision_mask, reduce)
 
 
 def latent_scores(

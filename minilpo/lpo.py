@@ -50,10 +50,10 @@ def train_lpo(
     for n in range(len(state.log), len(rounds)):  # after the rounds that were finished before
         # Each round has its own generator, so a resumed training draws the same numbers.
         generator, chunks = torch_generator(seed, f"LPO round {n}"), []
-        sampled = SampledHead(head, choices)  # draws a choice from P(τ | h), Eq. 5
+        policy = SampledHead(head, choices)  # draws a choice from P(τ | h), Eq. 5
         for prompts in training.split(rounds[n]):
             # 1. Rollout: N responses to each of P prompts, without gradients; rewards (P, N).
-            rollout, rewards = respond(lm, prompts, sampled, generator, n_samples=config.samples)
+            rollout, rewards = respond(lm, prompts, policy, generator, n_samples=config.samples)
             # 2. Preferences: rewards say which responses are better. Keep only those in pairs.
             pairs = training.form_pairs(rollout, rewards, prompts, config, generator)
             chunks.append((rewards, *training.drop_unpaired(rollout, pairs)))

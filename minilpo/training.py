@@ -85,8 +85,8 @@ def join(chunks: Sequence[Chunk], may_be_empty: bool) -> Chunk:
     """
     rewards, rollouts, parts = zip(*chunks, strict=True)
     firsts = itertools.accumulate(map(len, rollouts[:-1]), initial=0)
-    moved = [(part.chosen + n, part.rejected + n) for n, part in zip(firsts, parts, strict=True)]
-    chosen, rejected = map(torch.cat, zip(*moved, strict=True))
+    sides = [(part.chosen + n, part.rejected + n) for n, part in zip(firsts, parts, strict=True)]
+    chosen, rejected = map(torch.cat, zip(*sides, strict=True))
     if not (may_be_empty or len(chosen)):
         raise ValueError(NO_PAIRS)
     n_dropped, weights = sum(part.n_dropped for part in parts), [part.weights for part in parts]

@@ -64,22 +64,22 @@ def generate(
             f"n_samples and max_new_tokens must be at least 1, got {n_samples}, {most}"
         )
     # 1. Encode the prompts. Each has its own room: a longer one beside it cuts no response short.
-    encoded = encode_prompts(lm, prompts)
-    limits = [min(most, lm.max_length - len(prompt)) for prompt in encoded]
+    prompt_ids = encode_prompts(lm, prompts)
+    limits = [min(most, lm.max_length - len(prompt)) for prompt in prompt_ids]
     # 2. Name them, to draw their random numbers by. A prompt that comes again gets another name.
     key, seen, names = int(torch.randint(2**63 - 1, (), generator=generator)), Counter[str](), []
     for prompt in prompts:
         names.append(f"{seen[prompt]} {prompt}")
         seen[prompt] += 1
     # 3. Write batch by batch. Prompts of like length waste no padding.
-    by_length = sorted(range(len(prompts)), key=lambda p: len(encoded[p]))
+    by_length = sorted(range(len(prompts)), key=lambda p: len(prompt_ids[p]))
     prompts_per_batch = max(1, rows_per_batch // max(n_samples, 4))  # to read them takes memory too
     rollouts = []
     for start in range(0, len(prompts), prompts_per_batch):
         members = by_length[start : start + prompts_per_batch]
         parts = [uniforms_of(names[p], n_samples, lm.max_length, key) for p in members]
         room = torch.tensor([limits[p] for p in members]).repeat_interleave(n_samples)  # (B,)
-        texts, token_ids = [prompts[p] for p in members], [encoded[p] for p in members]
+        texts, token_ids = [prompts[p] for p in members], [prompt_ids[p] for p in members]
         uniforms = torch.cat(parts)[:, : int(room.max())]  # (B, T, 2)
         tensors = _write(lm, token_ids, n_samples, policy, uniforms, room)
         rollouts.append(_as_rollout(lm, texts, n_samples, room, tensors))
@@ -114,13 +114,13 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]
     """
     if isinstance(prompts, str) or not len(prompts):
         raise ValueError(f"prompts must be a list of texts, as in ['Sort 3 1 2.'], got {prompts!r}")
-    encoded = lm.encode(prompts)
-    longest = max(range(len(prompts)), key=lambda p: len(encoded[p]))
-    if len(encoded[longest]) >= lm.max_length:
-        got = f"got {len(encoded[longest])} tokens, {prompts[longest][:60]!r}"
+    prompt_ids = lm.encode(prompts)
+    longest = max(range(len(prompts)), key=lambda p: len(prompt_ids[p]))
+    if len(prompt_ids[longest]) >= lm.max_length:
+        got = f"got {len(prompt_ids[longest])} tokens, {prompts[longest][:60]!r}"
         room = f"in the model's {lm.max_length} tokens, {got}; shorten it, or use a larger model"
         raise ValueError(f"a prompt must leave room for a response {room}")
-    return encoded
+    return prompt_ids
 
 
 def uniforms_of(name: str, n_samples: int, max_length: int, key: int) -> Tensor:

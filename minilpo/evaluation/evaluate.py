@@ -85,8 +85,8 @@ def evaluate(
             numbers["two_temperatures"] = search.search()
     # 4. Leave what was trained on.
     if ood.prompts:
-        compared = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), N, respond)
-        metrics["ood"] = summarize(selection, compared, choices, resamples, seed)
+        unfamiliar = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), N, respond)
+        metrics["ood"] = summarize(selection, unfamiliar, choices, resamples, seed)
     return metrics, tested
 
 

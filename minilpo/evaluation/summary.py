@@ -145,8 +145,8 @@ def interval_of_few(
     every = np.append(test.fixed_samples[rows], test.adaptive_samples[rows])
     if np.isin(every, (0, 1)).all():
         return {"ci95": wilson_interval(float(rewards.sum()), n), "ci95_by": "wilson"}
-    found = interval(rewards, test.names[rows]) if n > 1 else None
-    return {"ci95": found, "ci95_by": "bootstrap"}
+    ci95 = interval(rewards, test.names[rows]) if n > 1 else None
+    return {"ci95": ci95, "ci95_by": "bootstrap"}
 
 
 def best_constants(selection: Measured) -> tuple[int, dict[str, int]]:
@@ -223,9 +223,9 @@ def mean_parts(task: Task, test: Compared, rows: np.ndarray) -> dict[str, Any]:
     adaptive, texts = test.adaptive_rows(rows), test.texts
     names = [*parts_of(task, texts[rows[0]], test.adaptive.responses[adaptive[0]])]
 
-    def means(rollout: Rollout, written: np.ndarray) -> list[float]:
+    def means(rollout: Rollout, rows: np.ndarray) -> list[float]:
         parts = []
-        for row in written.tolist():
+        for row in rows.tolist():
             prompt, response = texts[row // rollout.n_samples], rollout.responses[row]
             parts.append(parts_of(task, prompt, response, names))
         return [float(np.mean([of_row[name] for of_row in parts])) for name in names]

@@ -78,8 +78,8 @@ class GPTLanguageModel:
         self.max_length = model.config.block_size
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        encoded = self.tokenizer.encode_batch(list(prompts))
-        return [[*token_ids, self.tokenizer.sep_id] for token_ids in encoded]
+        prompt_ids = self.tokenizer.encode_batch(list(prompts))
+        return [[*token_ids, self.tokenizer.sep_id] for token_ids in prompt_ids]
 
     def decode(self, token_ids: list[int]) -> str:
         return self.tokenizer.decode(token_ids)

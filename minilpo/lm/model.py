@@ -69,9 +69,9 @@ class Block(nn.Module):
 
     def forward_at(self, x: Tensor, places: Tensor, cache: LayerCache | None = None) -> Tensor:
         """Maps (B, T, C) to (n, C), at n places of the flattened batch; all may be looked at."""
-        gathered = self.attention.attend(self.norm_1(x), cache)  # (B, T, C)
+        context = self.attention.attend(self.norm_1(x), cache)  # (B, T, C)
         x = x.flatten(0, 1).index_select(0, places)  # (n, C)
-        x = x + self.attention.out(gathered.flatten(0, 1).index_select(0, places))
+        x = x + self.attention.out(context.flatten(0, 1).index_select(0, places))
         return x + self.feed_forward(x)
 
     def feed_forward(self, x: Tensor) -> Tensor:

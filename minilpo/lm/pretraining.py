@@ -183,9 +183,9 @@ def pretrain(
         training.step = step + 1
         # 4. From time to time, the log.
         if training.step % LOG_EVERY == 0 or training.step == config.steps:
-            measured = _finite(held_out_loss(model, corpus, config.batch_size), step, config)
+            held_out = _finite(held_out_loss(model, corpus, config.batch_size), step, config)
             mean = sum(losses) / len(losses)
-            training.log.append({"step": training.step, "loss": mean, "held_out_loss": measured})
+            training.log.append({"step": training.step, "loss": mean, "held_out_loss": held_out})
             losses = []
             if training.after_log:
                 training.after_log(training)

@@ -125,8 +125,8 @@ def fit_rewards(
         with torch.no_grad():
             batches = torch.arange(P).split(config.pairs_per_batch)
             losses = torch.cat([rule_losses(head, decisions, groups, b, config) for b in batches])
-        measured = head, decisions, groups, config, response_scores
-        log.append(describe_fit(*measured, lambda *_, losses=losses: losses))
+        data = head, decisions, groups, config, response_scores
+        log.append(describe_fit(*data, lambda *_, losses=losses: losses))
     return log
 
 

@@ -202,8 +202,8 @@ class Mirostat(Policy):
         # However low the limit, something must be said.
         likeliest = probs.argmax(-1, keepdim=True)
         too_surprising = too_surprising.scatter(-1, likeliest, False)
-        kept = probs.masked_fill(too_surprising, 0.0)
-        return kept / kept.sum(-1, keepdim=True)
+        probs = probs.masked_fill(too_surprising, 0.0)
+        return probs / probs.sum(-1, keepdim=True)
 
     def observe(self, step: Step, token_ids: Tensor) -> None:
         """Moves the limits of the rows that are still going, and of no others."""
