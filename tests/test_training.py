@@ -252,7 +252,7 @@ def kept_in(states):
 def test_an_entry_of_the_log_has_its_parts_in_a_fixed_order_for_whoever_reads_the_file(writer):
     for entry in trained(config_of()).log:
         assert list(entry) == [
-            *("round", "validation_reward", "sampled_reward", "pairs", "dropped_prompts"),
+            *("round", "validation_reward", "sampled_reward", "dropped_prompts", "pairs"),
             *("chosen_share", "rejected_share", "epochs"),
         ]
         assert list(entry["chosen_share"]) == list(entry["rejected_share"]) == ["hot", "icecold"]

@@ -16,7 +16,7 @@ from minilpo.exercises.exercise import Draw
 from minilpo.lm.model import GPT, Attention
 from minilpo.lm.pretraining import language_model_loss
 from minilpo.preferences import all_pairs, best_worst_pairs
-from minilpo.tasks import load_tasks
+from minilpo.tasks import Prompt, load_tasks
 
 CONFIG = ModelConfig(vocab_size=11, n_layer=2, n_embd=8, n_head=1, block_size=12)
 SEEDS = pytest.mark.parametrize("seed", range(3))
@@ -111,7 +111,7 @@ def test_the_best_constant_is_the_one_that_evaluation_reports(seed):
     k, reward = exercises.best_constant.right(train, test)
     places = np.arange(train.shape[1])[:, None]
     rewards = train.numpy()[:, :, None]
-    measured = Measured(load_tasks(["math"]) * 8, [""] * 8, None, places, rewards)
+    measured = Measured([Prompt("", *load_tasks(["math"]))] * 8, None, places, rewards)
     assert best_constants(measured) == (k, {"math": k})
     assert reward == pytest.approx(test.numpy().mean(0)[k], rel=1e-5)
 

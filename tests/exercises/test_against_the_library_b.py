@@ -15,7 +15,7 @@ from minilpo.decoding.policies import ByPlace, Step
 from minilpo.evaluation.statistics import bootstrap_interval, seed_interval, win_points
 from minilpo.exercises.exercise import Draw
 from minilpo.losses import choice_scores, latent_scores, nll_loss, preference_loss
-from minilpo.lpo import HeadScore, fit
+from minilpo.lpo import fit
 from minilpo.preferences import PreferencePairs
 from minilpo.tasks import draw_prompts, judge, math_paths, try_out
 from minilpo.tasks.base import sentences_of
@@ -93,7 +93,7 @@ def test_an_epoch_is_one_of_lpo_fit_with_a_linear_head():
     pairs = PreferencePairs(rows, rows + P, 0, torch.ones(P))
     config = LPOConfig(loss="eq10", beta=beta, epochs=1, pairs_per_batch=4)
     optimizer = torch.optim.SGD(head.parameters(), lr=learning_rate)
-    fit(HeadScore(head, config), decisions, pairs, optimizer, config, draw_order())
+    fit(head, decisions, pairs, optimizer, config, draw_order())
     batches = list(torch.randperm(P, generator=draw_order()).split(4))
     expected = exercises.lpo_epoch.right(
         weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate
