@@ -191,6 +191,8 @@ class _LibraryCalls:
         if event != "call" or not self._is_to_be_written(frame.f_code):
             return
         caller = frame.f_back
+        while caller is not None and caller.f_code.co_filename == contextlib.__file__:
+            caller = caller.f_back  # a decorator, such as `torch_defaults`, stands between
         if caller is None or not _is_ours(caller.f_code):
             self.seen.append(frame.f_code.co_name)
 
@@ -200,6 +202,7 @@ class _LibraryCalls:
             return False
         # An import runs a module, asks the package where a name is, and makes classes.
         is_pythons = code.co_name == "<module>" or code.co_name.startswith("__")
+        is_pythons |= code.co_name == "torch_defaults"  # what it decorates counts
         return _is_ours(code) and (not is_pythons or code.co_name == "__call__")
 
 
