@@ -42,9 +42,10 @@ def train_lpo(
         state: of an interrupted training, which goes on as if it had not been interrupted.
         respond: writes and scores; `run.processes.respond` shares the work among processes.
 
-    Returns the log, an entry per round. Raises ValueError if a prompt is too long, the first round
-    has no pair, or the training diverges.
+    Returns the log, an entry per round. Raises ValueError if it can't begin, or diverges.
     """
+    if config.rule != "lpo" or config.train_lm:
+        raise ValueError(training.OTHER_LOOP)
     state = state or training.TrainState(head, config)
     rounds, held_out = training.draw_prompts(tasks, config, seed, lm)
     for n in range(len(state.log), len(rounds)):  # after the rounds that were finished before

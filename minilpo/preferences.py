@@ -36,8 +36,7 @@ class PreferencePairs:
         >>> rows, pairs.chosen, pairs.rejected
         (tensor([4, 7, 9]), tensor([1, 1]), tensor([0, 2]))
         """
-        both = torch.stack([self.chosen, self.rejected])  # (2, B)
-        rows, places = both.unique(return_inverse=True)
+        rows, places = torch.stack([self.chosen, self.rejected]).unique(return_inverse=True)
         return rows, replace(self, chosen=places[0], rejected=places[1])
 
 

@@ -22,6 +22,7 @@ from minilpo.tasks import Prompt, Task, mixed_prompts
 Chunk = tuple[
     Tensor, Rollout, PreferencePairs
 ]  # all rewards, the responses that are in pairs, the pairs
+OTHER_LOOP = "rule must be lpo, without train_lm; else see rivals.by_config.training_of"
 NO_PAIRS = (
     "at least one prompt must have responses of different reward, but none has; draw more --samples"
     " or --prompts, allow temperatures further apart, or check that the task's reward can vary"
@@ -67,8 +68,7 @@ def form_pairs(
     """Forms the preference pairs that `config.pairs` names, from rewards, (P, N)."""
     name = "best_worst" if config.pairs == "nll" else config.pairs  # nll is a loss on these pairs
     if name == "constrained":
-        tasks = [prompt.task for prompt in prompts]
-        rewards = quality_and_constraint(rollout, tasks, rewards)  # (2, P, N)
+        rewards = quality_and_constraint(rollout, [prompt.task for prompt in prompts], rewards)
     return PAIRS[name](rewards, config.pairs_per_prompt, generator)
 
 

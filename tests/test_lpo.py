@@ -579,6 +579,13 @@ def test_eq_11_is_fitted_to_its_constants_of_the_responses_in_pairs_and_no_other
         assert torch.equal(made.token_mask, rollout.response_mask)
 
 
+@pytest.mark.parametrize("settings", [{"rule": "grpo"}, {"loss": "eq9", "train_lm": True}])
+def test_settings_of_another_loop_are_refused_before_anything_is_written(lm, settings):
+    config = LPOConfig(rounds=1, prompts=2, **settings)
+    with pytest.raises(ValueError, match="must be lpo, without train_lm; else see rivals"):
+        train_lpo(lm, [], head_of("sequence"), CHOICES, config, 0, respond=None)
+
+
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_the_loss_that_no_one_named_is_the_default_of_the_level(writer, level):
     logs = []
