@@ -66,8 +66,7 @@ class AdaptiveDecoder(nn.Module):
         ValueError if they have another width than the head was made for.
         """
         if (C := hidden_states.shape[-1]) != self.n_embd:
-            got = f"got {C}; make it with AdaptiveDecoder({C}, {self.n_choices})"
-            raise ValueError(f"the head must read hidden states of width {self.n_embd}, {got}")
+            raise ValueError(f"the head must read {self.n_embd} values, got {C}; make one for {C}")
         return self.mlp(hidden_states.to(next(self.parameters()))).to(hidden_states.device)
 
 

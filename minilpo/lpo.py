@@ -49,15 +49,15 @@ def train_lpo(
     state = state or training.TrainState(head, config)
     rounds, held_out = training.draw_prompts(tasks, config, seed, lm)
     for n in range(len(state.log), len(rounds)):  # after the rounds that were finished before
-        # Each round has its own generator, so a resumed training draws the same numbers.
-        generator, chunks = torch_generator(seed, f"LPO round {n}"), []
+        generator, chunks = torch_generator(seed, f"LPO round {n}"), []  # the same if resumed
         policy = SampledHead(head, choices)  # draws a choice from P(τ | h), Eq. 5
         for prompts in training.split(rounds[n]):
             # 1. Rollout: N responses to each of P prompts, without gradients; rewards (P, N).
             rollout, rewards = respond(lm, prompts, policy, generator, n_samples=config.samples)
             # 2. Preferences: rewards say which responses are better. Keep only those in pairs.
             pairs = training.form_pairs(rollout, rewards, prompts, config, generator)
-            chunks.append((rewards, *training.drop_unpaired(rollout, pairs)))
+            rollout, pairs = training.drop_unpaired(rollout, pairs)
+            chunks.append((rewards, rollout, pairs))
         rewards, rollout, pairs = training.join(chunks, may_be_empty=n > 0)
         # 3. Fit: make the choices behind the better responses more likely.
         if state.loss in ("eq11", "eq11_marginal") and len(pairs):

@@ -37,7 +37,7 @@ def test_greedy_takes_the_most_likely_choice_and_sampling_follows_the_head(head)
 
 
 def test_hidden_states_of_another_width_are_refused_in_words():
-    with pytest.raises(ValueError, match=r"of width 16, got 24; .* AdaptiveDecoder\(24, 3\)"):
+    with pytest.raises(ValueError, match="must read 16 values, got 24; make one for 24"):
         AdaptiveDecoder(16, 3)(torch.ones(2, 24))
 
 
