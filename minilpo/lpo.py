@@ -49,7 +49,7 @@ def train_lpo(
     state = state or training.TrainState(head, config)
     rounds, held_out = training.draw_prompts(tasks, config, seed, lm)
     for n in range(len(state.log), len(rounds)):  # after the rounds that were finished before
-        generator, chunks = torch_generator(seed, f"LPO round {n}"), []  # the same if resumed
+        generator, chunks = torch_generator(seed, f"LPO round {n}"), []  # seed and n decide it
         policy = SampledHead(head, choices)  # draws a choice from P(τ | h), Eq. 5
         for prompts in training.split(rounds[n]):
             # 1. Rollout: N responses to each of P prompts, without gradients; rewards (P, N).
