@@ -340,8 +340,7 @@ class RunConfig:
             ValueError: for settings of another version, or beyond their limits.
             TypeError: for settings of another version, or of a wrong type.
         """
-        # A folder that was made before there were choices has temperatures alone.
-        settings = {"choices": [], **content}
+        settings = dict(content)
         if (got := settings.pop("format", None)) != FORMAT:
             raise ValueError(
                 f"its format must be {FORMAT}, got {got!r}: made by another version of minilpo"

@@ -121,7 +121,7 @@ class MarginalDecisions(Decisions):
     token_mask: Tensor  # (R, T) True at the response's tokens
 
     def rows(self, index: Tensor) -> "MarginalDecisions":
-        """Some of the responses, (B,), in any order; one named twice is copied."""
+        """Selects responses by their numbers, (B,), in any order, also one of them twice."""
         some = super().rows(index)
         logprobs, token_mask = self.choice_logprobs[index], self.token_mask[index]
         return MarginalDecisions(some.features, some.choice_ids, some.mask, logprobs, token_mask)

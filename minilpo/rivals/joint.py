@@ -74,11 +74,12 @@ def train_joint(
     rounds, held_out = draw_prompts(tasks, config, seed, lm)
     for n in range(len(state.log), config.rounds):
         generator, chunks = torch_generator(seed, f"LPO round {n}"), []
+        policy = SampledHead(head, choices)
         for prompts in split(rounds[n]):
-            policy = SampledHead(head, choices)
             rollout, rewards = respond(lm, prompts, policy, generator, n_samples=config.samples)
             pairs = form_pairs(rollout, rewards, prompts, config, generator)
-            chunks.append((rewards, *drop_unpaired(rollout, pairs)))
+            rollout, pairs = drop_unpaired(rollout, pairs)
+            chunks.append((rewards, rollout, pairs))
         rewards, rollout, pairs = join(chunks, may_be_empty=n > 0)
         epochs = fit_joint(state, head, rollout, pairs, config, generator)
         greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")

@@ -58,6 +58,8 @@ def train_by_rewards(
     respond: Respond = respond,
 ) -> list[dict[str, Any]]:
     """Trains the head by `config.rule`, in place; arguments, log and errors as in `train_lpo`."""
+    if config.rule == "lpo":
+        raise ValueError("rule must be reinforce, grpo or regression, got lpo; call lpo.train_lpo")
     state = state or TrainState(head, config)
     rounds, held_out = draw_prompts(tasks, config, seed, lm)
     for n in range(len(state.log), config.rounds):

@@ -398,3 +398,9 @@ def test_a_training_that_diverges_is_an_error_that_names_the_learning_rate():
     optimizer = torch.optim.SGD(head.parameters(), lr=torch.inf)
     with pytest.raises(ValueError, match=r"must stay finite.*--head-learning-rate \(now 10\)"):
         fit_rewards(head, made, groups, optimizer, config, seeded(0))
+
+
+def test_the_loop_without_pairs_refuses_the_rule_that_has_pairs(lm):
+    head = AdaptiveDecoder(16, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="reinforce, grpo or regression, got lpo"):
+        train_by_rewards(lm, [], head, None, LPOConfig(), 0, respond=None)
