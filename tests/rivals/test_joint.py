@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
+from minilpo.cli import print_results
+from minilpo.config import EvaluationConfig
 from minilpo.decoding import SampledHead
 from minilpo.decoding.generate import generate
 from minilpo.decoding.rollout import forward_rollout, score
 from minilpo.decoding.sampling import entropy
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.preferences import all_pairs, best_worst_pairs
-from minilpo.rivals.joint import JointState, fit_joint, response_scores
+from minilpo.rivals.joint import JointState, fit_joint, response_scores, words_and_head
 from tests.conftest import CHOICES, seeded
 from tests.standin import Writer, language_model
 from tests.test_lpo import (
@@ -201,3 +203,29 @@ def test_a_language_model_that_is_not_ours_can_not_be_trained_but_a_head_for_it_
     with pytest.raises(ValueError, match="GPTLanguageModel to train, got Foreign"):
         train(Foreign(), [Bandit()], head, CHOICES, config)
     train(Foreign(), [Bandit()], head, CHOICES, small(rounds=1, epochs=1, loss="eq9"))
+
+
+def test_the_head_alone_is_measured_on_the_language_model_of_before_on_all_test_prompts():
+    before, policy, asked = language_model(3), object(), []
+
+    def respond(lm, prompts, policy, generator, n_samples, **options):
+        asked.append((lm, policy, len(prompts), n_samples))
+        is_hot = torch.tensor([float(prompt.task.name == "hot") for prompt in prompts])
+        return None, is_hot[:, None] * torch.tensor([1.0, 0.5])  # .75 for one task, 0 for the other
+
+    mean = {"best_fixed": {"reward": 0.25}, "adaptive": 0.125}
+    config = EvaluationConfig(test_prompts=3, samples_per_prompt=2)
+    parts = words_and_head(before, TASKS, policy, config, 0, mean, respond)
+    assert parts == {"head_alone": 0.375, "words_alone": 0.25, "both": 0.125}
+    assert asked == [(before, policy, 6, 2)]
+
+
+@pytest.mark.parametrize("is_joint", [True, False])
+def test_what_head_and_words_are_worth_alone_is_printed_if_both_were_trained(
+    tmp_path, capsys, monkeypatch, is_joint
+):
+    monkeypatch.setattr("minilpo.show.report.result_table", lambda metrics: "the table")
+    joint = {"joint": {"head_alone": 0.9, "words_alone": 0.5, "both": 0.4}} if is_joint else {}
+    print_results(tmp_path, {"seconds": {"total": 1.0}, **joint})
+    says = "under Eq. 10, 0.900; words alone, at their best constant, 0.500; both 0.400"
+    assert (says in capsys.readouterr().out) == is_joint
