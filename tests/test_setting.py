@@ -95,9 +95,3 @@ def test_what_is_no_setting_is_refused_with_the_flag_the_word_and_an_example(cho
 def test_temperatures_and_choices_are_not_given_together():
     with pytest.raises(ValueError, match="must not be given together"):
         RunConfig(temperatures=(0.0, 1.0), choices=("0", "0.5"))
-
-
-def test_settings_of_a_folder_from_before_there_were_choices_are_read():
-    old = RunConfig().to_dict()
-    del old["choices"]
-    assert RunConfig.from_dict(old) == RunConfig()
