@@ -45,3 +45,5 @@ def torch_defaults() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:  # somebody else's code has set another within
+            torch.set_default_device(None if device.type == "cpu" else device)

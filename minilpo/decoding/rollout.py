@@ -55,10 +55,12 @@ class Rollout:
 
 def choice_shares(rollout: Rollout, rows: Tensor, prompts: Sequence[Prompt], K: int) -> Shares:
     """The share of each of K choices in some responses, (B,), task by task (the paper's Fig. 7)."""
-    task_of = {prompt.text: prompt.task.name for prompt in prompts}
-    names, shares = [task_of[rollout.prompt_of(row)] for row in rows.tolist()], {}
+    # By name, because somebody's own task may be unhashable. Two tasks may ask the same text: then
+    # its responses count for both.
+    asked, shares = {(prompt.task.name, prompt.text) for prompt in prompts}, {}
     for task in dict.fromkeys(prompt.task.name for prompt in prompts):
-        own = rows[torch.tensor([name == task for name in names], dtype=torch.bool)]
+        is_own = [(task, rollout.prompt_of(row)) in asked for row in rows.tolist()]
+        own = rows[torch.tensor(is_own, dtype=torch.bool)]
         choice_ids = rollout.decisions.choice_ids[own][rollout.decisions.mask[own]]
         counts = choice_ids.bincount(minlength=K)
         shares[task] = (counts / counts.sum().clamp(min=1)).tolist()

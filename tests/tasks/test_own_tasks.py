@@ -30,7 +30,6 @@ from minilpo.tasks import (
     parts_of,
     split_of,
     try_out,
-    weight_of,
 )
 from minilpo.tasks.base import PATIENCE
 from minilpo.tasks.calling import TimeIsUp, limited
@@ -774,7 +773,7 @@ def test_a_good_task_is_loaded_and_joins_the_mixture(write, tmp_path, content):
     rollout = rollout_of("yes", "", "no yes", "maybe", "<eos>", "yes " * 40, prompts=prompts)
     rewards = score(rollout, [task] * 3)
     assert rewards.dtype == torch.float32 and (rewards >= 0).all() and (rewards <= 1).all()
-    assert isinstance(kind_of(task, prompts[0]), str) and weight_of(task) > 0
+    assert isinstance(kind_of(task, prompts[0]), str) and ask(task, "corpus_weight") > 0
     assert [path.name for path in tmp_path.iterdir()] == [FILE]  # no __pycache__ either
 
 
@@ -918,7 +917,7 @@ def test_ctrl_c_in_a_tasks_code_stays_ctrl_c(member, pressed):
         "reward": lambda: judge(task, "Say yes", "yes"),
         "kind": lambda: kind_of(task, "Say yes"),
         "parts": lambda: parts_of(task, "Say yes", "yes"),
-        "corpus_weight": lambda: weight_of(task),
+        "corpus_weight": lambda: ask(task, "corpus_weight"),
     }
     with pytest.raises(pressed):
         calls[member]()
