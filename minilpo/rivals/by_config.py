@@ -22,7 +22,7 @@ class Training(NamedTuple):
 
 
 def training_of(lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig) -> Training:
-    """The training that `config.rule` and `config.train_lm` name."""
+    """Finds the training that `config.rule` and `config.train_lm` name."""
     if config.train_lm:
         return Training(train_joint, fit, JointState(lm, head, config))
     if config.rule != "lpo":
@@ -31,7 +31,7 @@ def training_of(lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig) -> 
 
 
 def responses_per_round(config: LPOConfig, n_tasks: int) -> int:
-    """Counts the responses of a round, those to the held-out prompts included.
+    """Counts the responses of a round, with the responses to held-out prompts.
 
     >>> responses_per_round(LPOConfig(), n_tasks=4)
     18432
