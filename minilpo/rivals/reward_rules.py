@@ -190,12 +190,12 @@ def reinforce_loss(scores: Tensor, rewards: Tensor) -> Tensor:
 def grpo_loss(
     logprobs: Tensor, sampling_logprobs: Tensor, decision_mask: Tensor, rewards: Tensor, clip: float
 ) -> Tensor:
-    """Computes −mean_t min(ρ_t A, clamp(ρ_t, 1 − ε, 1 + ε) A), ρ_t = P(τ_t|h_t) / P_sampling(τ_t|h_t).
+    """Computes the losses of GRPO: −mean_t min(ρ_t A, clamp(ρ_t, 1 − ε, 1 + ε) A).
 
-    A = (r_i − mean_j r_j) / (std_j r_j + 0.0001), the same for all decisions of a response. Shao et
-    al., "DeepSeekMath", arXiv 2402.03300, Eq. 3, without its KL term. A ratio that has gone too far
-    in the direction that the advantage asks for has no gradient any more, so several epochs on the
-    same responses do no harm.
+    ρ_t = P(τ_t|h_t) / P_sampling(τ_t|h_t). A = (r_i − mean_j r_j) / (std_j r_j + 0.0001), the same
+    for all decisions of a response. Shao et al., "DeepSeekMath", arXiv 2402.03300, Eq. 3, without
+    its KL term. A ratio that has gone too far in the direction of the advantage has no gradient any
+    more, so several epochs on the same responses do no harm.
 
     Args:
         logprobs: (P, N, S) of each choice that was drawn, in nats.
