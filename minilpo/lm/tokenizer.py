@@ -37,7 +37,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Number of tokens, V."""
+        """Counts the tokens, V."""
         return self._backend.get_vocab_size()
 
     @classmethod
@@ -105,7 +105,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Reads what `save` has written; raises ValueError if the file is damaged."""
+        """Reads a file that `save` wrote; raises ValueError if it is damaged."""
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except OSError:
