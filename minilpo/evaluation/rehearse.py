@@ -35,8 +35,8 @@ def rehearse(tasks: Sequence[Task], choices: Temperatures, level: str) -> None:
         parts = {split: prompts_to_measure(tasks, split, FEW, 0) for split in splits}
         texts = [text for part in parts.values() for text in part.texts]
         tokenizer = Tokenizer.train(texts)
-        longest = max(map(len, tokenizer.encode_batch(texts)))
-        size = ModelConfig(1, 1, 8, longest + TOKENS + 2, tokenizer.vocab_size)
+        longest = max(map(len, tokenizer.encode_batch(texts)))  # in tokens, without the end mark
+        size = ModelConfig(tokenizer.vocab_size, 1, 1, 8, max(8, longest + TOKENS + 2))
         lm = GPTLanguageModel(GPT(size, torch_generator(0, "model")), tokenizer)
         head = AdaptiveDecoder(8, len(choices), level)
         short, generator = partial(respond, max_new_tokens=TOKENS), torch_generator(0, "rehearsal")

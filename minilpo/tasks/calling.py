@@ -13,7 +13,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
+
 from minilpo.machine.text import named, one_line
+from minilpo.seeds import torch_defaults
 
 LIMIT = 20.0  # seconds for one call of somebody's code: it may load a model, but not run for ever
 AGAIN = 0.2  # seconds until code that caught the exception is stopped once more
@@ -62,9 +65,8 @@ def ask(task: Any, member: str, *arguments: Any) -> Any:
         return found(*arguments) if arguments else found
 
     try:
-        # A limit costs some microseconds, and only somebody else's code needs it.
         is_ours = type(task).__module__.startswith("minilpo.")
-        got = answer() if is_ours else limited(answer)
+        got = answer() if is_ours else run_others(answer)
     except KeyboardInterrupt:  # not the task's doing
         raise
     except BaseException as error:  # SystemExit too
@@ -89,7 +91,7 @@ def kind_of(task: Any, prompt: str) -> str:
 
 
 def parts_of(task: Any, prompt: str, response: str, names: Sequence[str] = ()) -> dict[str, float]:
-    """Asks for the parts of a reward; raises ValueError as `ask` does, or without one of `names`."""
+    """Asks for the parts of a reward; raises ValueError as `ask` does, or if a name is missing."""
     parts = ask(task, "parts", prompt, response)
     if not set(map(str, names)) <= set(parts):
         got = f"got {shown(parts, 100)} without one of {shown([*names])}"
@@ -170,6 +172,17 @@ def what_happened(error: BaseException) -> str:
     if isinstance(error, TimeIsUp):
         return f"took longer than {LIMIT:g} seconds{where}"
     return f"raised {named(error, 160)}{where}"
+
+
+def run_others(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls somebody else's code: `limited`, and then PyTorch's switches are as they were."""
+    device = torch.get_default_device()
+    try:
+        with torch_defaults():
+            return limited(function, *arguments)
+    finally:
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
 
 
 class TimeIsUp(BaseException):

@@ -13,7 +13,7 @@ import numpy as np
 
 from minilpo.machine.text import one_line
 from minilpo.tasks.base import draw_demonstrations
-from minilpo.tasks.calling import ask, limited, parts_of, shown, what_happened
+from minilpo.tasks.calling import ask, parts_of, run_others, shown, what_happened
 from minilpo.tasks.task import MEMBERS, Task, offers
 
 TRIES = 4  # demonstrations on which a task is tried
@@ -35,7 +35,7 @@ def load_file(path: Path, typed: str) -> Task:
         ) from None
     with _nothing_lasts(str(path.parent)):
         try:
-            made = limited(_run_file, path, content)
+            made = run_others(_run_file, path, content)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's code raises, SystemExit too
@@ -61,14 +61,11 @@ def _nothing_lasts(folder: str) -> Iterator[None]:
 
     What a file draws from the global generators while it is run is the same in each command.
     """
-    from minilpo.seeds import torch_defaults  # here, because tasks alone need no PyTorch
-
     modules, states = set(sys.modules), (random.getstate(), np.random.get_state())
     sys.path.insert(0, folder)
     random.seed(0), np.random.seed(0)
     try:
-        with torch_defaults():
-            yield
+        yield
     finally:
         random.setstate(states[0]), np.random.set_state(states[1])
         sys.path.remove(folder)
