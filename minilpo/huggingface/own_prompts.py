@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from minilpo.lm.language_model import LanguageModel
 from minilpo.tasks import Task, split_of
+from minilpo.tasks.calling import limited
 
 
 class OwnPrompts(Task):
@@ -62,5 +63,5 @@ class OwnPrompts(Task):
         return rng.choice(self.prompts)
 
     def reward(self, prompt: str, response: str) -> float:
-        """Scores any text by the function."""
-        return self._reward(prompt, response)
+        """Scores any text by the function, which has the time limit of every task's code."""
+        return limited(self._reward, prompt, response)
