@@ -278,9 +278,9 @@ def grade(args: argparse.Namespace) -> None:
     from minilpo.course.gradebook import table
 
     limits = {"jobs": args.jobs, "seed": args.seed, "seconds": args.seconds}
-    graded = grade(args.notebooks, args.out, **limits)
-    print(table(graded.rows))
-    print(f"\n{graded.isolation}; every message is in {printable(str(args.out))}")
+    rows, isolation = grade(args.notebooks, args.out, **limits)
+    print(table(rows))
+    print(f"\nmessages are in {printable(str(args.out))}; graded {isolation}")
 
 
 def doctor(args: argparse.Namespace) -> int:
