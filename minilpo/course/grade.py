@@ -99,8 +99,8 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in paths:
-        matches = [] if path.exists() else sorted(glob.glob(str(path)))
-        for match in map(Path, matches or [path]):
+        matches = [] if path.exists() else sorted(map(Path, glob.glob(str(path))))
+        for match in matches or [path]:
             if not match.is_file():
                 raise ValueError(f"NOTEBOOK must be a file that is there, got {match}")
             found.setdefault(os.path.realpath(match), match)

@@ -126,10 +126,10 @@ def _no_formula(field: Any) -> str:
 
 def points(rows: list[Row]) -> list[tuple[str, int, int]]:
     """Counts the exercises of each notebook: (notebook, passed, all)."""
-    counts = {row.notebook: [0, 0] for row in rows}
+    counts = {row.notebook: (0, 0) for row in rows}
     for row in rows:
-        counts[row.notebook][0] += row.result == PASSED
-        counts[row.notebook][1] += row.exercise != ""
+        passed, n_exercises = counts[row.notebook]
+        counts[row.notebook] = (passed + (row.result == PASSED), n_exercises + bool(row.exercise))
     return [(notebook, *count) for notebook, count in counts.items()]
 
 

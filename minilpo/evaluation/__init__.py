@@ -1,4 +1,4 @@
-"""Measures what a trained head is worth.
+"""Measures the reward of a trained head, and compares it with fixed temperatures.
 
 statistics  means over tasks, win-rates, intervals
 measure     responses at fixed temperatures, with the head, at random and by rules, scored

@@ -158,6 +158,15 @@ HOSTILE = {
 }
 # Those that only a process of their own survives, or that take their time.
 HARM = (
-    *("endless", "endless outside", "leaves", "leaves later", "crashes", "escapes", "deaf", "interrupts"),
+    *(
+        "endless",
+        "endless outside",
+        "leaves",
+        "leaves later",
+        "crashes",
+        "escapes",
+        "deaf",
+        "interrupts",
+    ),
     *("slow", "memory", "more memory", "floods", "closes", "a large file", "environment", "asks"),
 )
