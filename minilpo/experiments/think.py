@@ -119,8 +119,7 @@ def _columns(by_kind: dict[str, np.ndarray]) -> np.ndarray:
 def conclude(found: Numbers) -> Finding:
     """Says what the head gains, and whether every seed shows that the right choice depends."""
     kinds, thinks = [*found["thinks"]], _columns(found["thinks"])
-    right = {name: _columns(found["right"]["test"][name]) for name in WORDS}
-    at_once, thought = right["answer"], right["think"]
+    at_once, thought = (_columns(found["right"]["test"][name]) for name in ("answer", "think"))
     shares = {"right at once": at_once, "right after thinking": thought}
     rows = []
     for label, values in {**shares, "head thinks": thinks}.items():
@@ -133,19 +132,18 @@ def conclude(found: Numbers) -> Finding:
 
     gain, others = gains["best constant"], {f"the {name}": gains[name] for name in OTHERS}
     # The conditions under which the right choice depends on the prompt, on every seed.
+    easy, hard = at_once[:, 0], at_once[:, -1]
+    above = [found["gain_ci95"][name][:, 0].min() > 0 for name in CONSTANTS]
     claims = {
-        f"thinking is right on at least {SURE:.0%}, with however many steps": right["think"]
-        >= SURE,
-        f"an answer at once is right on more than {SURE:.0%} with {kinds[0]}": at_once[:, 0] > SURE,
+        f"thinking is right on at least {SURE:.0%}, with however many steps": thought.min() >= SURE,
+        f"an answer at once is right on more than {SURE:.0%} with {kinds[0]}": easy.min() > SURE,
         f"an answer at once is right on less than {UNSURE:.0%} with {kinds[-1]}": (
-            at_once[:, -1] < UNSURE
+            hard.max() < UNSURE
         ),
-        "pretraining has shown none of the prompts": seen == 0,
-        "the head is above both constants, by intervals over prompts": (
-            np.array([found["gain_ci95"][name][:, 0] for name in CONSTANTS]) > 0
-        ),
+        "pretraining has shown none of the prompts": not seen.any(),
+        "the head is above both constants, by intervals over prompts": all(above),
     }
-    failed = [claim for claim, holds in claims.items() if not holds.all()]
+    failed = [claim for claim, holds in claims.items() if not holds]
     sentence = (
         f"Against the best constant the head {gain.told(*GAINS)} ({gain.text()}). It thinks on "
         f"{thinks[:, 0].mean():.0%} of the prompts with {kinds[0]} and on "

@@ -13,7 +13,7 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.evaluation.measure import Prompts
-from minilpo.experiments import rivals
+from minilpo.experiments import methods, rivals
 from minilpo.experiments.base import over_seeds
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.experiments.methods import (
@@ -213,7 +213,7 @@ def test_the_best_rule_is_chosen_on_training_prompts_and_heads_learn_from_as_man
         return made
 
     monkeypatch.setattr(Lab, "head", head)
-    monkeypatch.setattr(rivals, "rules_of", lambda lab: rules)
+    monkeypatch.setattr(methods, "rules_of", lambda lab: rules)
     monkeypatch.setattr(rivals, "HEADS", {name: HEADS[name] for name in heads})
     monkeypatch.setattr(rivals, "PAIRS", [(heads[0], BEST_RULE)])
     numbers = rivals.measure(lab)
