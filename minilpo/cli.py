@@ -203,7 +203,7 @@ def tutorials(args: argparse.Namespace) -> None:
     """Copies the lessons, never over the learner's own work."""
     from minilpo.course.lessons import copy_lessons
 
-    copied, place = copy_lessons(args.folder), shown(args.folder)
+    copied, place = copy_lessons(args.folder, args.teacher), shown(args.folder)
     print(f"{len(copied.new)} files copied to {place}, {len(copied.same)} were there already")
     for name in copied.kept:
         print(
@@ -290,6 +290,7 @@ def add_own_flags(name: str, add: Callable[..., object]) -> None:
         meaning = "the folder to copy them to (default: %(default)s)"
         options = {"nargs": "?", "type": path_of, "metavar": "DEST", "help": meaning}
         add("folder", default="minilpo-lessons", **options)
+        add("--teacher", action="store_true", help="also the pages and figures for teachers")
     elif name == "grade":
         add("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="notebooks of students")
         table = {"type": Path, "default": Path("grades.csv"), "metavar": "FILE"}
