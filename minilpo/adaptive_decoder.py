@@ -1,7 +1,7 @@
-"""The AdaptiveDecoder: a small head that reads the last hidden state and says what to choose.
+"""The AdaptiveDecoder: a small head that reads the last hidden state and makes a choice.
 
-It gives a distribution over K choices; `Decisions` hold what was chosen. `decoding/choices.py` says
-what the choices are, `decoding/policies.py` how one is taken from the distribution.
+It gives a distribution over K choices, such as temperatures. `Decisions` hold the choices that were
+made. See `decoding/choices.py` for the choices, `decoding/policies.py` for ways to take one.
 """
 
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class AdaptiveDecoder(nn.Module):
         self.mlp = nn.Sequential(layers[0], nn.SiLU(), layers[1], nn.SiLU(), layers[2])
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Choice logits, (..., C) to (..., K), in the head's own precision.
+        """Computes choice logits, (..., C) to (..., K), in the head's own precision.
 
         The head may be on another device than the hidden states; its answer is on theirs. Raises
         ValueError if they have another width than the head was made for.
@@ -80,13 +80,13 @@ class ConstantHead(AdaptiveDecoder):
     """
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Choice logits, (..., C) to (..., K), the same whatever the hidden states."""
+        """Computes choice logits, (..., C) to (..., K), the same for all hidden states."""
         return super().forward(torch.zeros_like(hidden_states))
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """The head's inputs and choices in R responses: all that Eq. 10 learns from, no text.
+    """The head's inputs and choices in R responses. Eq. 10 learns from these alone, not from text.
 
     A decision is one choice. At sequence level there is S = 1 per response, at token level S = T,
     one per token. Inputs are packed, one per decision, row by row, so that short rows cost little.
@@ -101,7 +101,7 @@ class Decisions:
     """
 
     features: Tensor  # (n, C) the hidden states at the n decisions (C = 0 without a head)
-    choice_ids: Tensor  # (R, S) what was chosen
+    choice_ids: Tensor  # (R, S) the choices
     mask: Tensor  # (R, S) True where a decision was made: n times, from the left
 
     def __len__(self) -> int:
@@ -110,20 +110,20 @@ class Decisions:
     def rows(self, index: Tensor) -> "Decisions":
         """Selects responses by their numbers, (B,), in any order, also one of them twice."""
         mask = self.mask[index]
-        # The features are packed: those of row r begin where all rows before it end.
+        # The features are packed: row r begins where row r - 1 ends.
         steps = torch.arange(mask.shape[1], device=index.device)
         places = self._starts[index, None] + steps  # (B, S)
         return Decisions(self.features[places[mask]], self.choice_ids[index], mask)
 
     @cached_property
     def _starts(self) -> Tensor:
-        """(R,) where the features of each row begin."""
+        """Finds the place where the features of each row begin, (R,)."""
         lengths = self.mask.sum(1)
         return lengths.cumsum(0) - lengths
 
 
 def unpack(values: Tensor, mask: Tensor) -> Tensor:
-    """Packed values to where the mask is True: (n, ...) to (R, S, ...), zeros elsewhere.
+    """Puts packed values where the mask is True: (n, ...) to (R, S, ...), zeros elsewhere.
 
     >>> unpack(torch.tensor([5, 6, 7]), torch.tensor([[True, False], [True, True]]))
     tensor([[5, 0],

@@ -16,13 +16,13 @@ from minilpo.training import TrainState
 def fit_constant(
     head: ConstantHead, config: LPOConfig, seed: int, fit: Callable[..., object] = fit
 ) -> Callable[[TrainState, Rollout, PreferencePairs], None]:
-    """A callback for a `TrainState`, which fits the constant head to the pairs of the first round.
+    """Makes a callback for a `TrainState`: it fits the constant head to the first round's pairs.
 
-    To these alone: then both heads are uniform and would have written the same responses.
+    Only in the first round are both heads uniform, so that both would write the same responses.
 
     Args:
         head: trained in place.
-        config, seed: those of the training.
+        config, seed: the training's own.
         fit: that of the training, if it isn't LPO's.
     """
 

@@ -1,6 +1,4 @@
-"""The losses of LPO: one preference form, and the scores of a response that can go into it.
-
-Pure functions, tensors in and out; no model, no tasks, no settings.
+"""The losses of LPO, pure functions of tensors: one preference form, and the scores for it.
 
     Eq. 10  preference_loss of choice_scores   the choices that were drawn, as if they were tokens
     Eq. 11  preference_loss of latent_scores   the choices that could have been drawn, summed over
@@ -10,8 +8,8 @@ Pure functions, tensors in and out; no model, no tasks, no settings.
 The paper leaves open two parameters: `reduce` adds a score up over the steps of a response
 ("sum", a log-probability) or takes the mean ("mean", so that long responses don't weigh more).
 `uniform_reference` compares the head with one that gives every choice the probability 1 / K, as DPO
-compares a model with what it was before. With "mean" the reference of Eq. 10 cancels; with "sum" it
-adds (n_c − n_r) log K to the margin of two responses of n_c and n_r steps.
+compares a model with its state before training. With "mean" the reference of Eq. 10 cancels; with
+"sum" it adds (n_c − n_r) log K to the margin of two responses of n_c and n_r steps.
 """
 
 import math
@@ -32,7 +30,7 @@ def preference_loss(chosen_scores: Tensor, rejected_scores: Tensor, beta: float)
 
     Returns (B,) losses, not reduced. Raises ValueError if the shapes differ or beta isn't above 0.
 
-    Equal scores give log 2, whatever they are:
+    Two equal scores give log 2:
 
     >>> preference_loss(torch.tensor([-1.0]), torch.tensor([-1.0]), beta=0.5)
     tensor([0.6931])
@@ -68,13 +66,13 @@ def choice_scores(
     reduce: str = "sum",
     uniform_reference: bool = False,
 ) -> Tensor:
-    """Computes the log-probability of what was chosen: log P(τ) = Σ_t log P(τ_t | h_t).
+    """Computes the log-probability of the drawn choices: log P(τ) = Σ_t log P(τ_t | h_t).
 
     The score of arXiv 2411.09661, Eq. 10: temperatures as tokens, apart from the words.
 
     Args:
         choice_logits: (B, S, K) of the head at each of S decisions (S = 1 at sequence level).
-        choice_ids: (B, S) which temperature was drawn.
+        choice_ids: (B, S) the temperatures that were drawn.
         decision_mask: (B, S) True where a decision was made.
         reduce: "sum" or "mean" over the decisions.
         uniform_reference: subtract the score of a uniform head, −log K per decision.
@@ -91,7 +89,7 @@ def choice_scores(
         got = f"got {tuple(choice_ids.shape)} and {tuple(decision_mask.shape)}"
         shape = f"(B, S) = {tuple(choice_logits.shape[:-1])}, as in the Decisions, {got}"
         raise ValueError(f"choice_ids and decision_mask must have shape {shape}")
-    # Only what was drawn counts; raising its probability lowers the others'.
+    # Only the drawn choice counts. If its probability rises, the others' fall.
     logprobs = of_choices(choice_logits.log_softmax(-1), choice_ids)  # (B, S)
     if uniform_reference:
         logprobs = logprobs + math.log(choice_logits.shape[-1])
@@ -182,7 +180,7 @@ def marginal_scores(
 
 
 def of_choices(values: Tensor, choice_ids: Tensor) -> Tensor:
-    """Picks, of a value per choice, (..., K), those of the choices that were drawn, (...).
+    """Picks the drawn choice's value: values per choice, (..., K), to (...).
 
     >>> of_choices(torch.tensor([[5, 6], [7, 8]]), torch.tensor([1, 0]))
     tensor([6, 7])
@@ -202,8 +200,8 @@ def _check_latent(choice_logits: Tensor, choice_logprobs: Tensor, response_mask:
 
 
 def over_steps(scores: Tensor, mask: Tensor, reduce: str) -> Tensor:
-    """(B, S) scores to (B,): their sum or mean where the mask is True."""
-    # What stands where the mask is False may be anything, even NaN: it is replaced, not weighted.
+    """Reduces scores, (B, S) to (B,): the sum or mean where the mask is True."""
+    # Values outside the mask may be anything, even NaN. NaN times 0 is NaN, so replace them.
     total = scores.masked_fill(~mask, 0.0).sum(-1)
     if reduce == "sum":
         return total

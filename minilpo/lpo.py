@@ -97,7 +97,7 @@ def fit(
 
 
 def lpo_loss(scores: Tensor, pairs: PreferencePairs, config: LPOConfig) -> Tensor:
-    """weight · −log σ(β · (score_c − score_r)) of each pair, or NLL, (B,), from R scores."""
+    """Computes each pair's loss, (B,), from R scores: Eq. 10 or 11 times its weight, or NLL."""
     chosen, rejected = scores[pairs.chosen], scores[pairs.rejected]  # (B,) each
     if config.pairs == "nll":  # the paper's baseline: imitate the better one of each pair
         return losses.nll_loss(chosen)
@@ -107,7 +107,7 @@ def lpo_loss(scores: Tensor, pairs: PreferencePairs, config: LPOConfig) -> Tenso
 def response_scores(
     head: AdaptiveDecoder, decisions: Decisions, config: LPOConfig
 ) -> tuple[Tensor, Tensor]:
-    """The scores of R responses, (R,), and the choice logits at their n decisions, (n, K)."""
+    """Scores R responses, (R,); also returns the choice logits at their n decisions, (n, K)."""
     packed = head(decisions.features)
     choice_logits = unpack(packed, decisions.mask)  # (R, S, K)
     reduce, uniform = config.reduce, config.reference == "uniform"

@@ -1,6 +1,6 @@
 """Preference pairs from rewards: which responses to a prompt are chosen, and which are rejected.
 
-Which pairs are formed changes what the head learns: LPO learns which temperature gave the better
+The head learns other things from other pairs: LPO learns which temperature gave the better
 response, not the mean reward.
 """
 
@@ -24,7 +24,7 @@ class PreferencePairs:
         return len(self.chosen)
 
     def select(self, index: Tensor) -> "PreferencePairs":
-        """Some of the pairs, by their numbers."""
+        """Selects pairs by their numbers."""
         chosen, rejected, weights = (x[index] for x in (self.chosen, self.rejected, self.weights))
         return PreferencePairs(chosen, rejected, self.n_dropped, weights)
 
@@ -169,7 +169,7 @@ PAIRS: dict[str, Callable[[Tensor, int, torch.Generator], PreferencePairs]] = {
 
 
 def _worst_first(rewards: Tensor, generator: torch.Generator) -> Tensor:
-    """(P, N) the responses to each prompt from worst to best; equals stand in random order."""
+    """Sorts each prompt's responses from worst to best, (P, N); equals stand in random order."""
     _check(rewards)
     # A stable sort of shuffled responses: equals keep the random order that they come in.
     shuffled = torch.rand(rewards.shape, generator=generator).to(rewards.device).argsort(1)
@@ -177,7 +177,7 @@ def _worst_first(rewards: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _pairs(chosen: Tensor, rejected: Tensor, better: Tensor, n_samples: int) -> PreferencePairs:
-    """Response numbers, (P, M) each, to rows of the rollout, where the chosen one is better."""
+    """Makes pairs of response numbers, (P, M) each, where the chosen one is better."""
     first_row = n_samples * torch.arange(len(chosen), device=chosen.device)[:, None]  # (P, 1)
     n_dropped = int((~better.any(1)).sum())
     rows = (first_row + chosen)[better]

@@ -12,7 +12,7 @@ import torch
 
 
 def python_rng(seed: int, purpose: str) -> random.Random:
-    """A generator for text.
+    """Makes a generator for text.
 
     >>> python_rng(0, "demonstrations").random() == python_rng(0, "demonstrations").random()
     True
@@ -21,7 +21,7 @@ def python_rng(seed: int, purpose: str) -> random.Random:
 
 
 def torch_generator(seed: int, purpose: str) -> torch.Generator:
-    """A generator for tensors, on the CPU: the same numbers whatever device they then move to."""
+    """Makes a generator for tensors. It is on the CPU, so every device gets the same numbers."""
     return torch.Generator().manual_seed(python_rng(seed, purpose).getrandbits(63))
 
 

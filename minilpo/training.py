@@ -19,9 +19,8 @@ from minilpo.preferences import PAIRS, PreferencePairs
 from minilpo.seeds import python_rng
 from minilpo.tasks import Prompt, Task, mixed_prompts
 
-Chunk = tuple[
-    Tensor, Rollout, PreferencePairs
-]  # all rewards, the responses that are in pairs, the pairs
+# All rewards of a chunk of prompts, its responses that are in pairs, and the pairs.
+Chunk = tuple[Tensor, Rollout, PreferencePairs]
 OTHER_LOOP = "rule must be lpo, without train_lm; else see rivals.by_config.training_of"
 NO_PAIRS = (
     "at least one prompt must have responses of different reward, but none has; draw more --samples"
@@ -44,11 +43,12 @@ def draw_prompts(
     Raises ValueError now, not halfway, if a task has too few or the language model can't read one.
     """
     n_per_task = math.ceil(config.prompts / len(tasks))
+    # A generator per round: a training that is resumed needs no state of a generator.
     rngs = [python_rng(seed, f"LPO prompts {n}") for n in range(config.rounds)]
     rounds = [mixed_prompts(tasks, n_per_task, "train", rng) for rng in rngs]
     rng = python_rng(seed, "validation prompts")
     held_out = mixed_prompts(tasks, config.validation_prompts, "validation", rng)
-    if lm is not None:
+    if lm is not None:  # an error of the last round's prompts shall come before the first round
         encode_prompts(lm, [prompt.text for part in (*rounds, held_out) for prompt in part])
     return rounds, held_out
 
@@ -66,7 +66,8 @@ def form_pairs(
     generator: torch.Generator,
 ) -> PreferencePairs:
     """Forms the preference pairs that `config.pairs` names, from rewards, (P, N)."""
-    name = "best_worst" if config.pairs == "nll" else config.pairs  # nll is a loss on these pairs
+    # "nll" is a loss, not a way to form pairs: the paper's baseline has the pairs of LPO.
+    name = "best_worst" if config.pairs == "nll" else config.pairs
     if name == "constrained":
         rewards = quality_and_constraint(rollout, [prompt.task for prompt in prompts], rewards)
     return PAIRS[name](rewards, config.pairs_per_prompt, generator)
@@ -79,7 +80,7 @@ def drop_unpaired(rollout: Rollout, pairs: PreferencePairs) -> tuple[Rollout, Pr
 
 
 def join(chunks: Sequence[Chunk], may_be_empty: bool) -> Chunk:
-    """Joins the chunks of a round; a chunk's rows come after those of the chunks before it.
+    """Joins the chunks of a round, and counts rows on from chunk to chunk.
 
     Raises ValueError if there is no pair, unless `may_be_empty`: later all may have been learned.
     """
@@ -135,25 +136,27 @@ class TrainState:
         self.log.append({**end, **numbers, "pairs": len(pairs), **shares, "epochs": epochs})
         if end["validation_reward"] > self.best["validation_reward"]:
             self.best = {**copy.deepcopy(self.weights()), **end}
-        for callback in self.callbacks:  # last, because one of them may save all of this
+        # Last, because one of them may save all of this.
+        for callback in self.callbacks:
             callback(self, rollout, pairs)
 
     def weights(self) -> dict[str, Any]:
-        """The weights as they are now; training goes on changing them."""
+        """Returns the current weights, not a copy: training goes on changing them."""
         return {name: module.state_dict() for name, module in self.modules.items()}
 
     def restore(self, weights: dict[str, Any]) -> None:
-        """Takes up weights: those of `best`, or of a saved state."""
+        """Loads weights: those of `best`, or of a saved state."""
         for name, module in self.modules.items():
             module.load_state_dict(weights[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on after a round."""
-        moments = self.optimizer.state_dict()["state"]  # its settings are those of the config
+        """Returns everything that the next round needs."""
+        # Only the moments of Adam: its learning rates stand in the config.
+        moments = self.optimizer.state_dict()["state"]
         return {**self.weights(), "optimizer": moments, "log": self.log, "best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes up a copy of what `state_dict` gave."""
+        """Loads a copy of a `state_dict`."""
         state = copy.deepcopy(state)
         self.restore(state)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
@@ -171,14 +174,15 @@ def describe_fit(
 ) -> dict[str, float]:
     """Measures loss, mean margin, pair accuracy (margins above 0 among those not 0) and entropy.
 
-    Raises ValueError if one of these or a weight isn't finite any more, and says what to lower.
+    Raises ValueError if one of these or a weight isn't finite; it names the settings to lower.
     """
     # In parts, because all of them at once might not fit into memory.
     parts = torch.arange(len(decisions)).split(256)
     results = [response_scores(head, decisions.rows(rows), config) for rows in parts]
     scores, choice_logits = (torch.cat(tensors) for tensors in zip(*results, strict=True))
     margin = scores[pairs.chosen] - scores[pairs.rejected]
-    differs = margin != 0  # with the same choices on both sides nothing is right or wrong
+    # With the same choices on both sides the margin is always 0: neither right nor wrong.
+    differs = margin != 0
     numbers = {
         "loss": loss(scores, pairs, config).mean().item(),
         "margin": margin.mean().item(),

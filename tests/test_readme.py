@@ -5,6 +5,7 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+import minilpo
 from minilpo import exercises
 from minilpo.cli import COMMANDS, make_parser
 from minilpo.experiments import EXPERIMENTS
@@ -13,6 +14,7 @@ from tests.outside import run_of
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "tutorials" / "results.md").read_text(encoding="utf-8")
 PAPER = (ROOT / "tutorials" / "paper.md").read_text(encoding="utf-8")
 
 
@@ -32,11 +34,12 @@ def test_every_minilpo_command_in_the_readme_is_one_that_the_parser_takes():
         make_parser().parse_args(words)
 
 
-def test_the_file_tree_names_every_file_and_folder_at_the_front_of_the_package_and_no_other():
-    block = README.split("## Where what is")[1].split("```")[1]
-    named = set(re.findall(r"(\w+)(?:\.py|/)", block)) - {"minilpo", "tests", "tutorials"}
+def test_the_package_lists_every_file_and_folder_at_its_front_and_no_other():
+    rows = re.findall(r"^    (\w+(?:, \w+)*)/?  +\w", minilpo.__doc__, re.MULTILINE)
+    named = [name for row in rows for name in row.split(", ")]
     front = {path.stem for path in (ROOT / "minilpo").iterdir() if path.suffix in ("", ".py")}
-    assert named - {"benchmarks"} == front - {"__init__", "__main__", "__pycache__"}
+    assert set(named) == front - {"__init__", "__main__", "__pycache__"}
+    assert len(named) == len(set(named))
 
 
 def test_every_experiment_is_named():
@@ -56,13 +59,15 @@ def test_the_lines_of_python_train_a_head_and_write_with_it(tmp_path, monkeypatc
     assert 0 <= float(reward) <= 1 and text.endswith("]") and text.count("'") % 2 == 0
 
 
-def test_the_readme_is_short():
-    assert len(README.splitlines()) <= 190
+def test_the_readme_is_short_and_begins_with_pictures():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert [line[:2] for line in lines[3:11] if line] == ["![", "![", "``", "pi", "mi"]
 
 
 def test_every_task_has_a_row_in_the_table():
     for name in ALL_TASKS:
-        assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE)
+        assert re.search(rf"^\| `{name}` \| .* \| .* \|$", RESULTS, re.MULTILINE)
 
 
 def test_the_map_from_the_paper_leads_to_functions_commands_tests_and_exercises_that_exist():
@@ -89,7 +94,7 @@ def test_the_map_from_the_paper_leads_to_functions_commands_tests_and_exercises_
         assert all(flag in help_text for flag in flags)
 
 
-def test_the_figure_is_there():
+def test_the_figures_are_there():
     for path in re.findall(r"!\[[^\]]{20,}\]\(([^)]+)\)", README):
         assert (ROOT / path).is_file()
 

@@ -1,8 +1,8 @@
 """From prompts to responses.
 
 sampling   logits and a temperature to a token
-choices    what can be chosen: temperatures, alone or with rules
-policies   who chooses: the head in three ways, rules made by hand
+choices    the options: temperatures, alone or with rules
+policies   ways to choose: the head in three ways, rules made by hand
 rollout    responses with the decisions they were written by; their rewards
 generate   batched generation, and generation with rewards
 """

@@ -14,7 +14,7 @@ from minilpo.decoding.sampling import draw, next_tokens, token_probs
 from minilpo.seeds import torch_defaults
 from minilpo.setting import RULES, DecodingSetting
 
-FLOOR = -20.0  # log-probability of what an option never writes: see `Choices.logprobs`
+FLOOR = -20.0  # log-probability of a token that an option never writes: see `Choices.logprobs`
 
 
 class Choices:
@@ -71,9 +71,9 @@ class Choices:
     ) -> Tensor:
         """Computes log P(y | option k) of given tokens, (B, K): the constants that Eq. 11 needs.
 
-        The log of 0 is no number to compute with: at temperature 0 every token but one has it. So
-        no log-probability is below `floor`. What drew a token gave it a probability that -20 is far
-        below: the gradient of a batch under Eq. 11 changes by at most .04%, as a test holds.
+        At temperature 0 every token but one has probability 0, and its log is -inf. So every
+        log-probability below `floor` is set to it. The option that drew a token gave it far more
+        than e^-20: the gradient of a batch under Eq. 11 changes by at most .04%, as a test holds.
 
         Args:
             logits, positions: as in `probs`.
@@ -97,7 +97,7 @@ class Temperatures(Choices):
 
     The temperature is applied first; then only the `top_k` likeliest tokens are kept, of these the
     likeliest that together reach `top_p`, and of these all that are at least `min_p` times as
-    likely as the likeliest. What is kept is scaled to sum to 1.
+    likely as the likeliest. Their probabilities are scaled to sum to 1.
 
     Args:
         temperatures: K values, 0 is greedy; `DecodingSetting` has all limits.

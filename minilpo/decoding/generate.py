@@ -45,7 +45,7 @@ def generate(
         lm: the language model.
         prompts: P texts.
         policy: decides how each token is drawn.
-        generator: gives one number, the key to all that is random in this call: see `uniforms_of`.
+        generator: draws one number, the seed of this call: see `uniforms_of`.
         n_samples: N.
         max_new_tokens: longest response, at least 1; by default as long as the model allows.
         rows_per_batch: rows written together: a matter of speed and memory.
@@ -107,7 +107,7 @@ def respond(
 
 
 def encode_prompts(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]:
-    """The token ids of each prompt, with room for a response.
+    """Encodes each prompt and checks that room is left for a response.
 
     Raises:
         ValueError: if there is no prompt, one has an unknown word or is too long for the model.
@@ -124,11 +124,11 @@ def encode_prompts(lm: LanguageModel, prompts: Sequence[str]) -> list[list[int]]
 
 
 def uniforms_of(name: str, n_samples: int, max_length: int, key: int) -> Tensor:
-    """The numbers behind all that is random in the responses to one prompt.
+    """Draws the random numbers for the responses to one prompt.
 
-    Every prompt has a generator of its own, and the numbers are laid out by the longest text that
-    the model can read: so those of sample n are the same however many samples are drawn, however
-    long they may be, and whatever other prompts there are.
+    Every prompt has a generator of its own, and every sample has as many numbers as the longest
+    text of the model needs. So sample n gets the same numbers beside more samples, beside other
+    prompts, and under another limit of length.
 
     Args:
         name: the prompt; if it comes more than once in a call, its number too.
@@ -155,11 +155,11 @@ def _write(
     uniforms: Tensor,  # (B, T, 2)
     limits: Tensor,  # (B,) how many tokens each row may write
 ) -> list[Tensor]:
-    """One batch: token ids (B, t), choice ids (B, S), and their hidden states, (B, S, C).
+    """Writes one batch: token ids (B, t), choice ids (B, S), their hidden states, (B, S, C).
 
     They are on the CPU, wherever the language model is. t <= T is the longest response, and S is 1
-    at sequence level and t at token level (0 if no single option is chosen). What stands after the
-    end of a response means nothing yet.
+    at sequence level and t at token level (0 if no single option is chosen). Tokens after the end
+    of a response have no meaning yet.
     """
     B, T, _ = uniforms.shape
     batch = lm.prefill(prompts, n_samples, T)
@@ -198,14 +198,14 @@ def _write(
             batch.select(going)
             rows, token_ids, choice, ended = (x[going] for x in (rows, token_ids, choice, ended))
             uniforms, limits = uniforms[..., going], limits[going]
-        # 4. Read what was drawn.
+        # 4. Read the new tokens.
         batch.step(token_ids)
         step = _step(batch, rows, token_ids, positions[t + 1], uniforms[t + 1, 0])
     return [part[:, : t + 1].cpu() for part in (all_token_ids, all_choice_ids, all_features)]
 
 
 def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: Tensor) -> Step:
-    """Head and sampling compute in float32 at least, whatever the model computes in."""
+    """Makes a `Step`. Head and sampling compute at least in float32, the model perhaps in less."""
     exact = torch.promote_types(batch.logits.dtype, torch.float32)
     hidden_states, logits = batch.hidden_states.to(exact), batch.logits.to(exact)
     return Step(rows, hidden_states, logits, last, position, uniforms)
@@ -214,7 +214,7 @@ def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: 
 def _as_rollout(
     lm: LanguageModel, prompts: list[str], n_samples: int, limits: Tensor, tensors: list[Tensor]
 ) -> Rollout:
-    """The output of `_write` without what stands after the ends; gradients may go through it."""
+    """Makes a rollout of the output of `_write`, without the tokens after each end."""
     token_ids, choice_ids, features = tensors
     is_end = torch.isin(token_ids, torch.tensor([*lm.end_ids]).long())
     # Nothing after the first end token, and nothing where there was no room left.

@@ -1,7 +1,7 @@
 """Policies: each decides how the next token is drawn.
 
 GreedyHead, SampledHead, MixedHead   the AdaptiveDecoder, read in three ways (Eq. 4, 5, 6)
-Fixed                                one option per row, whatever is written
+Fixed                                one option per row
 ByPlace                              one option for the first word of a sentence, one for the rest
 """
 
@@ -19,12 +19,12 @@ from minilpo.seeds import torch_defaults
 
 @dataclass(frozen=True)
 class Step:
-    """All that a policy may look at before the next token of B rows is drawn."""
+    """The inputs of a policy before the next token of B rows is drawn."""
 
     rows: Tensor  # (B,) the rows still going; sample n of the batch's prompt p is row p * N + n
     hidden_states: Tensor  # (B, C)
     logits: Tensor  # (B, V)
-    last_token_ids: Tensor  # (B,) what each row read last; at first, the end of its prompt
+    last_token_ids: Tensor  # (B,) the last token of each row; at first, the end of its prompt
     position: Tensor  # () how many tokens of its response each row has written
     uniforms: Tensor  # (B,) in [0, 1), to draw a choice with
 
@@ -54,7 +54,7 @@ class Policy:
         return step.hidden_states[:, :0]
 
     def probs(self, step: Step, choice: Tensor) -> Tensor:
-        """Computes token probabilities, (B, V), under what `choose` has returned."""
+        """Computes token probabilities, (B, V), under the choice that `choose` returned."""
         return self.choices.probs(step.logits, choice, step.position)
 
     def draw(self, step: Step, choice: Tensor, uniforms: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class SampledHead(HeadPolicy):
     """Draws an option: arXiv 2411.09661, Eq. 5."""
 
     def choose(self, step: Step) -> Tensor:
-        # The uniform numbers come with the step, so a row draws the same whoever is in its batch.
+        # The uniform numbers come with the step: a row draws the same in every batch.
         return draw(self.head(step.hidden_states).softmax(-1), step.uniforms)
 
 

@@ -35,7 +35,7 @@ class Rollout:
         return len(self.responses)
 
     def prompt_of(self, row: int) -> str:
-        """The prompt that a row responds to."""
+        """Returns the prompt of a row."""
         return self.prompts[row // self.n_samples]
 
     def rows(self, index: Tensor, n_samples: int = 1) -> "Rollout":
@@ -47,20 +47,21 @@ class Rollout:
         return Rollout(prompts, n_samples, responses, *tokens, decisions)
 
     def sorted_by(self, order: Tensor) -> "Rollout":
-        """The same with its prompts in another order, (P,)."""
+        """Puts the prompts in another order, (P,)."""
         n = torch.arange(self.n_samples, device=order.device)
         rows = order[:, None] * self.n_samples + n  # (P, N)
         return self.rows(rows.flatten(), self.n_samples)
 
 
 def choice_shares(rollout: Rollout, rows: Tensor, prompts: Sequence[Prompt], K: int) -> Shares:
-    """The share of each of K choices in some responses, (B,), task by task (the paper's Fig. 7)."""
-    task_of = {prompt.text: prompt.task.name for prompt in prompts}
-    names, shares = [task_of[rollout.prompt_of(row)] for row in rows.tolist()], {}
+    """Counts the share of each of K choices in the rows, (B,), per task (the paper's Fig. 7)."""
+    # By name, because somebody's own task may be unhashable. Two tasks may ask the same text: then
+    # its responses count for both.
+    asked, shares = {(prompt.task.name, prompt.text) for prompt in prompts}, {}
+    choice_ids, mask = rollout.decisions.choice_ids, rollout.decisions.mask
     for task in dict.fromkeys(prompt.task.name for prompt in prompts):
-        own = rows[torch.tensor([name == task for name in names], dtype=torch.bool)]
-        choice_ids = rollout.decisions.choice_ids[own][rollout.decisions.mask[own]]
-        counts = choice_ids.bincount(minlength=K)
+        own = [row for row in rows.tolist() if (task, rollout.prompt_of(row)) in asked]
+        counts = choice_ids[own][mask[own]].bincount(minlength=K)
         shares[task] = (counts / counts.sum().clamp(min=1)).tolist()
     return shares
 
@@ -85,7 +86,7 @@ def concatenate(rollouts: Sequence[Rollout]) -> Rollout:
 
 @torch_defaults()
 def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
-    """Rewards of a rollout's responses, (P, N) in [0, 1], by the task of each of the P prompts.
+    """Computes the rewards of all responses, (P, N) in [0, 1]; P tasks, one per prompt.
 
     Raises:
         ValueError: if a reward isn't a number in [0, 1]; names task, prompt, response and value,
@@ -100,7 +101,7 @@ def score(rollout: Rollout, tasks: Sequence[Task]) -> Tensor:
 
 @torch_defaults()
 def quality_and_constraint(rollout: Rollout, tasks: Sequence[Task], rewards: Tensor) -> Tensor:
-    """Two parts of each reward, (2, P, N): how good a response is, how well it keeps the rule.
+    """Splits each reward in two, (2, P, N): quality of the response, and keeping of the rule.
 
     A task without a rule to keep has its reward for both. Raises ValueError as `score` does.
     """
@@ -115,7 +116,7 @@ def quality_and_constraint(rollout: Rollout, tasks: Sequence[Task], rewards: Ten
 
 @dataclass(frozen=True)
 class MarginalDecisions(Decisions):
-    """Decisions, and how likely every choice would have made each token: for Eq. 11."""
+    """Decisions, and each token's log-probability under every choice: for Eq. 11."""
 
     choice_logprobs: Tensor  # (R, T, K) log P(y_t | τ_k), constants
     token_mask: Tensor  # (R, T) True at the response's tokens
@@ -128,7 +129,7 @@ class MarginalDecisions(Decisions):
 
 
 def forward_rollout(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
-    """Hidden states (n, C) and logits (n, V) before each of n response tokens, row by row.
+    """Computes hidden states (n, C) and logits (n, V) before each of n response tokens.
 
     They are where the language model is.
     """
@@ -139,7 +140,7 @@ def forward_rollout(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor
 @torch_defaults()
 @torch.no_grad()
 def marginal_decisions(lm: LanguageModel, rollout: Rollout, choices: Choices) -> MarginalDecisions:
-    """The decisions with log P(y_t | τ_k) of every token under every choice, constants.
+    """Adds log P(y_t | τ_k) of every token under every choice to the decisions, as constants.
 
     The responses go through the model again for that, a part at a time. Rounding differs from that
     of writing, so where the two most likely tokens are equal up to rounding, temperature 0 may

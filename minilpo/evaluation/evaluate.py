@@ -1,4 +1,4 @@
-"""The evaluation of a trained head: measures and sums up what `metrics.json` holds."""
+"""The evaluation of a trained head: measures and sums up the numbers of `metrics.json`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,8 +47,8 @@ def evaluate(
         policy: the head, which decides greedily (Eq. 4), and the `Temperatures` it chooses among.
         config: how many prompts, responses and resamples.
         seed: of the prompts and the sampling.
-        constant_head: the control that saw nothing; with it, "controls" says what the gain over the
-            best constant is made of.
+        constant_head: the control that saw nothing. With it, "controls" splits the gain over the
+            best constant into its parts.
         respond: writes and scores; another one may share the prompts among processes.
 
     Returns:
@@ -71,7 +71,7 @@ def evaluate(
     tested = compare(lm, test, policy, torch_generator(seed, "evaluation test"), N, respond)
     summary = summarize(selection, tested, choices, resamples, seed)
     metrics = {"temperatures": list(choices.temperatures), **summary}
-    # 2. Say what the gain is made of.
+    # 2. Split the gain into its parts.
     if constant_head is not None:
         learned = learned_constant(constant_head)
         metrics["controls"] = controls(summary["mean"], tested, choices, learned, resamples, seed)
@@ -83,7 +83,7 @@ def evaluate(
         if task.constraint:
             search = TwoTemperatures(lm, choices, train.of(task), test.of(task), seed, N, respond)
             numbers["two_temperatures"] = search.search()
-    # 4. Leave what was trained on.
+    # 4. Measure on wordings and subjects that training never showed.
     if ood.prompts:
         unfamiliar = compare(lm, ood, policy, torch_generator(seed, "evaluation ood"), N, respond)
         metrics["ood"] = summarize(selection, unfamiliar, choices, resamples, seed)

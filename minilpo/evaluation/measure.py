@@ -30,22 +30,22 @@ class Prompts:
 
     @property
     def texts(self) -> list[str]:
-        """The texts of the P prompts."""
+        """Lists the texts of the P prompts."""
         return [prompt.text for prompt in self.prompts]
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks of the P prompts."""
+        """Lists the tasks of the P prompts."""
         return [prompt.task for prompt in self.prompts]
 
     @property
     def names(self) -> np.ndarray:
-        """The name of each prompt's task, (P,)."""
+        """Lists the name of each prompt's task, (P,)."""
         return np.array([task.name for task in self.tasks])
 
     @property
     def kinds(self) -> np.ndarray:
-        """The kind of each prompt, (P,), as its task names it."""
+        """Lists the kind of each prompt, (P,), as its task names it."""
         return np.array([kind_of(prompt.task, prompt.text) for prompt in self.prompts])
 
     def of(self, task: Task) -> "Prompts":
@@ -63,11 +63,11 @@ class Measured(Prompts):
 
     @property
     def fixed_rewards(self) -> np.ndarray:
-        """The mean reward of an option's responses to a prompt, (P, K)."""
+        """Averages an option's rewards over the responses to a prompt, (P, K)."""
         return self.fixed_samples.mean(-1)
 
     def fixed_rows(self, prompts: np.ndarray, k: int) -> np.ndarray:
-        """Rows of `fixed`: option k's responses to some prompts, (n,); each stands there once."""
+        """Lists the rows of `fixed` with option k's responses to some prompts, (n,), each once."""
         return (prompts[:, None] * self.fixed.n_samples + np.unique(self.places[k])).ravel()
 
 
@@ -81,11 +81,11 @@ class Compared(Measured):
 
     @property
     def adaptive_rewards(self) -> np.ndarray:
-        """The mean reward of the head's responses to a prompt, (P,)."""
+        """Averages the head's rewards over its responses to a prompt, (P,)."""
         return self.adaptive_samples.mean(-1)
 
     def adaptive_rows(self, prompts: np.ndarray) -> np.ndarray:
-        """Rows of `adaptive`: all responses to some prompts, (n * N,)."""
+        """Lists the rows of `adaptive` with all responses to some prompts, (n * N,)."""
         N = self.adaptive.n_samples
         return (prompts[:, None] * N + np.arange(N)).ravel()
 
@@ -102,7 +102,7 @@ def prompts_to_measure(
 
 
 def layout(choices: Choices, n_samples: int) -> tuple[list[int], np.ndarray]:
-    """Says which option writes each response to a prompt, and which one is number n by option k.
+    """Assigns an option to each response of a prompt, and N responses to each option.
 
     An option that always writes the same writes once, and that response counts as all of its N:
     so greedy decoding costs one response however many samples are asked for.
@@ -188,7 +188,7 @@ def compare(
 def chosen_among(
     lm: LanguageModel, fixed: Measured, policy: GreedyHead, generator: torch.Generator
 ) -> tuple[Rollout, np.ndarray]:
-    """Looks up the responses of a head that chooses once: those by the option that it chooses.
+    """Looks up the responses of a head that chooses once: its option has already written them.
 
     They are its own as well as any that would be written anew, and where it takes the constant that
     it is compared with, no luck of drawing comes between the two.

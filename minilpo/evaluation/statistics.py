@@ -1,7 +1,7 @@
 """Means over tasks, win-rates, and 95% intervals, each as [low, high].
 
-Intervals over prompts are by bootstrap or, for shares of few prompts, by Wilson's formula; those
-over seeds by Student's t.
+Intervals over prompts are by bootstrap or, for shares of few prompts, by Wilson's formula;
+intervals over seeds are by Student's t.
 """
 
 from collections.abc import Sequence

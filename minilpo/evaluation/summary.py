@@ -1,4 +1,4 @@
-"""Sums up what was measured: best constants, the numbers of `metrics.json`, controls."""
+"""Sums up measurements: best constants, the numbers of `metrics.json`, controls."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -51,12 +51,12 @@ def summarize(
 
     # 1. Task by task, and kind by kind where a task has kinds.
     tasks: dict[str, Any] = {}
-    for task in dict.fromkeys(test.tasks):
+    for task in {task.name: task for task in test.tasks}.values():
         rows = (names == task.name).nonzero()[0]
         tasks[task.name] = {
             **describe(test, rows, temperatures),
             "adaptive_ci95": interval(adaptive[rows], names[rows]),
-            # The best per task was called the oracle once; whoever reads that name still finds it.
+            # The old name of the best per task, for readers of older files.
             "oracle": float(per_task[rows].mean()),
             "oracle_temperature": temperatures[of_task[task.name]],
             "oracle_name": choices.names[of_task[task.name]],
@@ -135,7 +135,7 @@ def describe(test: Compared, rows: np.ndarray, temperatures: Sequence[float]) ->
 def interval_of_few(
     test: Compared, rows: np.ndarray, interval: Callable[[np.ndarray, np.ndarray], list[float]]
 ) -> dict[str, Any]:
-    """Computes the 95% interval of the head's mean reward on a few prompts, and says by what.
+    """Computes the 95% interval of the head's mean reward on a few prompts, and names the method.
 
     Where every reward is 0 or 1 it is Wilson's, which knows that 20 right answers out of 20 don't
     make the 21st certain. Each prompt counts as one trial, however many responses it got: they are

@@ -1,4 +1,4 @@
-"""The key/value cache keeps what a batch has read, so that one more token costs one step."""
+"""The key/value cache: keys and values of the tokens read so far. One more token costs one step."""
 
 import math
 
@@ -38,8 +38,8 @@ class KVCache:
         self.pad_lengths = pad_lengths
         places = torch.arange(max_length, device=device)
         is_padding = places < pad_lengths[:, None]  # (B, max_length)
-        # Finite, so that what padding itself sees, where there is nothing else, isn't NaN.
-        # Half precision ends at 65504.
+        # Finite: a padding token sees only padding, and softmax of nothing but -inf is NaN. Half
+        # precision ends at 65504.
         self.padding_mask = is_padding.to(dtype) * max(-1e9, torch.finfo(dtype).min / 2)
         self.is_padded = bool(is_padding.any())
         self.length = 0
@@ -83,7 +83,7 @@ class LayerCache:
         self.cache, self.layer, self.mask = cache, layer, cache.mask
 
     def append(self, keys_and_values: Tensor) -> Tensor:
-        """Stores (2, B, H, T, D) after what is there; returns all of it, (2, B, H, T_all, D)."""
+        """Appends (2, B, H, T, D) to the stored ones; returns all, (2, B, H, T_all, D)."""
         _, B, _, T, _ = keys_and_values.shape
         stored = self.cache.store[self.layer, :, :B, :, : self.cache.length]
         stored[:, :, :, self.cache.length - T :] = keys_and_values

@@ -1,6 +1,6 @@
 """A language model as the rest of the package sees it: text in, hidden states and logits out.
 
-`LanguageModel` is all that writing, LPO and evaluation ask for, so another model than ours needs an
+Generation, LPO and evaluation use only the members of `LanguageModel`. So another model needs an
 adapter of these few members. `GPTLanguageModel` is ours: transformer and tokenizer as one thing.
 """
 
@@ -18,7 +18,7 @@ from minilpo.lm.tokenizer import Tokenizer
 class Batch(Protocol):
     """R texts in the middle of being written."""
 
-    hidden_states: Tensor  # (R, C) after the last token of each: what a head reads
+    hidden_states: Tensor  # (R, C) after the last token of each: the input of a head
     logits: Tensor  # (R, V) of the token to come; not always a linear map of the hidden states
 
     def step(self, token_ids: Tensor) -> None:
@@ -103,7 +103,7 @@ class GPTLanguageModel:
             texts[row, n : n + T] = token_ids[row, :T]
             wanted[row, n - 1 : n - 1 + T] = response_mask[row, :T]  # the token before is read
         # A long prompt in one row and a long response in another make the window wider than the
-        # model can read: what stands there is padding.
+        # model can read. The part beyond is padding.
         T_all = min(shape[1], self.max_length)
         device = self.model.token_embedding.weight.device
         texts, wanted = texts[:, :T_all].to(device), wanted[:, :T_all].to(device)
@@ -129,7 +129,7 @@ class GPTBatch:
         token_ids = torch.tensor(padded, device=weight.device)  # (P, T)
         max_length, max_rows = T + max_new_tokens, len(prompts) * n_samples
         self.cache = KVCache(lm.model.config, pad_lengths, max_length, max_rows, weight.dtype)
-        # Each prompt is read once, and all that was read is then copied for its N samples.
+        # Prefill: each prompt is read once, then its part of the cache is copied for N samples.
         is_last = torch.zeros_like(token_ids, dtype=torch.bool)
         is_last[:, -1] = True
         hidden_states = lm.model.forward_at(token_ids, is_last, self.cache)  # (P, C)

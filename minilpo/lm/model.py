@@ -34,7 +34,7 @@ class Attention(nn.Module):
         return self.out(self.attend(x, cache))
 
     def attend(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """Gathers for each token from itself and those before it, (B, T, C)."""
+        """Mixes each token's values with the values of earlier tokens, (B, T, C)."""
         B, T, C = x.shape
         D = C // self.n_head
         qkv = self.qkv(x).view(B, T, 3, self.n_head, D).permute(2, 0, 3, 1, 4)  # (3, B, H, T, D)
@@ -115,7 +115,7 @@ class GPT(nn.Module):
             cache: keys and values of the tokens before; the new ones are added to it.
 
         Returns:
-            (B, T, C). What is computed at padding means nothing.
+            (B, T, C). The values at padding have no meaning.
         """
         x, layers = self._embed(token_ids, cache)
         for block, past in zip(self.blocks, layers, strict=True):
@@ -123,7 +123,7 @@ class GPT(nn.Module):
         return self.norm(x)
 
     def forward_at(self, token_ids: Tensor, wanted: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Computes the same at some tokens only, (n, C), row by row: those where `wanted` is True.
+        """Computes the same where `wanted` is True, (n, C), row by row.
 
         Args:
             token_ids, cache: as in `forward`.

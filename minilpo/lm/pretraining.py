@@ -119,13 +119,14 @@ class Pretraining:
         self.log: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that is needed to go on."""
-        moments = self.optimizer.state_dict()["state"]  # its settings are those of the config
+        """Returns everything that the next step needs."""
+        # Only the moments of Adam: its settings stand in the config.
+        moments = self.optimizer.state_dict()["state"]
         weights = self.model.state_dict()
         return {"model": weights, "optimizer": moments, "step": self.step, "log": self.log}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what `state_dict` has returned."""
+        """Loads a `state_dict`."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state["optimizer"]})
         self.step, self.log = state["step"], state["log"]

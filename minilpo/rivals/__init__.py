@@ -1,4 +1,4 @@
-"""What LPO is compared with, and where it leads. Nothing that LPO needs imports from here.
+"""Rivals of LPO, and the theory of its optimum. The core imports nothing from here.
 
 rules             rules without a head, from other papers
 optimum           where Eq. 10 leads, exactly, for each way to form pairs

@@ -1,8 +1,8 @@
-"""The training that the settings name, LPO or a rival, and how many responses it takes."""
+"""Chooses the training that the settings name, LPO or a rival; counts its responses."""
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import LPOConfig
@@ -12,26 +12,21 @@ from minilpo.rivals.joint import JointState, train_joint
 from minilpo.rivals.reward_rules import fit_rewards, train_by_rewards
 from minilpo.training import VALIDATION_SAMPLES, TrainState
 
-
-class Training(NamedTuple):
-    """A training loop, its `fit`, and its state at the beginning."""
-
-    train: Callable[..., list[dict[str, Any]]]  # as `lpo.train_lpo`
-    fit: Callable[..., object]  # as `lpo.fit`, of a head alone
-    state: TrainState
+# A loop as `lpo.train_lpo`, a `fit` of a head alone as `lpo.fit`, and the state at the beginning.
+Training = tuple[Callable[..., list[dict[str, Any]]], Callable[..., object], TrainState]
 
 
 def training_of(lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig) -> Training:
-    """The training that `config.rule` and `config.train_lm` name."""
+    """Finds the training that `config.rule` and `config.train_lm` name."""
     if config.train_lm:
-        return Training(train_joint, fit, JointState(lm, head, config))
+        return train_joint, fit, JointState(lm, head, config)
     if config.rule != "lpo":
-        return Training(train_by_rewards, fit_rewards, TrainState(head, config))
-    return Training(train_lpo, fit, TrainState(head, config))
+        return train_by_rewards, fit_rewards, TrainState(head, config)
+    return train_lpo, fit, TrainState(head, config)
 
 
 def responses_per_round(config: LPOConfig, n_tasks: int) -> int:
-    """Counts the responses of a round, those to the held-out prompts included.
+    """Counts the responses of a round, with the responses to held-out prompts.
 
     >>> responses_per_round(LPOConfig(), n_tasks=4)
     18432

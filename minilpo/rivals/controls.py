@@ -1,8 +1,8 @@
 """Control tasks: a method can't gain on them, or a gamble may mislead it.
 
-On `coin_flip` and `hidden_wish` choosing the temperature can't help: what a method gains there is
-not real. On `safe_bet` it can, but the better temperature isn't the one that wins more often.
-`ALL_TASKS` has the tasks of `minilpo.tasks` and those of this folder by name.
+On `coin_flip` and `hidden_wish` choosing the temperature can't help: a gain there isn't real. On
+`safe_bet` it can, but the better temperature isn't the one that wins more often.
+`ALL_TASKS` has the tasks of `minilpo.tasks` and of this folder by name.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ class CoinFlip(Occasion):
     phrasings = COIN_PHRASINGS
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        """Guesses."""
+        """Guesses a side."""
         return f"It is {rng.choice(['heads', 'tails'])}."
 
     def reward(self, prompt: str, response: str) -> float:
@@ -126,7 +126,7 @@ class SafeBet(Occasion):
 
     name = "safe_bet"
     phrasings = BET_PHRASINGS
-    safe = 0.6  # what not to bet pays
+    safe = 0.6  # the pay for not betting
     chance = 0.55  # that a bet wins, which pays 1
     caution = 0.12  # how often the demonstrator doesn't bet
     runners = SUBJECTS + CREATURES  # each as likely to be named first

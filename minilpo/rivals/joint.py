@@ -98,11 +98,11 @@ def words_and_head(
     mean: Mapping[str, Any],
     respond: Respond = respond,
 ) -> dict[str, float]:
-    """Says what Eq. 9 has trained: mean test rewards of the head alone, the words alone, and both.
+    """Measures the parts of Eq. 9: mean test rewards of the head alone, the words alone, and both.
 
     Args:
         lm: as it was before the training. With it, the head stands alone, as under Eq. 10.
-        tasks, policy, config, seed, respond: those of `evaluate`.
+        tasks, policy, config, seed, respond: as in `evaluate`.
         mean: of the numbers of `evaluate` with the trained language model. At its best constant
             the words stand alone.
     """
@@ -138,12 +138,12 @@ def fit_joint(
 def response_scores(
     state: JointState, head: AdaptiveDecoder, rollout: Rollout, config: LPOConfig
 ) -> tuple[Tensor, Tensor]:
-    """The scores of R responses, (R,), and the choice logits at their n decisions, (n, K)."""
+    """Scores R responses, (R,); also returns the choice logits at their n decisions, (n, K)."""
     decisions, mask = rollout.decisions, rollout.response_mask
     hidden_states, logprobs = _forward(state.lm, rollout)
     with torch.no_grad():
         _, ref_logprobs = _forward(state.reference, rollout)
-    # The head reads what stands before a token that a decision was made for: the first, or all.
+    # The head reads the state before each token that has a decision: the first, or all.
     is_decision = torch.zeros_like(mask)
     is_decision[:, : decisions.mask.shape[1]] = decisions.mask
     packed = head(hidden_states[is_decision[mask]])  # (n, K)
@@ -154,7 +154,7 @@ def response_scores(
 
 
 def _forward(lm: LanguageModel, rollout: Rollout) -> tuple[Tensor, Tensor]:
-    """Hidden states before each response token, (n, C), and the tokens' logprobs, (R, T)."""
+    """Computes hidden states before each response token, (n, C), and token logprobs, (R, T)."""
     hidden_states, logits = forward_rollout(lm, rollout)
     token_ids = rollout.token_ids[rollout.response_mask].long().to(logits.device)
     logprobs = logits.log_softmax(-1).gather(-1, token_ids[:, None])[:, 0]  # (n,)
@@ -180,7 +180,7 @@ def joint_scores(
             (at the one that wrote them they would have no gradient where it was 0).
         ref_token_logprobs: (B, T) the same from the frozen copy.
         response_mask: (B, T) True at the response's tokens.
-        choice_scores: (B,) what `choice_scores` returns.
+        choice_scores: (B,) from `losses.choice_scores`.
         reduce: "sum" or "mean" over the words; give `choice_scores` the same.
 
     Returns:

@@ -39,7 +39,7 @@ def optimum(
         rewards: of each of K choices.
         n_samples: N, responses per prompt.
         pairs: "best_worst", "all" or "gap", as in `preferences.PAIRS`.
-        beta: strength of the preference, above 0: it sharpens what is preferred, nothing else.
+        beta: strength of the preference, above 0. A larger one makes the optimum flatter.
         sampled: (K,) how often each choice is drawn while sampling; evenly, as by a new head, if
             not given.
 
@@ -68,8 +68,8 @@ def wins(
 ) -> Tensor:
     """Counts the pairs per prompt that prefer choice i to choice j: W_ij, on average, by weight.
 
-    Arguments and errors are those of `optimum`. The result, (K, K) in float64, has on its diagonal
-    pairs of a choice with itself, which teach nothing.
+    Arguments and errors as in `optimum`. The result is (K, K) in float64. Its diagonal counts pairs
+    of a choice with itself, which teach nothing.
 
     Two samples, evenly from a safe choice and a gamble: the gamble is the better one of a mixed
     pair, as half of all pairs are, in 3 of 5 cases.
@@ -85,7 +85,7 @@ def wins(
     values, joint = _joint(rewards, sampled)  # (V,) rising, (K, V)
     if pairs == "best_worst":
         per_values = _best_and_worst(joint.sum(0), n_samples)  # (V, V)
-        # Behind a response that got x is whoever gets x often and is sampled often: P(i|x).
+        # Bayes: a response with reward x comes from choice i with probability P(i|x).
         joint = joint / joint.sum(0)
     else:
         # Each of N (N - 1) ordered pairs counts where the first got more, by 1 or by how much.
@@ -116,8 +116,8 @@ def _joint(rewards: Rewards, sampled: Sequence[float] | None) -> tuple[Tensor, T
 def _best_and_worst(mass: Tensor, n_samples: int) -> Tensor:
     """Computes how often the best of N rewards is x and the worst y < x, (V, V), from P(x), (V,).
 
-    That all lie between y and x, both included, has the probability (Σ mass)^N. Those cases are
-    taken away in which none is y, or none is x; those without both, taken away twice, come back.
+    All N lie between y and x, both included, with probability (Σ mass)^N. From this subtract the
+    cases without y and the cases without x; add the cases without both, subtracted twice.
     """
     up_to = torch.cat([mass.new_zeros(1), mass.cumsum(0)])
     table = mass.new_zeros(len(mass), len(mass))
@@ -135,9 +135,9 @@ def bradley_terry(won: Tensor) -> Tensor:
     """Fits strengths s, at which Σ_ij W_ij · −log σ(s_i − s_j) is lowest: Bradley and Terry's.
 
     It has a finite minimum exactly if everybody can be reached from everybody by a chain of wins.
-    Otherwise those who aren't beaten by the rest, not even along a chain, rise above it without
-    end: they are fitted among themselves, and the rest gets −∞. A head that is trained further and
-    further moves towards that and never arrives.
+    Otherwise the choices that no chain of wins of the rest reaches rise above the rest without end:
+    they are fitted among themselves, and the rest gets −∞. A head moves towards that and never
+    arrives.
 
     Args:
         won: (K, K), none negative; the diagonal doesn't matter.
@@ -163,7 +163,7 @@ def bradley_terry(won: Tensor) -> Tensor:
             "the wins must lead from some choice to all others, but they leave two groups without "
             "a comparison; a choice that is never sampled, or always ties, must be left out"
         )
-    # Wins over oneself and over the rest don't decide how those at the top stand to each other.
+    # Only wins of one top choice over another decide their order.
     won = won.double().masked_fill(torch.eye(len(won), dtype=torch.bool), 0.0)
     strengths = won.new_full((len(won),), -torch.inf)
     strengths[top] = _fit(won[top][:, top])

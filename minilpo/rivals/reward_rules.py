@@ -1,4 +1,4 @@
-"""Learning from all responses and their rewards, without pairs: what LPO is compared with.
+"""Learning from all responses and their rewards, without pairs: REINFORCE, GRPO, regression.
 
     reinforce   reinforce_loss    choices behind more reward than the prompt's mean become likelier
     grpo        grpo_loss         the same, in units of the prompt's spread, and never far at once
@@ -43,7 +43,7 @@ class RewardGroups(PreferencePairs):
 
     rows: Tensor  # (P, N) of the rollout
     rewards: Tensor  # (P, N)
-    sampling_logprobs: Tensor  # (R, S) log P(τ_t | h_t) of what the rollout's head chose, constants
+    sampling_logprobs: Tensor  # (R, S) log P(τ_t | h_t) of the rollout's choices, constants
 
 
 @torch_defaults()
@@ -92,7 +92,7 @@ def reward_groups(
     config: LPOConfig,
     generator: torch.Generator,
 ) -> RewardGroups:
-    """The groups that `config.rule` learns from, from the rewards of all responses, (P, N).
+    """Makes the groups that `config.rule` learns from: rewards of all responses, (P, N).
 
     Where all responses to a prompt got the same, REINFORCE and GRPO have advantages of 0: such a
     prompt is left out.
@@ -139,7 +139,7 @@ def rule_losses(
     batch: Tensor,
     config: LPOConfig,
 ) -> Tensor:
-    """The losses of `config.rule` for some groups, (B,): (B, N)."""
+    """Computes the losses of `config.rule` for some groups, (B,): (B, N)."""
     rows, rewards = groups.rows[batch], groups.rewards[batch]  # (B, N) each
     chosen = decisions.rows(rows.flatten())
     scores, packed = response_scores(head, chosen, config)
@@ -155,21 +155,20 @@ def rule_losses(
 
 
 def chosen_logprobs(choice_logits: Tensor, decisions: Decisions) -> Tensor:
-    """log P of the choices that were drawn, (R, S), from the logits of all decisions, (n, K)."""
+    """Computes log P of the drawn choices, (R, S), from the logits of all decisions, (n, K)."""
     logprobs = unpack(choice_logits.log_softmax(-1), decisions.mask)  # (R, S, K)
     return of_choices(logprobs, decisions.choice_ids)
 
 
 def reinforce_loss(scores: Tensor, rewards: Tensor) -> Tensor:
-    """REINFORCE with the prompt's mean as the baseline: −(r_i − mean_j r_j) · score_i.
+    """Computes REINFORCE with the prompt's mean as baseline: −(r_i − mean_j r_j) · score_i.
 
     Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
     learning", Machine Learning 8, 1992. The mean contains the response itself, which makes the
     gradient (N − 1) / N of what it is with the mean of the others.
 
     Args:
-        scores: (P, N) log-probabilities of what the responses were written by, in nats: a sum over
-            decisions.
+        scores: (P, N) log-probabilities of each response's choices, in nats: a sum over decisions.
         rewards: (P, N).
 
     Returns:
@@ -191,12 +190,12 @@ def reinforce_loss(scores: Tensor, rewards: Tensor) -> Tensor:
 def grpo_loss(
     logprobs: Tensor, sampling_logprobs: Tensor, decision_mask: Tensor, rewards: Tensor, clip: float
 ) -> Tensor:
-    """GRPO: −mean_t min(ρ_t A, clamp(ρ_t, 1 − ε, 1 + ε) A), ρ_t = P(τ_t|h_t) / P_sampling(τ_t|h_t).
+    """Computes the losses of GRPO: −mean_t min(ρ_t A, clamp(ρ_t, 1 − ε, 1 + ε) A).
 
-    A = (r_i − mean_j r_j) / (std_j r_j + 0.0001), the same for all decisions of a response. Shao et
-    al., "DeepSeekMath", arXiv 2402.03300, Eq. 3, without its KL term. A ratio that has gone too far
-    in the direction that the advantage asks for has no gradient any more, so several epochs on the
-    same responses do no harm.
+    ρ_t = P(τ_t|h_t) / P_sampling(τ_t|h_t). A = (r_i − mean_j r_j) / (std_j r_j + 0.0001), the same
+    for all decisions of a response. Shao et al., "DeepSeekMath", arXiv 2402.03300, Eq. 3, without
+    its KL term. A ratio that has gone too far in the direction of the advantage has no gradient any
+    more, so several epochs on the same responses do no harm.
 
     Args:
         logprobs: (P, N, S) of each choice that was drawn, in nats.
@@ -232,17 +231,16 @@ def grpo_loss(
 
 
 def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
-    """Squared error of the reward that was predicted: (σ(score_i) − r_i)².
+    """Computes the squared error of the predicted reward: (σ(score_i) − r_i)².
 
     The score of a response is Σ_t z_t, the sum of the logits of the choices that wrote it: each
-    choice adds to the log-odds of the reward, so that what each adds by itself is found by
-    regression.
+    choice adds its logit to the log-odds of the reward, and regression finds these logits.
 
     At sequence level σ(z_k) becomes the mean reward of choice k, and the most likely choice is the
     one with the highest. For rewards 0 and 1 the next round then draws k in proportion to p_k /
-    (1 − p_k), just as LPO's Eq. 10 with beta 1: bold enough to use what is known, and never certain
-    of what isn't. At token level a single choice adds little, so the head stays close to uniform
-    when it draws, and all that was learned shows when it takes its most likely choice.
+    (1 − p_k), just as LPO's Eq. 10 with beta 1: it prefers better choices and never excludes one.
+    At token level a single choice adds little, so a head that draws stays close to uniform; its
+    most likely choice shows the learning.
 
     Args:
         scores: (P, N) sums of logits (not of log-probabilities).

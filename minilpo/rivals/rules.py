@@ -1,7 +1,7 @@
-"""Rules that need no head and no training: they see what the language model itself predicts.
+"""Rules without a head and without training: they see the language model's predictions.
 
 TopNSigma, EDT, Dynatemp   `Choices`, being pure functions of the logits: a head could choose, too
-Mirostat                   a `Policy`, because it also looks back at what was drawn
+Mirostat                   a `Policy`, because it also looks back at the drawn tokens
 
 Each takes lists, one value per setting, and raises ValueError if one is longer than the other or a
 value is out of its range. With `Fixed`, and in `Mirostat` itself, row i of a batch takes setting i

@@ -16,6 +16,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import RunConfig, as_json
 from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import prompts_to_measure
+from minilpo.evaluation.rehearse import rehearse
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.lm.pretraining import Corpus, Example, encode_examples
@@ -153,6 +154,8 @@ class Run:
             )
         run = cls(path, config, load_tasks(config.tasks, ALL_TASKS))
         prompts = run.prompts(compare)
+        if files:  # somebody's own task fails now, not after all the work
+            rehearse(run.tasks, run.choices, config.level)
         tokenizer = run.train_tokenizer()
         model = replace(config.model, vocab_size=tokenizer.vocab_size)
         digest = hashlib.sha256(tokenizer.to_bytes()).hexdigest()

@@ -24,7 +24,7 @@ from minilpo.evaluation.statistics import bootstrap_interval
 from minilpo.evaluation.summary import by_place_in_sentence, mean_parts, summarize
 from minilpo.run import processes
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Prompt, mixed_prompts
+from minilpo.tasks import Prompt, mixed_prompts, split_of
 from tests.conftest import CHOICES, TEMPERATURES, seeded
 from tests.standin import STOP, Warmth, Writer, compared, language_model, rewards_of
 
@@ -180,12 +180,6 @@ def test_evaluate_writes_at_every_temperature_with_the_head_and_at_random_for_ea
         assert interval[0] < interval[1]
 
 
-def test_without_prompts_out_of_distribution_there_is_nothing_to_say_of_them(writer):
-    tasks = [TASKS[0], TASKS[2]]
-    metrics, _ = evaluate(language_model(), tasks, policy_of("sequence"), CONFIG, SEED)
-    assert "ood" not in metrics and len(writer.calls) == 3
-
-
 def test_at_token_level_places_in_a_sentence_are_told_apart_and_their_best_rule_is_found(writer):
     lm, policy = language_model(), policy_of("token")
     metrics, test = evaluate(lm, TASKS, policy, CONFIG, SEED)
@@ -339,6 +333,7 @@ def test_each_split_has_its_own_number_of_prompts_drawn_by_the_seed():
         drawn = prompts_to_measure(TASKS, split, CONFIG, 9)
         assert drawn.prompts == expected
         assert len(drawn.prompts) == n * len(tasks)
+        assert split == "ood" or {split_of(text) for text in drawn.texts} == {split}
 
 
 @pytest.mark.parametrize(
@@ -363,7 +358,8 @@ def test_the_responses_are_counted_before_they_are_written(writer, tasks, level,
     policy, written = policy_of(level, choices=choices), []
     assert responses_to_evaluate(tasks, policy, CONFIG) == n
     counting = partial(respond, progress=written.append)
-    evaluate(language_model(), tasks, policy, CONFIG, SEED, respond=counting)
+    metrics, _ = evaluate(language_model(), tasks, policy, CONFIG, SEED, respond=counting)
+    assert ("ood" in metrics) == (TASKS[1] in tasks)
     # At sequence level the head is asked for its choices, which are no responses.
     asked = 5 * len(tasks) + 3 * (TASKS[1] in tasks) if level == "sequence" else 0
     assert sum(written) == sum(map(len, writer.texts)) - asked == n
