@@ -18,6 +18,8 @@ from minilpo.setting import have_rules
 
 LEVEL = 6  # more long names than these are written upwards
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
+# Without the version of matplotlib, which it would write into the file.
+AS_PNG: dict[str, Any] = {"format": "png", "metadata": {"Software": None}}
 COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
 
 
@@ -50,8 +52,7 @@ def grid(n: int) -> tuple[Figure, list[Axes]]:
 def png(fig: Figure) -> bytes:
     """Draws the figure into a file. The same figure gives the same bytes."""
     buffer = io.BytesIO()
-    # The version of matplotlib, which it would write there, is left out.
-    fig.savefig(buffer, format="png", metadata={"Software": None})
+    fig.savefig(buffer, **AS_PNG)
     return buffer.getvalue()
 
 
@@ -65,7 +66,7 @@ def panels(fig: Figure, whole: bytes) -> list[bytes]:
         top, bottom = (max(0, len(pixels) - round(y)) for y in (box.y1 + 4, box.y0 - 4))
         left, right = max(0, round(box.x0) - 4), round(box.x1) + 4
         buffer, part = io.BytesIO(), np.ascontiguousarray(pixels[top:bottom, left:right])
-        matplotlib.image.imsave(buffer, part, format="png", metadata={"Software": None})
+        matplotlib.image.imsave(buffer, part, **AS_PNG)
         parts.append(buffer.getvalue())
     return parts
 
