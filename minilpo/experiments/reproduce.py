@@ -7,6 +7,7 @@ OUT/report.html                     every experiment that the folder has numbers
 OUT/cache/                          language models and heads, shared by all experiments
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -17,10 +18,11 @@ import numpy as np
 
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.experiments.base import Finding, Numbers, text_table
+from minilpo.experiments.base import Finding, Numbers, over_seeds, text_table
+from minilpo.experiments.figures import described
 from minilpo.experiments.lab import Lab
 from minilpo.experiments.page import NAME as PAGE
-from minilpo.experiments.page import Result, described, reproduction_page
+from minilpo.experiments.page import Result, reproduction_page
 from minilpo.machine.device import device_of
 from minilpo.machine.files import (
     must_hold,
@@ -41,7 +43,7 @@ ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
 def experiment(name: str) -> ModuleType:
-    """The module of an experiment."""
+    """Imports the module of an experiment."""
     return import_module(f"minilpo.experiments.{name}")
 
 
@@ -56,15 +58,16 @@ def reproduce(
     """Measures what is missing, seed by seed, then writes the results of every experiment.
 
     The seeds are 0, 1, ..., n_seeds - 1. By default as many threads compute as in this folder
-    before, or as a measurement finds best. Returns what was found, by the name of the experiment.
+    before, or as a measurement finds best. Returns the findings by the name of the experiment.
     Raises ValueError if the folder holds something else, or another process works there.
     """
     computes = device_of(device)
     with work_in(out, ROOM):
         config = open_folder(out, config)
-        missing: dict[int, list[str]] = {}
-        for seed in range(n_seeds):
-            missing[seed] = [name for name in names if read_seed(out, name, seed) is None]
+        missing = {
+            seed: [name for name in names if read_seed(out, name, seed) is None]
+            for seed in range(n_seeds)
+        }
         in_use = pick(threads, config.threads or None)
         if in_use.seconds:
             say(f"minilpo: computing with {in_use.why}")
@@ -84,13 +87,13 @@ def reproduce(
                     bar.advance()
         results = {name: put_together(out, name, n_seeds) for name in names}
         for result in results.values():
-            write_result(out, result)
+            write_result(out / result.name, result)
         write_page(out, config, results)
         return {name: result.finding for name, result in results.items()}
 
 
 def open_folder(out: Path, config: RunConfig) -> RunConfig:
-    """Writes the settings, or checks that the folder has the same ones; returns what it holds."""
+    """Writes the settings, or checks that the folder has the same ones; returns the folder's."""
     path = out / "reproduce.json"
     if path.exists():
         kept = read_config(path)
@@ -109,7 +112,7 @@ def open_folder(out: Path, config: RunConfig) -> RunConfig:
 
 
 def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
-    """The numbers of one seed, or None where they are missing."""
+    """Reads the numbers of one seed; None where they are missing."""
     path = out / name / f"seed_{seed}.json"
     if not path.exists():
         return None
@@ -121,13 +124,12 @@ def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
 
 
 def put_together(out: Path, name: str, n_seeds: int) -> Result:
-    """What one experiment found over its seeds, and its figure."""
+    """Concludes from the numbers of all seeds, and draws the figure."""
     module = experiment(name)
-    found = [read_seed(out, name, seed) for seed in range(n_seeds)]
-    seeds = [numbers for numbers in found if numbers is not None]
+    seeds = [read_seed(out, name, seed) for seed in range(n_seeds)]
     with must_hold(out / name, "numbers of this version's experiment", OTHER), plots.own_style():
-        finding = module.conclude(seeds)
-        figure = module.draw(seeds)
+        found = over_seeds(seeds)
+        finding, figure = module.conclude(found), module.draw(found)
         png = plots.png(figure)
     if n_seeds == 1:
         sentence = "A single seed says nothing about the direction: run at least two."
@@ -135,9 +137,9 @@ def put_together(out: Path, name: str, n_seeds: int) -> Result:
     return Result(name, module.PAPER, n_seeds, finding, png, described(figure))
 
 
-def write_result(out: Path, result: Result) -> None:
+def write_result(folder: Path, result: Result) -> None:
     """Writes JSON, table and figure of one experiment."""
-    name, finding, folder = result.name, result.finding, out / result.name
+    name, finding = result.name, result.finding
     folder.mkdir(exist_ok=True)
     rows = []
     for row in finding.rows:
@@ -146,26 +148,21 @@ def write_result(out: Path, result: Result) -> None:
     content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
     verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
     write_json(folder / "result.json", content | verdict)
-    write_bytes(folder / "table.txt", (text_table(name, result.paper, finding) + "\n").encode())
-    for file, data in {"figure.png": result.png, **finding.files}.items():
+    table = text_table(name, result.paper, finding) + "\n"
+    files = {"table.txt": table.encode(), "figure.png": result.png, **finding.files}
+    for file, data in files.items():
         write_bytes(folder / file, data)
 
 
 def write_page(out: Path, config: RunConfig, results: dict[str, Result]) -> None:
-    """Writes the page of these results and of what earlier commands have left in the folder."""
+    """Writes the page of these results, and of those that earlier commands have left."""
     for name in EXPERIMENTS:
-        if name not in results and n_seeds_in(out / name):
-            # What is shown comes from its numbers: figures and tables carry no checksum.
+        files = (out / name / f"seed_{seed}.json" for seed in itertools.count())
+        n_seeds = sum(1 for _ in itertools.takewhile(Path.is_file, files))
+        if name not in results and n_seeds:
+            # Tables and figures are made again from the numbers, which carry a checksum.
             try:
-                results[name] = put_together(out, name, n_seeds_in(out / name))
+                results[name] = put_together(out, name, n_seeds)
             except ValueError as error:
                 say(f"minilpo: {PAGE} leaves out {name}: {error}")
     write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
-
-
-def n_seeds_in(folder: Path) -> int:
-    """How many seeds an experiment's folder has the numbers of, from 0 on without a gap."""
-    seed = 0
-    while (folder / f"seed_{seed}.json").is_file():
-        seed += 1
-    return seed
