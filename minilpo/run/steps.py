@@ -31,6 +31,7 @@ from minilpo.show import plots
 from minilpo.show.page import NAME as PAGE
 from minilpo.show.page import Results, chosen_responses, run_page
 from minilpo.show.report import FIGURES, draw_figures, example_responses, write_figures
+from minilpo.show.samples import sentences_while_training
 from minilpo.training import TrainState
 
 
@@ -81,8 +82,15 @@ def pretrain_step(run: Run) -> None:
         corpus = run.corpus(tokenizer)
         run.keep()
         bar.begin(run.config.pretrain.steps, training.step)
+        lm, n_steps = GPTLanguageModel(model, tokenizer), run.config.pretrain.steps
+        show_sentence = sentences_while_training(lm, corpus.held_out, n_steps, say)
+
+        def progress(n: int) -> None:
+            bar.advance(n)
+            show_sentence(training.step)
+
         given = model, corpus, run.config.pretrain, run.config.seed, training
-        log = pretrain(*given, bar.advance, processes.add_gradients)
+        log = pretrain(*given, progress, processes.add_gradients)
     save_tensors(run.path / "model.pt", model.state_dict())
     run.finish("pretrain", log, ["model.pt"])
     run.forget_corpus()

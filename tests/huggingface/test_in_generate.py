@@ -138,8 +138,7 @@ def test_refused_is_the_same_in_a_configuration(lm):
                 model.generate(**inputs(lm), generation_config=config)
         config = GenerationConfig(max_new_tokens=3, pad_token_id=1)
         assert model.generate(**inputs(lm), generation_config=config).shape == (2, 8)
-        with pytest.raises(ValueError, match="all but its first argument by name"):
-            model.generate(inputs(lm)["input_ids"], config)
+        assert model.generate(inputs(lm)["input_ids"], config).shape == (2, 8)
 
 
 def test_what_changes_nothing_may_be_said(lm):
@@ -190,7 +189,7 @@ def test_a_pipeline_writes_by_the_head_or_hears_how_it_could(lm):
     options = dict(max_new_tokens=4, return_full_text=False, temperature=1.0)
     with deciding(lm, cold, seeded(0)):
         [written] = write(PROMPTS[0], **options)
-        with pytest.raises(ValueError, match="got temperature=0.7; .* temperature=1.0 in a pipe"):
+        with pytest.raises(ValueError, match="got temperature=0.7; .* a pipeline set it to 1.0"):
             write(PROMPTS[0], **options | {"temperature": 0.7})
     assert written["generated_text"].split() == expected.split()
 

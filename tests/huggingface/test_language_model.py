@@ -26,30 +26,26 @@ from tests.huggingface.tiny import LLAMA, V, language_model, tiny, tokenizer
 
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
 REFUSED = {
-    "a model with another kind of cache": (
+    "another kind of cache": (
         AutoModelForCausalLM,
         MambaConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, state_size=4),
-        "at once its hidden states differ|no attribute 'reorder_cache'",
+        "at once its hidden states differ|'reorder_cache'",
     ),
     "an encoder with a decoder": (
         AutoModelForSeq2SeqLM,
         T5Config(vocab_size=V, d_model=32, d_ff=48, num_layers=1, num_heads=2),
         "exactly one of|decoder_input_ids",
     ),
-    "a model without an un-embedding": (
-        AutoModel,
-        LlamaConfig(vocab_size=V, **LLAMA),
-        "'NoneType' object has no attribute 'register_forward_pre_hook'",
-    ),
-    "a model that sees what comes after": (
+    "no un-embedding": (AutoModel, LlamaConfig(vocab_size=V, **LLAMA), "has no attribute"),
+    "no end": (
         AutoModelForMaskedLM,
         BertConfig(vocab_size=V, **SMALL),
-        "no attribute 'reorder_cache'|unexpected keyword argument 'use_cache'",
+        "has no attribute|use_cache",
     ),
-    "a model without a cache": (
+    "no cache": (
         AutoModelForCausalLM,
         OpenAIGPTConfig(vocab_size=V, n_embd=32, n_layer=2, n_head=2),
-        "no attribute 'reorder_cache'",
+        "'reorder_cache'|'past_key_values'",
     ),
 }
 
@@ -57,7 +53,9 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_refused_in_words_is(what):
     make, config, reason = REFUSED[what]
-    with pytest.raises(ValueError, match=f"must be a causal language model .*({reason})"):
+    with pytest.raises(
+        ValueError, match=f"must be a causal language model .*({reason}).*; load them"
+    ):
         HuggingFaceLanguageModel(make.from_config(config), tokenizer())
 
 
@@ -76,11 +74,9 @@ def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
 
 
 def test_something_else_than_a_model_is_refused():
-    with pytest.raises(ValueError, match="must be a causal language model .* but str, given"):
+    with pytest.raises(ValueError, match="must be a causal language model .* got str with"):
         HuggingFaceLanguageModel("gpt2", tokenizer())
-    with pytest.raises(
-        ValueError, match="tokenizer must be one of transformers, .* got str, .*; load"
-    ):
+    with pytest.raises(ValueError, match="and the tokenizer its own, got .* with str: "):
         HuggingFaceLanguageModel(tiny(), "gpt2")
 
 
@@ -137,7 +133,7 @@ def test_a_wrapper_that_changes_what_is_read_is_named():
         def forward(self, input_ids, **arguments):
             return self.inner((input_ids + 1) % V, **arguments)
 
-    with pytest.raises(ValueError, match="but Prompted, given .*, and pass it without Prompted"):
+    with pytest.raises(ValueError, match="got Prompted with .* a wrapper around LlamaForCausalLM"):
         HuggingFaceLanguageModel(Prompted(tiny()), tokenizer())
 
 
@@ -145,7 +141,7 @@ def test_a_wrapper_that_changes_what_is_read_is_named():
 def test_quantised_weights_are_taken_with_a_word_of_warning():
     model = tiny()
     quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
-    with pytest.warns(UserWarning, match="has quantised weights: .* differ by .* of their size"):
+    with pytest.warns(UserWarning, match="is quantised: .* differ by .* of their size"):
         lm = HuggingFaceLanguageModel(quantised, tokenizer())
     warm = Fixed(Temperatures([1.0]))
     assert len(generate(lm, ["the fox"], warm, seeded(0), n_samples=4).responses) == 4
@@ -168,8 +164,7 @@ def test_padding_beyond_what_a_model_can_read_is_said_in_words():
     lm.end_ids, long = (), "the fox sees an owl " * 12
     greedy = Fixed(Temperatures([0.0]))
     with pytest.raises(
-        ValueError,
-        match="read 1 texts of 65 tokens with padding, .* with half the max_length or less",
+        ValueError, match=r"room for \[1, 65\] tokens, .* with a smaller max_length"
     ):
         generate(lm, ["the fox", long], greedy, seeded(0))
     lm.max_length = 32
@@ -204,7 +199,9 @@ def test_a_template_gets_its_arguments_and_a_ready_made_prompt_is_left_as_it_is(
         assert chat.decode(lm.encode(["the fox"])[0]) == text + " [assistant]"
     ready = "<sep> [user] the fox [assistant] <eos>"
     assert chat.decode(lm.encode([ready])[0]) == ready
-    with pytest.raises(ValueError, match="the chat template must take .*leave system or template"):
+    with pytest.raises(
+        ValueError, match="the chat template must take .*; change system or template"
+    ):
         HuggingFaceLanguageModel(tiny(), chat, template={"messages": []})
 
 
@@ -252,9 +249,9 @@ def test_a_sentence_begins_after_a_mark_and_where_an_answer_does():
 
 
 def test_a_chat_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="with a chat template for chat=True, .* chat=True;"):
+    with pytest.raises(ValueError, match="the chat template must take .*is not set"):
         HuggingFaceLanguageModel(tiny(), tokenizer(), chat=True)
-    with pytest.raises(ValueError, match="with a chat template for .* chat=False;"):
+    with pytest.raises(ValueError, match="system and template must come with a chat template"):
         HuggingFaceLanguageModel(tiny(), tokenizer(chat=True), chat=False, system="all is well")
     strict = tokenizer(chat=True)
     strict.chat_template = "{{ raise_exception('no system please') }}"

@@ -59,11 +59,6 @@ def test_prompts_that_are_one_for_the_model_are_never_on_two_sides_of_a_split():
     )
 
 
-def test_too_few_prompts_are_refused():
-    with pytest.raises(ValueError, match="of 1 different ones none falls into the .* split"):
-        OwnPrompts(["the fox", "the fox"], lambda prompt, response: 0.5)
-
-
 @pytest.mark.parametrize("prompts", ["the fox", [{"role": "user"}], [1, 2]])
 def test_what_is_no_list_of_texts_is_refused(prompts):
     with pytest.raises(ValueError, match="prompts must be a list of texts, got .*; pass a list"):
