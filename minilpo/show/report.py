@@ -65,11 +65,12 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
         controls = metrics["controls"]
         constant, at_random = controls["learned_constant"], controls["random_head"]
         lines += [
-            f"Temperatures at random get {at_random['reward']:.3f}; a head that sees nothing, "
-            f"always at t={constant['name']}, gets {constant['reward']:.3f}.",
-            f"Of the gain, {_difference(controls['found_a_better_constant'])} is a better "
-            f"constant, {_difference(controls['adapted_to_the_context'])} is adapting to the "
-            "context.",
+            f"Temperatures at random get {at_random['reward']:.3f}. A head that sees nothing had "
+            "the same training with an input of zeros: it could only learn a constant, "
+            f"t={constant['name']}, and gets {constant['reward']:.3f}.",
+            "So the gain over the best constant has two parts: "
+            f"{_difference(controls['found_a_better_constant'])} for a better constant, "
+            f"{_difference(controls['adapted_to_the_context'])} for adapting to the context.",
         ]
     for name, task in tasks.items():
         if "two_temperatures" in task:
