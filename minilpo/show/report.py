@@ -294,20 +294,17 @@ def _draw_training(
     fig, [loss, margin, entropy, reward] = plots.grid(4)
     steps, held_out = _column(pretrain_log, "step"), _column(pretrain_log, "held_out_loss")
     lines = {"training": _column(pretrain_log, "loss"), "held-out": held_out}
-    title = f"Language model: {held_out[-1]:.2f} nats per token"
+    title = f"Held-out loss: best {min(held_out):.2f}"
     names = "pretraining step", "loss (nats per token)", title
     sentences = [plots.curve(loss, steps, lines, *names)]
 
     epochs = [epoch for entry in lpo_log for epoch in entry["epochs"]]
     count = [i + 1 for i in range(len(epochs))]
     breaks = [i + 0.5 for i in count[:-1] if i % len(lpo_log[0]["epochs"]) == 0]
-    nats = _column(epochs, "entropy")
-    for ax, key, title in (
-        (margin, "margin", "Each round draws new responses"),
-        (entropy, "entropy", f"The head's entropy: {nats[0]:.2f} to {nats[-1]:.2f}"),
-    ):
-        lines, names = {key: _column(epochs, key)}, ("LPO epoch", f"{key} (nats)", title)
-        sentences.append(plots.curve(ax, count, lines, *names, breaks))
+    for ax, key in ((margin, "margin"), (entropy, "entropy")):
+        nats, name = _column(epochs, key), f"{key} (nats)"
+        title = f"{key.capitalize()}: {nats[0]:.2f} to {nats[-1]:.2f}"
+        sentences.append(plots.curve(ax, count, {key: nats}, "LPO epoch", name, title, breaks))
     for ax in (loss, entropy):
         ax.set_ylim(bottom=0)
 

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -35,37 +34,10 @@ from tests.evaluation.test_evaluation import (
     with_texts,
 )
 from tests.show.test_report import LPO_LOG, PRETRAIN_LOG
-from tests.show.test_strip import NASTY
+from tests.show.test_strip import NASTY, Reader
 
-VOID = {"meta", "img", "wbr"}
 LOG = [{**entry, "pairs": 7, "dropped_prompts": 2} for entry in LPO_LOG]
 SECONDS = {"pretrain": 11.0, "rollout": 22.0, "lpo": 33.0, "evaluate": 44.0, "total": 110.0}
-
-
-class Reader(HTMLParser):
-    """What a page contains; says if an element isn't closed where it should be."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.attributes, self.text, self.open = [], [], "", []
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.attributes if name == tag]
 
 
 FOUR_NAMES = Temperatures(FOUR_TEMPERATURES).names
