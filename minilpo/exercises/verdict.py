@@ -150,7 +150,7 @@ def contrast(expected: Any, got: Any) -> str:
 def relation(expected: list[Any], got: list[Any]) -> str:
     """Says what all wrong results have in common, compared with the right ones; empty if nothing.
 
-    >>> relation([0.5, 0.25], [50.0, 25.0])
+    >>> relation([0.5, 0.25, 0.2], [50.0, 25.0, 20.0])
     'every number is 100 times the right one'
     >>> relation([[1, 2], [3]], [[2, 1], [3]])
     'the parts are right, but their order is another one'
