@@ -47,11 +47,11 @@ ENOUGH_TO_SPEAK = 3.0  # seconds after which torchrun has ended the other proces
 def demo(args: argparse.Namespace) -> None:
     """everything from nothing: pretrain, train, evaluate"""
     config = whole_config(args, all_given(args))
-    from minilpo.run.folder import Run
+    from minilpo.run.begin import create_run
     from minilpo.run.steps import evaluate_step, pretrain_step, train_step, use_machine, work_in_run
 
     with work_in_run(args.out, config):
-        run = Run.create(args.out, config)
+        run = create_run(args.out, config)
         use_machine(run, args.threads, args.device)
         pretrain_step(run)
         train_step(run)
@@ -61,6 +61,7 @@ def demo(args: argparse.Namespace) -> None:
 def pretrain(args: argparse.Namespace) -> None:
     """make a run folder and train its language model"""
     settings = all_given(args)
+    from minilpo.run.begin import create_run
     from minilpo.run.folder import Run
     from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
@@ -76,7 +77,7 @@ def pretrain(args: argparse.Namespace) -> None:
     else:
         config = whole_config(args, settings)
     with work_in_run(args.run, config):
-        run = Run.create(args.run, config, compare=("model", "pretrain"))
+        run = create_run(args.run, config, compare=("model", "pretrain"))
         use_machine(run, args.threads, args.device)
         pretrain_step(run)
     print(f"wrote {run.path / 'model.pt'}")

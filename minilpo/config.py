@@ -15,7 +15,7 @@ MARGINAL_AT_TOKEN_LEVEL = (
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: what measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
-FORMAT = 6  # of the run folder; raised when an older folder can no longer be read
+FORMAT = 7  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 NOT_BOTH = (
     "--temperatures and --choices must not be given together, got both; "
@@ -312,7 +312,7 @@ class RunConfig:
     # How many compute: measured when the run is made, and kept, because the last digits of every
     # number depend on it.
     threads: int = dataclasses.field(default=0, metadata={"minimum": 0, "maximum": MAX_THREADS})
-    # SHA-256 of tokenizer.json and of own task files.
+    # SHA-256 of own task files.
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -28,10 +28,10 @@ from minilpo.evaluation.measure import Measured, measure_fixed, measure_policy, 
 from minilpo.evaluation.summary import best_constants
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.machine.device import CPU
-from minilpo.machine.files import load_tensors, must_hold, save_tensors, tidy
-from minilpo.machine.threads import Threads
+from minilpo.machine.files import Record, must_hold, tensor_bytes, tensors_of
 from minilpo.rivals.by_config import training_of
 from minilpo.run import processes
+from minilpo.run.begin import create_run
 from minilpo.run.folder import Run
 from minilpo.run.steps import pretrain_step
 from minilpo.seeds import torch_generator
@@ -40,6 +40,7 @@ from minilpo.training import TrainState
 
 MIXTURE = tuple(task.name for task in MAIN)
 Made = TypeVar("Made")
+OTHER = "put it back as it was, or choose another folder"
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,11 @@ class Head:
 class Lab:
     """All that belongs to one seed. Language models and heads are kept in `folder`.
 
-    All experiments start from `config`: its seed is that of the lab, its tasks are the corpus. The
-    progress bars judge the speed by `threads`.
+    All experiments start from `config`: its seed is that of the lab, its tasks are the corpus.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: RunConfig,
-        threads: Threads | None = None,
-        device: torch.device = CPU,
-    ):
-        self.config, self.seed, self.threads, self.device = config, config.seed, threads, device
+    def __init__(self, folder: Path, config: RunConfig, device: torch.device = CPU):
+        self.config, self.seed, self.device = config, config.seed, device
         settings = {
             "tasks": config.tasks,
             "model": asdict(config.model),
@@ -96,9 +90,9 @@ class Lab:
     def run(self) -> Run:
         """The run folder of the language model, which is trained when it is first asked for."""
         path = self.folder / "language_model"
-        tidy(self.folder, path)
-        run = Run.create(path, self.config, compare=("model", "pretrain"))
-        run.threads, run.device = self.threads, self.device
+        Record(path, OTHER).settle()
+        run = create_run(path, self.config, compare=("model", "pretrain"))
+        run.device = self.device
         pretrain_step(run)
         return run
 
@@ -117,7 +111,7 @@ class Lab:
         less = min(steps, whole.steps), min(demonstrations, whole.demonstrations)
         pretrain = replace(whole, steps=less[0], demonstrations=less[1])
         config = replace(self.config, tasks=(task,), pretrain=pretrain, **settings)
-        return Lab(self.folder.parent, config, self.threads, self.device)
+        return Lab(self.folder.parent, config, self.device)
 
     def tasks(self, names: Sequence[str]) -> list[Task]:
         """Tasks of the corpus, by name."""
@@ -155,11 +149,13 @@ class Lab:
     def _train_head(
         self, key: str, level: str, tasks: Sequence[str], choices: Temperatures, lpo: LPOConfig
     ) -> Head:
-        K, path = len(choices), self.folder / f"head_{key}.pt"
+        K, name = len(choices), f"head_{key}.pt"
+        record = Record(self.folder, OTHER)
         head, constant = self.new_heads(K, level, lpo.n_hidden)
-        if path.exists():
-            content = load_tensors(path)
-            with must_hold(path, "a head of these settings", "choose another folder"):
+        if record.holds(name):
+            data = record.read(name, OTHER)
+            with must_hold(self.folder / name, "a head of these settings", OTHER):
+                content = tensors_of(data)
                 head.load_state_dict(content["head"])
                 constant.load_state_dict(content["constant"])
                 log, best_after = content["log"], content["best_after"]
@@ -174,7 +170,8 @@ class Lab:
             of_tasks = self.lm, self.tasks(tasks), head, choices, lpo, self.seed
             log = train(*of_tasks, state, processes.respond)
             weights = {"head": head.state_dict(), "constant": constant.state_dict()}
-            save_tensors(path, {**weights, "log": log, "best_after": best_after})
+            content = tensor_bytes({**weights, "log": log, "best_after": best_after})
+            record.commit({f"head {key}": (None, {name: content})})
         head, constant = head.requires_grad_(False), constant.requires_grad_(False)
         return Head(head, constant, choices, log, best_after)
 

@@ -1,5 +1,6 @@
 """Runs experiments over seeds; what an interrupted reproduction has measured stays.
 
+OUT/record.json                     every file of numbers with its checksum
 OUT/reproduce.json                  the settings; a folder with other settings is left alone
 OUT/NAME/seed_S.json                the numbers of one seed
 OUT/NAME/result.json, table.txt, figure.png (and for fig6 strip.html, strip.txt)
@@ -7,6 +8,8 @@ OUT/report.html                     every experiment that the folder has numbers
 OUT/cache/                          language models and heads, shared by all experiments
 """
 
+import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -18,25 +21,17 @@ import numpy as np
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.experiments.base import Finding, Numbers, text_table
-from minilpo.experiments.lab import Lab
+from minilpo.experiments.lab import OTHER, Lab
 from minilpo.experiments.page import NAME as PAGE
 from minilpo.experiments.page import Result, described, reproduction_page
 from minilpo.machine.device import device_of
-from minilpo.machine.files import (
-    must_hold,
-    read_sealed_json,
-    tidy,
-    work_in,
-    write_bytes,
-    write_json,
-    write_sealed_json,
-)
-from minilpo.machine.progress import Bar, say
+from minilpo.machine.files import Record, json_bytes, must_hold, work_in, write_bytes, write_json
+from minilpo.machine.progress import bar, say
 from minilpo.machine.threads import pick
 from minilpo.run.folder import read_config
 from minilpo.show import plots
 
-OTHER = "choose another folder, or move its seed_*.json files away and repeat the command"
+CONFIG = "reproduce.json"
 ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
@@ -61,71 +56,59 @@ def reproduce(
     """
     computes = device_of(device)
     with work_in(out, ROOM):
-        config = open_folder(out, config)
+        record, config = open_folder(out, config)
         missing: dict[int, list[str]] = {}
         for seed in range(n_seeds):
-            missing[seed] = [name for name in names if read_seed(out, name, seed) is None]
-        in_use = pick(threads, config.threads or None)
-        if in_use.seconds:
-            say(f"minilpo: computing with {in_use.why}")
-        if config.threads != in_use.n:
-            config = replace(config, threads=in_use.n)
-            write_sealed_json(out / "reproduce.json", config.to_dict())
-        with Bar("reproducing", "experiment") as bar:
-            bar.begin(sum(map(len, missing.values())))
+            missing[seed] = [name for name in names if read_seed(record, name, seed) is None]
+        config = replace(config, threads=pick(threads, config.threads or None, say))
+        record.commit({"config": (None, {CONFIG: json_bytes(config.to_dict())})})
+        with bar("reproducing", "experiment", sum(map(len, missing.values()))) as progress:
             for seed, todo in missing.items():
-                lab = Lab(out / "cache", replace(config, seed=seed), in_use, computes)
+                lab = Lab(out / "cache", replace(config, seed=seed), computes)
                 for name in todo:
-                    bar.say_now(f"seed {seed}, {name}")
-                    numbers = experiment(name).measure(lab)
-                    (out / name).mkdir(exist_ok=True)
-                    content = {"experiment": name, "seed": seed, "numbers": numbers}
-                    write_sealed_json(out / name / f"seed_{seed}.json", content)
-                    bar.advance()
-        results = {name: put_together(out, name, n_seeds) for name in names}
+                    progress.set_postfix_str(f"seed {seed}, {name}")
+                    numbers = json_bytes(experiment(name).measure(lab))
+                    record.commit({f"{name} {seed}": (None, {f"{name}/seed_{seed}.json": numbers})})
+                    progress.update()
+        results = {name: put_together(record, name, n_seeds) for name in names}
         for result in results.values():
             write_result(out, result)
-        write_page(out, config, results)
+        write_page(record, config, results)
         return {name: result.finding for name, result in results.items()}
 
 
-def open_folder(out: Path, config: RunConfig) -> RunConfig:
-    """Writes the settings, or checks that the folder has the same ones; returns what it holds."""
-    path = out / "reproduce.json"
-    if path.exists():
-        kept = read_config(path)
+def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
+    """Opens a folder of the same settings, or makes one; returns its record and settings."""
+    record = Record(out, OTHER)
+    if CONFIG in record.files:
+        record.settle()
+        kept = read_config(record, CONFIG)
         if replace(kept, threads=0) != replace(config, threads=0):
-            raise ValueError(
-                f"{out} holds results of other settings; choose another folder or delete this one"
-            )
-        tidy(out, *(folder for folder in out.iterdir() if folder.is_dir()))
-        return kept
-    if any(file.name != ".reproduce.json.partial" for file in out.iterdir()):
+            raise ValueError(f"{out} holds results of other settings; choose another folder")
+        return record, kept
+    if (out / CONFIG).exists():
+        raise ValueError(
+            f"{out / CONFIG} was made by another version of minilpo; choose another folder"
+        )
+    if any(file.name not in (f".{CONFIG}.partial", ".record.json.partial") for file in out.iterdir()):
         raise ValueError(
             f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
         )
-    write_sealed_json(path, config.to_dict())
-    return config
+    return record, config
 
 
-def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
-    """The numbers of one seed, or None where they are missing."""
-    path = out / name / f"seed_{seed}.json"
-    if not path.exists():
-        return None
-    content = read_sealed_json(path, "delete it and repeat the command")
-    with must_hold(path, f"seed {seed} of {name}", OTHER):
-        if (got := (content["experiment"], content["seed"])) != (name, seed):
-            raise ValueError(f"it holds seed {got[1]} of {got[0]}")
-        return content["numbers"]
+def read_seed(record: Record, name: str, seed: int) -> Numbers | None:
+    """Reads the numbers of one seed; returns None where they are missing."""
+    file = f"{name}/seed_{seed}.json"
+    return json.loads(record.read(file, OTHER)) if record.holds(file) else None
 
 
-def put_together(out: Path, name: str, n_seeds: int) -> Result:
+def put_together(record: Record, name: str, n_seeds: int) -> Result:
     """What one experiment found over its seeds, and its figure."""
     module = experiment(name)
-    found = [read_seed(out, name, seed) for seed in range(n_seeds)]
+    found = [read_seed(record, name, seed) for seed in range(n_seeds)]
     seeds = [numbers for numbers in found if numbers is not None]
-    with must_hold(out / name, "numbers of this version's experiment", OTHER), plots.own_style():
+    with must_hold(record.folder / name, "numbers of this version's experiment", OTHER), plots.own_style():
         finding = module.conclude(seeds)
         figure = module.draw(seeds)
         png = plots.png(figure)
@@ -151,21 +134,15 @@ def write_result(out: Path, result: Result) -> None:
         write_bytes(folder / file, data)
 
 
-def write_page(out: Path, config: RunConfig, results: dict[str, Result]) -> None:
+def write_page(record: Record, config: RunConfig, results: dict[str, Result]) -> None:
     """Writes the page of these results and of what earlier commands have left in the folder."""
     for name in EXPERIMENTS:
-        if name not in results and n_seeds_in(out / name):
+        files = (f"{name}/seed_{seed}.json" for seed in itertools.count())
+        n_seeds = len([*itertools.takewhile(record.holds, files)])
+        if name not in results and n_seeds > 0:
             # What is shown comes from its numbers: figures and tables carry no checksum.
             try:
-                results[name] = put_together(out, name, n_seeds_in(out / name))
+                results[name] = put_together(record, name, n_seeds)
             except ValueError as error:
                 say(f"minilpo: {PAGE} leaves out {name}: {error}")
-    write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
-
-
-def n_seeds_in(folder: Path) -> int:
-    """How many seeds an experiment's folder has the numbers of, from 0 on without a gap."""
-    seed = 0
-    while (folder / f"seed_{seed}.json").is_file():
-        seed += 1
-    return seed
+    write_bytes(record.folder / PAGE, reproduction_page(config, list(results.values())).encode())
