@@ -1,6 +1,6 @@
-"""The command line: one function per command, each with its flags before it.
+"""The command line: one function per command, then a table of the commands with their flags.
 
-Heavy imports wait until a command runs, so that --help is quick and Ctrl-C is answered even while
+Heavy imports wait until a command runs. So --help is quick, and Ctrl-C is answered even while
 PyTorch loads.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from minilpo import __version__
-from minilpo.config import MAX_THREADS, RunConfig
+from minilpo.config import LARGEST_SEED, MAX_THREADS, SECTIONS, PretrainConfig, RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.flags import SECTIONS, Parser, add_flags, all_given, folder, whole_config
+from minilpo.flags import Parser, add_flags, given, number, path_of, whole_config
 from minilpo.machine.signals import LostError, Terminated, answering_signals
 from minilpo.machine.text import one_line, printable
 from minilpo.setting import HOTTEST_TEMPERATURE
@@ -30,23 +30,21 @@ REPRODUCE: dict[str, dict[str, Any]] = {
     "pretrain": {"steps": 4250, "demonstrations": 68_000},
     "lpo": {"loss": None, "train_lm": None, "lm_learning_rate": None},
 }
-PROMPTS_SHOWN = 3  # of each task, by `sample` without a prompt
-REMEDIES = {  # by what the operating system says
-    errno.ENOSPC: "free some space or choose a folder on another disk",
-    errno.EDQUOT: "free some space or choose a folder on another disk",
-    errno.ENOENT: "the folder isn't there, or was removed or renamed meanwhile; "
-    "make it or begin anew",
-    errno.EACCES: "choose a folder that you may write",
-    errno.EPERM: "choose a folder that you may write",
-    errno.EROFS: "choose a folder that you may write",
+PROMPTS_SHOWN = 3  # per task by `sample` without a prompt, in all after an unknown word
+NO_SPACE = "free some space or choose a folder on another disk"
+NOT_YOURS = "choose a folder that you may write"
+GONE = "the folder isn't there, or was removed or renamed meanwhile; make it or begin anew"
+REMEDIES = {  # by the error of the operating system
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_SPACE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NOT_YOURS),
+    errno.ENOENT: GONE,
 }
-OTHER_REMEDY = "choose another folder"
 ENOUGH_TO_SPEAK = 3.0  # seconds after which torchrun has ended the other processes, if one has
 
 
 def demo(args: argparse.Namespace) -> None:
-    """everything from nothing: pretrain, train, evaluate"""
-    config = whole_config(args, all_given(args))
+    """Makes a run from nothing: pretrains, trains the head, evaluates."""
+    config = whole_config(args)
     from minilpo.run.begin import create_run
     from minilpo.run.steps import evaluate_step, pretrain_step, train_step, use_machine, work_in_run
 
@@ -59,63 +57,52 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def pretrain(args: argparse.Namespace) -> None:
-    """make a run folder and train its language model"""
-    settings = all_given(args)
+    """Makes a run folder and trains its language model, or goes on with it."""
     from minilpo.run.begin import create_run
     from minilpo.run.folder import Run
     from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
+    old = None
     if (args.run / "config.json").exists():
-        # What isn't asked for is as it was.
         old = Run.open(args.run, getattr(args, "tasks", ())).config
-        names = ("seed", "level", "tasks", "temperatures", "choices")
-        general = {name: getattr(old, name) for name in names}
-        if any(name.endswith(".py") for name in old.tasks):
-            general["tasks"] = args.tasks
-        both = {name: dataclasses.asdict(getattr(old, name)) | settings[name] for name in SECTIONS}
-        config = whole_config(args, both, general)
-    else:
-        config = whole_config(args, settings)
+    config = whole_config(args, old)
     with work_in_run(args.run, config):
         run = create_run(args.run, config, compare=("model", "pretrain"))
         use_machine(run, args.threads, args.device)
         pretrain_step(run)
-    print(f"wrote {run.path / 'model.pt'}")
+    print(f"wrote {shown(run.path / 'model.pt')}")
 
 
 def train(args: argparse.Namespace) -> None:
-    """train the temperature head by LPO"""
+    """Trains the head of a run. Without a flag a setting is as before, or as in half-done work."""
     from minilpo.run.folder import Run
     from minilpo.run.steps import half_done_lpo, train_step, use_machine, work_in_run
 
     run = Run.open(args.run, args.tasks)
     with work_in_run(args.run, run.config):
-        # What isn't asked for is as in the half-done training, if there is one, else as it was.
-        config = half_done_lpo(run) or run.config.lpo
-        given = all_given(args)["lpo"]
-        if given.get("rule", config.rule) != config.rule:
-            given = {"loss": "default", **given}  # each rule has a default of its own
-        asked = dataclasses.replace(config, **given)
-        lpo = asked.resolved(run.config.level)
+        config, asked = half_done_lpo(run) or run.config.lpo, given(args, "lpo")
+        if asked.get("rule", config.rule) != config.rule:
+            asked = {"loss": "default", **asked}  # each rule has a default of its own
+        lpo = dataclasses.replace(config, **asked).resolved(run.config.level)
         use_machine(run, args.threads, args.device)
         train_step(run, lpo)
-    print(f"wrote {run.path / 'head.pt'}")
+    print(f"wrote {shown(run.path / 'head.pt')}")
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """measure the head against every fixed temperature"""
+    """Measures the head of a run."""
     from minilpo.run.folder import Run
     from minilpo.run.steps import evaluate_step, use_machine, work_in_run
 
     run = Run.open(args.run, args.tasks)
     with work_in_run(args.run, run.config):
         use_machine(run, args.threads, args.device)
-        asked = dataclasses.replace(run.config.evaluation, **all_given(args)["evaluation"])
+        asked = dataclasses.replace(run.config.evaluation, **given(args, "evaluation"))
         print_results(run.path, evaluate_step(run, asked))
 
 
 def print_results(path: Path, metrics: dict[str, Any]) -> None:
-    """The table, and where everything is."""
+    """Prints the table of results and the files of the run."""
     from minilpo.show.report import result_table
 
     print(result_table(metrics))
@@ -125,23 +112,19 @@ def print_results(path: Path, metrics: dict[str, Any]) -> None:
             f"under Eq. 10, {parts['head_alone']:.3f}; words alone, at their best constant, "
             f"{parts['words_alone']:.3f}; both {parts['both']:.3f}"
         )
-    seconds = metrics["seconds"]["total"]
-    print(f"\nin {seconds:.0f} seconds; written to {printable(str(path))}:")
+    print(f"\nin {metrics['seconds']['total']:.0f} seconds; written to {shown(path)}:")
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        print(f"  {printable(str(file))}")
+        print(f"  {shown(file)}")
 
 
-def sample_flags(parser: Parser) -> None:
-    """Those that no other command has."""
-    add = parser.add_argument
-    add("prompt", nargs="?", help="what to respond to; without it, some prompts to copy are shown")
-    add("--seed", type=int, default=0, help="seed of the sampling (default: %(default)s)")
-    add("--temperature", type=float, metavar="T", help="also write one at this fixed temperature")
-    add("--html", type=Path, metavar="FILE", help="also write a page that shows the temperatures")
+def shown(path: Path) -> str:
+    """Writes a path as it is typed from the current folder."""
+    is_below = path.is_relative_to(Path.cwd())
+    return printable(str(path.relative_to(Path.cwd()) if is_below else path))
 
 
 def sample(args: argparse.Namespace) -> None:
-    """write one response and show the temperature of each word"""
+    """Writes one response and shows its temperatures; without a prompt, shows prompts to copy."""
     from minilpo.machine.files import write_bytes
     from minilpo.machine.threads import pick
     from minilpo.run.folder import Run
@@ -161,19 +144,26 @@ def sample(args: argparse.Namespace) -> None:
     run.log("pretrain"), run.log("train")  # say if a file isn't there, or isn't what it was
     pick(args.threads, run.config.threads or None)
     lm = run.language_model(trained=True)
+    try:
+        lm.tokenizer.encode(prompt)
+    except ValueError as error:  # an unknown word
+        per_task = -(-PROMPTS_SHOWN // len(run.tasks))
+        lines = prompts_to_copy(run.tasks, per_task, args.seed).splitlines()
+        prompts = [line.strip() for line in lines if line.startswith("  ")][:PROMPTS_SHOWN]
+        raise ValueError(f"{error}; or copy one of {', '.join(prompts)}") from None
     sampler = Sampler(lm, run.tasks, run.head(), run.choices, args.seed)
-    shown, lines = sampler.with_head(prompt)
+    words, lines = sampler.with_head(prompt)
     compared = None if args.temperature is None else sampler.at(args.temperature, prompt)
     if page:
-        write_bytes(page, strip.html_page([shown], "Which temperature wrote which word").encode())
+        write_bytes(page, strip.html_page([words], "Which temperature wrote which word").encode())
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(strip.terminal(shown) if colour else strip.plain(shown))
+    print(strip.terminal(words) if colour else strip.plain(words))
     for paragraph in filter(None, ["\n".join(lines), compared]):
         print(f"\n{paragraph}")
 
 
 def page_to_write(page: Path, path: Path) -> Path:
-    """Where a page goes, links followed: never over a file of the run, or what is no file."""
+    """Checks where a page goes, links followed: never over a file of the run in `path`."""
     from minilpo.show.page import NAME as PAGE
 
     target = Path(os.path.realpath(page))
@@ -191,41 +181,24 @@ def page_to_write(page: Path, path: Path) -> Path:
     return target
 
 
-def reproduce_flags(parser: Parser) -> None:
-    """Those that no other command has."""
-    names = ["all", *EXPERIMENTS]
-    parser.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
-    meaning = "seeds 0, 1, ... (default: %(default)s)"
-    parser.add_argument("--seeds", type=int, default=5, help=meaning)
-
-
 def reproduce(args: argparse.Namespace) -> None:
-    """the paper's tables and figures in miniature"""
-    settings = all_given(args)
-    settings["pretrain"] = REPRODUCE["pretrain"] | settings["pretrain"]
-    sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
+    """Makes the paper's tables and figures in miniature."""
     from minilpo.experiments.base import text_table
     from minilpo.experiments.reproduce import experiment, reproduce
     from minilpo.rivals.controls import CORPUS
 
-    config = RunConfig(tasks=tuple(task.name for task in CORPUS), **sections)
+    pretraining = PretrainConfig(**REPRODUCE["pretrain"])
+    base = RunConfig(tasks=tuple(task.name for task in CORPUS), pretrain=pretraining)
+    config = whole_config(args, base)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)
     for name, finding in findings.items():
         print(text_table(name, experiment(name).PAPER, finding), end="\n\n")
-    print(f"tables, figures and numbers are in {printable(str(args.out))}")
-
-
-def play_flags(parser: Parser) -> None:
-    """Those that no other command has."""
-    meaning = "the port of the page (default: any that is free)"
-    parser.add_argument("--port", type=int, default=0, help=meaning)
-    meaning = "only print the address, open no browser"
-    parser.add_argument("--no-browser", action="store_true", help=meaning)
+    print(f"tables, figures and numbers are in {shown(args.out)}")
 
 
 def play(args: argparse.Namespace) -> None:
-    """a page on this machine to play with a trained run"""
+    """Serves the page to play with a trained run."""
     from minilpo.machine.threads import pick
     from minilpo.play.server import serve
     from minilpo.run.folder import Run
@@ -235,20 +208,11 @@ def play(args: argparse.Namespace) -> None:
     serve(run, args.port, open_browser=not args.no_browser)
 
 
-def tutorials_flags(parser: Parser) -> None:
-    """Those that no other command has."""
-    meaning = "the folder to copy them to (default: %(default)s)"
-    place = Path("minilpo-lessons")
-    parser.add_argument(
-        "folder", nargs="?", type=folder, default=place, metavar="DEST", help=meaning
-    )
-
-
 def tutorials(args: argparse.Namespace) -> None:
-    """copy the lessons next to you, never over your own work"""
+    """Copies the lessons, never over the learner's own work."""
     from minilpo.course.lessons import copy_lessons
 
-    copied, place = copy_lessons(args.folder), printable(str(args.folder))
+    copied, place = copy_lessons(args.folder), shown(args.folder)
     print(f"{len(copied.new)} files copied to {place}, {len(copied.same)} were there already")
     for name in copied.kept:
         print(
@@ -257,98 +221,122 @@ def tutorials(args: argparse.Namespace) -> None:
     print(f'begin with: jupyter lab {shlex.quote(place)} (it comes with "minilpo[tutorials]")')
 
 
-def grade_flags(parser: Parser) -> None:
-    """Those that no other command has."""
-    add = parser.add_argument
-    add("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="notebooks of students")
-    add(
-        "--out",
-        type=Path,
-        default=Path("grades.csv"),
-        metavar="FILE",
-        help="the table (default: %(default)s)",
-    )
-    add("--jobs", type=int, metavar="INT", help="how many at the same time (default: one per core)")
-    add("--seconds", type=float, default=60.0, help="limit for one exercise (default: %(default)s)")
-    add("--seed", type=int, help="of the random inputs (default: another one every time)")
-
-
 def grade(args: argparse.Namespace) -> None:
-    """which exercises the notebooks of a class pass"""
+    """Grades the notebooks of a class."""
     from minilpo.course.grade import grade
     from minilpo.course.gradebook import table
 
     limits = {"jobs": args.jobs, "seed": args.seed, "seconds": args.seconds}
     graded = grade(args.notebooks, args.out, **limits)
     print(table(graded.rows))
-    print(f"\n{graded.isolation}; every message is in {printable(str(args.out))}")
+    print(f"\n{graded.isolation}; every message is in {shown(args.out)}")
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """check the installation, time this machine, say what to fix"""
+    """Checks the installation; returns the exit status."""
     from minilpo.doctor import of_the_course, report
 
     return report(*of_the_course())
 
 
 class Command(NamedTuple):
-    """A command: what it does, the sections of settings it has flags for, and its own flags."""
+    """A command. Its text stands here: `python -OO` takes all docstrings away."""
 
-    run: Callable[[argparse.Namespace], int | None]  # the exit status, if it isn't 0
-    sections: tuple[str, ...] = ()
-    own_flags: Callable[[Parser], None] | None = None
+    run: Callable[[argparse.Namespace], int | None]  # returns the exit status, if it isn't 0
+    summary: str
+    sections: tuple[str, ...] = ()  # of the settings: each field has a flag
     out: str | None = None  # the folder that it makes by default
-    takes_run: bool = False  # or works on one
-    kept: str = ""  # said when it is interrupted; if empty, what is true of folders
+    takes_run: bool = False  # works on a run folder
+    kept: str = ""  # said when it is interrupted; if empty, a text about its folder
 
 
-UNCHANGED = "nothing was changed"
+FROM_NOTHING = "everything from nothing: pretrain, train, evaluate"
+PRETRAIN = "make a run folder and train its language model"
+TRAIN = "train the temperature head by LPO"
+EVALUATE = "measure the head against every fixed temperature"
+SAMPLE = "write one response and show the temperature of each word"
+PAPER = "the paper's tables and figures in miniature"
+PLAY = "a page on this machine to play with a trained run"
+TUTORIALS = "copy the lessons next to you, never over your own work"
+GRADE = "which exercises the notebooks of a class pass"
+DOCTOR = "check the installation, time this machine, say what to fix"
+UNCHANGED, GRADED = "nothing was changed", "the table has what was graded so far"
 COMMANDS = {
-    "demo": Command(demo, ("run", *SECTIONS), out="runs/demo"),
-    "pretrain": Command(pretrain, ("run", "model", "pretrain"), takes_run=True),
-    "train": Command(train, ("lpo",), takes_run=True),
-    "evaluate": Command(evaluate, ("evaluation",), takes_run=True),
-    "sample": Command(sample, (), sample_flags, takes_run=True, kept=UNCHANGED),
-    "reproduce": Command(reproduce, tuple(SECTIONS), reproduce_flags, out="runs/reproduce"),
-    "play": Command(play, (), play_flags, takes_run=True, kept=UNCHANGED),
-    "tutorials": Command(tutorials, (), tutorials_flags, kept=UNCHANGED),
-    "grade": Command(grade, (), grade_flags, kept="the table has what was graded so far"),
-    "doctor": Command(doctor, kept=UNCHANGED),
+    "demo": Command(demo, FROM_NOTHING, ("run", *SECTIONS), out="runs/demo"),
+    "pretrain": Command(pretrain, PRETRAIN, ("run", "model", "pretrain"), takes_run=True),
+    "train": Command(train, TRAIN, ("lpo",), takes_run=True),
+    "evaluate": Command(evaluate, EVALUATE, ("evaluation",), takes_run=True),
+    "sample": Command(sample, SAMPLE, takes_run=True, kept=UNCHANGED),
+    "reproduce": Command(reproduce, PAPER, tuple(SECTIONS), out="runs/reproduce"),
+    "play": Command(play, PLAY, takes_run=True, kept=UNCHANGED),
+    "tutorials": Command(tutorials, TUTORIALS, kept=UNCHANGED),
+    "grade": Command(grade, GRADE, kept=GRADED),
+    "doctor": Command(doctor, DOCTOR, kept=UNCHANGED),
 }
 
 
+def add_own_flags(name: str, add: Callable[..., object]) -> None:
+    """Adds the flags that only the command of this name has."""
+    seed = {"type": number(int, 0, LARGEST_SEED), "metavar": "INT"}
+    if name == "sample":
+        add("prompt", nargs="?", help="the text to respond to; without it, prompts are shown")
+        add("--seed", default=0, help="seed of the sampling (default: %(default)s)", **seed)
+        temperature = number(float, 0, int(HOTTEST_TEMPERATURE))
+        add("--temperature", type=temperature, metavar="T", help="also write one at this constant")
+        add("--html", type=path_of, metavar="FILE", help="also write a page with the temperatures")
+    elif name == "reproduce":
+        names = ["all", *EXPERIMENTS]
+        add("name", metavar="NAME", choices=names, help=", ".join(names))
+        meaning = "seeds 0, 1, ... (default: %(default)s)"
+        add("--seeds", type=number(int, 1, 1000), metavar="INT", default=5, help=meaning)
+    elif name == "play":
+        add("--port", type=int, default=0, help="the port of the page (default: any that is free)")
+        add("--no-browser", action="store_true", help="only print the address, open no browser")
+    elif name == "tutorials":
+        meaning = "the folder to copy them to (default: %(default)s)"
+        options = {"nargs": "?", "type": path_of, "metavar": "DEST", "help": meaning}
+        add("folder", default="minilpo-lessons", **options)
+    elif name == "grade":
+        add("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="notebooks of students")
+        table = {"type": Path, "default": Path("grades.csv"), "metavar": "FILE"}
+        add("--out", help="the table (default: %(default)s)", **table)
+        meaning = "how many at the same time (default: one per core)"
+        add("--jobs", type=int, metavar="INT", help=meaning)
+        add("--seconds", type=float, default=60.0, help="limit per exercise (default: %(default)s)")
+        add("--seed", help="of the random inputs (default: another one every time)", **seed)
+
+
 def make_parser() -> Parser:
-    """The parser of all commands, with one flag for each field of the settings they take."""
+    """Makes the parser of all commands, with one flag for each field of their settings."""
     purpose = "A tiny language model learns which temperature to use, and when."
     parser = Parser(prog="minilpo", description=purpose, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"minilpo {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        summary = command.run.__doc__ or ""
-        purpose = summary[0].upper() + summary[1:] + "."
-        flags = commands.add_parser(name, help=summary, description=purpose, allow_abbrev=False)
-        path: dict[str, Any] = {"type": folder, "metavar": "DIR"}
+        purpose = command.summary[0].upper() + command.summary[1:] + "."
+        texts: dict[str, Any] = {"help": command.summary, "description": purpose}
+        flags = commands.add_parser(name, allow_abbrev=False, **texts)
+        add = flags.add_argument
+        folder: dict[str, Any] = {"type": path_of, "metavar": "DIR"}
         if command.out:
-            meaning = "the folder (default: %(default)s)"
-            flags.add_argument("--out", default=Path(command.out), help=meaning, **path)
+            add("--out", default=command.out, help="the folder (default: %(default)s)", **folder)
         if command.takes_run:
-            flags.add_argument("--run", required=True, help="the run folder", **path)
-        if command.own_flags:
-            command.own_flags(flags)
+            add("--run", required=True, help="the run folder", **folder)
+        add_own_flags(name, add)
         if command.out or command.takes_run:
             meaning = (
                 "how many threads compute (default: the run's own number; "
                 "for a new run, the fastest in a measurement)"
             )
-            flags.add_argument("--threads", type=int, metavar="INT", help=meaning)
+            add("--threads", type=number(int, 1, MAX_THREADS), metavar="INT", help=meaning)
         if command.sections:
             meaning = "what computes: cpu, or an accelerator that PyTorch finds (default: cpu)"
-            flags.add_argument("--device", default="cpu", metavar="NAME", help=meaning)
+            add("--device", default="cpu", metavar="NAME", help=meaning)
         for section in command.sections:
             add_flags(flags, section, REPRODUCE.get(section, {}) if name == "reproduce" else {})
         if "run" not in command.sections and command.takes_run:
             meaning = "the .py files of the run's own tasks, to allow running them"
-            flags.add_argument("--tasks", nargs="+", default=[], metavar="FILE", help=meaning)
+            add("--tasks", nargs="+", default=[], metavar="FILE", help=meaning)
     return parser
 
 
@@ -396,17 +384,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _say_goodbye(stop: KeyboardInterrupt, argv: list[str] | None) -> int:
-    """Says that the work was interrupted, and what of it is kept; the exit status."""
+    """Says that the work was interrupted and where it is kept; returns the exit status."""
     ended = isinstance(stop, Terminated)
-    if not _is_first():
-        return 143 if ended else 130
-    why = "told to end" if ended else "interrupted"
-    _complain(f"{why}; {_kept(argv)}", "\r")  # over the terminal's ^C
+    if _is_first():
+        why = "told to end" if ended else "interrupted"
+        _complain(f"{why}; {_kept(argv)}", "\r")  # over the terminal's ^C
     return 143 if ended else 130
 
 
 def _kept(argv: list[str] | None) -> str:
-    """What becomes of the work when it is interrupted."""
+    """Says what becomes of interrupted work."""
     words = sys.argv[1:] if argv is None else argv
     command = COMMANDS.get(words[0]) if words else None
     if command and command.kept:
@@ -419,9 +406,9 @@ def _kept(argv: list[str] | None) -> str:
 
 
 def _complain(message: str, start: str = "") -> None:
-    """One line on stderr, if there is one to write to."""
+    """Prints one line on stderr, if it is open."""
     if not _is_first():
-        # What is wrong in every process the first one says, and then this one is told to end.
+        # An error in every process is said by the first one, and then torchrun ends this one.
         time.sleep(ENOUGH_TO_SPEAK)
         message = f"process {os.environ['RANK']}: {message}"
     with contextlib.suppress(AttributeError, OSError, ValueError):
@@ -429,27 +416,21 @@ def _complain(message: str, start: str = "") -> None:
 
 
 def _is_first() -> bool:
-    """Whether this process is alone, or the first of those that torchrun has started."""
+    """Tells whether this process is alone, or the first one of torchrun's."""
     return os.environ.get("RANK", "0") == "0" or not _together()
 
 
 def _together() -> bool:
-    """Whether torchrun has started several processes for this command."""
+    """Tells whether torchrun has started several processes for this command."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Checks what can be said of the numbers before anything is read, then does the work."""
-    limits = {"threads": (1, MAX_THREADS), "seeds": (1, 1000), "seed": (0, 2**63 - 1)}
-    limits["temperature"] = (0, int(HOTTEST_TEMPERATURE))
-    for name, (low, high) in limits.items():
-        value = getattr(args, name, None)
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"--{name} must be from {low} to {high:,}, got {value}")
+    """Runs a command, here or in all processes that torchrun has started."""
     if getattr(args, "device", "cpu") != "cpu":
         from minilpo.machine.device import device_of
 
-        device_of(args.device)  # says if it isn't there
+        device_of(args.device)  # raises an error if it isn't there
     command = COMMANDS[args.command]
     return (run_together(command, args) if _together() else command.run(args)) or 0
 
@@ -470,13 +451,13 @@ def run_together(command: Command, args: argparse.Namespace) -> int | None:
 
 
 def _in_words(error: Exception) -> str:
-    """What went wrong, on one line that is never too long and harmless in a terminal."""
+    """Describes an error on one line that is never too long and harmless in a terminal."""
     if isinstance(error, BrokenPipeError):
         return (
             "standard output was closed before everything was written there; files are not affected"
         )
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else ""
-        remedy = REMEDIES.get(error.errno or 0, OTHER_REMEDY)
+        remedy = REMEDIES.get(error.errno or 0, "choose another folder")
         return one_line(f"can't read or write{where}: {error.strerror}; {remedy}")
     return one_line(str(error))

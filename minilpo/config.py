@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
 MARGINAL_AT_TOKEN_LEVEL = (
     "--loss eq11_marginal must come with --level sequence, got --level token; there eq11 is exact"
 )
-DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: what measured best here
+DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: each measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
 FORMAT = 7  # of the run folder; raised when an older folder can no longer be read
@@ -23,41 +22,34 @@ NOT_BOTH = (
 )
 MAX_THREADS = 64  # with thousands, the operating system ends the process
 MOST_PAIRS = 65_536  # in a gradient step
+LARGEST_SEED = 2**63 - 1  # PyTorch's generators take no larger one
+SMALL = 1e-9  # the lowest value of a setting that must be above 0
 
 
 def option(
-    default: Any,
-    meaning: str,
-    *,
-    minimum: float | None = None,
-    above: float | None = None,
-    maximum: float | None = None,
-    choices: tuple = (),
+    default: Any, meaning: str, low: Any = None, high: Any = None, *, choices: tuple = ()
 ) -> Any:
-    """A field with a help text and limits, which `_check` enforces."""
-    limits = {"minimum": minimum, "above": above, "maximum": maximum, "choices": choices}
-    return dataclasses.field(default=default, metadata={"help": meaning, **limits})
+    """Makes a field with a help text and its limits: a lowest and highest number, or choices."""
+    metadata = {"help": meaning, "limits": (low, high), "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
-def _check(config: Any) -> None:
-    """Raises a ValueError that names the flag of the first field that breaks its limits."""
-    for field in dataclasses.fields(config):
-        value, limits = getattr(config, field.name), field.metadata
-        flag = "--" + field.name.replace("_", "-")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{flag} must be a finite number, got {value}")
-        if limits.get("minimum") is not None and not value >= limits["minimum"]:
-            raise ValueError(f"{flag} must be at least {limits['minimum']}, got {value}")
-        if limits.get("above") is not None and not value > limits["above"]:
-            raise ValueError(f"{flag} must be above {limits['above']}, got {value}")
-        if limits.get("maximum") is not None and not value <= limits["maximum"]:
-            raise ValueError(f"{flag} must be at most {limits['maximum']:,}, got {value}")
-        if limits.get("choices") and value not in limits["choices"]:
-            raise ValueError(f"{flag} must be one of {', '.join(limits['choices'])}, got {value!r}")
+class Settings:
+    """Base of all settings: frozen dataclasses that check the limits of their fields."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, choices = getattr(self, field.name), field.metadata.get("choices", ())
+            low, high = field.metadata.get("limits", (None, None))
+            flag = "--" + field.name.replace("_", "-")
+            if low is not None and not low <= value <= high:
+                raise ValueError(f"{flag} must be from {low:,} to {high:,}, got {value}")
+            if choices and value not in choices:
+                raise ValueError(f"{flag} must be one of {', '.join(choices)}, got {value!r}")
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Settings):
     """The transformer's shape.
 
     >>> ModelConfig(vocab_size=300).n_embd
@@ -67,17 +59,14 @@ class ModelConfig:
     ValueError: --n-embd must be a multiple of --n-head, got 100 and 3; try 99
     """
 
-    # Known once the tokenizer is trained.
-    vocab_size: int = dataclasses.field(default=0, metadata={"minimum": 0})
-    n_layer: int = option(2, "transformer blocks", minimum=1, maximum=48)
-    n_head: int = option(4, "attention heads per block", minimum=1, maximum=64)
-    n_embd: int = option(128, "width of the hidden states", minimum=1, maximum=4096)
-    block_size: int = option(
-        112, "longest text in tokens, prompt and response together", minimum=8, maximum=1024
-    )
+    vocab_size: int = 0  # known once the tokenizer is trained
+    n_layer: int = option(2, "transformer blocks", 1, 48)
+    n_head: int = option(4, "attention heads per block", 1, 64)
+    n_embd: int = option(128, "width of the hidden states", 1, 4096)
+    block_size: int = option(112, "longest text in tokens, prompt and response together", 8, 1024)
 
     def __post_init__(self) -> None:
-        _check(self)
+        super().__post_init__()
         if self.n_embd % self.n_head:
             remedy = self.n_embd // self.n_head * self.n_head or self.n_head
             raise ValueError(
@@ -92,7 +81,7 @@ class ModelConfig:
 
     @property
     def n_parameters(self) -> int:
-        """Roughly how many numbers the transformer learns: those of its matrices.
+        """Number of weights in the transformer's matrices.
 
         >>> ModelConfig(vocab_size=300).n_parameters
         445952
@@ -102,39 +91,29 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(Settings):
     """Pretraining: the language model learns from demonstrations."""
 
-    steps: int = option(3000, "pretraining steps", minimum=1, maximum=10_000_000)
-    batch_size: int = option(32, "demonstrations per step", minimum=1, maximum=4096)
+    steps: int = option(3000, "pretraining steps", 1, 10_000_000)
+    batch_size: int = option(32, "demonstrations per step", 1, 4096)
     demonstrations: int = option(
         48_000,
-        "demonstrations in the corpus; more steps than they last for read them again",
-        minimum=1,
-        maximum=2_000_000,
+        "demonstrations in the corpus; if the steps need more, they are read again",
+        *(1, 2_000_000),
     )
-    learning_rate: float = option(
-        3e-3, "peak learning rate of the language model", above=0, maximum=1
-    )
-    warmup_steps: int = option(
-        100, "steps until the peak learning rate", minimum=0, maximum=10_000_000
-    )
-    weight_decay: float = option(0.01, "AdamW's weight decay", minimum=0, maximum=10)
-
-    def __post_init__(self) -> None:
-        _check(self)
+    learning_rate: float = option(3e-3, "peak learning rate of the language model", SMALL, 1)
+    warmup_steps: int = option(100, "steps until the peak learning rate", 0, 10_000_000)
+    weight_decay: float = option(0.01, "AdamW's weight decay", 0, 10)
 
 
 @dataclass(frozen=True)
-class LPOConfig:
+class LPOConfig(Settings):
     """LPO: the head learns from preferences. Of these values the paper gives only 16 samples."""
 
-    rounds: int = option(3, "rounds of sampling and training", minimum=1, maximum=1000)
-    prompts: int = option(
-        1024, "training prompts per round, over all tasks", minimum=1, maximum=1_000_000
-    )
-    samples: int = option(16, "responses per prompt", minimum=2, maximum=256)
-    epochs: int = option(8, "passes over the pairs of a round", minimum=1, maximum=10_000)
+    rounds: int = option(3, "rounds of sampling and training", 1, 1000)
+    prompts: int = option(1024, "training prompts per round, over all tasks", 1, 1_000_000)
+    samples: int = option(16, "responses per prompt", 2, 256)
+    epochs: int = option(8, "passes over the pairs of a round", 1, 10_000)
     rule: str = option(
         "lpo",
         "how the head learns: lpo from pairs of responses; reinforce, grpo or regression from all "
@@ -143,8 +122,8 @@ class LPOConfig:
     )
     loss: str = option(
         "default",
-        "what is compared of two responses: eq9, eq10, eq11 or eq11_marginal (see losses.py); "
-        "default is what measured best here: eq10 at sequence level, eq11 at token level; "
+        "the score that is compared: eq9, eq10, eq11 or eq11_marginal (see losses.py); default "
+        "takes the best one measured here: eq10 at sequence level, eq11 at token level; "
         "with another rule than lpo, eq10",
         choices=("default", *LOSSES),
     )
@@ -154,9 +133,7 @@ class LPOConfig:
         choices=("sum", "mean"),
     )
     reference: str = option(
-        "uniform",
-        "what the head is compared with: a uniform one or none",
-        choices=("uniform", "none"),
+        "uniform", "the head is compared with a uniform one, or none", choices=("uniform", "none")
     )
     pairs: str = option(
         "best_worst",
@@ -164,65 +141,56 @@ class LPOConfig:
         "nll, the paper's baseline, imitates the best and compares nothing",
         choices=PAIRS_OR_NLL,
     )
-    pairs_per_prompt: int = option(
-        4, "pairs per prompt of --pairs top_bottom", minimum=1, maximum=128
-    )
+    pairs_per_prompt: int = option(4, "pairs per prompt of --pairs top_bottom", 1, 128)
     pairs_per_batch: int = option(
         64,
         "preference pairs per gradient step; without pairs, prompts with all their responses",
-        minimum=1,
-        maximum=MOST_PAIRS,
+        *(1, MOST_PAIRS),
     )
     train_lm: bool = option(False, "train the language model too, by the same loss (eq9 only)")
     lm_learning_rate: float = option(
-        1e-4, "learning rate of the language model with --train-lm", above=0, maximum=1
+        1e-4, "learning rate of the language model with --train-lm", SMALL, 1
     )
-    beta: float = option(1.0, "strength of the preference in the loss", above=0, maximum=1000)
+    beta: float = option(1.0, "strength of the preference in the loss", SMALL, 1000)
     clip: float = option(
         0.2,
         "how far --rule grpo may move the probability of a choice away from 1 times the old one",
-        above=0,
-        maximum=1000,
+        *(SMALL, 1000),
     )
-    head_learning_rate: float = option(1e-3, "learning rate of the head", above=0, maximum=10)
-    n_hidden: int = option(128, "width of the head's two hidden layers", minimum=1, maximum=8192)
+    head_learning_rate: float = option(1e-3, "learning rate of the head", SMALL, 10)
+    n_hidden: int = option(128, "width of the head's two hidden layers", 1, 8192)
     validation_prompts: int = option(
-        128,
-        "held-out prompts per task on which the best head is chosen",
-        minimum=1,
-        maximum=100_000,
+        128, "held-out prompts per task on which the best head is chosen", 1, 100_000
     )
 
     def __post_init__(self) -> None:
-        _check(self)
-        if self.train_lm and self.loss != "eq9":
+        super().__post_init__()
+        rule, loss = self.rule, self.loss
+        if self.train_lm and loss != "eq9":
             raise ValueError(
                 "--train-lm must come with --loss eq9, whose score contains the words, "
-                f"got --loss {self.loss}"
+                f"got --loss {loss}"
             )
-        if self.rule != "lpo":
-            self._check_without_pairs()
-
-    def _check_without_pairs(self) -> None:
-        """Raises a ValueError for settings that go with pairs alone."""
+        if rule == "lpo":
+            return
         if self.pairs != "best_worst":
             raise ValueError(
-                f"--pairs must be left at best_worst with --rule {self.rule}, which learns from "
+                f"--pairs must be left at best_worst with --rule {rule}, which learns from "
                 f"all responses, got --pairs {self.pairs}; or take --rule lpo"
             )
         if self.train_lm:
             raise ValueError(
-                f"--train-lm must come with --rule lpo, got --rule {self.rule}, "
+                f"--train-lm must come with --rule lpo, got --rule {rule}, "
                 "which trains the head alone; take --no-train-lm"
             )
-        if self.rule != "reinforce" and self.loss in ("eq11", "eq11_marginal"):
+        if rule != "reinforce" and loss in ("eq11", "eq11_marginal"):
             raise ValueError(
-                f"--loss {self.loss} must come with --rule lpo or reinforce, got --rule "
-                f"{self.rule}, which is about the choices that were drawn; take --loss eq10"
+                f"--loss {loss} must come with --rule lpo or reinforce, got --rule "
+                f"{rule}, which scores the drawn choices; take --loss eq10"
             )
 
     def resolved(self, level: str) -> "LPOConfig":
-        """The same settings with the loss that is the default at this level, if none was asked for.
+        """Replaces the loss "default" by the default of this level.
 
         >>> LPOConfig().resolved("token").loss
         'eq11'
@@ -235,36 +203,27 @@ class LPOConfig:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """Evaluation: how many prompts and responses are measured.
 
-    With one, two and four responses to each prompt the 95% interval of what the demo's head gains
-    was ± 0.013, 0.009 and 0.007 (seed 0). Four take 1.7 times as many responses in all as two.
+    With 1, 2 and 4 responses per prompt the 95% interval of the demo's gain was ± 0.013, 0.009 and
+    0.007 (seed 0). 4 per prompt are 1.7 times as many responses in all as 2.
     """
 
-    test_prompts: int = option(512, "test prompts per task", minimum=2, maximum=100_000)
+    test_prompts: int = option(512, "test prompts per task", 2, 100_000)
     samples_per_prompt: int = option(
         2,
         "responses to each test prompt, at every temperature above 0 (at 0 all are the same) and "
         "with the head",
-        minimum=1,
-        maximum=256,
+        *(1, 256),
     )
     selection_prompts: int = option(
         256,
         "training prompts per task on which the best constant temperatures are chosen",
-        minimum=1,
-        maximum=100_000,
+        *(1, 100_000),
     )
-    ood_prompts: int = option(
-        96, "out-of-distribution prompts per task", minimum=1, maximum=100_000
-    )
-    resamples: int = option(
-        2000, "bootstrap resamples behind an interval", minimum=100, maximum=100_000
-    )
-
-    def __post_init__(self) -> None:
-        _check(self)
+    ood_prompts: int = option(96, "out-of-distribution prompts per task", 1, 100_000)
+    resamples: int = option(2000, "bootstrap resamples behind an interval", 100, 100_000)
 
 
 SECTIONS: dict[str, type] = {
@@ -276,8 +235,8 @@ SECTIONS: dict[str, type] = {
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """A whole run: what `config.json` in a run folder holds.
+class RunConfig(Settings):
+    """A whole run, as `config.json` in a run folder holds it.
 
     >>> RunConfig(temperatures=(0.5, 0.2))
     Traceback (most recent call last):
@@ -287,7 +246,7 @@ class RunConfig:
     (('0', '1', '1.2,min_p=0.1'), (0.0, 1.0, 1.2))
     """
 
-    seed: int = option(0, "where all randomness starts", minimum=0, maximum=2**63 - 1)
+    seed: int = option(0, "where all randomness starts", 0, LARGEST_SEED)
     level: str = option(
         "sequence", "one temperature per response or one per token", choices=("sequence", "token")
     )
@@ -300,41 +259,41 @@ class RunConfig:
     )
     choices: tuple[str, ...] = option(
         (),
-        "what to choose from instead of --temperatures: in any order, temperatures with or without "
-        "rules that leave unlikely words out, as in 0 0.6 1.2,min_p=0.1 (top_k keeps so many of "
-        "the likeliest words, top_p the likeliest that together reach this share, min_p those at "
-        "least so likely as this share of the likeliest)",
+        "replaces --temperatures: in any order, temperatures with or without rules that leave "
+        "unlikely words out, as in 0 0.6 1.2,min_p=0.1 (top_k keeps so many of the likeliest "
+        "words, top_p the likeliest that together reach this share, min_p those at least so "
+        "likely as this share of the likeliest)",
     )
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     lpo: LPOConfig = LPOConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    # How many compute: measured when the run is made, and kept, because the last digits of every
-    # number depend on it.
-    threads: int = dataclasses.field(default=0, metadata={"minimum": 0, "maximum": MAX_THREADS})
+    # Number of threads. Measured when the run is made, and kept: the last digits of every result
+    # depend on it.
+    threads: int = 0
     # SHA-256 of own task files.
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check(self)
+        super().__post_init__()
         object.__setattr__(self, "lpo", self.lpo.resolved(self.level))
-        if self.choices:
-            settings = read_choices(self.choices)
-            temperatures = tuple(setting.temperature for setting in settings)
-            if self.temperatures not in (temperatures, type(self).temperatures):  # the default
-                raise ValueError(NOT_BOTH)
-            object.__setattr__(self, "choices", tuple(map(str, settings)))
-            object.__setattr__(self, "temperatures", temperatures)
-        else:
+        if not self.choices:
             check_temperatures(self.temperatures)
+            return
+        settings = read_choices(self.choices)
+        temperatures = tuple(setting.temperature for setting in settings)
+        if self.temperatures not in (temperatures, type(self).temperatures):  # the default
+            raise ValueError(NOT_BOTH)
+        object.__setattr__(self, "choices", tuple(map(str, settings)))
+        object.__setattr__(self, "temperatures", temperatures)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON holds them."""
+        """Returns the settings as JSON holds them."""
         return {"format": FORMAT, **as_json(self)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "RunConfig":
-        """Reads `to_dict` back.
+        """Reads the output of `to_dict`.
 
         Raises:
             ValueError: for settings of another version, or beyond their limits.
@@ -357,7 +316,7 @@ class RunConfig:
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """Settings as they come back from a JSON file: lists for tuples, dictionaries for sections.
+    """Turns settings into the form that JSON has: lists for tuples, dictionaries for sections.
 
     >>> as_json(RunConfig())["temperatures"]
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]

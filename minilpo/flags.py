@@ -3,46 +3,62 @@
 import argparse
 import dataclasses
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from minilpo.config import NOT_BOTH, SECTIONS, RunConfig
 from minilpo.machine.text import one_line
 
-Settings = dict[str, dict[str, Any]]  # by section, then by name
-
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Prints the error and where help is, and exits with status 2."""
+        """Prints the error and how to get help, and exits with status 2."""
         self.exit(2, f"{self.prog}: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
-def folder(name: str) -> Path:
-    """Reads a flag that names a folder."""
+def path_of(name: str) -> Path:
+    """Reads a path. It becomes absolute at once: a task file may change the current folder."""
     if not name.strip():
         raise argparse.ArgumentTypeError(
             "must name a folder, got an empty name; a point stands for the folder you are in"
         )
-    return Path(name)
+    return Path(name).absolute()
+
+
+def number(kind: type, low: int, high: int) -> Callable[[str], Any]:
+    """Makes a function that reads a number from `low` to `high`, of type `kind`.
+
+    >>> number(int, 1, 64)("8")
+    8
+    """
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be from {low:,} to {high:,}, got {text}")
+        return value
+
+    read.__name__ = kind.__name__  # argparse names it for a text that is no number
+    return read
 
 
 def add_flags(parser: argparse.ArgumentParser, section: str, other: dict[str, Any]) -> None:
-    """Adds a flag for each field of a section of the settings, or of "run", for the general ones.
+    """Adds a flag for each field of a section of the settings; "run" holds the general ones.
 
-    `other` holds the command's own defaults, and None for a flag that it doesn't have.
+    `other` maps fields to the command's own defaults, and to None if it has no such flag.
     """
-    kind_of_section = SECTIONS.get(section, RunConfig)
-    types = typing.get_type_hints(kind_of_section)
-    for field in dataclasses.fields(kind_of_section):
+    settings = SECTIONS.get(section, RunConfig)
+    types = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
         value = other.get(field.name, field.default)
         if "help" not in field.metadata or value is None:
-            continue  # a section within the settings, or a value that isn't set by hand
+            continue  # a section, or a value that nobody sets by hand
         flag, meaning = "--" + field.name.replace("_", "-"), field.metadata["help"]
         kind, several = types[field.name], typing.get_args(types[field.name])
-        # No default: so a resumed run keeps what it was made with.
+        # No default here: a resumed run keeps the settings that it was made with.
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": meaning}
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
@@ -54,29 +70,25 @@ def add_flags(parser: argparse.ArgumentParser, section: str, other: dict[str, An
         parser.add_argument(flag, nargs="+" if several else None, **options)
 
 
-def given(args: argparse.Namespace, section: type) -> dict[str, Any]:
+def given(args: argparse.Namespace, section: str) -> dict[str, Any]:
     """Collects the settings of one section that were given on the command line."""
-    names = [field.name for field in dataclasses.fields(section) if "help" in field.metadata]
-    values = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return values | lists
+    settings = dataclasses.fields(SECTIONS.get(section, RunConfig))
+    names = [field.name for field in settings if "help" in field.metadata and field.name in args]
+    values = {name: getattr(args, name) for name in names}
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
-def all_given(args: argparse.Namespace) -> Settings:
-    """Collects the settings that were given, section by section."""
-    return {name: given(args, section) for name, section in SECTIONS.items()}
-
-
-def whole_config(
-    args: argparse.Namespace, settings: Settings, general: dict[str, Any] | None = None
-) -> RunConfig:
-    """Makes a run's settings: those of the sections, and general ones unless others were given."""
-    sections = {name: section(**settings[name]) for name, section in SECTIONS.items()}
-    asked, general = given(args, RunConfig), dict(general or {})
-    if {"temperatures", "choices"} <= asked.keys():
+def whole_config(args: argparse.Namespace, old: RunConfig | None = None) -> RunConfig:
+    """Makes a run's settings from the flags; without a flag a setting is as in `old`, if given."""
+    settings: dict[str, Any] = given(args, "run")
+    if {"temperatures", "choices"} <= settings.keys():
         raise ValueError(NOT_BOTH)
+    for name, section in SECTIONS.items():
+        before = dataclasses.asdict(getattr(old, name)) if old else {}
+        settings[name] = section(**{**before, **given(args, name)})
     # Each takes the other's place.
-    for name, other in (("temperatures", "choices"), ("choices", "temperatures")):
-        if name in asked:
-            general.pop(other, None)
-    return RunConfig(**{**general, **asked, **sections})
+    if "temperatures" in settings:
+        settings["choices"] = ()
+    elif "choices" in settings:
+        settings["temperatures"] = RunConfig.temperatures
+    return dataclasses.replace(old, **settings) if old else RunConfig(**settings)

@@ -4,19 +4,8 @@ import pytest
 import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
-from minilpo.decoding.choices import Temperatures
-from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, SampledHead, Step
 from minilpo.decoding.rollout import MarginalDecisions
-from tests.conftest import CHOICES, seeded
-
-
-def step_at(hidden_states, uniforms=None, rows=None):
-    """What a policy may look at before a token is drawn, as far as these tests care."""
-    B = len(hidden_states)
-    rows = torch.arange(B) if rows is None else rows
-    uniforms = torch.rand(B) if uniforms is None else uniforms
-    nothing = torch.zeros(B, dtype=torch.long)
-    return Step(rows, hidden_states, torch.zeros(B, 9), nothing, torch.tensor(0), uniforms)
+from tests.conftest import seeded
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
@@ -24,16 +13,6 @@ def test_an_untrained_head_is_exactly_uniform_whatever_it_reads(level):
     head = AdaptiveDecoder(16, 4, level, generator=seeded(0))
     probs = head(100 * torch.randn(20, 16, generator=seeded(1))).softmax(-1)
     assert (probs == 0.25).all()
-
-
-def test_greedy_takes_the_most_likely_choice_and_sampling_follows_the_head(head):
-    h = torch.randn(1, 16, generator=seeded(5)).expand(100_000, 16)
-    probs = head(h[:1])[0].softmax(-1)
-    assert (GreedyHead(head, CHOICES).choose(step_at(h[:9])) == probs.argmax()).all()
-    uniforms = torch.rand(100_000, generator=seeded(6))
-    drawn = SampledHead(head, CHOICES).choose(step_at(h, uniforms))
-    shares = torch.bincount(drawn, minlength=3) / 100_000
-    torch.testing.assert_close(shares, probs, atol=0.006, rtol=0)
 
 
 def test_hidden_states_of_another_width_are_refused_in_words():
@@ -52,22 +31,9 @@ def test_the_head_has_three_layers_and_every_one_gets_a_gradient_after_the_first
     assert len(weights) == 3 and all(weight.grad.abs().sum() > 0 for weight in weights)
 
 
-def test_fixed_choices_go_round_by_row_whatever_was_read():
-    rows = torch.tensor([0, 2, 3, 7])  # some have left the batch
-    step = step_at(torch.randn(4, 16), rows=rows)
-    assert Fixed(Temperatures([0.1, 0.2, 0.3])).choose(step).tolist() == [0, 2, 0, 1]
-
-
 def test_an_unknown_level_is_refused_by_name():
     with pytest.raises(ValueError, match="word"):
         AdaptiveDecoder(4, 2, level="word")
-
-
-@pytest.mark.parametrize("policy", [GreedyHead, SampledHead, MixedHead])
-@pytest.mark.parametrize("n_choices", [2, 4])
-def test_a_head_for_more_or_fewer_choices_than_there_are_is_refused(policy, n_choices):
-    with pytest.raises(ValueError, match=f"as many choices as there are, 3, got {n_choices}"):
-        policy(AdaptiveDecoder(4, n_choices), CHOICES)
 
 
 def test_a_head_computes_in_its_own_precision_whatever_it_reads():

@@ -1,4 +1,6 @@
-"""What the benchmark compares has the same result on both sides."""
+"""The benchmark runs to its end, and does the same work on both sides."""
+
+import importlib
 
 import pytest
 import torch
@@ -15,7 +17,8 @@ from minilpo.tasks import Prompt, Task, mixed_prompts
 from tests.conftest import CHOICES, seeded
 
 pytest.importorskip("transformers")
-from tests.benchmarks.measure import exponent, side_by_side  # noqa: E402
+from tests.benchmarks import scaling  # noqa: E402
+from tests.benchmarks.measure import Timed, exponent, side_by_side  # noqa: E402
 from tests.benchmarks.peer import transformers_loss, transformers_model, transformers_sample  # noqa: E402
 from tests.benchmarks.speed import (  # noqa: E402
     FASTER_PEER,
@@ -31,6 +34,21 @@ PROMPTS = [
     "Tell me a story of three sentences about a fox in the forest.",
     "Mia has 7 apples. How many apples are left?",
 ]
+
+
+def test_the_whole_benchmark_runs_to_its_end_in_small(tmp_path, capsys):
+    figure = tmp_path / "x.png"
+    benchmark = importlib.import_module("tests.benchmarks.__main__")
+    benchmark.main(["--quick", "--demo", "--figure", str(figure)])
+    printed = capsys.readouterr().out
+    for row in ("pretraining", "sampling", "token-level head", "LPO epoch, token", "whole demo"):
+        assert f"\n{row}" in printed
+    assert printed.count("MB at the peak") == 1 and "rollout, samples" in printed
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_number_of_samples_whose_growth_is_measured_is_allowed():
+    assert [LPOConfig(samples=n).samples for n in scaling.SAMPLES] == [*scaling.SAMPLES]
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
@@ -85,7 +103,7 @@ def test_the_sampling_that_is_timed_writes_as_many_tokens_as_asked_for_in_every_
     end = lm.model.token_embedding.weight[lm.tokenizer.eos_id]
     lm.model.norm.bias += 4.5 * end / (end @ end)  # otherwise many would have ended
     prompts = torch.randint(5, 50, (7, 6), generator=seeded(0))
-    write_without_end(lm, Looked(Temperatures([1.0])), prompts, 11)
+    write_without_end(lm, prompts, 11, Looked(Temperatures([1.0])))
     assert torch.stack(steps).shape == (11, 7)
     assert (torch.stack(steps) == lm.tokenizer.eos_id).any()
 
@@ -130,3 +148,4 @@ def test_side_by_side_warms_up_first_and_takes_turns_at_going_first():
         timed.theirs
     ) == 2
     assert exponent([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+    assert Timed([2.0, 4.0], [6.0, 6.0]).per([1, 2], [3, 2]).ratios == [1.0, 1.5]

@@ -218,7 +218,7 @@ def test_sample_prints_plain_text_with_numbers_when_piped(demo, capsys):
         (["demo", "--temperatures", "0.5", "0.2"], "got 0.5 0.2; try 0.2 0.5"),
         (["demo", "--temperatures", "0.5", "0.5"], "must rise"),
         (["demo", "--temperatures", "warm"], "--temperatures"),
-        (["demo", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["demo", "--steps", "0"], "--steps must be from 1 to 10,000,000, got 0"),
         (["demo", "--steps", "many"], "--steps"),
         (["demo", "--level", "word"], "--level"),
         (["demo", "--n-embd", "30", "--n-head", "4"], "multiple"),
@@ -446,7 +446,7 @@ def test_sample_tells_the_reward_where_a_task_knows_the_prompt_and_compares_with
     assert "reward" not in capsys.readouterr().out  # no task has such a prompt
     for value in ("-0.1", "100.5", "nan", "inf"):
         said = fails(capsys, "sample", "--run", demo, prompt, f"--temperature={value}")
-        assert "--temperature must be from 0 to 100, got" in said
+        assert "--temperature: must be from 0 to 100, got" in said
     for flags in (["--temperature", "0"], ["--html", "page.html"]):
         said = fails(capsys, "sample", "--run", demo, *flags)
         assert "--html and --temperature must come with a prompt to respond to, got none" in said

@@ -26,10 +26,13 @@ def json_of(**changed):
 @pytest.mark.parametrize(
     "make, said",
     [
-        (lambda: PretrainConfig(steps=0), "--steps must be at least 1, got 0"),
-        (lambda: PretrainConfig(learning_rate=0.0), "--learning-rate must be above 0"),
+        (lambda: PretrainConfig(steps=0), "--steps must be from 1 to 10,000,000, got 0"),
+        (
+            lambda: PretrainConfig(learning_rate=0.0),
+            "--learning-rate must be from 1e-09 to 1, got 0",
+        ),
         (lambda: PretrainConfig(learning_rate=float("nan")), "--learning-rate"),
-        (lambda: LPOConfig(samples=1), "--samples must be at least 2"),
+        (lambda: LPOConfig(samples=1), "--samples must be from 2"),
         (lambda: RunConfig(level="word"), "--level must be one of sequence, token"),
         (lambda: RunConfig(seed=-1), "--seed"),
         (lambda: RunConfig(temperatures=(0.0, -0.5)), "must be 0"),
@@ -53,14 +56,14 @@ def json_of(**changed):
             lambda: LPOConfig(rule="regression", loss="eq11"),
             "--loss eq11 must come with --rule lpo or reinforce, got --rule regression.*eq10",
         ),
-        (lambda: LPOConfig(clip=0), "--clip must be above 0, got 0"),
+        (lambda: LPOConfig(clip=0), "--clip must be from 1e-09 to 1,000, got 0"),
         (
             lambda: RunConfig(level="token", lpo=LPOConfig(loss="eq11_marginal")),
             "--loss eq11_marginal must come with",
         ),
         (lambda: RunConfig.from_dict({"format": 999}), "another version"),
         (lambda: RunConfig.from_dict(json_of(threads=None)), "missing.*another version"),
-        (lambda: RunConfig.from_dict(json_of(seed=-1)), "--seed must be at least 0"),
+        (lambda: RunConfig.from_dict(json_of(seed=-1)), "--seed must be from 0"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused_with_the_name_of_its_flag(make, said):

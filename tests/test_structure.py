@@ -42,7 +42,7 @@ EXERCISES_OF_LESSONS = [
 ]
 # In the folders, the same: a file imports only from those before it.
 WITHIN = {
-    "machine": ["text", "signals", "files", "device", "threads", "progress"],
+    "machine": ["text", "signals", "files", "device", "progress", "threads"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
     "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
     "huggingface": ["language_model", "own_prompts", "head_file", "in_generate"],
@@ -66,7 +66,7 @@ WITHIN = {
         "grade",
     ],
     "play": ["table", "server"],
-    "run": ["processes", "folder", "steps"],
+    "run": ["processes", "folder", "begin", "steps"],
 }
 
 

@@ -7,25 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions
-from minilpo.config import PAIRS_OR_NLL as NAMES
+from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
-from minilpo.constant_control import fit_constant
 from minilpo.decoding.rollout import Rollout, choice_shares
 from minilpo.decoding.sampling import entropy
 from minilpo.lpo import lpo_loss, response_scores, train_lpo
 from minilpo.preferences import PAIRS, PreferencePairs, best_worst_pairs
 from minilpo.rivals.joint import JointState
 from minilpo.tasks import Prompt
-from minilpo.training import (
-    PROMPTS_AT_ONCE,
-    TrainState,
-    describe_fit,
-    draw_prompts,
-    form_pairs,
-    join,
-    split,
-)
+from minilpo.training import PROMPTS_AT_ONCE, TrainState, describe_fit, draw_prompts, join, split
 from tests.conftest import CHOICES, seeded
 from tests.standin import Warmth, Writer, language_model
 
@@ -99,18 +89,6 @@ def test_the_prompts_of_a_round_are_split_in_order_into_chunks_of_at_most_so_man
 
 
 # Pairs
-
-
-def test_there_are_pairs_for_every_name_and_those_of_the_baseline_are_best_and_worst():
-    assert {*PAIRS, "nll"} == set(NAMES)
-    prompts = [Prompt(f"hot {p}", TASKS[0]) for p in range(6)]
-    rollout, rewards = rollout_of(prompts, 4), torch.rand(6, 4, generator=seeded(3))
-    for name, like in [("top_bottom", "top_bottom"), ("gap", "gap"), ("nll", "best_worst")]:
-        config = config_of(pairs=name, pairs_per_prompt=2)
-        got = form_pairs(rollout, rewards, prompts, config, seeded(0))
-        expected = PAIRS[like](rewards, 2, seeded(0))
-        for field in ("chosen", "rejected", "weights"):
-            assert torch.equal(getattr(got, field), getattr(expected, field))
 
 
 @pytest.mark.parametrize("name", ["best_worst", "top_bottom", "all", "gap"])
@@ -262,56 +240,7 @@ def test_an_entry_of_the_log_has_its_parts_in_a_fixed_order_for_whoever_reads_th
     assert all(type(number) is int for number in numbers)
 
 
-def test_the_shares_of_a_task_are_those_of_its_own_responses_and_zeros_if_it_has_no_pair(writer):
-    rounds, tasks = [], [*TASKS, Flat("same", True)]
-    keep = lambda state, rollout, pairs: rounds.append((rollout, pairs))  # noqa: E731
-    config = config_of(rounds=1, prompts=12)
-    [entry] = trained(config, [keep], tasks=tasks, level="sequence").log
-    [(rollout, pairs)] = rounds
-    for side, rows in (("chosen_share", pairs.chosen), ("rejected_share", pairs.rejected)):
-        assert list(entry[side]) == ["hot", "icecold", "same"]
-        assert entry[side]["same"] == [0, 0, 0]
-        for name in ("hot", "icecold"):
-            own = [rollout.responses[r] for r in rows if rollout.prompts[r].startswith(name)]
-            shares = [own.count(k) / len(own) for k in CHOICES.names]
-            assert entry[side][name] == pytest.approx(shares)
-
-
-class Flat(Warmth):
-    """All responses are as good."""
-
-    def reward(self, prompt, response):
-        return 0.5
-
-
 # Going on later
-
-
-@pytest.mark.parametrize("rule", ["best_worst", "gap"])
-def test_a_training_that_is_interrupted_after_any_round_ends_with_the_same_bits(writer, rule):
-    config, states = config_of(pairs=rule), []
-    whole = trained(config, [kept_in(states)])
-    assert len(states) == 3 and not same(states[0]["head"], states[2]["head"])
-    for state in states:
-        later = []
-        again = trained(config, [kept_in(later)], state)
-        assert again.log == whole.log and same(again.modules["head"], whole.modules["head"])
-        assert again.best.keys() == whole.best.keys()
-        assert again.best["round"] == whole.best["round"]
-        assert same(again.best["head"], whole.best["head"])
-        # The optimizer's memory is a part of it: from the round after on, too.
-        for got, expected in zip(later, states[len(state["log"]) :], strict=True):
-            assert same(got["head"], expected["head"])
-            for number, moments in expected["optimizer"].items():
-                assert same(got["optimizer"][number], moments)
-
-
-def test_without_the_optimizers_memory_a_training_would_go_on_in_another_way(writer):
-    """So the test above would notice if it were lost."""
-    config, states, after = config_of(), [], []
-    trained(config, [kept_in(states)])
-    trained(config, [kept_in(after)], {**states[0], "optimizer": {}})
-    assert not same(after[0]["head"], states[1]["head"])
 
 
 def test_a_state_says_what_belongs_to_the_training_and_takes_it_all_up_again():
@@ -363,12 +292,3 @@ def test_after_each_round_all_callbacks_are_called_in_order_with_the_round_alrea
     ]
     log = trained(config_of(), callbacks).log
     assert done == [(name, n, entry["pairs"]) for n, entry in enumerate(log, 1) for name in "ab"]
-
-
-def test_the_constant_head_learns_from_the_first_round_alone_and_changes_nothing_else(writer):
-    config, states = config_of(), []
-    control, start = head_of(kind=ConstantHead), head_of(kind=ConstantHead)
-    note = lambda *_: states.append(copy.deepcopy(control.state_dict()))  # noqa: E731
-    with_control = trained(config, [fit_constant(control, config, seed=0), note])
-    assert not same(states[0], start) and same(states[0], states[2])
-    assert same(with_control.modules["head"], trained(config).modules["head"])

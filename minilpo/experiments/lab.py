@@ -170,8 +170,8 @@ class Lab:
             of_tasks = self.lm, self.tasks(tasks), head, choices, lpo, self.seed
             log = train(*of_tasks, state, processes.respond)
             weights = {"head": head.state_dict(), "constant": constant.state_dict()}
-            content = tensor_bytes({**weights, "log": log, "best_after": best_after})
-            record.commit({f"head {key}": (None, {name: content})})
+            data = tensor_bytes({**weights, "log": log, "best_after": best_after})
+            record.commit({f"head {key}": (None, {name: data})})
         head, constant = head.requires_grad_(False), constant.requires_grad_(False)
         return Head(head, constant, choices, log, best_after)
 

@@ -90,7 +90,9 @@ def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
         raise ValueError(
             f"{out / CONFIG} was made by another version of minilpo; choose another folder"
         )
-    if any(file.name not in (f".{CONFIG}.partial", ".record.json.partial") for file in out.iterdir()):
+    if any(
+        file.name not in (f".{CONFIG}.partial", ".record.json.partial") for file in out.iterdir()
+    ):
         raise ValueError(
             f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
         )
@@ -108,7 +110,10 @@ def put_together(record: Record, name: str, n_seeds: int) -> Result:
     module = experiment(name)
     found = [read_seed(record, name, seed) for seed in range(n_seeds)]
     seeds = [numbers for numbers in found if numbers is not None]
-    with must_hold(record.folder / name, "numbers of this version's experiment", OTHER), plots.own_style():
+    with (
+        must_hold(record.folder / name, "numbers of this version's experiment", OTHER),
+        plots.own_style(),
+    ):
         finding = module.conclude(seeds)
         figure = module.draw(seeds)
         png = plots.png(figure)

@@ -26,7 +26,6 @@ class Tokenizer:
     >>> tokenizer.encode("The cat sees 12 owls.")
     Traceback (most recent call last):
     ValueError: every word must be one the model was trained on, got 'cat'; use words of the tasks
-    (see minilpo/tasks/)
     """
 
     def __init__(self, backend: tokenizers.Tokenizer):
@@ -67,14 +66,18 @@ class Tokenizer:
                 token_ids += [encoding.ids for encoding in encodings]
             return token_ids
         except Exception:  # the library raises a bare Exception, without the word
-            unknown = next(word for text in texts for word in self._unknown_words(text))
+            unknown = next(piece for text in texts for piece in self._unknown_pieces(text))
+            word = unknown.strip() or unknown
             special = {PAD, SEP, EOS, ""}
-            known = sorted({piece.strip() for piece in self._backend.get_vocab()} - special)
-            similar = ", ".join(map(repr, difflib.get_close_matches(unknown, known, n=3)))
-            near = f"near it are {similar}; " if similar else ""
+            known = {piece.strip() for piece in self._backend.get_vocab()} - special
+            similar = ", ".join(map(repr, difflib.get_close_matches(word, sorted(known), n=3)))
+            remedy = f"near it are {similar}; " if similar else ""
+            remedy += "use words of the tasks"
+            if word in known:  # a space belongs to the word after it
+                has_space = unknown.startswith(" ")
+                remedy = f"{'leave out the' if has_space else 'put a'} space before it"
             raise ValueError(
-                f"every word must be one the model was trained on, got {unknown!r}; "
-                f"{near}use words of the tasks (see minilpo/tasks/)"
+                f"every word must be one the model was trained on, got {word!r}; {remedy}"
             ) from None
 
     def decode(self, token_ids: list[int]) -> str:
@@ -90,10 +93,10 @@ class Tokenizer:
         token_ids = map(self._backend.token_to_id, pieces)
         return [token_id for token_id in token_ids if token_id is not None]
 
-    def _unknown_words(self, text: str) -> list[str]:
+    def _unknown_pieces(self, text: str) -> list[str]:
         id_of = self._backend.token_to_id
         pieces = [piece for piece, _ in self._backend.pre_tokenizer.pre_tokenize_str(" " + text)]
-        return [piece.strip() or piece for piece in pieces if id_of(piece) is None]
+        return [piece for piece in pieces if id_of(piece) is None]
 
     def to_bytes(self) -> bytes:
         """Returns the JSON that `save` writes: the same for the same tokens."""

@@ -123,7 +123,9 @@ def explain(n: int, seconds: dict[int, float]) -> str:
     ratio = seconds[1] / seconds[rival]
     compared = f"{ratio:.1f} times as fast as 1"
     if n == 1:
-        of_rival = f"only {ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
+        of_rival = (
+            f"only {ratio:.1f} times as fast" if ratio >= 1 else f"{1 / ratio:.1f} times slower"
+        )
         compared = f"{rival} were {of_rival}"
     return f"{in_words(n)}: {compared} just now (--threads overrules this)"
 

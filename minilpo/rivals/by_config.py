@@ -12,7 +12,6 @@ from minilpo.rivals.joint import JointState, train_joint
 from minilpo.rivals.reward_rules import fit_rewards, train_by_rewards
 from minilpo.training import VALIDATION_SAMPLES, TrainState
 
-
 # A loop as `lpo.train_lpo`, a `fit` of a head alone as `lpo.fit`, and the state at the beginning.
 Training = tuple[Callable[..., list[dict[str, Any]]], Callable[..., object], TrainState]
 

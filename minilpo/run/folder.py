@@ -75,9 +75,8 @@ class Run:
         if "config.json" not in record.files:
             if (path / "config.json").is_file():
                 raise ValueError(
-                    f"{path} must hold {RECORD}, which isn't there: {path / 'config.json'} was made "
-                    "by another version of minilpo, or the record was removed; "
-                    "put it back, or make a new run folder"
+                    f"{path} must hold {RECORD}, which isn't there: it was removed, or another "
+                    f"version of minilpo made config.json; {PUT_BACK}"
                 )
             raise ValueError(
                 f"--run must be a folder with a config.json, got {str(path)!r}; "
@@ -193,7 +192,7 @@ class Run:
         return settings | ({"model.pt": self._model_digest()} if step == "train" else {})
 
     def is_done(self, step: str) -> bool:
-        """Tells whether a step is finished with these settings, and all its files are as it left them."""
+        """Tells whether a step is finished with these settings, and its files are unchanged."""
         try:
             self.log(step)
         except (ValueError, OSError):
@@ -201,7 +200,7 @@ class Run:
         return self.record.settings_of(step) == self.settings(step)
 
     def half_done(self, step: str) -> dict[str, Any]:
-        """Reads the half-done work of a step that was begun with these settings; else it's empty."""
+        """Reads half-done work of a step with these settings; it is empty if there is none."""
         name = STATES[step]
         begun = self.record.settings_of(f"half-done {step}") == self.settings(step)
         if not (begun and self.record.holds(name)):

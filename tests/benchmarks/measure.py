@@ -1,4 +1,4 @@
-"""How things are timed: side by side in turns, so that a machine that slows down slows both."""
+"""Times two ways in turns, so that a machine that slows down slows both; and whole commands."""
 
 import subprocess
 import sys
@@ -10,6 +10,9 @@ from statistics import median
 
 import numpy as np
 import torch
+
+from minilpo.config import PretrainConfig
+from minilpo.lm.pretraining import POOL
 
 # Runs a command and prints its seconds and its peak memory. It stands between us and the command
 # because a process starts out with the peak of the one it was forked from: our own memory,
@@ -23,8 +26,61 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    demonstrations: int = PretrainConfig.demonstrations  # of the corpus
+    repeats: int = 7  # turns per median
+    steps: int = 3 * POOL  # pretraining steps per turn
+    steps_of_writer: int = 600  # of the language model that writes
+    rows: tuple[int, ...] = (256, 2048)  # sampled at once
+    prompts: int = 64  # per task, twice as many for LPO
+    points: int = 5  # sizes at which growth is measured, at most
+    repeats_of_point: int = 5  # turns per median there
+    levels: tuple[str, ...] = ("sequence", "token")  # of the training whose memory is measured
+    memory: tuple[tuple[int, int], ...] = (
+        (1, 512),
+        (2, 512),
+        (8, 512),
+        (1, 5120),
+    )  # rounds, prompts
+    model: tuple[str, ...] = ()  # flags of the run whose memory is measured
+    demo: tuple[str, ...] = ()  # flags of the demo
+
+    @property
+    def block(self) -> int:
+        """The demonstrations of one turn."""
+        return self.steps * PretrainConfig().batch_size
+
+    @property
+    def n_examples(self) -> int:
+        """The demonstrations of all turns and of one to warm up."""
+        return (self.repeats + 1) * self.block
+
+
+MODEL = "--demonstrations 8000 --n-layer 1 --n-embd 32 --n-head 2 --steps 200 --batch-size 16 "
+MODEL += "--learning-rate 0.006 --warmup-steps 5"
+HEAD = "--rounds 1 --prompts 128 --samples 8 --epochs 2 --validation-prompts 2 --test-prompts 4 "
+HEAD += "--selection-prompts 4 --ood-prompts 2"
+QUICK = Sizes(
+    demonstrations=8000,
+    repeats=1,
+    steps=1,
+    steps_of_writer=30,
+    rows=(16,),
+    prompts=2,
+    points=2,
+    repeats_of_point=1,
+    levels=("sequence",),
+    memory=((1, 128),),
+    model=tuple(MODEL.split()),
+    demo=tuple(f"{MODEL} {HEAD}".split()),
+)
+
+
+@dataclass(frozen=True)
 class Timed:
-    """Seconds of two ways to do the same work, measured in turns."""
+    """Seconds of two ways to do the same work, turn by turn."""
 
     ours: list[float]
     theirs: list[float]
@@ -39,9 +95,14 @@ class Timed:
         """The median of `ratios`."""
         return median(self.ratios)
 
+    def per(self, ours: Sequence[float], theirs: Sequence[float]) -> "Timed":
+        """Divides the seconds of each turn by the work that was done in it."""
+        pairs = zip((self.ours, self.theirs), (ours, theirs), strict=True)
+        return Timed(*([s / n for s, n in zip(*pair, strict=True)] for pair in pairs))
+
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of a call."""
+    """Measures the wall-clock seconds of a call."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -52,7 +113,7 @@ def side_by_side(
 ) -> Timed:
     """Times both `repeats` times, after one turn to warm up.
 
-    They take turns at going first and are given the turn's number.
+    They take turns at going first. Both get the number of the turn.
     """
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(repeats + 1):
@@ -62,13 +123,13 @@ def side_by_side(
 
 
 def matmul_peak(size: int = 1024, repeats: int = 20) -> float:
-    """Operations a second of the fastest fp32 product of two (size, size) matrices."""
+    """Operations per second of the fastest fp32 product of two (size, size) matrices."""
     a, b = torch.rand(2, size, size)
     return 2 * size**3 / min(seconds_of(lambda: a @ b) for _ in range(repeats))
 
 
 def observe(*arguments: str) -> tuple[float, float]:
-    """Seconds and peak memory in MB (2^20 bytes) of a minilpo command in a process of its own."""
+    """Runs a minilpo command in a process of its own: its seconds and peak memory in MB (2^20)."""
     command = [sys.executable, "-c", OBSERVER, sys.executable, "-m", "minilpo", *arguments]
     observed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     seconds, peak = map(float, observed.split())
@@ -90,9 +151,8 @@ def print_row(what: str, ours: str = "", theirs: str = "", ratio: str = "", note
     print(f"{what:<40}{ours:>10}{theirs:>14}{ratio:>8}   {note}".rstrip(), flush=True)
 
 
-def print_timed(
-    what: str, timed: Timed, unit: str, ours: float, theirs: float, target: str
-) -> None:
-    """Prints a comparison: what each of them reaches, the median ratio and its spread."""
+def print_timed(what: str, unit: str, timed: Timed, target: str, work: float = 1) -> None:
+    """Prints both rates, units of `work` per second, the median ratio and its spread."""
+    rates = [f"{work / median(seconds):,.0f}" for seconds in (timed.ours, timed.theirs)]
     spread = f"{target}; turns {min(timed.ratios):.2f} to {max(timed.ratios):.2f}"
-    print_row(f"{what}, {unit}", f"{ours:,.0f}", f"{theirs:,.0f}", f"{timed.ratio:.2f}", spread)
+    print_row(f"{what}, {unit}", *rates, f"{timed.ratio:.2f}", spread)

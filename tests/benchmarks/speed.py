@@ -1,4 +1,4 @@
-"""minilpo against transformers, and what LPO saves by storing what the head read."""
+"""minilpo against transformers, and LPO with stored features against reading texts again."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
+from transformers import GPT2LMHeadModel
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
 from minilpo.config import LPOConfig, ModelConfig, PretrainConfig
@@ -25,7 +26,7 @@ from minilpo.run.folder import Run
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import Prompt, mixed_prompts
 from minilpo.training import form_pairs, join, split
-from tests.benchmarks.measure import Timed, matmul_peak, print_row, print_timed, side_by_side
+from tests.benchmarks.measure import Sizes, Timed, matmul_peak, print_row, print_timed, side_by_side
 from tests.benchmarks.peer import (
     transformers_loss,
     transformers_model,
@@ -34,20 +35,20 @@ from tests.benchmarks.peer import (
 )
 from tests.gpt2_weights import as_transformers_tokenizer
 
-# Makes anew what `Decisions` hold of some responses.
+# Computes the decisions of some responses again from their texts.
 Again = Callable[[GPTLanguageModel, Rollout, Choices, LPOConfig], Decisions]
 
-ROWS_AT_ONCE = 128  # what `generate` writes together of 4 or more samples a prompt
+AT_ONE = Fixed(Temperatures([1.0]))
+PAD_ID = 0  # random prompts need none
+ROWS_AT_ONCE = 128  # rows that `generate` writes together, of 4 or more samples per prompt
 PROMPT_TOKENS, NEW_TOKENS = 14, 43
 FASTER_PEER = {"activation_function": "gelu_pytorch_tanh"}
-FASTER, ITS_DEFAULT = (
-    "  transformers with its fused GELU",
-    "not its default for GPT-2; same results",
-)
+FASTER = "  transformers with its fused GELU"
+ITS_DEFAULT = "not its default for GPT-2; same results"
 
 
 def block_weights(model: GPT) -> tuple[int, int]:
-    """The blocks' weights needed at every token, and those where a hidden state is wanted."""
+    """Counts the blocks' weights used at every token, and those used only at targets."""
     last, C = model.blocks[-1], model.config.n_embd
     layers = last.attention.out, last.up, last.down
     late = C**2 + sum(layer.weight.numel() for layer in layers)  # C**2: the queries
@@ -55,10 +56,10 @@ def block_weights(model: GPT) -> tuple[int, int]:
 
 
 def training_flops(model: GPT, examples: Sequence[Example]) -> float:
-    """Floating-point operations that one pass of training over the examples can't do without."""
-    # A product of matrices costs 2 operations a weight and token forward and 4 backward. The last
+    """Counts the floating-point operations that a pass of training needs at least."""
+    # A product of matrices costs 2 operations per weight and token forward, 4 backward. The last
     # block, but for its keys and values, and the un-embedding count only at targets. Attention has
-    # two products, each with 2 C operations a pair of tokens and layer, over the n^2 / 2 pairs that
+    # two products, each with 2 C operations per pair of tokens and layer, over the n^2 / 2 pairs that
     # causality leaves. Padding, biases, norms and look-ups count nothing.
     config: ModelConfig = model.config
     everywhere, late = block_weights(model)
@@ -72,7 +73,7 @@ def training_flops(model: GPT, examples: Sequence[Example]) -> float:
 
 
 def sampling_flops(model: GPT, n_tokens: int) -> float:
-    """Operations of the products with weights in sampling, prompts and attention left out."""
+    """Counts the operations of products with weights in sampling, without prompts and attention."""
     un_embedding = model.config.vocab_size * model.config.n_embd
     return 2 * n_tokens * (sum(block_weights(model)) + un_embedding)
 
@@ -80,10 +81,10 @@ def sampling_flops(model: GPT, n_tokens: int) -> float:
 def print_pretraining(
     model: GPT, pad_id: int, blocks: list[list[Example]], steps: int, peak: float
 ) -> None:
-    """Pretraining on blocks of the demo's corpus, one block a turn; the first only warms up."""
+    """Pretraining on blocks of the demo's corpus, one block per turn; the first only warms up."""
     config = PretrainConfig(steps=steps)
     corpora = [Corpus(block, block[:1], pad_id) for block in blocks]  # held out: one example
-    rows = {}
+    turns = {}
     for name, settings in {"": {}, "its fused GELU": FASTER_PEER}.items():
         theirs = transformers_model(model, **settings)
         batch = collate(blocks[0][: config.batch_size], pad_id)
@@ -91,38 +92,36 @@ def print_pretraining(
         torch.testing.assert_close(language_model_loss(model, *batch), expected)  # the same work
         copy = GPT(model.config)
         copy.load_state_dict(model.state_dict())
-        rows[name] = side_by_side(
+        turns[name] = side_by_side(
             lambda i, copy=copy: pretrain(copy, corpora[i], config, seed=0),
             lambda i, theirs=theirs: transformers_pretrain(theirs, blocks[i], pad_id, config),
             len(blocks) - 1,
         )
-    timed, peak = rows[""], max(peak, matmul_peak())
+    timed, peak = turns[""], max(peak, matmul_peak())
     tokens = [sum(len(token_ids) - 1 for token_ids, _ in block) for block in blocks[1:]]
-    rates = [
-        median(n / s for n, s in zip(tokens, seconds, strict=True))
-        for seconds in (timed.ours, timed.theirs)
-    ]
-    print_timed("pretraining", timed, "tokens/s", *rates, "target: 1.6 or more")
+    print_timed("pretraining", "tokens/s", timed.per(tokens, tokens), "target: 1.6 or more")
     flops = [training_flops(model, block) for block in blocks[1:]]
-    share = [
-        median(f / s / peak for f, s in zip(flops, seconds, strict=True))
-        for seconds in (timed.ours, timed.theirs)
-    ]
-    shares = [f"{part:.1%}" for part in share]
-    print_row("  share of the matrix-product peak", *shares, note="target: 45% or more")
+    print_share_of_peak(timed.per(flops, flops), peak, note="target: 45% or more")
     print_bounds(partial(pretrain, copy, corpora[0], config, seed=0), peak)
-    print_row(FASTER, ratio=f"{rows['its fused GELU'].ratio:.2f}", note=ITS_DEFAULT)
+    print_row(FASTER, ratio=f"{turns['its fused GELU'].ratio:.2f}", note=ITS_DEFAULT)
+
+
+def print_share_of_peak(per_operation: Timed, peak: float, note: str = "") -> None:
+    """How near both come to the machine's peak in products of matrices."""
+    both = per_operation.ours, per_operation.theirs
+    shares = [f"{1 / median(seconds) / peak:.1%}" for seconds in both]
+    print_row("  share of the matrix-product peak", *shares, note=note)
 
 
 def write_without_end(
-    lm: LanguageModel, policy: Policy, prompts: Tensor, n_tokens: int = NEW_TOKENS
+    lm: LanguageModel, prompts: Tensor, n_tokens: int = NEW_TOKENS, policy: Policy = AT_ONE
 ) -> None:
-    """Samples so many tokens after each prompt, (B, T); no token ends a response."""
-    shape = len(prompts), n_tokens, 2
-    uniforms = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    """Samples `n_tokens` tokens after each prompt, (B, T); no token ends a response."""
+    uniforms = torch.rand(len(prompts), n_tokens, 2, generator=torch.Generator().manual_seed(0))
     endless = SimpleNamespace(prefill=lm.prefill, end_ids=())
-    parts = zip(prompts.split(ROWS_AT_ONCE), uniforms.split(ROWS_AT_ONCE), strict=True)
-    for part, numbers in parts:
+    for part, numbers in zip(
+        prompts.split(ROWS_AT_ONCE), uniforms.split(ROWS_AT_ONCE), strict=True
+    ):
         limits = torch.full((len(part),), n_tokens)
         _write(endless, part.tolist(), 1, policy, numbers, limits)
 
@@ -133,47 +132,37 @@ def random_prompts(lm: GPTLanguageModel, n_rows: int) -> Tensor:
     return torch.randint(5, lm.model.config.vocab_size, shape, generator=generator)
 
 
-def print_sampling(lm: GPTLanguageModel, run: Run, repeats: int, peak: float) -> None:
-    """Sampling from the trained model against transformers' `generate`.
-
-    First rows of equal length, then real tasks.
-    """
-    theirs, at_one = transformers_model(lm.model).eval(), Fixed(Temperatures([1.0]))
-    pad_id, eos_id = lm.tokenizer.pad_id, lm.tokenizer.eos_id
-    for n_rows in (256, 2048):
-        prompts = random_prompts(lm, n_rows)
-        timed = side_by_side(
-            lambda _, prompts=prompts: write_without_end(lm, at_one, prompts),
-            # It is faster with 256 rows at a time than with 2,048.
-            lambda _, prompts=prompts: [
-                transformers_sample(theirs, part.tolist(), 1, NEW_TOKENS, pad_id, None)
-                for part in prompts.split(256)
-            ],
-            repeats,
-        )
-        n_tokens = n_rows * NEW_TOKENS
-        rates = n_tokens / median(timed.ours), n_tokens / median(timed.theirs)
+def print_sampling(lm: GPTLanguageModel, run: Run, sizes: Sizes, peak: float) -> None:
+    """Sampling against transformers' `generate`: rows of equal length, then the demo's tasks."""
+    theirs = transformers_model(lm.model).eval()
+    for n_rows in sizes.rows:
+        prompts, n_tokens = random_prompts(lm, n_rows), n_rows * NEW_TOKENS
+        timed = endless_sampling(lm, theirs, prompts, sizes.repeats)
         target = "target: 3 or more" if n_rows == 256 else "no target"
-        print_timed(f"sampling, {n_rows:,} rows", timed, "tokens/s", *rates, target)
-        share = [
-            sampling_flops(lm.model, n_tokens) / median(seconds) / peak
-            for seconds in (timed.ours, timed.theirs)
-        ]
-        print_row("  share of the matrix-product peak", f"{share[0]:.1%}", f"{share[1]:.1%}")
-        if n_rows == 256:
-            print_faster_peer(lm, prompts, repeats)
-            print_adapter(lm, prompts, repeats)
-            print_bounds(partial(write_without_end, lm, at_one, prompts), peak)
+        print_timed(f"sampling, {n_rows:,} rows", "tokens/s", timed, target, n_tokens)
+        flops = [sampling_flops(lm.model, n_tokens)] * sizes.repeats
+        print_share_of_peak(timed.per(flops, flops), peak)
+        if n_rows == sizes.rows[0]:
+            faster = transformers_model(lm.model, **FASTER_PEER).eval()
+            ratio = endless_sampling(lm, faster, prompts, sizes.repeats).ratio
+            print_row(FASTER, ratio=f"{ratio:.2f}", note=ITS_DEFAULT)
+            # Transformers' model on both sides: our loop through the adapter, and its own.
+            adapted = HuggingFaceLanguageModel(theirs, as_transformers_tokenizer(lm.tokenizer))
+            timed = endless_sampling(adapted, theirs, prompts, sizes.repeats)
+            what = "  our loop, transformers' model"
+            print_timed(what, "tokens/s", timed, "no target", n_tokens)
+            print_bounds(partial(write_without_end, lm, prompts), peak)
 
-    drawn = mixed_prompts(run.tasks, 64, "test", python_rng(0, "benchmark"))
+    drawn = mixed_prompts(run.tasks, sizes.prompts, "test", python_rng(0, "benchmark"))
     prompts = [prompt.text for prompt in drawn]
-    encoded = lm.encode(prompts)
+    encoded, pad_id, eos_id = lm.encode(prompts), lm.tokenizer.pad_id, lm.tokenizer.eos_id
     room = lm.max_length - max(map(len, encoded))
-    counts: dict[str, list[int]] = {"ours": [], "theirs": []}
+    # Tokens of each turn: what is drawn differs, and so does how much.
+    ours_written, theirs_written = [], []
 
     def ours(turn: int) -> None:
-        rollout = generate(lm, prompts, at_one, torch_generator(turn, "benchmark"), n_samples=16)
-        counts["ours"].append(int(rollout.response_mask.sum()))
+        rollout = generate(lm, prompts, AT_ONE, torch_generator(turn, "benchmark"), n_samples=16)
+        ours_written.append(int(rollout.response_mask.sum()))
 
     def peers(_: int) -> None:
         starts = range(0, len(encoded), 16)
@@ -181,79 +170,55 @@ def print_sampling(lm: GPTLanguageModel, run: Run, repeats: int, peak: float) ->
             transformers_sample(theirs, encoded[i : i + 16], 16, room, pad_id, eos_id)
             for i in starts
         ]
-        counts["theirs"].append(sum(int((part != pad_id).sum()) for part in parts))
+        theirs_written.append(sum(int((part != pad_id).sum()) for part in parts))
 
-    timed = side_by_side(ours, peers, repeats)
-    a_token = Timed(  # seconds a token: what is drawn differs, and so does how much
-        [s / n for s, n in zip(timed.ours, counts["ours"][1:], strict=True)],
-        [s / n for s, n in zip(timed.theirs, counts["theirs"][1:], strict=True)],
-    )
-    rates = 1 / median(a_token.ours), 1 / median(a_token.theirs)
-    print_timed("sampling, 16 responses a prompt", a_token, "tokens/s", *rates, "target: 4 or more")
+    timed = side_by_side(ours, peers, sizes.repeats).per(ours_written[1:], theirs_written[1:])
+    print_timed("sampling, 16 responses per prompt", "tokens/s", timed, "target: 4 or more")
 
 
-def print_faster_peer(lm: GPTLanguageModel, prompts: Tensor, repeats: int) -> None:
-    """The same against transformers with the GELU that isn't its default for GPT-2."""
-    theirs, policy = transformers_model(lm.model, **FASTER_PEER).eval(), Fixed(Temperatures([1.0]))
-    rows, pad_id = prompts.tolist(), lm.tokenizer.pad_id
-    timed = side_by_side(
-        lambda _: write_without_end(lm, policy, prompts),
-        lambda _: transformers_sample(theirs, rows, 1, NEW_TOKENS, pad_id, None),
+def endless_sampling(
+    lm: LanguageModel, theirs: GPT2LMHeadModel, prompts: Tensor, repeats: int
+) -> Timed:
+    """Times `NEW_TOKENS` tokens after each prompt, by ours and by transformers' `generate`."""
+    return side_by_side(
+        lambda _: write_without_end(lm, prompts),
+        # transformers is faster with 256 rows at a time than with 2,048.
+        lambda _: [
+            transformers_sample(theirs, part.tolist(), 1, NEW_TOKENS, PAD_ID, None)
+            for part in prompts.split(256)
+        ],
         repeats,
     )
-    print_row(FASTER, ratio=f"{timed.ratio:.2f}", note=ITS_DEFAULT)
-
-
-def print_adapter(lm: GPTLanguageModel, prompts: Tensor, repeats: int) -> None:
-    """Transformers' model on both sides: our loop through the adapter, and its own `generate`."""
-    theirs, policy = transformers_model(lm.model).eval(), Fixed(Temperatures([1.0]))
-    adapted = HuggingFaceLanguageModel(theirs, as_transformers_tokenizer(lm.tokenizer))
-    rows, pad_id = prompts.tolist(), lm.tokenizer.pad_id
-    timed = side_by_side(
-        lambda _: write_without_end(adapted, policy, prompts),
-        lambda _: transformers_sample(theirs, rows, 1, NEW_TOKENS, pad_id, None),
-        repeats,
-    )
-    n_tokens = len(rows) * NEW_TOKENS
-    rates = n_tokens / median(timed.ours), n_tokens / median(timed.theirs)
-    print_timed("  our loop, transformers' model", timed, "tokens/s", *rates, "no target")
 
 
 def print_bounds(work: Callable[[], object], peak: float) -> None:
-    """What our time goes to, and how near to the peak products with weights are."""
+    """Prints the shares of our time, and how near to the peak products with weights are."""
     with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiled:
         work()
     events = profiled.key_averages()
     total = sum(event.self_cpu_time_total for event in events)  # microseconds
 
     def share(*names: str) -> float:
-        return (
-            sum(
-                event.self_cpu_time_total
-                for event in events
-                if any(name in event.key for name in names)
-            )
-            / total
-        )
+        own = [event for event in events if any(name in event.key for name in names)]
+        return sum(event.self_cpu_time_total for event in own) / total
 
     products = share("aten::addmm", "aten::mm")
     flops = sum(event.flops for event in events if event.key in ("aten::addmm", "aten::mm"))
     rate = flops / (products * total / 1e6) / peak
-    print_row(
-        "  of our time: products with weights", f"{products:.0%}", note=f"at {rate:.0%} of the peak"
-    )
+    what = "  of our time: products with weights"
+    print_row(what, f"{products:.0%}", note=f"at {rate:.0%} of the peak")
     print_row("  attention", f"{share('aten::bmm', 'attention'):.0%}")
     print_row("  GELU", f"{share('aten::gelu'):.0%}")
 
 
-def print_head(lm: GPTLanguageModel, choices: Choices, repeats: int) -> None:
+def print_head(lm: GPTLanguageModel, choices: Choices, sizes: Sizes) -> None:
     """An untrained head that decides at every token, against the same temperatures fixed."""
-    prompts = random_prompts(lm, 256)
+    prompts = random_prompts(lm, sizes.rows[0])
     head = AdaptiveDecoder(lm.model.config.n_embd, len(choices), "token").requires_grad_(False)
     timed = side_by_side(
-        lambda _: write_without_end(lm, SampledHead(head, choices), prompts),
-        lambda _: write_without_end(lm, Fixed(choices), prompts),
-        repeats,
+        lambda _: write_without_end(lm, prompts, policy=SampledHead(head, choices)),
+        lambda _: write_without_end(lm, prompts, policy=Fixed(choices)),
+        sizes.repeats,
     )
     cost = [1 - ratio for ratio in timed.ratios]
     note = f"target: 15% of sampling time or less; turns {min(cost):.1%} to {max(cost):.1%}"
@@ -268,7 +233,7 @@ def rollout_in_pairs(
     config: LPOConfig,
     generator: torch.Generator,
 ) -> tuple[Rollout, PreferencePairs]:
-    """A round's first half, as in `train_lpo`: the responses that are in a pair, and the pairs."""
+    """Does the first half of a round of `train_lpo`: the responses in pairs, and the pairs."""
     chunks, policy = [], SampledHead(head, choices)
     for part in split(prompts):
         rollout, rewards = respond(lm, part, policy, generator, n_samples=config.samples)
@@ -277,9 +242,9 @@ def rollout_in_pairs(
     return join(chunks, may_be_empty=False)[1:]
 
 
-def print_lpo(lm: GPTLanguageModel, run: Run, repeats: int) -> None:
-    """One epoch of LPO from what was stored, against epochs that run the transformer again."""
-    prompts = mixed_prompts(run.tasks, 128, "train", python_rng(0, "benchmark"))
+def print_lpo(lm: GPTLanguageModel, run: Run, sizes: Sizes) -> None:
+    """An epoch of LPO on what the rollout stored, against epochs that run the transformer again."""
+    prompts = mixed_prompts(run.tasks, 2 * sizes.prompts, "train", python_rng(0, "benchmark"))
     choices = run.choices
     for level in ("sequence", "token"):
         config, init = LPOConfig().resolved(level), torch_generator(0, "head")
@@ -289,16 +254,10 @@ def print_lpo(lm: GPTLanguageModel, run: Run, repeats: int) -> None:
         is_marginal = config.loss == "eq11"
         stored = marginal_decisions(lm, rollout, choices) if is_marginal else rollout.decisions
         optimizer = torch.optim.Adam(head.parameters(), lr=config.head_learning_rate)
+        fixed = rollout, pairs, config, head, stored, optimizer
 
-        def epoch(
-            again: Again | None,
-            rollout=rollout,
-            pairs=pairs,
-            config=config,
-            head=head,
-            stored=stored,
-            optimizer=optimizer,
-        ) -> None:
+        def epoch(again: Again | None, fixed=fixed) -> None:
+            rollout, pairs, config, head, stored, optimizer = fixed
             for batch in torch.arange(len(pairs)).split(config.pairs_per_batch):
                 rows, batch_pairs = pairs.select(batch).compact()
                 if again:
@@ -310,25 +269,27 @@ def print_lpo(lm: GPTLanguageModel, run: Run, repeats: int) -> None:
                 lpo_loss(scores, batch_pairs, config).mean().backward()
                 optimizer.step()
 
-        target = "target: 20 or more" if level == "sequence" else "no target"
-        ways = {"texts": (run_texts_again, target)}
+        ways = {"texts": (run_texts_again, "no target")}
         if level == "sequence":
-            ways["prompts"] = (run_prompts_again, "no target; all that Eq. 10 needs at this level")
+            ways = {
+                "texts": (run_texts_again, "target: 20 or more"),
+                "prompts": (run_prompts_again, "no target; all that Eq. 10 needs at this level"),
+            }
         for what, (way, target) in ways.items():
             timed = side_by_side(
                 lambda _, epoch=epoch: epoch(None),
                 lambda _, epoch=epoch, way=way: epoch(way),
-                repeats,
+                sizes.repeats,
             )
-            rates = len(pairs) / median(timed.ours), len(pairs) / median(timed.theirs)
-            print_timed(f"LPO epoch, {level}; {what} again", timed, "pairs/s", *rates, target)
+            name = f"LPO epoch, {level}; {what} again"
+            print_timed(name, "pairs/s", timed, target, len(pairs))
 
 
 @torch.no_grad()
 def run_texts_again(
     lm: GPTLanguageModel, rollout: Rollout, choices: Choices, config: LPOConfig
 ) -> Decisions:
-    """What the head reads, and Eq. 11's constants, computed anew from the texts, as DPO does."""
+    """Computes the head's features, and Eq. 11's constants, from the texts again, as DPO does."""
     made, mask = rollout.decisions, rollout.response_mask
     hidden_states, logits = forward_rollout(lm, rollout)
     decided = torch.zeros_like(mask)
@@ -345,7 +306,7 @@ def run_texts_again(
 def run_prompts_again(
     lm: GPTLanguageModel, rollout: Rollout, choices: Choices, config: LPOConfig
 ) -> Decisions:
-    """What the head reads at sequence level, computed anew from the prompts: once for each."""
+    """Computes the head's features at sequence level from the prompts again, each once."""
     texts = list(dict.fromkeys(rollout.prompts))
     prompts = lm.encode(texts)
     ends = torch.tensor([len(prompt) for prompt in prompts])

@@ -12,9 +12,10 @@ import pytest
 import minilpo
 from minilpo import exercises
 from minilpo.cli import COMMANDS, make_parser
+from minilpo.config import SECTIONS
 from minilpo.course.examinee import NAMES
 from minilpo.course.lessons import LESSONS, copy_lessons, folder
-from minilpo.flags import SECTIONS, all_given
+from minilpo.flags import given
 
 nbformat = pytest.importorskip("nbformat", reason="lessons are read with the extra `tutorials`")
 from tests.course.run_lessons import fingerprint, solved, time_line  # noqa: E402
@@ -217,8 +218,8 @@ def test_every_minilpo_command_on_the_pages_and_in_the_lessons_is_one_that_the_p
         assert words[0] in COMMANDS, (where, words)
         try:
             args = make_parser().parse_args(completed(words))
-            for name, values in all_given(args).items():
-                SECTIONS[name](**values)  # whether there is a loss of that name, these know
+            for name, section in SECTIONS.items():
+                section(**given(args, name))  # whether there is a loss of that name, these know
         except (SystemExit, ValueError) as error:
             pytest.fail(f"{where}: minilpo {' '.join(words)}: {error}")
 

@@ -12,9 +12,8 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate, uniforms_of
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
-from minilpo.decoding.rollout import concatenate, forward_rollout, marginal_decisions, score
+from minilpo.decoding.rollout import forward_rollout, marginal_decisions
 from minilpo.decoding.sampling import draw, token_probs
-from minilpo.tasks import Task
 from tests.conftest import CHOICES, TEMPERATURES, seeded
 
 PROMPTS = [
@@ -259,58 +258,6 @@ def test_nothing_counts_behind_the_end_token(lm, head):
         length = sum(mask)
         assert mask == [True] * length + [False] * (len(mask) - length)
         assert eos_id not in token_ids[: length - 1] and set(token_ids[length:]) <= {0}
-
-
-def test_the_rewards_stand_in_the_row_of_their_prompt(lm, head):
-    class Echo(Task):
-        name = "echo"
-
-        def reward(self, prompt, response):
-            return float(prompt == PROMPTS[1])
-
-    policy = GreedyHead(head, CHOICES)
-    rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=2, max_new_tokens=4)
-    assert score(rollout, [Echo()] * 3).tolist() == [[0, 0], [1, 1], [0, 0]]
-
-
-def test_some_rows_are_the_same_responses_and_parts_put_together_are_the_whole(lm):
-    policy = SampledHead(head_of("token"), CHOICES)
-    rollouts = [
-        generate(lm, prompts, policy, seeded(s), n_samples=3, max_new_tokens=length)
-        for s, (prompts, length) in enumerate([(PROMPTS, 12), (PROMPTS[:1], 5)])
-    ]
-    some = rollouts[0].rows(torch.tensor([7, 0, 7]))
-    assert some.prompts == [PROMPTS[2], PROMPTS[0], PROMPTS[2]] and some.n_samples == 1
-    assert some.responses == [rollouts[0].responses[row] for row in (7, 0, 7)]
-    made = rollouts[0].decisions
-    states = unpack(made.features, made.mask)
-    expected = torch.cat([states[row, made.mask[row]] for row in (7, 0, 7)])
-    assert torch.equal(some.decisions.features, expected)
-    whole = concatenate(
-        [rollout.rows(torch.arange(len(rollout.responses))) for rollout in rollouts]
-    )
-    assert whole.responses == rollouts[0].responses + rollouts[1].responses
-    assert len(whole.prompts) == 12
-    lengths = [n for rollout in rollouts for n in rollout.response_mask.sum(1).tolist()]
-    assert whole.response_mask.sum(1).tolist() == lengths
-    T = rollouts[1].token_ids.shape[1]
-    assert torch.equal(whole.token_ids[9:, :T], rollouts[1].token_ids)
-    assert not whole.decisions.mask[9:, T:].any()
-
-
-def test_two_temperatures_put_the_first_word_of_a_sentence_apart(lm):
-    temperatures = torch.tensor([0.0, 0.7, 1.5])
-    starts = torch.tensor([lm.tokenizer.sep_id, *lm.tokenizer.ids_of(["."])])
-    assert starts.tolist() == list(lm.sentence_starts)
-    rule = ByPlace(Temperatures(temperatures.tolist()), [(0, 2), (2, 1)], lm.sentence_starts)
-    rollout = generate(lm, PROMPTS, rule, seeded(0), n_samples=4, max_new_tokens=30)
-    before = torch.cat([torch.full((12, 1), lm.tokenizer.sep_id), rollout.token_ids[:, :-1]], 1)
-    first, mask = torch.isin(before, starts), rollout.response_mask
-    chosen = temperatures[rollout.decisions.choice_ids]
-    for n, (at_first, at_rest) in enumerate([(0.0, 1.5), (1.5, 0.7)] * 2):
-        row = torch.arange(n, 12, 4)
-        assert (chosen[row][mask[row] & first[row]] == torch.tensor(at_first)).all()
-        assert (chosen[row][mask[row] & ~first[row]] == torch.tensor(at_rest)).all()
 
 
 def test_log_probabilities_do_not_depend_on_how_responses_are_split_up_to_be_read_again(

@@ -6,7 +6,7 @@ Each by a plain count.
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
+from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, GreedyHead, SampledHead
@@ -105,14 +105,6 @@ def test_rollouts_of_unlike_length_put_together_are_the_same_responses(S):
         first += len(part.responses)
     ruled = concatenate([made([3], S=S, C=0), made([2], S=S, C=0)])  # no head has read anything
     assert ruled.decisions.features.shape == (int(ruled.decisions.mask.sum()), 0)
-
-
-def test_packed_values_go_to_their_places_with_their_kind_and_shape():
-    mask = torch.tensor([[False, True], [True, True]])
-    for values in (torch.tensor([1.5, 2.5, 3.5]), torch.tensor([[1, 2], [3, 4], [5, 6]])):
-        places = unpack(values, mask)
-        assert places.dtype == values.dtype and places.shape == (2, 2, *values.shape[1:])
-        assert torch.equal(places[mask], values) and not places[0, 0].any()
 
 
 def test_a_reward_is_of_the_task_the_prompt_and_the_response_of_its_row():

@@ -161,9 +161,9 @@ def test_more_seeds_later_are_the_same_as_at_once(tmp_path, whole):
     [
         (["fig99"], "fig99"),
         ([], "NAME"),
-        (["fig3", "--seeds", "0"], "--seeds must be from 1 to 1,000, got 0"),
+        (["fig3", "--seeds", "0"], "--seeds: must be from 1 to 1,000, got 0"),
         (["fig3", "--seeds", "few"], "--seeds"),
-        (["fig3", "--steps", "0"], "--steps must be at least 1"),
+        (["fig3", "--steps", "0"], "--steps must be from 1"),
         (["fig3", "--loss", "nll"], "--loss"),
     ],
 )

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from minilpo.experiments import pairs
+from minilpo.experiments.lab import Lab, pairs_per_batch
 from minilpo.rivals.optimum import optimum
 from minilpo.seeds import torch_generator
+from tests import standin
+from tests.experiments.test_rivals import lab_in, n_written
 
 
 @pytest.mark.parametrize("rule, n", pairs.CASES)
@@ -28,6 +31,33 @@ def test_pairs_that_pay_the_real_head_the_same_leave_it_uniform():
     same = [{1.0: 0.5, 0.0: 0.5}] * 3
     found = pairs.learned(same, 4, "all", 2**14, torch_generator(0, "same"))
     assert torch.tensor(found).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
+
+
+def test_every_head_learns_from_as_many_responses_and_steps_whatever_its_pairs_and_samples(
+    tmp_path, monkeypatch
+):
+    writer, costs = standin.Writer(), []
+    monkeypatch.setattr("minilpo.decoding.generate.generate", writer)
+    monkeypatch.setattr(pairs, "learned", lambda *_: [])
+    lab = lab_in(tmp_path)
+
+    def apart(self, task, *_, **settings):
+        return lab_in(tmp_path, [task], **settings)
+
+    def head(self, *names, real=Lab.head, **asked):
+        writer.calls.clear()
+        made = real(self, *names, **asked)
+        costs.append((asked.get("rounds", 3), n_written(writer)))
+        batch = pairs_per_batch(self.config.lpo, asked["pairs"], asked["samples"])
+        assert asked["pairs_per_batch"] == batch
+        return made
+
+    monkeypatch.setattr(Lab, "apart", apart)
+    monkeypatch.setattr(Lab, "head", head)
+    pairs.measure(lab)
+    per_round = 96 * 16 + 4 * 9 * 4  # 96 prompts at 16 samples; 9 held-out prompts per task at 4
+    of_control = 96 * 16 + 9 * 4
+    assert costs == [(1, of_control)] * 6 + [(3, 3 * per_round)] * 4
 
 
 def seeds_of(example=0.0, control=0.0, gap=(0.02, 0.02)):

@@ -40,10 +40,15 @@ CONFIG = RunConfig(
     lpo=LPOConfig(rounds=3, prompts=96, samples=4, epochs=2, n_hidden=8, validation_prompts=9),
 )
 RULE = Rule("{:g}", [(0.0,), (0.5,), (1.0,)], lambda t: Fixed(Temperatures(t)), ("", "per kind"))
+RULES = {"cold": 0.0, "warm": 1.0}
+GAP_PAIRS = {"level": "sequence", "pairs": "gap"}
 
 
 class Halves(standin.Warmth):
     """Prompts with even numbers are of another kind."""
+
+    def prompt(self, rng):
+        return f"{self.name} {rng.randrange(10**6)}"
 
     def kind(self, prompt):
         return f"{self.name} {'odd' if int(prompt.split()[1]) % 2 else 'even'}"
@@ -63,11 +68,11 @@ def lab(tmp_path, writer):
     return lab_in(tmp_path)
 
 
-def lab_in(folder):
-    lab = Lab(folder, CONFIG)
-    tasks = [Halves(name, warm=i % 2 == 0) for i, name in enumerate(MIXTURE)]
+def lab_in(folder, names=MIXTURE, **settings):
+    lab = Lab(folder, replace(CONFIG, **settings))
+    tasks = [Halves(name, warm=i % 2 == 0) for i, name in enumerate(names)]
     lm = standin.language_model()
-    lab.run = SimpleNamespace(tasks=tasks, config=CONFIG, language_model=lambda: lm)
+    lab.run = SimpleNamespace(tasks=tasks, config=lab.config, language_model=lambda: lm)
     lab.folder.mkdir(exist_ok=True)
     return lab
 
@@ -240,8 +245,45 @@ def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_again_is_n
     assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}  # the same numbers
     scorer.of_rule("x", replace(best, group="per task"))
     assert n_written(writer) == 4 * methods.TEST_SAMPLES
+    other = replace(best, settings=dict.fromkeys(MIXTURE, 1))
+    assert scorer.of_rule("x", other).tolist() == [0.5] * 4  # of the same rule
     scorer.of_rule("y", best)
-    assert n_written(writer) == 8 * methods.TEST_SAMPLES
+    assert n_written(writer) == 12 * methods.TEST_SAMPLES
+
+
+def test_the_best_rule_is_chosen_on_training_prompts_and_all_heads_learn_from_as_many_responses(
+    lab, writer, monkeypatch
+):
+    """Two rules; training prompts like it cold, test prompts warm."""
+
+    def reward(task, prompt, response):
+        return float(response == ("0" if split_of(prompt) == "train" else "1"))
+
+    for task in lab.run.tasks:
+        task.reward = reward.__get__(task)
+    rules = {name: replace(RULE, settings=[(t,)], groups=("",)) for name, t in RULES.items()}
+    heads = [name for name in HEADS if HEADS[name] in ({"level": "sequence"}, GAP_PAIRS)]
+    costs = []
+
+    def head(self, real=Lab.head, **asked):
+        writer.calls.clear()
+        made = real(self, **asked)
+        costs.append((asked["rounds"] if "rounds" in asked else 3, n_written(writer)))
+        return made
+
+    monkeypatch.setattr(Lab, "head", head)
+    monkeypatch.setattr(rivals, "rules_of", lambda lab: rules)
+    monkeypatch.setattr(rivals, "HEADS", {name: HEADS[name] for name in heads})
+    monkeypatch.setattr(rivals, "MAIN_HEADS", heads[:1])
+    monkeypatch.setattr(rivals, "PAIRS", [(heads[0], BEST_RULE)])
+    numbers = rivals.measure(lab)
+    assert numbers["on_training"] == {"cold": 1, "warm": 0} and numbers["best_rule"] == "cold"
+    assert [numbers["methods"][name]["reward"] for name in rules] == [0, 1]
+    gain = numbers["differences"][f"{heads[0]} - {BEST_RULE}"]["estimate"]
+    assert gain == numbers["methods"][heads[0]]["reward"]  # the best rule has none
+    early, *_, whole = responses_spent(lab)
+    assert sorted(costs) == [(1, early), (3, whole), (3, whole)]
+    assert {numbers["methods"][name]["responses"] for name in heads} == {whole}
 
 
 def test_a_curve_has_the_head_that_was_best_until_then_and_measures_it_once(lab, writer):

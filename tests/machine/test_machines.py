@@ -125,11 +125,11 @@ def test_every_number_has_limits_and_the_message_says_them(tmp_path, monkeypatch
         ("--temperatures 0 inf", "from 1e-06 to 100"),
         ("--temperatures 0 nan", "must be 0"),
         ("--n-embd 4096 --n-layer 48", "100,000,000 parameters"),
-        ("--n-embd 1000000000", "--n-embd must be at most"),
-        ("--samples 1000000000", "--samples must be at most"),
-        ("--resamples 1000000000000", "--resamples must be at most"),
-        ("--beta inf", "finite"),
-        ("--head-learning-rate 1e30", "--head-learning-rate must be at most"),
+        ("--n-embd 1000000000", "--n-embd must be from 1 to 4,096"),
+        ("--samples 1000000000", "--samples must be from 2 to 256"),
+        ("--resamples 1000000000000", "--resamples must be from 100"),
+        ("--beta inf", "--beta must be from 1e-09 to 1,000, got inf"),
+        ("--head-learning-rate 1e30", "--head-learning-rate must be from"),
     ],
 )
 def test_numbers_without_sense_are_refused_before_any_work(tmp_path, capsys, flags, said):

@@ -139,11 +139,6 @@ def test_top_n_sigma_measures_the_noise_among_tokens_that_can_come():
     assert (found[:, 4:] == 0).all()
 
 
-def test_entropy_is_that_of_the_definition_at_its_two_ends():
-    sure = torch.tensor([0.0, -math.inf, -math.inf])
-    assert entropy(sure) == 0 and entropy(torch.zeros(8)) == pytest.approx(math.log(8))
-
-
 def test_temperatures_by_entropy_run_from_cold_where_it_is_sure_to_hot_where_it_is_not():
     # From all on one token to all alike, 9 tokens.
     logits = torch.linspace(200, 0, 60)[:, None] * torch.eye(9)[:1]

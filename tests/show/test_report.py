@@ -17,10 +17,10 @@ from minilpo.show.report import (
     conclusions,
     draw_figures,
     example_responses,
+    figure_files,
     result_table,
     strips_of,
     verdict,
-    figure_files,
 )
 from tests.conftest import seeded
 from tests.evaluation.test_evaluation import (
