@@ -234,9 +234,9 @@ def grade(args: argparse.Namespace) -> None:
 
 def doctor(args: argparse.Namespace) -> int:
     """Checks the installation; returns the exit status."""
-    from minilpo.doctor import of_the_course, report
+    from minilpo.doctor import report
 
-    return report(*of_the_course())
+    return report()
 
 
 class Command(NamedTuple):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minilpo.cli import main
-from minilpo.machine.files import Record
+from minilpo.machine.files import Record, json_bytes, sha256
 
 TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
 TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
@@ -84,3 +84,17 @@ def interrupt_after(name: str, arguments: list[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Record, "commit", interrupted)
         assert main(arguments) == 130
+
+
+def forge(folder: Path, name: str, data: bytes, **entry) -> None:
+    """Replaces a file, and lets the record name the new one: as another version would have it."""
+    (folder / name).write_bytes(data)
+    record = json.loads((folder / "record.json").read_bytes())
+    del record["sha256"]
+    for step in record["steps"].values():
+        if name in step["files"]:
+            step["files"][name] = sha256(data)
+    record |= entry
+    (folder / "record.json").write_bytes(
+        json_bytes({**record, "sha256": sha256(json_bytes(record))})
+    )

@@ -55,12 +55,13 @@ class Rollout:
 
 def choice_shares(rollout: Rollout, rows: Tensor, prompts: Sequence[Prompt], K: int) -> Shares:
     """Counts the share of each of K choices in the rows, (B,), per task (the paper's Fig. 7)."""
-    task_of = {prompt.text: prompt.task.name for prompt in prompts}
-    names, shares = [task_of[rollout.prompt_of(row)] for row in rows.tolist()], {}
+    # By name, because somebody's own task may be unhashable. Two tasks may ask the same text: then
+    # its responses count for both.
+    asked, shares = {(prompt.task.name, prompt.text) for prompt in prompts}, {}
+    choice_ids, mask = rollout.decisions.choice_ids, rollout.decisions.mask
     for task in dict.fromkeys(prompt.task.name for prompt in prompts):
-        own = rows[torch.tensor([name == task for name in names], dtype=torch.bool)]
-        choice_ids = rollout.decisions.choice_ids[own][rollout.decisions.mask[own]]
-        counts = choice_ids.bincount(minlength=K)
+        own = [row for row in rows.tolist() if (task, rollout.prompt_of(row)) in asked]
+        counts = choice_ids[own][mask[own]].bincount(minlength=K)
         shares[task] = (counts / counts.sum().clamp(min=1)).tolist()
     return shares
 

@@ -51,7 +51,7 @@ def summarize(
 
     # 1. Task by task, and kind by kind where a task has kinds.
     tasks: dict[str, Any] = {}
-    for task in dict.fromkeys(test.tasks):
+    for task in {task.name: task for task in test.tasks}.values():
         rows = (names == task.name).nonzero()[0]
         tasks[task.name] = {
             **describe(test, rows, temperatures),

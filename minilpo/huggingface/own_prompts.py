@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from minilpo.tasks import Task, split_of
+from minilpo.tasks.calling import limited
 
 
 class OwnPrompts(Task):
@@ -52,5 +53,5 @@ class OwnPrompts(Task):
         return rng.choice(self.prompts)
 
     def reward(self, prompt: str, response: str) -> float:
-        """Scores any text by the function."""
-        return self._reward(prompt, response)
+        """Scores any text by the function, which has the time limit of every task's code."""
+        return limited(self._reward, prompt, response)

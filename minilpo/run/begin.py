@@ -6,6 +6,7 @@ from pathlib import Path
 
 from minilpo.config import RunConfig
 from minilpo.evaluation.measure import prompts_to_measure
+from minilpo.evaluation.rehearse import rehearse
 from minilpo.lm.pretraining import Corpus, Example, encode_examples
 from minilpo.lm.tokenizer import Tokenizer
 from minilpo.machine.files import RECORD, Record, digest_of
@@ -49,6 +50,8 @@ def create_run(path: Path, config: RunConfig, compare: Sequence[str] = SECTIONS)
         )
     run = Run(path, config, load_tasks(config.tasks, ALL_TASKS), Record(path, PUT_BACK))
     prompts = prompts_of(run, compare)
+    if files:  # somebody's own task fails now, not after all the work
+        rehearse(run.tasks, run.choices, config.level)
     tokenizer = train_tokenizer(run)
     run.config = replace(config, model=replace(config.model, vocab_size=tokenizer.vocab_size))
     rng = python_rng(config.seed, "unseen words")

@@ -13,7 +13,7 @@ from minilpo.tasks.base import (
     mixed_prompts,
     split_of,
 )
-from minilpo.tasks.calling import ask, grader_of, judge, kind_of, knows, parts_of, shown, weight_of
+from minilpo.tasks.calling import ask, grader_of, judge, kind_of, parts_of, shown
 from minilpo.tasks.constrained_story import ConstrainedStory
 from minilpo.tasks.continuation import Continuation
 from minilpo.tasks.instruct import Instruct
@@ -34,7 +34,6 @@ __all__ = [
     "grader_of",
     "judge",
     "kind_of",
-    "knows",
     "load_tasks",
     "mixed_demonstrations",
     "mixed_prompts",
@@ -42,7 +41,6 @@ __all__ = [
     "parts_of",
     "split_of",
     "try_out",
-    "weight_of",
 ]
 
 MAIN: tuple[type[Task], ...] = (Math, Instruct, Story, ConstrainedStory)  # the mixture of the demo
@@ -67,14 +65,18 @@ def load_tasks(
     >>> [task.name for task in load_tasks(["math", "story"])]
     ['math', 'story']
     """
-    tasks = []
     for name in names:
         if name not in known and not name.endswith(".py"):
             raise ValueError(
                 f"--tasks must name tasks out of {', '.join(known)}, or .py files that define one, "
                 f"got {shown(name)}"
             )
-        tasks.append(known[name]() if name in known else load_file(Path(name)))
+    # Absolute at once, because the code of a file may change the folder.
+    paths = [Path(name).absolute() for name in names]
+    tasks = [
+        known[name]() if name in known else load_file(path, name)
+        for name, path in zip(names, paths, strict=True)
+    ]
     found = [task.name for task in tasks]
     if len(set(found)) < len(found) or not tasks:
         got = one_line(", ".join(found), 200) or "none"

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import accumulate
 from typing import NamedTuple
 
-from minilpo.tasks.calling import ask, weight_of
+from minilpo.tasks.calling import ask
 from minilpo.tasks.task import Task
 
 CORPUS_BLOCK = 4000  # demonstrations
@@ -119,7 +119,7 @@ def mixed_demonstrations(
     tasks: Sequence[Task], n: int, split: str, rng: random.Random
 ) -> list[tuple[str, str]]:
     """Draws `n` pairs in random order, of every task by its `corpus_weight`."""
-    weights = [weight_of(task) for task in tasks]
+    weights = [ask(task, "corpus_weight") for task in tasks]
     pairs = []
     for task, weight in zip(tasks, weights, strict=True):
         rounded_up = int(-(-n * weight // sum(weights)))

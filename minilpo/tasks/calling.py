@@ -1,206 +1,214 @@
-"""How the members of a task are called. Anyone may write one, so all that it gives is looked at.
+"""Asks a task for something. Anyone may write a task, so `ask` checks everything that it gives."""
 
-`ask`, `judge`, `parts_of`, `kind_of` and `weight_of` make one clear error of whatever is wrong.
-"""
-
+import ctypes
 import inspect
 import math
 import random
+import re
 import signal
-import sys
 import threading
 import traceback
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from minilpo.machine.text import named, one_line
+import torch
 
-# Seconds for one call of the code in a user's file: it may load a model, but not run for ever.
-LIMIT = 20.0
-AGAIN = 0.2  # seconds until code is stopped once more that has swallowed the exception
+from minilpo.machine.text import named, one_line
+from minilpo.seeds import torch_defaults
+
+LIMIT = 20.0  # seconds for one call of somebody's code: it may load a model, but not run for ever
+AGAIN = 0.2  # seconds until code that caught the exception is stopped once more
 SOON = 1e-6  # the shortest time from then on
-FROM_FILE = "minilpo_task_"  # the names of modules that were users' files begin with this
 ROUNDING = 1e-6  # by which a reward may leave [0, 1]: a sum of shares may be 1.0000000000000002
 HEAVIEST = 1_000_000  # corpus_weight
-
-TEXT = "a str without control characters (line breaks and tabs aside)"
-LABEL = "a str of 1 to 80 printable characters"
-REQUIRED = {  # of each member of a task: what it must be or return, and what to do if it isn't so
-    "name": (
-        "a str of 1 to 40 letters (a to z), digits, _ or -, not beginning with -",
-        "write name = 'my_task' in the class",
-    ),
-    "prompt": (
-        f"{TEXT} and with at least one word",
-        "return a text like 'Say yes', drawn with the rng that is passed",
-    ),
-    "ood_prompt": (
-        f"{TEXT} and with at least one word",
-        "return a text like 'Please say yes', or leave ood_prompt out",
-    ),
-    "demonstration": (
-        TEXT,
-        "return a response to the prompt that the language model may learn from",
-    ),
-    "reward": (
-        "a number from 0 to 1",
-        "return one for any text, however broken; divide by the highest score there can be",
-    ),
-    "kind": (LABEL, "return one of a few words, or leave kind out"),
-    "parts": (
-        f"a dict with finite numbers, each under {LABEL}",
-        "return the same names for any text, or leave parts out",
-    ),
-    "knows": ("True or False", "return whether a prompt is one of the task's, or leave knows out"),
-    "constraint": (
-        "the name of one part, and quality that of another",
-        "name them as parts does, or leave both out",
-    ),
-    "corpus_weight": (
-        f"a number above 0 and at most {HEAVIEST:,}",
-        "write corpus_weight = 2, or leave it out for 1",
-    ),
+PACKAGE = Path(__file__).parents[1]
+UNREADABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, halves
+NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
+PROMPT = "a str with at least one word and without control characters"
+# What each member must be or return; after the semicolon, the remedy.
+REQUIRED = {
+    "name": "a str of 1 to 40 letters (a to z), digits, _ or -; write name = 'my_task'",
+    "prompt": f"{PROMPT}; return a text like 'Say yes', drawn with the rng that is passed",
+    "ood_prompt": f"{PROMPT}; return a text like 'Please say yes', or leave ood_prompt out",
+    "demonstration": "a str without control characters; return a response to learn from",
+    "reward": "a number from 0 to 1; return one for any text, divided by the highest score",
+    "kind": "a str of 1 to 80 printable characters; return a word or two, or leave kind out",
+    "parts": "a dict of finite numbers by name; return the same names for any text",
+    "knows": "True or False; return one of them, or leave knows out",
+    "corpus_weight": f"a number above 0 and at most {HEAVIEST:,}; write corpus_weight = 2",
 }
 
 
-def ask(task: Any, member: str, *arguments: Any) -> str:
-    """Calls a member of a task that returns a text.
+def ask(task: Any, member: str, *arguments: Any) -> Any:
+    """Reads a member of a task, or calls it with the arguments, and checks the answer.
 
-    Args:
-        task: anyone's.
-        member: "prompt", "ood_prompt" or "demonstration".
-        arguments: those of the member.
-
-    Returns:
-        The text.
-
-    Raises:
-        ValueError: if it returns anything else, raises anything or doesn't end; names task and
-            member, says what to do.
-
-    >>> from minilpo.tasks import load_tasks
-    >>> ask(load_tasks(["continuation"])[0], "prompt", random.Random(1))
-    'Continue this text: The troll gave the robot a ring.'
-    """
-    text = _call(task, member, *arguments)
-    if not _is_text(text) or not (text.strip() or member == "demonstration"):
-        raise refusal(task, member, arguments, text)
-    return text
-
-
-def judge(task: Any, prompt: str, response: str) -> float:
-    """The reward of a response, from whatever kind of number: a bool, a Fraction, a tensor.
-
-    Args:
-        task: anyone's.
-        prompt: one of its prompts.
-        response: any text.
-
-    Returns:
-        A float in [0, 1].
-
-    Raises:
-        ValueError: if the task returns anything else, raises anything or doesn't end; names task,
-            prompt, response and value.
+    Returns the answer, a reward as a float whatever kind of number the task gave. Raises ValueError
+    if it isn't as `REQUIRED` says, raises anything, or takes longer than `LIMIT` seconds in a task
+    that isn't minilpo's own. The error names task, member, arguments and answer.
 
     >>> class Brief:
     ...     name = "brief"
     ...     def reward(self, prompt, response):
     ...         return 2 / len(response)
-    >>> judge(Brief(), "Say no", "no, no")
+    >>> ask(Brief(), "reward", "Say no", "no, no")
     0.3333333333333333
-    >>> judge(Brief(), "Say no", "n")
+    >>> ask(Brief(), "reward", "Say no", "n")
     Traceback (most recent call last):
     ValueError: task 'brief': reward('Say no', 'n') must be a number from 0 to 1, got 2.0; return
-    one for any text, ...
+    one for any text, divided by the highest score
     """
-    reward = _call(task, "reward", prompt, response)
-    number = _number(reward)
-    if not -ROUNDING <= number <= 1 + ROUNDING:  # NaN isn't either
-        raise refusal(task, "reward", (prompt, response), reward)
-    return min(max(number, 0.0), 1.0)
+
+    def answer() -> Any:
+        found = getattr(task, member)
+        return found(*arguments) if arguments else found
+
+    try:
+        is_ours = type(task).__module__.startswith("minilpo.")
+        got = answer() if is_ours else run_others(answer)
+    except KeyboardInterrupt:  # not the task's doing
+        raise
+    except BaseException as error:  # SystemExit too
+        outcome = f"but it {what_happened(error)}"
+        raise refusal(task, member, arguments, outcome) from error
+    checked = _checked(member, got)
+    if checked is None:
+        if inspect.iscoroutine(got):
+            got.close()  # else Python adds a complaint of its own
+        raise refusal(task, member, arguments, f"got {shown(got, 100)}")
+    return checked
 
 
-def parts_of(
-    task: Any, prompt: str, response: str, names: Sequence[str] | None = None
-) -> dict[str, float]:
-    """The parts of a response's reward.
-
-    Args:
-        task: one with `parts`.
-        prompt: one of its prompts.
-        response: any text.
-        names: the parts that there must be: those of another response.
-
-    Returns:
-        A finite float for each part. If the task has a `constraint`, it is one of them, and so is
-        its `quality`.
-
-    Raises:
-        ValueError: if the task returns anything else, raises anything or doesn't end; names task,
-            prompt, response and value.
-    """
-    parts = _call(task, "parts", prompt, response)
-    numbers: dict[Any, float] = {None: math.nan}  # refused like any other that isn't right
-    if isinstance(parts, dict):
-        numbers = {name: _number(part) for name, part in parts.items()}
-    is_whole = names is None or numbers.keys() == set(names)
-    is_right = all(_is_label(name) and math.isfinite(part) for name, part in numbers.items())
-    if not is_whole or not is_right:
-        raise refusal(task, "parts", (prompt, response), parts)
-    if task.constraint:
-        named = {member: getattr(task, member, None) for member in ("quality", "constraint")}
-        if not all(isinstance(name, str) and name in numbers for name in named.values()):
-            raise refusal(task, "constraint", (), {**named, "parts": [*numbers]})
-    return numbers
-
-
-def knows(task: Any, prompt: str) -> bool:
-    """Whether a prompt is one of the task's, as the task says; ValueError if it says nothing."""
-    answer = _call(task, "knows", prompt)
-    if not isinstance(answer, bool):
-        raise refusal(task, "knows", (prompt,), answer)
-    return answer
-
-
-def grader_of(tasks: Iterable[Any], prompt: str) -> Any:
-    """The first task that knows a prompt, so that it can reward responses to it; None if none."""
-    return next((task for task in tasks if knows(task, prompt)), None)
+def judge(task: Any, prompt: str, response: str) -> float:
+    """Asks for the reward of a response, a float in [0, 1]; raises ValueError as `ask` does."""
+    return ask(task, "reward", prompt, response)
 
 
 def kind_of(task: Any, prompt: str) -> str:
-    """The kind of a prompt, as the task names it."""
-    kind = _call(task, "kind", prompt)
-    if not _is_label(kind):
-        raise refusal(task, "kind", (prompt,), kind)
-    return kind
+    """Asks for the kind of a prompt; raises ValueError as `ask` does."""
+    return ask(task, "kind", prompt)
 
 
-def weight_of(task: Any) -> float:
-    """The task's `corpus_weight`; an int stays one."""
-    weight = read_member(task, "corpus_weight", 1)
-    number = weight if isinstance(weight, int) else _number(weight)
-    if not 0 < number <= HEAVIEST:
-        raise refusal(task, "corpus_weight", (), weight)
-    return number
+def parts_of(task: Any, prompt: str, response: str, names: Sequence[str] = ()) -> dict[str, float]:
+    """Asks for the parts of a reward; raises ValueError as `ask` does, or if a name is missing."""
+    parts = ask(task, "parts", prompt, response)
+    if not set(map(str, names)) <= set(parts):
+        got = f"got {shown(parts, 100)} without one of {shown([*names])}"
+        raise refusal(task, "parts", (prompt, response), got)
+    return parts
+
+
+def grader_of(tasks: Iterable[Any], prompt: str) -> Any:
+    """Finds the first task that knows a prompt, so that it can reward responses; None if none."""
+    return next((task for task in tasks if ask(task, "knows", prompt)), None)
+
+
+def _checked(member: str, got: Any) -> Any:
+    """Returns an answer in the form in which it is used, or None if it isn't allowed."""
+    if member in ("prompt", "ood_prompt", "demonstration"):
+        is_text = isinstance(got, str) and not UNREADABLE.search(got)
+        return got if is_text and (member == "demonstration" or got.strip()) else None
+    if member == "reward":
+        number = _number(got)
+        return min(max(number, 0.0), 1.0) if -ROUNDING <= number <= 1 + ROUNDING else None
+    if member == "parts":
+        if not isinstance(got, dict) or not all(map(_is_label, got)):
+            return None
+        parts = {name: _number(part) for name, part in got.items()}
+        return parts if all(map(math.isfinite, parts.values())) else None
+    if member == "corpus_weight":  # an int stays one
+        weight = got if isinstance(got, int) else _number(got)
+        return weight if 0 < weight <= HEAVIEST else None
+    is_right = {
+        "knows": isinstance(got, bool),
+        "kind": _is_label(got),
+        "name": isinstance(got, str) and NAME.fullmatch(got),
+    }
+    return got if is_right[member] else None
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= 80
+
+
+def _number(value: Any) -> float:
+    """Reads any kind of number, a bool or a tensor too; gives NaN for what isn't one."""
+    try:
+        return math.nan if isinstance(value, (str, bytes, bytearray)) else float(value)
+    except Exception:  # the value's class may do anything
+        return math.nan
+
+
+def refusal(task: Any, member: str, arguments: Sequence[Any], outcome: str) -> ValueError:
+    """Makes the error that says what a task must do, what it did, and the remedy."""
+    name = inspect.getattr_static(task, "name", None)
+    kind = f"the task of class {one_line(type(task).__name__, 60)}"
+    whose = f"task {shown(name)}" if isinstance(name, str) else kind
+    given = ", ".join("rng" if isinstance(x, random.Random) else shown(x) for x in arguments)
+    must, remedy = REQUIRED[member].split("; ")
+    call = f"{member}({given})" if arguments else member
+    return ValueError(f"{whose}: {call} must be {must}, {outcome}; {remedy}")
+
+
+def shown(value: Any, longest: int = 60) -> str:
+    """Writes a value as `repr` does, but always on one line, not too long and harmless.
+
+    >>> shown(float("nan")), shown("so " * 100, 20)
+    ('nan', "'so so ... so so '")
+    """
+    try:
+        return one_line(repr(value), longest)
+    except Exception:  # somebody's own class may do anything
+        return f"<{type(value).__name__}>"
+
+
+def what_happened(error: BaseException) -> str:
+    """Says what came of calling somebody's code: the error, and the line of the first file."""
+    places = [(Path(f.f_code.co_filename), n) for f, n in traceback.walk_tb(error.__traceback__)]
+    places = [(path, n) for path, n in places if not path.is_relative_to(PACKAGE)]
+    lines = [n for path, n in places if path == places[0][0]]  # not those of libraries it calls
+    where = f" (line {lines[-1]} of {one_line(places[0][0].name, 60)})" if lines else ""
+    if isinstance(error, TimeIsUp):
+        return f"took longer than {LIMIT:g} seconds{where}"
+    return f"raised {named(error, 160)}{where}"
+
+
+def run_others(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls somebody else's code: `limited`, and then PyTorch's switches are as they were."""
+    device = torch.get_default_device()
+    try:
+        with torch_defaults():
+            return limited(function, *arguments)
+    finally:
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
 
 
 class TimeIsUp(BaseException):
-    """A user's code took longer than `LIMIT`. No Exception, because that code may catch those."""
+    """Somebody's code took too long. Not an Exception, because that code may catch those."""
 
 
 def limited(function: Callable[..., Any], *arguments: Any, seconds: float | None = None) -> Any:
-    """Calls a function; from `LIMIT` seconds on, or as many others, `TimeIsUp` is raised within it.
+    """Calls a function, and raises `TimeIsUp` within it after `LIMIT` or other seconds.
 
-    Without a limit where the system has no alarm, and outside of the main thread, the only one that
-    an alarm can interrupt.
+    In the main thread an alarm of the system does that, also inside a regular expression or a wait.
+    Windows has no alarm, and other threads can't be interrupted by one. There the exception comes
+    once, before the next step of Python code: an endless loop ends, but an endless call into a
+    library does not, and only Ctrl-C stops it.
     """
+    seconds = LIMIT if seconds is None else seconds
     is_main = threading.current_thread() is threading.main_thread()
     if not (is_main and hasattr(signal, "setitimer")):
-        return function(*arguments)
+        thread = ctypes.c_ulong(threading.get_ident())
+        stop = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        timer = threading.Timer(seconds, stop, (thread, ctypes.py_object(TimeIsUp)))
+        timer.daemon = True
+        timer.start()
+        try:
+            return function(*arguments)
+        finally:
+            timer.cancel()
 
     def call() -> Any:
         return function(*arguments)
@@ -211,114 +219,20 @@ def limited(function: Callable[..., Any], *arguments: Any, seconds: float | None
         nonlocal rings
         while frame is not None and frame.f_code is not call.__code__:
             frame = frame.f_back
-        if frame is None:  # the alarm is being switched off, or it would stay on
+        if frame is None:  # the call has ended; an exception would leave the alarm switched on
             return
         rings += 1
-        # Raised at the end of an object's life it gets lost. Nobody needs to be told, least of all
-        # by a function in Python, where the next alarm would fall into the telling.
-        sys.unraisablehook = bool
         if rings > 1:
             # It was caught, perhaps in a loop. Now alarms follow each other so closely that one
             # falls on a line where nothing is caught.
             signal.setitimer(signal.ITIMER_REAL, SOON * (rings % 100 + 1), AGAIN)
         raise TimeIsUp
 
-    hook, handler = sys.unraisablehook, signal.signal(signal.SIGALRM, ring)
-    timer = signal.setitimer(signal.ITIMER_REAL, LIMIT if seconds is None else seconds, AGAIN)
+    handler = signal.signal(signal.SIGALRM, ring)
+    timer_before = signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         return call()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        sys.unraisablehook = hook
-        if timer[0]:  # somebody else's alarm
-            signal.setitimer(signal.ITIMER_REAL, *timer)
-
-
-def what_happened(error: BaseException) -> str:
-    """What came of calling a user's code, in a few words and with the line."""
-    where = ""
-    first: Path | None = None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        path = Path(frame.f_code.co_filename)
-        if path.parent != Path(__file__).parent:
-            first = first or path
-            if path == first:  # what the user's file has called isn't the reader's
-                where = f" (line {line} of {one_line(path.name, 60)})"
-    if isinstance(error, TimeIsUp):
-        return f"took longer than {LIMIT:g} seconds{where}"
-    return f"raised {named(error, 160)}{where}"
-
-
-def shown(value: Any, longest: int = 60) -> str:
-    """A value as `repr` writes it, but always on one line, not too long and harmless.
-
-    >>> shown(float("nan")), shown("so " * 100, 20)
-    ('nan', "'so so ... so so '")
-    """
-    try:
-        return one_line(repr(value), longest)
-    except Exception:  # a user's own class may do anything
-        return f"<{type(value).__name__}>"
-
-
-def _call(task: Any, member: str, *arguments: Any) -> Any:
-    try:
-        method = getattr(task, member)
-        # An alarm costs some microseconds, and only a user's file is in need of one.
-        is_theirs = type(task).__module__.startswith(FROM_FILE)
-        return limited(method, *arguments) if is_theirs else method(*arguments)
-    except KeyboardInterrupt:  # not the task's doing
-        raise
-    except BaseException as error:  # SystemExit too
-        raise refusal(task, member, arguments, error) from error
-
-
-def read_member(task: Any, member: str, default: Any) -> Any:
-    """An attribute of a task, or the default if it has none."""
-    try:
-        return getattr(task, member, default)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a property may do anything
-        raise refusal(task, member, (), error) from error
-
-
-def refusal(task: Any, member: str, arguments: Sequence[Any], got: Any) -> ValueError:
-    """The error that says what a member of a task gave or raised, and what is asked of it."""
-    name = inspect.getattr_static(task, "name", None)
-    whose = f"the task of class {one_line(type(task).__name__, 60)}"
-    if isinstance(name, str):
-        whose = f"task {shown(name)}"
-    parts = ["rng" if isinstance(value, random.Random) else shown(value) for value in arguments]
-    call = f"({', '.join(parts)})" if parts else ""
-    must, remedy = REQUIRED[member]
-    if inspect.iscoroutine(got):
-        got.close()  # else Python adds a complaint of its own
-    raised = isinstance(got, BaseException)
-    outcome = f"but it {what_happened(got)}" if raised else f"got {shown(got, 100)}"
-    return ValueError(f"{whose}: {member}{call} must be {must}, {outcome}; {remedy}")
-
-
-def _number(value: Any) -> float:
-    """The value as a float; NaN if it isn't a number."""
-    if type(value) is float:
-        return value
-    if isinstance(value, (str, bytes, bytearray)):  # float would read them
-        return math.nan
-    try:
-        return float(value)
-    except Exception:  # whatever the value's class does
-        return math.nan
-
-
-def _is_text(value: Any) -> bool:
-    """Whether a value is a text that can be encoded, printed and read."""
-    if not isinstance(value, str) or value.isprintable():  # as nearly always
-        return isinstance(value, str)
-    return all(c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") for c in value)
-
-
-def _is_label(value: Any) -> bool:
-    is_printable = isinstance(value, str) and value.isprintable()
-    return is_printable and 0 < len(value.strip()) <= len(value) <= 80
+        signal.setitimer(signal.ITIMER_REAL, *timer_before)  # somebody else's alarm, if any

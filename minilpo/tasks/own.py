@@ -1,63 +1,86 @@
 """A user's task: the file is run, the class in it found, and the task tried before any training."""
 
+import contextlib
 import inspect
 import random
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from minilpo.machine.text import one_line
 from minilpo.tasks.base import draw_demonstrations
-from minilpo.tasks.calling import (
-    FROM_FILE,
-    ask,
-    judge,
-    kind_of,
-    knows,
-    limited,
-    parts_of,
-    read_member,
-    refusal,
-    shown,
-    weight_of,
-    what_happened,
-)
+from minilpo.tasks.calling import ask, parts_of, run_others, shown, what_happened
 from minilpo.tasks.task import MEMBERS, Task, offers
 
 TRIES = 4  # demonstrations on which a task is tried
 LONG = 100  # words of what a language model may write that doesn't find an end
 
 
-def load_file(path: Path) -> Task:
-    """Runs a user's file, makes the one class in it that is a task, and tries the task out."""
-    content = _content_of(path)
-    file = f"the task file {shown(str(path), 120)}"
+def load_file(path: Path, typed: str) -> Task:
+    """Runs a user's file, makes the one class in it that is a task, and tries the task out.
+
+    Raises ValueError if that can't be done; it names the file as the user has `typed` it.
+    """
+    file = f"the task file {shown(typed, 120)}"
     try:
-        made = limited(_run_file, path, content)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever the user's code raises, SystemExit too
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:  # a ValueError for a null character
+        why = getattr(error, "strerror", None) or error
         raise ValueError(
-            f"{file} must run, but it {what_happened(error)}; mend it and try again"
-        ) from error
-    if isinstance(made, str):
-        raise ValueError(
-            f"{file} must define one class with {', '.join(MEMBERS[:-1])} and {MEMBERS[-1]}, "
-            f"got {made}"
-        )
-    try:
-        try_out(made)
-    except ValueError as error:
-        raise ValueError(f"{file} can't be used: {error}") from error
+            f"--tasks must name existing files, got {shown(typed, 120)} ({why})"
+        ) from None
+    with _nothing_lasts(str(path.parent)):
+        try:
+            made = run_others(_run_file, path, content)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the user's code raises, SystemExit too
+            raise ValueError(
+                f"{file} must run, but it {what_happened(error)}; mend it and try again"
+            ) from error
+        if isinstance(made, str):
+            raise ValueError(
+                f"{file} must define one class with {', '.join(MEMBERS[:-1])} and {MEMBERS[-1]}, "
+                f"got {made}"
+            )
+        try:
+            try_out(made)
+        except Exception as error:
+            why = error if isinstance(error, ValueError) else f"its code {what_happened(error)}"
+            raise ValueError(f"{file} can't be used: {why}") from error
     return made
 
 
+@contextlib.contextmanager
+def _nothing_lasts(folder: str) -> Iterator[None]:
+    """Lets a file import what lies beside it; then puts back what belongs to everybody.
+
+    What a file draws from the global generators while it is run is the same in each command.
+    """
+    modules, states = set(sys.modules), (random.getstate(), np.random.get_state())
+    sys.path.insert(0, folder)
+    random.seed(0), np.random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(states[0]), np.random.set_state(states[1])
+        sys.path.remove(folder)
+        if folder not in sys.path:  # at the end it hides nothing; a method may import later
+            sys.path.append(folder)
+        # Another task's folder may have a module of the same name.
+        for name in set(sys.modules) - modules:
+            if str(Path(getattr(sys.modules[name], "__file__", None) or "").parent) == folder:
+                del sys.modules[name]
+
+
 def _run_file(path: Path, content: bytes) -> Any:
-    """The task that a file defines, or a text on how many it has and what its classes lack."""
-    module = ModuleType(f"{FROM_FILE}{path.stem}")
-    module.__file__ = str(path.absolute())
+    """Returns the task that a file defines, or a text on how many it has and what they lack."""
+    module = ModuleType(f"minilpo_task_{path.stem}")
+    module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     # Not by importlib, which runs an older compilation if the file's time and size are the same.
     exec(compile(content, str(path), "exec"), vars(module))
@@ -66,61 +89,55 @@ def _run_file(path: Path, content: bytes) -> Any:
     for _, kind in inspect.getmembers(module, inspect.isclass):
         if kind.__module__ == module.__name__:
             lacks[kind] = [member for member in MEMBERS if not offers(kind, member)]
+            lacks[kind] += sorted(getattr(kind, "__abstractmethods__", ()))
+    # A class may get its name in `__init__`; beside one with a name, it is a helper.
     whole = [c for c in lacks if not lacks[c]] or [c for c in lacks if lacks[c] == ["name"]]
     if len(whole) == 1:
-        task = with_defaults(whole[0])()
-        if hasattr(task, "name"):  # which __init__ may have given it
-            return task
-    found = [c.__name__ for c in whole if not lacks[c]]
+        return with_defaults(whole[0])()
     wrong = [f"{c.__name__} has no {' and no '.join(lack)}" for c, lack in lacks.items()]
-    parts = found or wrong
-    return f"{len(found)}{': ' if parts else ''}{one_line('; '.join(parts), 160)}"
+    parts = [c.__name__ for c in whole] or wrong
+    return one_line(f"{len(whole)}{': ' if parts else ''}{'; '.join(parts)}", 160)
 
 
 def with_defaults(kind: type) -> type[Task]:
-    """A class of tasks as it is; a plain class of four members with the defaults of `Task`."""
+    """Gives a plain class of four members the defaults of `Task`."""
     if issubclass(kind, Task):
         return kind
     return type(kind.__name__, (kind, Task), {"__module__": kind.__module__})
 
 
-def _content_of(path: Path) -> bytes:
-    try:
-        if path.is_file():
-            return path.read_bytes()
-        why = "which is no file" if path.exists() else "which isn't there"
-    except (OSError, ValueError) as error:  # a ValueError for a null character
-        why = f"which can't be read ({getattr(error, 'strerror', None) or error})"
-    raise ValueError(f"--tasks must name existing files, got {shown(str(path), 120)}, {why}")
-
-
 def try_out(task: Any) -> None:
-    """Calls every member of a task a few times, so that what is wrong shows before any training.
+    """Asks a task for everything a few times, so that what is wrong shows before any training.
 
     Rewards and parts are asked for the demonstrations and for such texts as a language model writes
     that hasn't learned much. Nothing else that is drawn depends on this rng.
 
     Raises:
-        ValueError: if a member isn't as `calling.REQUIRED` says, or the same rng gives other texts
-            the second time.
+        ValueError: if a member isn't as `calling.REQUIRED` says, the same rng gives other texts
+            the second time, or something is drawn from a global generator.
     """
-    name = read_member(task, "name", None)
-    if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,39}", name):
-        raise refusal(task, "name", (), name)
-    weight_of(task)
-    for member in ("ood_prompt", "parts", "constraint"):
-        read_member(task, member, None)  # says so if that alone goes wrong
-    has = [member for member in ("ood_prompt", "parts", "constraint") if offers(task, member)]
+    name, _ = ask(task, "name"), ask(task, "corpus_weight")
+    constraint = getattr(task, "constraint", "")
+    names = [task.quality, constraint] if constraint else []
+    before = _global_generators()
+
+    def check_generators(members: str, remedy: str) -> None:
+        if _global_generators() != before:
+            raise ValueError(
+                f"task {name!r}: {members} must not draw from the global generators of random and "
+                f"NumPy, which differ from run to run; {remedy}"
+            )
 
     def draw() -> list[tuple[str, str]]:
         rng = random.Random(0)
         pairs = draw_demonstrations(task, TRIES, "train", rng)
-        if "ood_prompt" in has:
+        if offers(task, "ood_prompt"):
             pairs += [(ask(task, "ood_prompt", rng), "") for _ in range(TRIES)]
         return pairs
 
-    names = None
-    for pair, same in zip(draw(), draw(), strict=True):
+    pairs, again = draw(), draw()
+    check_generators("prompt and demonstration", "write rng.choice for random.choice")
+    for pair, same in zip(pairs, again, strict=True):
         if pair != same:
             raise ValueError(
                 f"task {name!r}: prompt and demonstration must return the same texts "
@@ -128,11 +145,15 @@ def try_out(task: Any) -> None:
                 "draw with the rng that is passed, and keep no count of the calls"
             )
         prompt, demonstration = pair
-        kind_of(task, prompt)
-        knows(task, prompt)
+        ask(task, "kind", prompt), ask(task, "knows", prompt)
         words = demonstration.split() or prompt.split()
         backwards, endless = " ".join(words[::-1]), " ".join((words * LONG)[:LONG])
         for response in (demonstration, "", words[0], backwards, endless, "<eos> ? 0 -1.5 ####"):
-            judge(task, prompt, response)
-            if "parts" in has or "constraint" in has:
+            ask(task, "reward", prompt, response)
+            if names or offers(task, "parts"):
                 names = [*parts_of(task, prompt, response, names)]
+    check_generators("reward", "if it must draw, take random.Random(prompt + response)")
+
+
+def _global_generators() -> tuple[Any, str]:
+    return random.getstate(), str(np.random.get_state())

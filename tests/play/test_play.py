@@ -351,9 +351,6 @@ class Endless(Own):
             pass
 
 
-Endless.__module__ = calling.FROM_FILE + "endless"  # as if it came from a user's file
-
-
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no alarm")
 def test_a_users_code_that_doesnt_end_is_stopped(tokenizer, monkeypatch):
     """The questions are answered in the main thread, where an alarm can interrupt them."""

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from minilpo.cli import main
-from minilpo.machine.files import json_bytes, sha256, tensor_bytes, tensors_of
-from tests.outside import BAR, TINY, fails, files_of, interrupt_after, run_of
+from minilpo.machine.files import json_bytes, tensor_bytes, tensors_of
+from tests.outside import BAR, TINY, fails, files_of, forge, interrupt_after, run_of
 
 SETTINGS = "--tasks coin_flip hidden_wish --steps 60 --demonstrations 1500 --rounds 2".split()
 SETTINGS += "--prompts 16 --n-hidden 4".split()
@@ -139,20 +139,6 @@ def test_a_file_of_another_run_is_refused(whole, tmp_path, name):
         pytest.skip("the same in both")
     shutil.copy(other / name, folder / name)
     assert is_refusal(*attempt(folder, READ_BY[name]), "record.json"), name
-
-
-def forge(folder: Path, name: str, data: bytes, **entry) -> None:
-    """Replaces a file, and lets the record name the new one: as another version would have it."""
-    (folder / name).write_bytes(data)
-    record = json.loads((folder / "record.json").read_bytes())
-    del record["sha256"]
-    for step in record["steps"].values():
-        if name in step["files"]:
-            step["files"][name] = sha256(data)
-    record |= entry
-    (folder / "record.json").write_bytes(
-        json_bytes({**record, "sha256": sha256(json_bytes(record))})
-    )
 
 
 @pytest.mark.parametrize(

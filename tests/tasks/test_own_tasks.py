@@ -30,7 +30,6 @@ from minilpo.tasks import (
     parts_of,
     split_of,
     try_out,
-    weight_of,
 )
 from minilpo.tasks.base import PATIENCE
 from minilpo.tasks.calling import TimeIsUp, limited
@@ -280,7 +279,7 @@ BAD = {  # files, and what the line says beyond the file's name
     ),
     "prompt by the module random": (
         file_of("import random", prompt="'Say ' + ' '.join(random.choices(WORDS, k=9))"),
-        "prompt and demonstration must return the same texts for the same rng",
+        "must not draw from the global generators of random and NumPy, .* write rng.choice",
     ),
     "prompt by a counter": (
         file_of("import itertools\nN = itertools.count()", prompt="f'Say {next(N)}'"),
@@ -322,8 +321,16 @@ BAD = {  # files, and what the line says beyond the file's name
         r"raised TypeError",
     ),
     "demonstration by the module random": (
-        file_of("import random", demonstration="' '.join(random.choices(WORDS, k=30))"),
-        "prompt and demonstration must return the same texts for the same rng",
+        file_of("import random", demonstration="random.choice(WORDS)"),
+        "must not draw from the global generators of random and NumPy",
+    ),
+    "demonstration by NumPy": (
+        file_of("import numpy", demonstration="str(numpy.random.choice(WORDS))"),
+        "must not draw from the global generators of random and NumPy",
+    ),
+    "reward by the module random": (
+        file_of("import random", reward="random.random()"),
+        r"reward must not draw from the global generators .* take random.Random\(prompt",
     ),
     # ood_prompt
     "ood_prompt is None": (
@@ -383,23 +390,23 @@ BAD = {  # files, and what the line says beyond the file's name
     ),
     "a constraint without parts": (
         file_of(quality="'a'", constraint="'b'"),
-        r"'mine': constraint must .*'parts': \[\]",
+        r"parts\(.*got \{\} without one of \['a', 'b'\]",
     ),
     "a constraint without quality": (
         file_of(parts="{'a': 1}", constraint="'a'"),
-        "'mine': constraint must .*'quality': ''",
+        r"parts\(.* without one of \['', 'a'\]",
     ),
     "a constraint that is no part": (
         file_of(parts="{'a': 1}", quality="'a'", constraint="'b'"),
-        "constraint must .*'b'",
+        r"parts\(.* without one of .*'b'",
     ),
     "a quality that is no part": (
         file_of(parts="{'a': 1}", quality="'b'", constraint="'a'"),
-        "constraint must .*'b'",
+        r"parts\(.* without one of .*'b'",
     ),
     "a constraint by number": (
         file_of(parts="{'a': 1}", quality="'a'", constraint="['a']"),
-        r"constraint must .*\['a'\]",
+        r"parts\(.* without one of \['a', \['a'\]\]",
     ),
     # knows
     "knows None": (
@@ -461,7 +468,9 @@ BAD = {  # files, and what the line says beyond the file's name
     **{
         f"no {member}": (file_of(**{member: None}), f"must define one class .*Mine has no {member}")
         for member in GOOD
+        if member != "name"
     },
+    "no name": (file_of(name=None), "class Mine: name must be .*raised AttributeError"),
     "no prompt and no reward": (
         file_of(prompt=None, reward=None),
         "got 0: Mine has no prompt and no reward",
@@ -521,7 +530,7 @@ BAD = {  # files, and what the line says beyond the file's name
     "an abstract class": (
         file_of("import abc").replace("Mine:", "Mine(abc.ABC):")
         + "    @abc.abstractmethod\n    def more(self): pass\n",
-        "must run, .*raised TypeError: Can't instantiate abstract class Mine",
+        "must define one class .*got 0: Mine has no more",
     ),
 }
 
@@ -569,13 +578,6 @@ SWALLOWS_ALL = [
     "        pass",
 ]
 SWALLOWS_ALL += ["time.sleep(10**6)"]
-LIVES_ON = [
-    "class Endless:",
-    "    def __del__(self):",
-    "        while True: pass",
-    "Endless()",
-    "while True: pass",
-]
 ENDLESS = {
     "a file": ("while True: pass\n", "must run, but it took"),
     "__init__": (init("[None for _ in iter(int, 1)]"), r"must run, but it took"),
@@ -597,10 +599,6 @@ ENDLESS = {
     ),
     "reward that swallows all": (
         file_of(reward=method("reward", *SWALLOWS_ALL)),
-        r"reward\(.* took",
-    ),
-    "reward with an object that doesn't end": (
-        file_of(reward=method("reward", *LIVES_ON)),
         r"reward\(.* took",
     ),
     "parts by a slow pattern": (
@@ -626,9 +624,9 @@ def test_a_loop_without_end_is_stopped_and_named(write, tmp_path, capsys, impati
 def test_a_file_that_cannot_be_read_is_named(tmp_path, capsys):
     (tmp_path / "folder.py").mkdir()
     for name, said in {
-        "folder.py": "which is no file",
-        "gone.py": "which isn't there",
-        "a\0b.py": "which isn't there",
+        "folder.py": "Is a directory",
+        "gone.py": "No such file",
+        "a\0b.py": "null",
     }.items():
         line = complaint(
             capsys, "demo", "--tasks", tmp_path / name, "--out", tmp_path / "run", *TINY
@@ -747,7 +745,7 @@ GOOD_FILES = {
             "reward", "try:", "    return 1 / len(response)", "except Exception:", "    return 0"
         )
     ),
-    "a noisy reward": file_of("import random", reward="random.random()"),
+    "a noisy reward": file_of("import random", reward="random.Random(prompt + response).random()"),
     "a count of its rewards": file_of(
         reward=method("reward", "self.n = getattr(self, 'n', 0) + 1", "return 1 / self.n")
     ),
@@ -774,7 +772,7 @@ def test_a_good_task_is_loaded_and_joins_the_mixture(write, tmp_path, content):
     rollout = rollout_of("yes", "", "no yes", "maybe", "<eos>", "yes " * 40, prompts=prompts)
     rewards = score(rollout, [task] * 3)
     assert rewards.dtype == torch.float32 and (rewards >= 0).all() and (rewards <= 1).all()
-    assert isinstance(kind_of(task, prompts[0]), str) and weight_of(task) > 0
+    assert isinstance(kind_of(task, prompts[0]), str) and ask(task, "corpus_weight") > 0
     assert [path.name for path in tmp_path.iterdir()] == [FILE]  # no __pycache__ either
 
 
@@ -813,29 +811,22 @@ def test_a_task_with_every_member_is_trained_on_and_measured(write, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    "n, value, said",
+    "value, said, finished",
     [
-        (40, "float('nan')", "got nan"),
-        (70, "1 / 0", "but it raised ZeroDivisionError: division by zero"),
+        ("float('nan')", "got nan", ["model.pt"]),  # while LPO trains
+        ("1 / 0", "but it raised ZeroDivisionError: division by zero", ["model.pt", "head.pt"]),
     ],
-    ids=["training", "evaluation"],
 )
 def test_a_reward_that_fails_in_the_midst_of_the_work_is_one_line_and_what_was_finished_stays(
-    write, tmp_path, capsys, n, value, said
+    write, tmp_path, capsys, value, said, finished
 ):
-    count = "self.n = getattr(self, 'n', 0) + 1"
-    file = write(
-        file_of(
-            reward=method("reward", count, f"return {value} if self.n > {n} else len(response) % 2")
-        )
-    )
-    line = complaint(capsys, "demo", "--tasks", file, "--out", tmp_path / "run", *TINY)
-    assert re.search(
-        rf"task 'mine': reward\('Say [a-z ]*', '.*'\) must be a number from 0 to 1, {said}", line
-    ), line
-    assert (tmp_path / "run" / "model.pt").exists() and (tmp_path / "run" / "head.pt").exists() == (
-        n > 64
-    )
+    run = tmp_path / "run"
+    too_late = f"{value} if os.path.exists({str(run / finished[-1])!r}) else len(response) % 2"
+    file = write(file_of("import os", reward=too_late))
+    line = complaint(capsys, "demo", "--tasks", file, "--out", run, *TINY)
+    must = r"task 'mine': reward\('Say [a-z ]*', '.*'\) must be a number from 0 to 1"
+    assert re.search(f"{must}, {said}", line), line
+    assert [name for name in ("model.pt", "head.pt") if (run / name).exists()] == finished
 
 
 # Once a task is loaded
@@ -918,7 +909,7 @@ def test_ctrl_c_in_a_tasks_code_stays_ctrl_c(member, pressed):
         "reward": lambda: judge(task, "Say yes", "yes"),
         "kind": lambda: kind_of(task, "Say yes"),
         "parts": lambda: parts_of(task, "Say yes", "yes"),
-        "corpus_weight": lambda: weight_of(task),
+        "corpus_weight": lambda: ask(task, "corpus_weight"),
     }
     with pytest.raises(pressed):
         calls[member]()
@@ -938,7 +929,7 @@ def test_the_parts_of_every_response_must_be_those_of_the_first(fixed, adaptive)
     test = compared(task, ["Say a", "Say b"], fixed, adaptive)
     with pytest.raises(
         ValueError,
-        match=r"task 'mine': parts\('Say b', 'no'\) must be a dict .* got {'a': 1};.*same names",
+        match=r"task 'mine': parts\('Say b', 'no'\) must be a dict .* got {'a': 1.0} without one of",
     ):
         mean_parts(task, test, np.array([0, 1]))
     means = mean_parts(task_of(parts="{'b': len(response), 'a': True}"), test, np.array([0, 1]))
