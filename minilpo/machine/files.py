@@ -171,14 +171,22 @@ class Record:
         for step, (settings, files) in finished.items():
             digests = {name: sha256(data) for name, data in files.items()}
             steps[step] = {"settings": settings, "files": digests}
-            for name, data in files.items():
-                if "/" in name:  # the folder itself may have been removed meanwhile: an error
-                    (self.folder / name).parent.mkdir(exist_ok=True)
-                write_partial(self.folder / name, data)
+        new: dict[str, bytes] = {}
+        for _, files in finished.values():
+            new |= files
         before, self.steps = self.files, steps
         self.gone = sorted(before.keys() - self.files.keys())
         content = {"steps": steps, "seconds": self.seconds, "gone": self.gone}
-        write_json(self.path, {**content, "sha256": _seal(content)})
+        try:
+            for name, data in new.items():
+                if "/" in name:  # the folder itself may have been removed: that is an error
+                    (self.folder / name).parent.mkdir(exist_ok=True)
+                write_partial(self.folder / name, data)
+            write_json(self.path, {**content, "sha256": _seal(content)})
+        except OSError:  # the disk is full, for example
+            for name in new:
+                partial_of(self.folder / name).unlink(missing_ok=True)
+            raise
         self.settle()
 
     def settle(self) -> None:
