@@ -227,9 +227,9 @@ def grade(args: argparse.Namespace) -> None:
     from minilpo.course.gradebook import table
 
     limits = {"jobs": args.jobs, "seed": args.seed, "seconds": args.seconds}
-    graded = grade(args.notebooks, args.out, **limits)
-    print(table(graded.rows))
-    print(f"\n{graded.isolation}; every message is in {shown(args.out)}")
+    rows, isolation = grade(args.notebooks, args.out, **limits)
+    print(table(rows))
+    print(f"\nmessages are in {shown(args.out)}; graded {isolation}")
 
 
 def doctor(args: argparse.Namespace) -> int:

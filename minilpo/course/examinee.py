@@ -1,224 +1,187 @@
-"""The process that runs one learner's cell: `python -m minilpo.course.examinee`, for the grader.
+"""Grades one notebook, in a process of its own that `grade` starts and may end at any moment.
 
-It is told the cell and then one input after another, and answers each with what came of it. It
-knows no right values: those stay with the grader. It need not be honest either, and nobody relies
-on that: whatever runs here, only right values pass.
-
-On Linux, where that is safe, PyTorch is imported only once, by a nursery that never sees a cell.
-For each cell it forks a warden, which builds the walls and forks the examinee within them.
+The notebook comes from standard input. What is found is written to the file `results`, a line of
+JSON each: first the exercises that are expected, then the result of each of them.
 """
 
+import ast
+import builtins
 import contextlib
 import json
+import linecache
 import math
 import os
 import random
-import signal
-import socket
 import sys
-import time
 import types
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from time import monotonic, perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 
 from minilpo import exercises
-from minilpo.course import walls
-from minilpo.course.wire import pack, receive, send, unpack
-from minilpo.exercises.trial import SECONDS, UNSOLVED, Observation, observe
+from minilpo.course.cells import (
+    IMPORT,
+    Cell,
+    answer_to,
+    definitions,
+    is_check,
+    names_of,
+    read_cells,
+    touched,
+)
+from minilpo.exercises.exercise import Exercise
+from minilpo.exercises.trial import UNSOLVED, observe
 from minilpo.machine.text import named, one_line
 from minilpo.tasks import Task
 from minilpo.tasks.calling import TimeIsUp, limited
 
-CELL = "cell"  # the __name__ in which a cell runs
-NAMES = {  # what a cell finds that other cells of a lesson have imported
+NAMES = {  # what the lessons import at their top
     **{"torch": torch, "F": torch.nn.functional, "math": math, "random": random, "np": np},
     "Task": Task,
+    "display": lambda *values, **options: None,  # a notebook has it without an import
 }
-ALONE = f"; of other cells, only {', '.join(NAMES)} are there"
-TO_DEFINE = 10.0  # seconds for running the cell itself
-LARGEST_FILE = 16 * 2**20  # bytes that may be written
-MOST_FILES = 256  # open at once
+TO_DEFINE = 10.0  # seconds for the lines of one cell
+LARGEST_FILE = 16 * 2**20  # bytes that a cell may write into one file
+MEMORY = 4 * 2**30  # bytes beside PyTorch's own
 
 
 def main() -> None:
-    """Serves one grader: with one cell, or as a nursery if standard input is a socket."""
-    line, answers = os.dup(0), os.fdopen(os.dup(1), "wb")
+    """Reads the notebook and grades what an earlier process hasn't."""
+    seed, n_done = map(int, sys.argv[1:])
+    results, data = Path("results").absolute(), sys.stdin.buffer.read()
+
+    def tell(**said: Any) -> None:
+        with results.open("ab") as file:  # opened each time: a cell may close all files
+            file.write(json.dumps(said).encode() + b"\n")
+
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # where `print` and `input` find nobody
         os.dup2(nothing, standard)
-    # The first optimizer makes PyTorch import 800 modules: not within a call that has 5 seconds.
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    send(answers, {"ready": True})
-    if sys.argv[1:] == ["nursery"]:
-        answers.close()
-        nursery(socket.socket(fileno=line))
-    else:
-        serve(os.fdopen(line, "rb"), answers)
-
-
-def nursery(orders: socket.socket) -> None:
-    """Starts an examinee for each order: in a world of its own or not, a folder, two pipes."""
-    walls.die_with_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for wardens
-    while True:
-        order, pipes, *_ = socket.recv_fds(orders, 4096, 2)
-        if not order:
-            return
-        if os.fork() == 0:
-            try:
-                orders.close()
-                ward(*json.loads(order), *pipes)
-            finally:
-                os._exit(1)
-        for pipe in pipes:
-            os.close(pipe)
-
-
-def ward(own_world: bool, folder: str, question_pipe: int, answer_pipe: int) -> NoReturn:
-    """Builds the walls, starts an examinee, and tells how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.setsid()
-    built = walls.own_world(folder) if own_world else []
-    walls.die_with_parent()
-    may_begin, begin = os.pipe()
-    child = os.fork()
-    if child == 0:
-        walls.die_with_parent()
-        os.close(begin)
-        os.read(may_begin, 1)
-        os.close(may_begin)
-        if own_world:
-            walls.settle_in()
-        walls.gain_nothing()
-        serve(os.fdopen(question_pipe, "rb"), os.fdopen(answer_pipe, "wb"))
-        os._exit(0)
-    os.close(question_pipe)
-    answers = os.fdopen(answer_pipe, "wb")
-    send(answers, {"process": child, "warden": os.getpid(), "built": built})
-    os.write(begin, b"!")
-    _, status = os.waitpid(child, 0)
-    with contextlib.suppress(OSError):
-        send(answers, {"ended": os.waitstatus_to_exitcode(status)})
-    os.killpg(0, signal.SIGKILL)  # itself, and whoever is left
-    os._exit(0)
-
-
-def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
-    """Runs the cell that it is told, and answers until nobody asks any more."""
-    task = receive(questions)
-    os.chdir(task["folder"])
-    os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), task["folder"]))
-    set_limits(task["memory"], task["seconds"], task["processes"])
-    exercise = next(one for one in exercises.ALL if one.name == task["name"])
-    answer, problem = defined(task["name"], task["source"], min(TO_DEFINE, task["seconds"]))
-    send(answers, {"problem": problem})
-    while True:
-        try:
-            case = unpack(receive(questions)["case"])
-        except (EOFError, OSError):
-            return
-        try:
-            seen = observe(answer, exercise.entry, case, exercise.may_use, SECONDS)
-        except BaseException as error:  # KeyboardInterrupt, or a result that holds itself
-            seen = Observation(problem=f"it raised {named(error)}")
-        _reply(answers, seen)
-
-
-def set_limits(memory: int, seconds: float, processes: int | None) -> None:
-    """Limits this process and all that it starts, where the system can.
-
-    Args:
-        memory: bytes beside those that PyTorch has taken already.
-        seconds: of computing from now on.
-        processes: and threads; None where they would be counted with all others of the user.
-    """
+    if b"optim" in data:
+        # The first one makes PyTorch import 800 modules: not within a call that has 5 seconds.
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     try:
-        import resource
-    except ImportError:  # Windows
+        cells = read_cells(data)
+    except ValueError as error:
+        tell(result="not readable", message=str(error))
         return
-    limits = {
-        resource.RLIMIT_CPU: math.ceil(time.process_time() + seconds) + 1,
-        resource.RLIMIT_FSIZE: LARGEST_FILE,
-        resource.RLIMIT_NOFILE: MOST_FILES,
-        resource.RLIMIT_CORE: 0,
-    }
-    if (pages := Path("/proc/self/statm")).exists():
-        taken = int(pages.read_text().split()[0]) * resource.getpagesize()
-        limits[resource.RLIMIT_AS] = taken + memory
-    if processes is not None:
-        limits[resource.RLIMIT_NPROC] = processes
-    for kind, most in limits.items():
-        _, highest = resource.getrlimit(kind)
-        most = most if highest == resource.RLIM_INFINITY else min(most, highest)
-        resource.setrlimit(kind, (most, most))
+    set_limits()
+    notebook = Notebook(cells)
+    if not notebook.expected:
+        message = "no cell has the tags `exercise` and an exercise's name, or defines that name"
+        tell(result="not found", message=message)
+    tell(exercises=[exercise.name for exercise in notebook.expected])
+    for exercise in notebook.expected[n_done:]:
+        begun = perf_counter()
+        result, message, touches = notebook.grade(exercise, seed)
+        seconds = perf_counter() - begun
+        tell(result=result, message=one_line(message), touches=touches, seconds=seconds)
 
 
-def defined(name: str, source: str, seconds: float) -> tuple[Any, str]:
-    """Runs a cell.
+def set_limits() -> None:
+    """Limits memory and files of this process, where the system can."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows; a lower limit is set
+        import resource
 
-    Returns:
-        What it defines under the name, and a problem in a line: an empty one if it defines that.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])  # Linux
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
-    >>> defined("double", "def twice(x): return 2 * x", 5.0)
-    (None, 'the cell must define `double`, it defines `twice`; rename it')
+
+class Notebook:
+    """The module in which the cells of one notebook run, and the exercises expected of it.
+
+    Expected are all exercises of each lesson of which it answers any: by a tag, or if the notebook
+    has lost its tags, by the name that a cell defines.
     """
-    if not any(line.strip() and not line.strip().startswith("#") for line in source.splitlines()):
-        return None, UNSOLVED
-    names: dict[str, Any] = {"__name__": CELL, **NAMES}
-    file = f"<{name}>"
-    try:
-        code = compile(source, file, "exec", dont_inherit=True)
-    except SyntaxError as error:
-        line = f" (line {error.lineno})" if error.lineno else ""
-        return None, (
-            f"the cell isn't Python: {one_line(str(error.msg), 100)}{line}; "
-            "lines that begin with % or ! aren't either"
+
+    def __init__(self, cells: list[Cell]):
+        self.cells, self.defined = cells, definitions(cells)
+        tags = {tag for cell in cells if "exercise" in cell.tags for tag in cell.tags if tag}
+        tagged = [exercise for exercise in exercises.ALL if exercise.name in tags]
+        self.answers = {
+            exercise.name: answer_to(exercise.name, cells) for exercise in exercises.ALL
+        }
+        found = tagged or [one for one in exercises.ALL if self.answers[one.name][0]]
+        lessons = {exercise.lesson for exercise in found}
+        expected = [exercise for exercise in exercises.ALL if exercise.lesson in lessons]
+        self.expected = sorted(expected, key=self._place)
+        # A notebook's module is `__main__`; dataclasses look for it in `sys.modules`.
+        self.module = types.ModuleType("__main__")
+        sys.modules["__main__"] = self.module
+        self.names = vars(self.module)
+        self.names |= {"__builtins__": builtins, **NAMES}
+        self.replaced: dict[str, Any] = {}  # the lesson goes on with the right function, too
+
+    def _place(self, exercise: Exercise) -> int:
+        cell, _ = self.answers[exercise.name]
+        return cell.number if cell else 0
+
+    def _define(self, cells: list[Cell]) -> None:
+        until = monotonic() + TO_DEFINE
+        for cell in cells:
+            self._run(cell, self.defined[cell.number], until)
+        self.names |= self.replaced
+
+    def grade(self, exercise: Exercise, seed: int) -> tuple[str, str, str]:
+        """Runs the cell that answers an exercise and judges the function that it defines.
+
+        Returns:
+            A result, a message in one line, and what could tamper with the check.
+        """
+        cell, note = self.answers[exercise.name]
+        if cell is None:
+            message = f"no cell has the tags `exercise` and `{exercise.name}` or defines that name"
+            return "not found", message, ""
+        self._define(self.cells)  # a helper may stand below: in a notebook, any order works
+        self._define([one for one in self.cells if one.number < cell.number])
+        self.names.pop(exercise.name, None)
+        lines = [node for node in cell.body if not is_check(node)]
+        raised = self._run(cell, lines, monotonic() + TO_DEFINE)
+        helpers = [node for part in self.defined.values() for node in part]
+        touches = touched([*lines, *(node for node in helpers if not isinstance(node, IMPORT))])
+        if not lines and not cell.problem:
+            return "not written", UNSOLVED, ""
+        if exercise.name not in self.names:
+            made = [
+                f"`{name}`" for node in lines if hasattr(node, "body") for name in names_of(node)
+            ]
+            found = f"{', '.join(made[:4])}; rename it" if made else "no function"
+            message = f"the cell must define `{exercise.name}`, it defines {found}"
+            return "not yet", cell.problem or f"{raised}{message}", touches
+        answer = self.names[exercise.name]
+        verdict = exercise.examine(
+            lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
         )
-    except Exception as error:  # null bytes, half characters, too many brackets
-        return None, f"the cell isn't Python: {named(error)}"
-    try:
-        limited(exec, code, names, seconds=seconds)
-    except NotImplementedError:
-        return None, UNSOLVED
-    except TimeIsUp:
-        return None, f"the cell was stopped after {seconds:g} seconds; does a loop never end?"
-    except BaseException as error:  # SystemExit too
-        hint = ALONE if isinstance(error, NameError) else ""
-        return None, f"the cell raised {named(error)}{_line(error, file)}{hint}"
-    if name in names:
-        return names[name], ""
-    others = [f"`{other}`" for other, value in names.items() if _is_theirs(value)]
-    found = f"{', '.join(others[:4])}; rename it" if others else "no function"
-    return None, f"the cell must define `{name}`, it defines {found}"
+        if not verdict.passed:
+            self.replaced[exercise.name] = exercise.right
+        if verdict.passed is None:
+            return "not written", UNSOLVED, ""
+        return (
+            "passed" if verdict.passed else "not yet",
+            f"{note}{raised}{verdict.message}",
+            touches,
+        )
 
-
-def _is_theirs(value: Any) -> bool:
-    return isinstance(value, (types.FunctionType, type)) and value.__module__ == CELL
-
-
-def _line(error: BaseException, file: str) -> str:
-    """The last line of the cell that an error went through."""
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" (line {line})" if line else ""
-
-
-def _reply(answers: IO[bytes], seen: Observation) -> None:
-    """Sends what was observed; a value that can't be sent is a problem of its own."""
-    reply = {"problem": one_line(seen.problem), "printed": seen.printed[:400], "value": None}
-    try:
-        send(answers, {**reply, "value": pack(seen.value)})
-    except OSError:
-        os._exit(1)
-    except Exception as error:
-        problem = seen.problem or one_line(str(error), 200)
-        send(answers, {**reply, "problem": problem})
+    def _run(self, cell: Cell, lines: list[ast.stmt], until: float) -> str:
+        """Runs lines of a cell, each although one before has raised; says what the first raised."""
+        raised, file = "", f"<cell {cell.number}>"
+        source = cell.source.splitlines(keepends=True)
+        linecache.cache[file] = (len(cell.source), None, source, file)  # for `inspect.getsource`
+        for node in lines:
+            seconds = max(until - monotonic(), 0.1)
+            try:
+                code = compile(ast.Module([node], []), file, "exec", dont_inherit=True)
+                limited(exec, code, self.names, seconds=seconds)
+            except BaseException as error:  # SystemExit too
+                what = "never ended" if isinstance(error, TimeIsUp) else f"raised {named(error)}"
+                raised = raised or f"(line {node.lineno} of the cell {what}) "
+        return raised
 
 
 if __name__ == "__main__":

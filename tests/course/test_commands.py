@@ -35,7 +35,7 @@ def test_grading_prints_a_table_and_says_what_stood_between(tmp_path, capsys):
     notebook, out = tmp_path / "class" / LESSONS[4].file, tmp_path / "grades.csv"
     assert main(["grade", str(notebook), "--out", str(out), "--seed", "1"]) == 0
     said = capsys.readouterr().out
-    assert "0 / 2" in said and "best_worst_pairs not written" in said and "process" in said
+    assert "0 / 2" in said and "best_worst_pairs not written" in said and "graded" in said
     grades = json.loads(out.with_suffix(".json").read_text())
     assert (
         grades["seed"] == 1 and [row["result"] for row in grades["grades"]] == ["not written"] * 2
@@ -57,7 +57,7 @@ def test_the_stubs_of_all_lessons_are_not_written_and_the_solutions_in_their_pla
                     "class WordCountTask:", "class WordCountTask(Task):"
                 )
             nbformat.write(notebook, path)
-        rows = grade(paths, tmp_path / "grades.csv", seed=3).rows
+        rows, _ = grade(paths, tmp_path / "grades.csv", seed=3)
         assert len(rows) == len(exercises.ALL)
         assert {(row.result, row.message) for row in rows if row.result != result} == set()
 
@@ -68,12 +68,14 @@ def test_the_stubs_of_all_lessons_are_not_written_and_the_solutions_in_their_pla
         (["--jobs", "0"], "--jobs must be from 1 to 64, got 0"),
         (["--seconds", "0"], "--seconds must be from 1 to 3,600, got 0"),
         (["--out", "grades.txt"], "must be a name ending in .csv"),
+        (["missing.ipynb"], "NOTEBOOK must be a file that is there, got missing.ipynb"),
     ],
 )
 def test_bad_words_are_one_line(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.ipynb").touch()
     assert message in fails(capsys, "grade", "a.ipynb", *words)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ipynb"]
 
 
 def test_the_doctors_verdict_is_the_exit_status(monkeypatch, capsys):

@@ -106,7 +106,7 @@ def test_what_was_changed_by_hand_is_refused_even_with_a_right_checksum(lm, path
         with pytest.raises(ValueError, match=words):
             load_head(path, lm)
 
-    refused("format 2: made by another version", format=2)
+    refused("isn't of format 2: another version", format=1)
     refused("level must be 'sequence' or 'token', got 'word'", level="word")
     refused("temperature must be 0 .*, got -1", temperatures=[-1, 0, 1])
     refused("top_k must have one value per option", top_k=[1])
@@ -143,12 +143,13 @@ def test_a_head_for_another_model_is_refused(lm, path):
 
 def test_what_could_not_be_loaded_is_not_saved(lm, tmp_path):
     path = tmp_path / "new"
-    with pytest.raises(ValueError, match="have 3 choices, got .* and 2; pass"):
-        save_head(path, made(n_choices=2), CHOICES, lm)
-    with pytest.raises(ValueError, match="must be in float32"):
-        save_head(path, made().double(), CHOICES, lm)
-    with pytest.raises(ValueError, match="got ConstantHead and Temperatures"):
-        save_head(path, ConstantHead(32, 3), CHOICES, lm)
-    with pytest.raises(ValueError, match="got AdaptiveDecoder and FirstTokens"):
-        save_head(path, made(n_choices=1), FirstTokens([3], ["a"]), lm)
+    three, one = made(), made(n_choices=1)
+    unfit = [(made(n_choices=2), CHOICES), (three.double(), CHOICES)]
+    unfit += [(ConstantHead(32, 3), CHOICES), (one, FirstTokens([3], ["a"]))]
+    for head, choices in unfit:
+        words = (
+            f"for its {len(choices)} Temperatures, got .*{type(head).__name__}.*; pass head.float"
+        )
+        with pytest.raises(ValueError, match=words):
+            save_head(path, head, choices, lm)
     assert not path.exists()

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, pipeline
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, Policy, SampledHead
-from minilpo.huggingface import deciding
+from minilpo.huggingface import HuggingFaceLanguageModel, deciding
 from tests.conftest import seeded
-from tests.huggingface.tiny import V, language_model
+from tests.huggingface.tiny import V, language_model, tiny, tokenizer
 
 CHOICES = Temperatures([0.0, 0.7, 1.5, 1.0], min_p=[0, 0, 0, 0.1])
 PROMPTS = ["the fox sees an owl", "dark wood"]
@@ -125,7 +125,7 @@ SILENTLY_WRONG = {
 def test_refused_is_what_would_be_silently_wrong(lm, name):
     with (
         deciding(lm, GreedyHead(head_of("token"), CHOICES), seeded(0)) as model,
-        pytest.raises(ValueError, match=f"generate must leave to the head .*got {name}="),
+        pytest.raises(ValueError, match=f"generate must leave the probabilities .*got {name}="),
     ):
         model.generate(**inputs(lm), max_new_tokens=2, **{name: SILENTLY_WRONG[name]})
 
@@ -150,44 +150,56 @@ def test_what_changes_nothing_may_be_said(lm):
     assert out.shape == (2, 7)
 
 
-def test_the_models_own_sampling_settings_are_put_aside_and_come_back(lm):
+def test_the_models_own_sampling_settings_are_put_aside_and_come_back():
     own = GenerationConfig(do_sample=True, temperature=0.1, top_k=3, repetition_penalty=5.0)
-    own.eos_token_id, own.pad_token_id = [7, 9], 1
-    lm.model.generation_config = own
-    flat = Fixed(Temperatures([100.0]))
-    with deciding(lm, flat, seeded(0)) as model:
-        out = model.generate(**inputs(lm), max_new_tokens=5, **TEXTS)
+    own.eos_token_id, own.pad_token_id, own.max_new_tokens = [7, 9], 1, 5
+    model = tiny("gemma2")
+    model.generation_config = own
+    lm = HuggingFaceLanguageModel(model, tokenizer())
+    with deciding(lm, Fixed(Temperatures([100.0])), seeded(0)):
         assert model.generation_config.eos_token_id == [1, 7, 9]  # and the tokenizer's
+        out = model.generate(**inputs(lm), **TEXTS)
+    assert out.sequences.shape[1] <= 5 + 5
     for scores in out.scores:
         torch.testing.assert_close(scores.exp(), torch.full((2, V), 1 / V), atol=1e-3, rtol=1e-3)
-    assert lm.model.generation_config is own and "generate" not in vars(lm.model)
+    assert model.generation_config is own and "generate" not in vars(model)
     assert not lm.un_embedding._forward_pre_hooks
-    hot = lm.model.generate(**inputs(lm), max_new_tokens=1, **TEXTS).scores[0]
+    hot = model.generate(**inputs(lm), **TEXTS).scores[0]
     assert (hot > -1e9).sum(-1).tolist() == [3, 3]  # its top_k again
 
 
-def test_what_the_model_itself_says_of_lengths_and_ends_stays(lm):
-    lm.model.generation_config = GenerationConfig(max_new_tokens=9, pad_token_id=1)
-    lm.end_ids = (7, 9)  # those of the tokenizer too
-    always = [[0.0] * V, [0.0] * V]
-    for row, token in zip(always, (7, 9), strict=True):
-        row[token] = 100.0
+def test_any_of_the_ends_that_the_model_names_ends_a_response():
+    model = tiny()
+    model.generation_config.eos_token_id = [7, 9]
+    lm = HuggingFaceLanguageModel(model, tokenizer())
 
-    class Forced(Policy):
-        level = "token"
-
-        def choose(self, step):
-            return torch.zeros_like(step.rows)
-
+    class Forced(Fixed):
         def probs(self, step, choice):
-            wanted = always[1] if int(step.position) == 3 else [0.0] * 11 + [100.0] + [0.0] * 36
-            return torch.tensor([wanted] * len(step.rows)).softmax(-1)
+            token = 9 if int(step.position) == 3 else 11
+            return torch.eye(V)[[token] * len(step.rows)]
 
-    with deciding(lm, Fixed(Temperatures([0.0])), seeded(0)) as model:
-        free = model.generate(**inputs(lm)).shape[1] - 5
-    with deciding(lm, Forced(CHOICES), seeded(0)) as model:
-        ended = model.generate(**inputs(lm))
-    assert free <= 9 and ended.shape[1] == 5 + 4 and (ended[:, -1] == 9).all()
+    with deciding(lm, Forced(CHOICES), seeded(0)):
+        ended = model.generate(**inputs(lm), max_new_tokens=9, pad_token_id=1)
+    assert ended[:, 5:].tolist() == [[11, 11, 11, 9]] * 2
+
+
+def test_a_pipeline_writes_by_the_head_or_hears_how_it_could(lm):
+    write = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer)
+    cold = Fixed(Temperatures([0.0]))
+    [expected] = generate(lm, PROMPTS[:1], cold, seeded(0), max_new_tokens=4).responses
+    options = dict(max_new_tokens=4, return_full_text=False, temperature=1.0)
+    with deciding(lm, cold, seeded(0)):
+        [written] = write(PROMPTS[0], **options)
+        with pytest.raises(ValueError, match="got temperature=0.7; .* temperature=1.0 in a pipe"):
+            write(PROMPTS[0], **options | {"temperature": 0.7})
+    assert written["generated_text"].split() == expected.split()
+
+
+def test_logits_that_are_no_numbers_end_in_the_words_of_our_own_loop(lm):
+    lm.model.get_input_embeddings().weight[5] = torch.nan
+    with deciding(lm, Fixed(CHOICES), seeded(0)) as model:
+        with pytest.raises(ValueError, match="the language model's logits must be finite, got NaN"):
+            model.generate(torch.tensor([[3, 5]]), max_new_tokens=4)
 
 
 def test_dropout_never_decides(lm):

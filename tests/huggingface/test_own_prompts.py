@@ -42,6 +42,23 @@ def test_the_splits_are_those_of_every_task_and_together_all_prompts():
     assert sorted(everything) == sorted(parts["test"])
 
 
+def test_prompts_that_are_one_for_the_model_are_never_on_two_sides_of_a_split():
+    """They differ in white space, or in a word that the tokenizer doesn't know."""
+    twice = [text for p in PROMPTS for text in (p, p + "\n", p.replace(" ", "  ", 1), p + " \t")]
+    unknown = [f"{word} {p}" for p in PROMPTS for word in ("zebra", "gnu")]
+    task = OwnPrompts(twice, lambda prompt, response: 0.5)
+    assert sorted(task.prompts) == sorted(set(PROMPTS))  # the first of each
+    lm = language_model()
+    task = OwnPrompts(unknown + twice, lambda prompt, response: 0.5, lm=lm)
+    parts = [
+        {tuple(ids) for ids in lm.encode(task.of_split(split))}
+        for split in ("train", "validation", "test")
+    ]
+    assert (
+        sum(map(len, parts)) == len(set.union(*parts)) == len(task.prompts) == 2 * len(set(PROMPTS))
+    )
+
+
 def test_too_few_prompts_are_refused():
     with pytest.raises(ValueError, match="of 1 different ones none falls into the .* split"):
         OwnPrompts(["the fox", "the fox"], lambda prompt, response: 0.5)

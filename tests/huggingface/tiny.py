@@ -90,7 +90,7 @@ def tiny(name="llama", **settings):
     return model.requires_grad_(False)
 
 
-def tokenizer(chat=False):
+def tokenizer(chat=False, words=WORDS):
     """One token per word, with an end of its own; a chat template if asked for."""
     words = [
         "<unk>",
@@ -100,7 +100,7 @@ def tokenizer(chat=False):
         "[user]",
         "[system]",
         "[assistant]",
-        *WORDS.split(),
+        *words.split(),
     ]
     backend = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
