@@ -59,7 +59,7 @@ def fails(capsys, *arguments) -> str:
     except SystemExit as stop:  # argparse
         status = stop.code
     out, err = capsys.readouterr()
-    lines = [line for line in re.split(r"[\n\r]", err) if line and not BAR.search(line)]
+    lines = [line for line in re.split(r"[\n\r]", err) if line.strip() and not BAR.search(line)]
     assert status == 2 and out == "", (status, out)
     assert len(lines) == 1 and lines[0].startswith("minilpo"), lines
     return lines[0]

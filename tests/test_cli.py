@@ -5,6 +5,7 @@ everything that can go wrong.
 import errno
 import json
 import os
+import random
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from minilpo.cli import COMMANDS, main
 from minilpo.tasks import load_tasks, split_of
@@ -88,6 +90,25 @@ def test_a_finished_demo_started_again_keeps_its_models_and_its_numbers(run):
     before = files_of(run)
     assert main(["demo", "--out", str(run), *TINY]) == 0
     assert files_of(run) == before
+
+
+def test_a_sentence_of_the_models_own_is_shown_every_tenth_and_changes_nothing(
+    demo, tmp_path, capsys, monkeypatch
+):
+    flags, states = TINY[: TINY.index("--rounds")], set()
+    for name in ("with", "without"):
+        random.seed(0), torch.manual_seed(0)
+        assert main(["pretrain", "--run", str(tmp_path / name), *flags]) == 0
+        states.add((random.random(), torch.rand(()).item()))
+        out, err = capsys.readouterr()
+        shown = re.findall(r"pretraining +(\d+)%\| it answers: \S", err)
+        assert shown == [str(n) for n in range(10, 101, 10)] * (name == "with")
+        assert "it answers" not in out
+        silent = lambda *_: lambda step: None  # noqa: E731
+        monkeypatch.setattr("minilpo.run.steps.sentences_while_training", silent)
+    assert (tmp_path / "with" / "model.pt").read_bytes() == (demo / "model.pt").read_bytes()
+    assert files_of(tmp_path / "with") == files_of(tmp_path / "without")
+    assert len(states) == 1  # of Python's and PyTorch's own generators
 
 
 def test_other_settings_for_a_step_make_it_anew_and_the_default_is_what_the_run_had(run):

@@ -1,7 +1,5 @@
 """Figure 3 and Tables 6 to 11: the head, trained on all tasks, against every fixed temperature."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,15 +7,8 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import evenly, learned_constant
 from minilpo.evaluation.statistics import mean_over_tasks, win_points
 from minilpo.evaluation.summary import best_constants
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    direction,
-    mean_and_half,
-    percent_at,
-    values_of,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, direction, percent_at
+from minilpo.experiments.figures import mean_and_half
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -32,7 +23,7 @@ PAPERS_WIN_RATES = {
 
 
 def measure(lab: Lab) -> Numbers:
-    """Rewards and win-rates of both levels, and every control, on the same test prompts."""
+    """Measures both levels and every control on the same test prompts."""
     test = lab.fixed("test")
     names, fixed = test.names, test.fixed_rewards
     _, of_task = best_constants(lab.fixed("train"))
@@ -44,7 +35,7 @@ def measure(lab: Lab) -> Numbers:
     numbers: Numbers = {
         "temperatures": list(lab.config.temperatures),
         "best_constant": mean(lab.constant_rewards()),
-        "oracle": mean(per_task),
+        "oracle": mean(per_task),  # the best temperature per task
     }
     for level in LEVELS:
         head = lab.head(level)
@@ -60,19 +51,17 @@ def measure(lab: Lab) -> Numbers:
     return numbers
 
 
-def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Win-rates beside the paper's, then differences of mean rewards."""
-    # The best per task was called the oracle when the numbers got their names.
-    constant, per_task = values_of(seeds, "best_constant"), values_of(seeds, "oracle")
-    win_rates: list[Row] = []
+def conclude(found: Numbers) -> Finding:
+    """Says on which side of 50% the win-rates are, and which level gains more."""
+    constant, per_task = found["best_constant"], found["oracle"]
     rewards = [Row("reward: best constant", constant), Row("reward: best per task", per_task)]
-    of_level, differences = {}, []
+    win_rates, differences = [], []
     for level in LEVELS:
-        label, shares = f"{level}: win-rate against", values_of(seeds, level, "win_rates")
-        win_rates += percent_at(label, seeds[0]["temperatures"], shares, PAPERS_WIN_RATES[level])
-        head, at_random, learned = (
-            values_of(seeds, level, name) for name in ("reward", "random_head", "learned_constant")
-        )
+        of_level, label = found[level], f"{level}: win-rate against"
+        papers, temperatures = PAPERS_WIN_RATES[level], found["temperatures"][0]
+        win_rates += percent_at(label, temperatures, of_level["win_rates"], papers)
+        head, learned = of_level["reward"], of_level["learned_constant"]
+        at_random = of_level["random_head"]
         rewards += [
             Row(f"reward: {level}", head),
             Row(f"reward: {level} random head", at_random),
@@ -85,8 +74,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
             Row(f"{level}: found a better constant", learned - constant),
             Row(f"{level}: adapted to the context", head - learned),
         ]
-        of_level[level] = head
-    token = Row("token - sequence", of_level["token"] - of_level["sequence"])
+    token = Row("token - sequence", found["token"]["reward"] - found["sequence"]["reward"])
     sides = [row.sign(50) for row in win_rates]
     agrees = all(side > 0 for side in sides)
     sentence = direction(
@@ -104,12 +92,12 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     return Finding([*win_rates, *rewards, token, *differences], agrees, sentence)
 
 
-def draw(seeds: Sequence[Numbers]) -> Figure:
-    """Win-rates with their intervals over seeds."""
+def draw(found: Numbers) -> Figure:
+    """Draws the win-rates with their intervals over seeds."""
     fig, axes = plots.figure(1, 2, width=4.2)
-    names = Temperatures(seeds[0]["temperatures"]).names
+    names = Temperatures(found["temperatures"][0]).names
     for ax, level in zip(axes.flat, LEVELS, strict=True):
-        mean, half = mean_and_half(values_of(seeds, level, "win_rates"))
+        mean, half = mean_and_half(found[level]["win_rates"])
         intervals = np.stack([mean - half, mean + half], 1)
         plots.win_rates(ax, names, mean.tolist(), intervals.tolist())
         ax.set_title(f"{level} level\n{ax.get_title()}")

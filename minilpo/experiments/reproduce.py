@@ -1,6 +1,6 @@
 """Runs experiments over seeds; what an interrupted reproduction has measured stays.
 
-OUT/record.json                     every file of numbers with its checksum
+OUT/record.json                     the checksums of all files that are read again
 OUT/reproduce.json                  the settings; a folder with other settings is left alone
 OUT/NAME/seed_S.json                the numbers of one seed
 OUT/NAME/result.json, table.txt, figure.png (and for fig6 strip.html, strip.txt)
@@ -20,10 +20,11 @@ import numpy as np
 
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.experiments.base import Finding, Numbers, text_table
+from minilpo.experiments.base import Finding, Numbers, over_seeds, text_table
+from minilpo.experiments.figures import described
 from minilpo.experiments.lab import OTHER, Lab
 from minilpo.experiments.page import NAME as PAGE
-from minilpo.experiments.page import Result, described, reproduction_page
+from minilpo.experiments.page import Result, reproduction_page
 from minilpo.machine.device import device_of
 from minilpo.machine.files import Record, json_bytes, must_hold, work_in, write_bytes, write_json
 from minilpo.machine.progress import bar, say
@@ -36,7 +37,7 @@ ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
 def experiment(name: str) -> ModuleType:
-    """The module of an experiment."""
+    """Imports the module of an experiment."""
     return import_module(f"minilpo.experiments.{name}")
 
 
@@ -51,15 +52,16 @@ def reproduce(
     """Measures what is missing, seed by seed, then writes the results of every experiment.
 
     The seeds are 0, 1, ..., n_seeds - 1. By default as many threads compute as in this folder
-    before, or as a measurement finds best. Returns what was found, by the name of the experiment.
+    before, or as a measurement finds best. Returns the findings by the name of the experiment.
     Raises ValueError if the folder holds something else, or another process works there.
     """
     computes = device_of(device)
     with work_in(out, ROOM):
         record, config = open_folder(out, config)
-        missing: dict[int, list[str]] = {}
-        for seed in range(n_seeds):
-            missing[seed] = [name for name in names if read_seed(record, name, seed) is None]
+        missing = {
+            seed: [name for name in names if read_seed(record, name, seed) is None]
+            for seed in range(n_seeds)
+        }
         config = replace(config, threads=pick(threads, config.threads or None, say))
         record.commit({"config": (None, {CONFIG: json_bytes(config.to_dict())})})
         with bar("reproducing", "experiment", sum(map(len, missing.values()))) as progress:
@@ -72,13 +74,13 @@ def reproduce(
                     progress.update()
         results = {name: put_together(record, name, n_seeds) for name in names}
         for result in results.values():
-            write_result(out, result)
+            write_result(out / result.name, result)
         write_page(record, config, results)
         return {name: result.finding for name, result in results.items()}
 
 
 def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
-    """Opens a folder of the same settings, or makes one; returns its record and settings."""
+    """Opens a folder of the same settings, or a new one; returns its record and settings."""
     record = Record(out, OTHER)
     if CONFIG in record.files:
         record.settle()
@@ -90,9 +92,8 @@ def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
         raise ValueError(
             f"{out / CONFIG} was made by another version of minilpo; choose another folder"
         )
-    if any(
-        file.name not in (f".{CONFIG}.partial", ".record.json.partial") for file in out.iterdir()
-    ):
+    stumps = {f".{CONFIG}.partial", ".record.json.partial"}
+    if {file.name for file in out.iterdir()} - stumps:
         raise ValueError(
             f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
         )
@@ -106,16 +107,13 @@ def read_seed(record: Record, name: str, seed: int) -> Numbers | None:
 
 
 def put_together(record: Record, name: str, n_seeds: int) -> Result:
-    """What one experiment found over its seeds, and its figure."""
+    """Concludes from the numbers of all seeds, and draws the figure."""
     module = experiment(name)
-    found = [read_seed(record, name, seed) for seed in range(n_seeds)]
-    seeds = [numbers for numbers in found if numbers is not None]
-    with (
-        must_hold(record.folder / name, "numbers of this version's experiment", OTHER),
-        plots.own_style(),
-    ):
-        finding = module.conclude(seeds)
-        figure = module.draw(seeds)
+    seeds = [read_seed(record, name, seed) for seed in range(n_seeds)]
+    place = record.folder / name
+    with must_hold(place, "numbers of this version's experiment", OTHER), plots.own_style():
+        found = over_seeds(seeds)
+        finding, figure = module.conclude(found), module.draw(found)
         png = plots.png(figure)
     if n_seeds == 1:
         sentence = "A single seed says nothing about the direction: run at least two."
@@ -123,9 +121,9 @@ def put_together(record: Record, name: str, n_seeds: int) -> Result:
     return Result(name, module.PAPER, n_seeds, finding, png, described(figure))
 
 
-def write_result(out: Path, result: Result) -> None:
+def write_result(folder: Path, result: Result) -> None:
     """Writes JSON, table and figure of one experiment."""
-    name, finding, folder = result.name, result.finding, out / result.name
+    name, finding = result.name, result.finding
     folder.mkdir(exist_ok=True)
     rows = []
     for row in finding.rows:
@@ -134,20 +132,22 @@ def write_result(out: Path, result: Result) -> None:
     content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
     verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
     write_json(folder / "result.json", content | verdict)
-    write_bytes(folder / "table.txt", (text_table(name, result.paper, finding) + "\n").encode())
-    for file, data in {"figure.png": result.png, **finding.files}.items():
+    table = text_table(name, result.paper, finding) + "\n"
+    files = {"table.txt": table.encode(), "figure.png": result.png, **finding.files}
+    for file, data in files.items():
         write_bytes(folder / file, data)
 
 
 def write_page(record: Record, config: RunConfig, results: dict[str, Result]) -> None:
-    """Writes the page of these results and of what earlier commands have left in the folder."""
+    """Writes the page of these results, and of those that earlier commands have left."""
     for name in EXPERIMENTS:
         files = (f"{name}/seed_{seed}.json" for seed in itertools.count())
-        n_seeds = len([*itertools.takewhile(record.holds, files)])
-        if name not in results and n_seeds > 0:
-            # What is shown comes from its numbers: figures and tables carry no checksum.
+        n_seeds = sum(1 for _ in itertools.takewhile(record.holds, files))
+        if name not in results and n_seeds:
+            # Tables and figures are made again from the numbers, which carry a checksum.
             try:
                 results[name] = put_together(record, name, n_seeds)
             except ValueError as error:
                 say(f"minilpo: {PAGE} leaves out {name}: {error}")
-    write_bytes(record.folder / PAGE, reproduction_page(config, list(results.values())).encode())
+    page = reproduction_page(config, list(results.values()))
+    write_bytes(record.folder / PAGE, page.encode())

@@ -32,6 +32,7 @@ from minilpo.show import plots
 from minilpo.show.page import NAME as PAGE
 from minilpo.show.page import Results, chosen_responses, run_page
 from minilpo.show.report import draw_figures, example_responses, figure_files
+from minilpo.show.samples import sentences_while_training
 from minilpo.training import TrainState
 
 
@@ -73,9 +74,18 @@ def pretrain_step(run: Run) -> None:
     training = Pretraining(model, run.config.pretrain, save)
     if state := run.half_done("pretrain"):
         training.load_state_dict(state)
-    given = model, corpus_of(run, tokenizer), run.config.pretrain, run.config.seed, training
-    with bar("pretraining", "step", run.config.pretrain.steps, training.step) as progress:
-        log = pretrain(*given, progress.update, processes.add_gradients)
+    corpus = corpus_of(run, tokenizer)
+    given = model, corpus, run.config.pretrain, run.config.seed, training
+    n_steps = run.config.pretrain.steps
+    with bar("pretraining", "step", n_steps, training.step) as progress:
+        lm = GPTLanguageModel(model, tokenizer)
+        show_sentence = sentences_while_training(lm, corpus.held_out, n_steps, say)
+
+        def step(n: int) -> None:
+            progress.update(n)
+            show_sentence(training.step)
+
+        log = pretrain(*given, step, processes.add_gradients)
     files = {"model.pt": tensor_bytes(model.state_dict()), LOGS["pretrain"]: json_bytes(log)}
     commit("pretrain", files, "half-done pretrain")
     run.corpus = None  # it takes memory

@@ -1,7 +1,9 @@
 """One response at a time, as `minilpo sample` shows it: by the head or at a fixed temperature."""
 
+import contextlib
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
@@ -9,7 +11,8 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import printable
+from minilpo.lm.pretraining import Example
+from minilpo.machine.text import one_line, printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
 from minilpo.show.strip import Strip
@@ -23,6 +26,37 @@ def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
         prompts = draw_prompts(task, n_per_task, "test", python_rng(seed, f"to copy {task.name}"))
         lines += [f"{task.name}:", *[f"  {shlex.quote(printable(prompt))}" for prompt in prompts]]
     return "\n".join(lines)
+
+
+def sentences_while_training(
+    lm: GPTLanguageModel, examples: Sequence[Example], n_steps: int, say: Callable[[str], object]
+) -> Callable[[int], None]:
+    """Makes a callback that says a sentence of the model's own after every tenth of its training.
+
+    The model answers the prompt of the longest example: the sentences show how it learns. They have
+    a random generator of their own, so the training stays the same to the bit.
+
+    Args:
+        lm: the model, as it is at each call.
+        examples: held-out ones.
+        n_steps: of the whole training; the callback gets the number of steps done.
+        say: shows a line.
+    """
+    token_ids, n_prompt = max(examples, key=lambda example: len(example[0]))
+    prompt, policy = lm.decode(list(token_ids[:n_prompt])), Fixed(Temperatures([0.6]))
+    say(f"pretraining   0%| the model is asked: {printable(prompt)}")
+
+    def callback(step: int) -> None:
+        if step * 10 // n_steps == (step - 1) * 10 // n_steps:
+            return
+        # If its numbers aren't finite, the next step says so better.
+        with contextlib.suppress(ValueError):
+            generator = torch_generator(0, "sentences while training")
+            rollout = generate(lm, [prompt], policy, generator, max_new_tokens=30)
+            sentence = re.split(r"(?<=[.!?]) ", rollout.responses[0])[0]
+            say(f"pretraining {100 * step // n_steps:3}%| it answers: {one_line(sentence, 80)}")
+
+    return callback
 
 
 @dataclass(frozen=True)

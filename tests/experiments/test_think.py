@@ -8,19 +8,12 @@ import pytest
 
 from minilpo.config import LPOConfig, PretrainConfig, RunConfig
 from minilpo.experiments import think
+from minilpo.experiments.base import over_seeds
 from minilpo.experiments.lab import Lab
 from minilpo.rivals.think_or_answer import ThinkOrAnswer
 from minilpo.run.begin import corpus_of, create_run, pretraining_prompts
 from minilpo.training import draw_prompts
-
-
-def five(make):
-    """Five seeds that differ a little."""
-    return [make(0.001 * seed) for seed in range(5)]
-
-
-def named(finding):
-    return {row.label: row for row in finding.rows}
+from tests.experiments import named
 
 
 def think_seed(noise, kinds=("1 step", "2 steps", "3 steps"), head=0.75, **other):
@@ -56,8 +49,13 @@ def right_with(**shares):
     return {"test": {**right, **{name: right[name] | new for name, new in shares.items()}}}
 
 
+def seeds_of(**given):
+    """Five seeds that differ a little."""
+    return [think_seed(noise, **given) for noise in (0.0, 0.001, 0.002, 0.003, 0.004)]
+
+
 def test_thinking_is_concluded_to_pay_if_all_that_it_takes_is_true_of_every_seed():
-    finding = think.conclude(five(think_seed))
+    finding = think.conclude(over_seeds(seeds_of()))
     assert finding.agrees and "not true" not in finding.sentence
     assert (
         "It is above the head by best/worst, not clearly different from the best per number of "
@@ -91,8 +89,7 @@ def test_thinking_is_concluded_to_pay_if_all_that_it_takes_is_true_of_every_seed
     ],
 )
 def test_what_is_not_true_on_a_single_seed_is_said_and_nothing_else_is(other, said):
-    seeds = [*five(think_seed), think_seed(0, **other)]
-    finding = think.conclude(seeds)
+    finding = think.conclude(over_seeds([*seeds_of(), think_seed(0, **other)]))
     assert not finding.agrees and "On every seed" not in finding.sentence
     [listed] = [part for part in finding.sentence.split(". ") if part.startswith("It is not true")]
     assert said in listed and "; that" not in listed
@@ -102,16 +99,15 @@ def test_what_is_not_true_on_a_single_seed_is_said_and_nothing_else_is(other, sa
     "head, word", [(0.6, "loses (-0.096"), (0.696, "neither clearly gains nor loses")]
 )
 def test_a_head_that_does_not_gain_is_said_not_to(head, word):
-    seeds = [think_seed(noise, head=head) for noise in (0.001, 0.002, 0.003)]
-    finding = think.conclude(seeds)
+    finding = think.conclude(over_seeds(seeds_of(head=head)))
     assert not finding.agrees and f"best constant the head {word}" in finding.sentence
     assert "It is below the best per number of steps and the head by best/worst" in finding.sentence
 
 
 def test_a_length_that_a_seed_has_not_measured_is_left_out():
-    seeds = [think_seed(0), think_seed(0.001, kinds=("1 step", "3 steps"))]
-    assert not [label for label in named(think.conclude(seeds)) if "2 steps" in label]
-    think.draw(seeds)
+    found = over_seeds([think_seed(0), think_seed(0.001, kinds=("1 step", "3 steps"))])
+    assert not [label for label in named(think.conclude(found)) if "2 steps" in label]
+    think.draw(found)
 
 
 # What the numbers are made of

@@ -75,7 +75,11 @@ def attempt(folder: Path, command: list[str]) -> tuple[int, str]:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main([name, "--run", str(folder), *more])
-    lines = [line for line in re.split(r"[\n\r]", err.getvalue()) if line and not BAR.search(line)]
+    lines = [
+        line
+        for line in re.split(r"[\n\r]", err.getvalue())
+        if line.strip() and not BAR.search(line)
+    ]
     return status, "\n".join(lines)
 
 

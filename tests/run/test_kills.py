@@ -320,7 +320,7 @@ def farewell(process) -> tuple[int, list[str]]:
     lines = [
         line
         for line in re.split(r"[\n\r]", text)
-        if line and not re.search(r"%\||/s\]|computing with", line)
+        if line.strip() and not re.search(r"%\||/s\]|computing with", line)
     ]
     return process.returncode, lines
 

@@ -104,7 +104,7 @@ def complaint(capsys, *arguments):
     status = main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
     lines = [
-        line for line in re.split(r"[\n\r]", err) if line and "%|" not in line
+        line for line in re.split(r"[\n\r]", err) if line.strip() and "%|" not in line
     ]  # progress bars aside
     assert (status, len(lines), out) == (2, 1, ""), (status, lines, out)
     assert (
