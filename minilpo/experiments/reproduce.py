@@ -69,8 +69,10 @@ def reproduce(
                 lab = Lab(out / "cache", replace(config, seed=seed), computes)
                 for name in todo:
                     progress.set_postfix_str(f"seed {seed}, {name}")
-                    numbers = json_bytes(experiment(name).measure(lab))
-                    record.commit({f"{name} {seed}": (None, {f"{name}/seed_{seed}.json": numbers})})
+                    numbers = experiment(name).measure(lab)
+                    content = {"experiment": name, "seed": seed, "numbers": numbers}
+                    files = {f"{name}/seed_{seed}.json": json_bytes(content)}
+                    record.commit({f"{name} {seed}": (None, files)})
                     progress.update()
         results = {name: put_together(record, name, n_seeds) for name in names}
         for result in results.values():
@@ -103,7 +105,7 @@ def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
 def read_seed(record: Record, name: str, seed: int) -> Numbers | None:
     """Reads the numbers of one seed; returns None where they are missing."""
     file = f"{name}/seed_{seed}.json"
-    return json.loads(record.read(file, OTHER)) if record.holds(file) else None
+    return json.loads(record.read(file, OTHER))["numbers"] if record.holds(file) else None
 
 
 def put_together(record: Record, name: str, n_seeds: int) -> Result:

@@ -201,7 +201,7 @@ def test_nothing_damaged_in_a_reproduction_is_believed(out, whole, capsys):
     for path, data in heads.items():
         forge(cache, path.name, data)
     for strange in ({}, {"rows": 3}):
-        forge(out, "table4/seed_1.json", json_bytes(strange))
+        forge(out, "table4/seed_1.json", json_bytes({"numbers": strange}))
         assert "table4" in fails(capsys, *command)
     forge(out, "table4/seed_1.json", (whole / "table4" / "seed_1.json").read_bytes())
     (cache / "language_model" / "model.pt").write_bytes(
