@@ -1,19 +1,18 @@
 """Grades one notebook, in a process of its own that `grade` starts and may end at any moment.
 
-The notebook comes from standard input. What is found is written to the file `results`, a line of
-JSON each: first the exercises that are expected, then the result of each of them.
+The notebook comes from standard input. Each result is a line of JSON in the file `results`.
 """
 
 import ast
 import builtins
 import contextlib
 import json
-import linecache
 import math
 import os
 import random
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
@@ -22,67 +21,32 @@ import numpy as np
 import torch
 
 from minilpo import exercises
-from minilpo.course.cells import (
-    IMPORT,
-    Cell,
-    answer_to,
-    definitions,
-    is_check,
-    names_of,
-    read_cells,
-    touched,
-)
-from minilpo.exercises.exercise import Exercise
+from minilpo.course.cells import IMPORT, Cell, answer_to, definitions, names_of, read_cells, touched
 from minilpo.exercises.trial import UNSOLVED, observe
 from minilpo.machine.text import named, one_line
 from minilpo.tasks import Task
 from minilpo.tasks.calling import TimeIsUp, limited
 
-NAMES = {  # what the lessons import at their top
+NAMES = {  # the lessons import these at their top; a notebook has `display` and builtins
     **{"torch": torch, "F": torch.nn.functional, "math": math, "random": random, "np": np},
-    "Task": Task,
-    "display": lambda *values, **options: None,  # a notebook has it without an import
+    **{"Task": Task, "display": lambda *values, **options: None, "__builtins__": builtins},
 }
+BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
 TO_DEFINE = 10.0  # seconds for the lines of one cell
 LARGEST_FILE = 16 * 2**20  # bytes that a cell may write into one file
 MEMORY = 4 * 2**30  # bytes beside PyTorch's own
+NO_CELL = "no cell has the tags `exercise` and {} or defines that name"
 
 
 def main() -> None:
-    """Reads the notebook and grades what an earlier process hasn't."""
-    seed, n_done = map(int, sys.argv[1:])
-    results, data = Path("results").absolute(), sys.stdin.buffer.read()
-
-    def tell(**said: Any) -> None:
-        with results.open("ab") as file:  # opened each time: a cell may close all files
-            file.write(json.dumps(said).encode() + b"\n")
-
+    """Writes the results of a notebook, apart from those that an earlier process has written."""
+    file, data = Path("results").absolute(), sys.stdin.buffer.read()
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # where `print` and `input` find nobody
         os.dup2(nothing, standard)
     if b"optim" in data:
         # The first one makes PyTorch import 800 modules: not within a call that has 5 seconds.
         torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    try:
-        cells = read_cells(data)
-    except ValueError as error:
-        tell(result="not readable", message=str(error))
-        return
-    set_limits()
-    notebook = Notebook(cells)
-    if not notebook.expected:
-        message = "no cell has the tags `exercise` and an exercise's name, or defines that name"
-        tell(result="not found", message=message)
-    tell(exercises=[exercise.name for exercise in notebook.expected])
-    for exercise in notebook.expected[n_done:]:
-        begun = perf_counter()
-        result, message, touches = notebook.grade(exercise, seed)
-        seconds = perf_counter() - begun
-        tell(result=result, message=one_line(message), touches=touches, seconds=seconds)
-
-
-def set_limits() -> None:
-    """Limits memory and files of this process, where the system can."""
     with contextlib.suppress(ImportError, OSError, ValueError):  # Windows; a lower limit is set
         import resource
 
@@ -91,88 +55,90 @@ def set_limits() -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])  # Linux
         most = pages * resource.getpagesize() + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    for result in results(data, *map(int, sys.argv[1:])):
+        with file.open("ab") as lines:  # opened each time: a cell may close all files
+            lines.write(json.dumps(result).encode() + b"\n")
+    os._exit(0)  # threads that a cell has started may never end
 
 
-class Notebook:
-    """The module in which the cells of one notebook run, and the exercises expected of it.
+def results(data: bytes, seed: int, n_done: int = 0) -> Iterator[dict[str, Any]]:
+    """Grades a notebook.
 
-    Expected are all exercises of each lesson of which it answers any: by a tag, or if the notebook
-    has lost its tags, by the name that a cell defines.
+    Yields:
+        The names of its exercises, or what is wrong with all of it; then a result per exercise,
+        without the first `n_done`. Expected are all exercises of each lesson of which it has a tag,
+        or if it has lost its tags, of which a cell defines the name.
     """
+    try:
+        cells = read_cells(data)
+    except ValueError as error:
+        yield {"result": "not readable", "message": str(error)}
+        return
+    answers = {name: answer_to(name, cells) for name in BY_NAME}
+    tags = {tag for cell in cells if "exercise" in cell.tags for tag in cell.tags}
+    found = tags & BY_NAME.keys() or {name for name, cell in answers.items() if cell}
+    lessons = {BY_NAME[name].lesson for name in found}
+    if not lessons:
+        yield {"result": "not found", "message": NO_CELL.format("an exercise's name")}
+    names = [name for name, exercise in BY_NAME.items() if exercise.lesson in lessons]
+    places = {name: cell.number if cell else 0 for name, cell in answers.items()}
+    names.sort(key=places.__getitem__)  # as a notebook runs
+    yield {"exercises": names}
+    module = Module(cells)
+    for name in names[n_done:]:
+        begun, cell = perf_counter(), answers[name]
+        result, message, touches = "not found", NO_CELL.format(f"`{name}`"), ""
+        if cell is not None:
+            result, message, touches = module.grade(name, cell, seed)
+        seconds, message = perf_counter() - begun, one_line(message)
+        yield {"result": result, "message": message, "touches": touches, "seconds": seconds}
+
+
+class Module:
+    """Module in which the cells of one notebook run. Its name is `__main__`, as in a notebook."""
 
     def __init__(self, cells: list[Cell]):
         self.cells, self.defined = cells, definitions(cells)
-        tags = {tag for cell in cells if "exercise" in cell.tags for tag in cell.tags if tag}
-        tagged = [exercise for exercise in exercises.ALL if exercise.name in tags]
-        self.answers = {
-            exercise.name: answer_to(exercise.name, cells) for exercise in exercises.ALL
-        }
-        found = tagged or [one for one in exercises.ALL if self.answers[one.name][0]]
-        lessons = {exercise.lesson for exercise in found}
-        expected = [exercise for exercise in exercises.ALL if exercise.lesson in lessons]
-        self.expected = sorted(expected, key=self._place)
-        # A notebook's module is `__main__`; dataclasses look for it in `sys.modules`.
-        self.module = types.ModuleType("__main__")
-        sys.modules["__main__"] = self.module
+        # Dataclasses look for their module in `sys.modules`.
+        self.module = sys.modules["__main__"] = types.ModuleType("__main__")
         self.names = vars(self.module)
-        self.names |= {"__builtins__": builtins, **NAMES}
-        self.replaced: dict[str, Any] = {}  # the lesson goes on with the right function, too
+        self.names |= NAMES
+        self.replaced: dict[str, Any] = {}  # a lesson goes on with right functions for wrong ones
 
-    def _place(self, exercise: Exercise) -> int:
-        cell, _ = self.answers[exercise.name]
-        return cell.number if cell else 0
-
-    def _define(self, cells: list[Cell]) -> None:
-        until = monotonic() + TO_DEFINE
-        for cell in cells:
-            self._run(cell, self.defined[cell.number], until)
-        self.names |= self.replaced
-
-    def grade(self, exercise: Exercise, seed: int) -> tuple[str, str, str]:
+    def grade(self, name: str, cell: Cell, seed: int) -> tuple[str, str, str]:
         """Runs the cell that answers an exercise and judges the function that it defines.
 
         Returns:
             A result, a message in one line, and what could tamper with the check.
         """
-        cell, note = self.answers[exercise.name]
-        if cell is None:
-            message = f"no cell has the tags `exercise` and `{exercise.name}` or defines that name"
-            return "not found", message, ""
-        self._define(self.cells)  # a helper may stand below: in a notebook, any order works
-        self._define([one for one in self.cells if one.number < cell.number])
-        self.names.pop(exercise.name, None)
-        lines = [node for node in cell.body if not is_check(node)]
-        raised = self._run(cell, lines, monotonic() + TO_DEFINE)
+        exercise, until = BY_NAME[name], monotonic() + TO_DEFINE
+        # All cells, for a helper may stand below; then those above, whose names are in force.
+        for other in [*self.cells, *(one for one in self.cells if one.number < cell.number)]:
+            self.run(other, self.defined[other.number], until)
+        self.names |= self.replaced
+        self.names.pop(name, None)
+        raised = self.run(cell, cell.body, monotonic() + TO_DEFINE)
         helpers = [node for part in self.defined.values() for node in part]
-        touches = touched([*lines, *(node for node in helpers if not isinstance(node, IMPORT))])
-        if not lines and not cell.problem:
-            return "not written", UNSOLVED, ""
-        if exercise.name not in self.names:
-            made = [
-                f"`{name}`" for node in lines if hasattr(node, "body") for name in names_of(node)
-            ]
-            found = f"{', '.join(made[:4])}; rename it" if made else "no function"
-            message = f"the cell must define `{exercise.name}`, it defines {found}"
-            return "not yet", cell.problem or f"{raised}{message}", touches
-        answer = self.names[exercise.name]
+        touches = touched([*cell.body, *(n for n in helpers if not isinstance(n, IMPORT))])
+        if not cell.body:
+            return ("not yet", cell.problem, "") if cell.problem else ("not written", UNSOLVED, "")
+        if name not in self.names:
+            made = ", ".join(sorted(set().union(*map(names_of, cell.body)))[:4]) or "nothing"
+            message = f"{raised}the cell must define `{name}`, it defines {made}; rename it"
+            return "not yet", message, touches
+        answer = self.names[name]
         verdict = exercise.examine(
             lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
         )
         if not verdict.passed:
-            self.replaced[exercise.name] = exercise.right
+            self.replaced[name] = exercise.right
         if verdict.passed is None:
             return "not written", UNSOLVED, ""
-        return (
-            "passed" if verdict.passed else "not yet",
-            f"{note}{raised}{verdict.message}",
-            touches,
-        )
+        return ("passed" if verdict.passed else "not yet"), f"{raised}{verdict.message}", touches
 
-    def _run(self, cell: Cell, lines: list[ast.stmt], until: float) -> str:
+    def run(self, cell: Cell, lines: list[ast.stmt], until: float) -> str:
         """Runs lines of a cell, each although one before has raised; says what the first raised."""
         raised, file = "", f"<cell {cell.number}>"
-        source = cell.source.splitlines(keepends=True)
-        linecache.cache[file] = (len(cell.source), None, source, file)  # for `inspect.getsource`
         for node in lines:
             seconds = max(until - monotonic(), 0.1)
             try:

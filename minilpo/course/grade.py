@@ -24,7 +24,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import minilpo
-from minilpo import exercises
+from minilpo.course.examinee import BY_NAME
 from minilpo.course.gradebook import Gradebook, Row
 from minilpo.machine.files import work_in
 from minilpo.machine.progress import Bar
@@ -33,12 +33,12 @@ from minilpo.machine.threads import cores
 
 TO_START = 120.0  # seconds: importing PyTorch takes 2, on a slow disk 60
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+PACKAGE = Path(minilpo.__file__).parent
 SANDBOX = "in bubblewrap's sandbox: cells had no network, and none of your files to read or write"
 NO_SANDBOX = (
     "without a sandbox: cells ran under your account with limits of time and memory; grade "
     "strangers' code in a container, or install bubblewrap (Linux)"
 )
-LESSON_OF = {exercise.name: exercise.lesson for exercise in exercises.ALL}
 
 
 def grade(
@@ -118,11 +118,9 @@ def sandbox() -> tuple[list[str], str]:
     """
     if shutil.which("bwrap") is None:
         return [], NO_SANDBOX
-    package = str(Path(minilpo.__file__).parent)
-    places = ["/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, package]
+    places = ["/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, str(PACKAGE)]
     places += [path for path in sys.path if path.endswith("-packages")]
-    prefix = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
-    prefix += ["--proc", "/proc", "--dev", "/dev"]
+    prefix = "bwrap --unshare-all --die-with-parent --new-session --proc /proc --dev /dev".split()
     for place in places:
         prefix += ["--ro-bind-try", place, place]
     trial = [*prefix, sys.executable, "-c", "import minilpo.course.examinee"]
@@ -134,26 +132,22 @@ def sandbox() -> tuple[list[str], str]:
 
 def environment(folder: str) -> dict[str, str]:
     """Variables for a process of ours: nothing that might be secret is passed on."""
-    paths = [str(Path(minilpo.__file__).parents[1]), *filter(os.path.isabs, sys.path)]
+    paths = dict.fromkeys([str(PACKAGE.parent), *filter(os.path.isabs, sys.path)])
     return {
         **{name: os.environ[name] for name in KEPT if name in os.environ},
         **dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), folder),
         **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONHASHSEED": "0",  # so that a seed repeats everything
-        "PYTHONUTF8": "1",
+        **{"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        **{"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"},  # so that a seed repeats everything
     }
 
 
 def rows_of(path: Path, **how: Any) -> list[Row]:
     """Grades one notebook. An exercise that ends its process costs its author this one alone."""
 
-    def row(
-        exercise: str, result: str, message: str, seconds: float = 0.0, touches: str = ""
-    ) -> Row:
-        lesson = LESSON_OF.get(exercise)
-        return Row(str(path), lesson, exercise, result, one_line(message), float(seconds), touches)
+    def row(name: str, result: str, message: str, seconds: float = 0, touches: str = "") -> Row:
+        lesson = BY_NAME[name].lesson if name else ""
+        return Row(str(path), lesson, name, result, one_line(message), float(seconds), touches)
 
     rows: list[Row] = []
     try:
@@ -166,10 +160,9 @@ def rows_of(path: Path, **how: Any) -> list[Row]:
             said = [*said, {"result": "not yet", "message": end}][: len(names)]
             rows += [row(name, **one) for name, one in zip(names, said, strict=False)]
             if len(said) == len(names):
-                return sorted(rows, key=lambda row: list(LESSON_OF).index(row.exercise))
+                return sorted(rows, key=lambda row: list(BY_NAME).index(row.exercise))
     except Exception as error:  # one notebook must not take the others' grades along
-        reason = error.strerror if isinstance(error, OSError) else named(error)
-        return [row("", "not graded", f"the notebook couldn't be graded: {reason}")]
+        return [row("", "not graded", f"the notebook couldn't be graded: {named(error)}")]
 
 
 def attend(
@@ -178,7 +171,7 @@ def attend(
     """Starts a process for a notebook and waits for its end, or ends it when time is up.
 
     Returns:
-        What it wrote, and a sentence about its end.
+        The objects that it wrote, and a sentence about its end.
     """
     with tempfile.TemporaryDirectory(prefix="minilpo-", ignore_cleanup_errors=True) as place:
         folder = os.path.realpath(place)
@@ -188,15 +181,10 @@ def attend(
             words = [*prefix, "--bind", folder, folder, "--chdir", folder, *words]
         results.touch()
         with path.open("rb") as notebook, complaints.open("wb") as stderr:
+            files = (notebook, subprocess.DEVNULL, stderr)
             process = subprocess.Popen(
-                words,
-                stdin=notebook,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                cwd=folder,
-                env=environment(folder),
-                start_new_session=True,  # so that Ctrl-C reaches only us
-            )
+                words, -1, None, *files, cwd=folder, env=environment(folder), start_new_session=True
+            )  # in a session of its own, so that Ctrl-C reaches only us
         n_said, until, end = 0, monotonic() + TO_START, ""
         while process.poll() is None and not end:
             sleep(0.05)
@@ -208,11 +196,11 @@ def attend(
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         code = process.wait()
-        said = [json.loads(line) for line in results.read_bytes().splitlines()]
-        if not said:
-            reason = complaints.read_bytes()[-200:].decode(errors="replace")
-            raise ValueError(f"its process didn't start: {one_line(end or reason)}")
         code = 128 - code if prefix and code > 128 else code  # as bubblewrap tells a signal
         names = {one.value: one.name for one in signal.Signals}
         how = f"by {names.get(-code, -code)}" if code < 0 else f"with status {code}"
-        return [*said, end or f"its process ended {how} instead of answering"]
+        end = end or f"its process ended {how} instead of answering"
+        said = [json.loads(line) for line in results.read_bytes().splitlines()]
+        if not said:
+            raise ValueError(f"{end} {complaints.read_bytes()[-200:].decode(errors='replace')}")
+        return [*said, end]

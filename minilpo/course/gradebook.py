@@ -1,4 +1,4 @@
-"""Writes grades: a CSV with a row per exercise, one with a row per student, JSON, and texts.
+"""Writes grades: a CSV and JSON with a row per exercise, a CSV and texts per student.
 
 All are written anew after every notebook, whole or not at all.
 """
@@ -6,8 +6,8 @@ All are written anew after every notebook, whole or not at all.
 import csv
 import io
 import json
-import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,15 +15,14 @@ from typing import Any, NamedTuple
 from minilpo.machine.files import write_bytes
 from minilpo.machine.text import one_line, printable
 
-PASSED = "passed"
-TEXT_BEGINS = "Your exercises, tried by minilpo grade"
+TEXT = "Your exercises, tried by minilpo grade"
 
 
 class Row(NamedTuple):
     """Result of one exercise of one notebook."""
 
     notebook: str
-    lesson: int | None
+    lesson: int | str
     exercise: str  # empty if the row is about all of the notebook
     result: str
     message: str  # one line
@@ -31,11 +30,8 @@ class Row(NamedTuple):
     touches: str = ""  # what could tamper with the check
 
 
-STUDENTS = ("notebook", "points", "exercises")
-
-
 class Gradebook:
-    """The files of one grading.
+    """Files of one grading.
 
     Args:
         out: the CSV file; the names of the others begin like its own.
@@ -50,13 +46,16 @@ class Gradebook:
             raise ValueError(
                 f"--out must be a name ending in .csv, in a folder that is there; got {out}"
             )
-        self.csv, self.json = out, out.with_suffix(".json")
-        self.students = out.with_name(f"{out.stem}_students.csv")
-        self.folder = out.with_name(f"{out.stem}_texts")
-        self.texts = {str(path): self.folder / name for path, name in _names(notebooks).items()}
-        begins = {self.csv: ",".join(Row._fields[:6]), self.students: ",".join(STUDENTS)}
-        begins |= {self.json: '{\n  "made_by": "minilpo grade"'}
-        for path, text in (begins | dict.fromkeys(self.texts.values(), TEXT_BEGINS)).items():
+        self.csv, self.students = out, out.with_name(f"{out.stem}_students.csv")
+        self.folder, self.texts = out.with_name(f"{out.stem}_texts"), dict[str, Path]()
+        for path in notebooks:
+            name = re.sub(r"\W+", "_", str(path.with_suffix(""))).strip("_")[-100:]
+            while self.folder / f"{name}.txt" in self.texts.values():
+                name += "_"
+            self.texts[str(path)] = self.folder / f"{name}.txt"
+        begins = {self.csv: "notebook,lesson,exercise", self.students: "notebook,points,exercises"}
+        begins[out.with_suffix(".json")] = '{\n  "made_by": "minilpo grade"'
+        for path, text in (begins | dict.fromkeys(self.texts.values(), TEXT)).items():
             is_ours = path.is_file() and text in path.read_bytes()[:200].decode(errors="replace")
             if path.is_symlink() or (path.exists() and not is_ours):
                 raise ValueError(
@@ -71,34 +70,17 @@ class Gradebook:
             OSError: if they can't be written.
         """
         write_bytes(self.csv, as_csv(Row._fields, rows))
-        write_bytes(self.students, as_csv(STUDENTS, points(rows)))
-        content = {
-            "made_by": "minilpo grade",
-            **settings,
-            "grades": [row._asdict() for row in rows],
-        }
-        write_bytes(self.json, (json.dumps(content, indent=2) + "\n").encode())
+        write_bytes(self.students, as_csv(("notebook", "points", "exercises"), points(rows)))
+        grades = [row._asdict() for row in rows]
+        content = {"made_by": "minilpo grade", **settings, "grades": grades}
+        write_bytes(self.csv.with_suffix(".json"), json.dumps(content, indent=2).encode())
         for notebook, passed, n_exercises in points(rows):
-            lines = [f"{TEXT_BEGINS}: {passed} of {n_exercises} passed", ""]
+            text = f"{TEXT}: {passed} of {n_exercises} passed\n\n"
             for row in rows:
                 if row.notebook == notebook:
-                    why = "" if row.result == PASSED else f"\n    {row.message}"
-                    lines.append(f"{row.exercise or 'the notebook'}: {row.result}{why}")
-            text = "\n".join([*lines, ""])
+                    why = "" if row.result == "passed" else f"\n    {row.message}"
+                    text += f"{row.exercise or 'the notebook'}: {row.result}{why}\n"
             write_bytes(self.texts[notebook], text.encode("utf-8", "backslashreplace"))
-
-
-def _names(notebooks: Sequence[Path]) -> dict[Path, str]:
-    """File names for texts, from the part of a path that differs: it may be a student's folder."""
-    paths = [Path(os.path.abspath(path)) for path in notebooks]
-    top = os.path.commonpath([path.parent for path in paths])
-    names: dict[Path, str] = {}
-    for path, full in zip(notebooks, paths, strict=True):
-        name = re.sub(r"[^\w. ()=-]", " ", os.path.relpath(full.with_suffix(""), top))[-100:]
-        while f"{name}.txt" in names.values():
-            name += "_"
-        names[path] = f"{name}.txt"
-    return names
 
 
 def as_csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
@@ -112,25 +94,19 @@ def as_csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
     for row in rows:
-        writer.writerow(["" if field is None else _no_formula(field) for field in row])
+        fields = [f"{field:.1f}" if isinstance(field, float) else str(field) for field in row]
+        fields = [printable(re.sub(r"[\t\r\n]", " ", field)) for field in fields]
+        is_formula = [field.lstrip().startswith(("=", "+", "-", "@")) for field in fields]
+        writer.writerow(["'" * one + field for one, field in zip(is_formula, fields, strict=True)])
     # Without the byte order mark, Excel misreads all but English letters.
     return ("\ufeff" + text.getvalue()).encode("utf-8", "backslashreplace")
 
 
-def _no_formula(field: Any) -> str:
-    """A text that no spreadsheet program computes or breaks into lines."""
-    text = f"{field:.1f}" if isinstance(field, float) else str(field)
-    text = printable(re.sub(r"[\t\r\n]", " ", text))
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
-
-
 def points(rows: list[Row]) -> list[tuple[str, int, int]]:
     """Counts the exercises of each notebook: (notebook, passed, all)."""
-    counts = {row.notebook: (0, 0) for row in rows}
-    for row in rows:
-        passed, n_exercises = counts[row.notebook]
-        counts[row.notebook] = (passed + (row.result == PASSED), n_exercises + bool(row.exercise))
-    return [(notebook, *count) for notebook, count in counts.items()]
+    passed = Counter(row.notebook for row in rows if row.result == "passed")
+    expected = Counter(row.notebook for row in rows if row.exercise)
+    return [(name, passed[name], expected[name]) for name in {row.notebook: 0 for row in rows}]
 
 
 def table(rows: list[Row]) -> str:
@@ -143,8 +119,8 @@ def table(rows: list[Row]) -> str:
     lines = [("notebook", "passed", "")]
     for notebook, passed, n_exercises in points(rows):
         its = [row for row in rows if row.notebook == notebook]
-        remarks = [f"{row.exercise} {row.result}".strip() for row in its if row.result != PASSED]
-        remarks += [f"look at {row.exercise}: touches {row.touches}" for row in its if row.touches]
+        remarks = [f"look at {row.exercise}: touches {row.touches}" for row in its if row.touches]
+        remarks += [f"{row.exercise} {row.result}".strip() for row in its if row.result != "passed"]
         remark = one_line(", ".join(remarks), 120)
         lines.append((one_line(notebook, 60), f"{passed} / {n_exercises}", remark))
     first, second = (max(len(line[place]) for line in lines) for place in (0, 1))

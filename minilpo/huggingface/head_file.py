@@ -22,33 +22,22 @@ RULES = ("top_k", "top_p", "min_p")
 def save_head(
     path: Path | str, head: AdaptiveDecoder, choices: Temperatures, lm: HuggingFaceLanguageModel
 ) -> None:
-    """Writes a head with its choices, its level and the name of its language model.
+    """Writes a head with its choices, its level and the name of its language model to one file.
 
-    Args:
-        path: the file; its name should end in ".safetensors".
-        head: the head, in float32.
-        choices: the temperatures that it chooses among.
-        lm: the model that it was trained for.
-
-    Raises:
-        ValueError: if head, choices and model don't belong together.
+    Raises ValueError if the head isn't an AdaptiveDecoder in float32 for these choices and `lm`.
     """
     from safetensors.torch import save
 
     lm.check_width(head)
     weights = {name: tensor.cpu().contiguous() for name, tensor in head.state_dict().items()}
-    dtypes, kinds = {weight.dtype for weight in weights.values()}, (type(head), type(choices))
-    got = (*kinds, dtypes, head.n_choices)
+    dtypes = {weight.dtype for weight in weights.values()}
+    got = (type(head), type(choices), dtypes, head.n_choices)
     if got != (AdaptiveDecoder, Temperatures, {torch.float32}, len(choices)):
         raise ValueError(
             f"a file must hold an AdaptiveDecoder in float32 for its {len(choices)} Temperatures, "
             f"got {got}; pass head.float(), and the choices that it was trained with"
         )
-    about: dict[str, Any] = {
-        "format": FORMAT,
-        "level": head.level,
-        "model": lm.core.config.name_or_path,
-    }
+    about: dict[str, Any] = {"format": FORMAT, "level": head.level, "model": _name(lm)}
     about["temperatures"] = list(choices.temperatures)
     about |= {rule: [getattr(one, rule) for one in choices.settings] for rule in RULES}
     about["sha256"] = _digest(about, weights)
@@ -59,16 +48,10 @@ def save_head(
 def load_head(
     path: Path | str, lm: HuggingFaceLanguageModel
 ) -> tuple[AdaptiveDecoder, Temperatures]:
-    """Reads a file of `save_head`: the head, on the model's device, and its choices. Runs no code.
+    """Reads a file of `save_head`: the head, on the model's device, and its choices.
 
-    Args:
-        path: the file.
-        lm: the model that the head is going to read.
-
-    Raises:
-        ValueError: if the file is damaged or was changed, or the head was trained for a model of
-            another width or name.
-        OSError: if there is no such file.
+    No file runs code. Raises ValueError if the file is damaged or was changed, or the head was
+    trained for a model of another width or name; OSError if there is no such file.
     """
     from safetensors.torch import load
 
@@ -87,15 +70,19 @@ def load_head(
         n_hidden, n_embd = weights["mlp.0.weight"].shape
         head = AdaptiveDecoder(n_embd, len(choices), about["level"], n_hidden)
         head.load_state_dict(weights)
-        name, got = about["model"], lm.core.config.name_or_path
-    if name != got:
+        name = about["model"]
+    if name != _name(lm):
         raise ValueError(
-            f"{path} must be loaded for the model that the head was trained for, {name!r}, "
-            f"got {got!r}; if it is the same under another name, set "
-            f"model.config.name_or_path = {name!r}"
+            f"{path} must be loaded for the model that the head was trained for, {name!r}, got "
+            f"{_name(lm)!r}; for the same under another name set model.config.name_or_path"
         )
     lm.check_width(head)
     return head.to(lm.model.device), choices
+
+
+def _name(lm: HuggingFaceLanguageModel) -> str:
+    """Returns the name that a model was loaded by; empty if it was made in memory."""
+    return lm.core.config.name_or_path
 
 
 def _digest(about: dict[str, Any], weights: dict[str, Tensor]) -> str:

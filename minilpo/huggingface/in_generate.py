@@ -5,7 +5,6 @@ decides the probabilities; every argument that would change them is refused.
 """
 
 import contextlib
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,15 +36,10 @@ INTRUDERS = {
 def deciding(
     lm: HuggingFaceLanguageModel, policy: Policy, generator: torch.Generator
 ) -> Iterator[Any]:
-    """Within it, `model.generate` draws every token by the policy's choices; yields the model.
+    """Lets a policy, such as `GreedyHead(head, choices)`, decide in `model.generate`.
 
-    The model's own sampling settings don't count meanwhile. Tokens are drawn with PyTorch's global
-    generator, as `generate` always does.
-
-    Args:
-        lm: the model.
-        policy: such as `GreedyHead(head, choices)`.
-        generator: draws choices, for a policy that draws any.
+    The model's own sampling settings don't count meanwhile. Choices are drawn with `generator`,
+    tokens with PyTorch's global generator, as `generate` always does. Yields the model.
 
     Raises:
         ValueError: by `model.generate`, for an argument that would change the probabilities
@@ -61,19 +55,30 @@ def deciding(
     # The tokenizer's end too, as outside.
     plain = type(defaults)(**{**SET, **kept, "eos_token_id": list(lm.end_ids) or None})
 
-    def generate(*inputs: Any, **arguments: Any) -> Any:
-        if len(inputs) > 1:
-            raise ValueError("generate must get all but its first argument by name")
-        if given := arguments.pop("generation_config", None):
-            preset = vars(type(given)())  # of it, only settings that somebody has changed count
-            own = {name: v for name, v in vars(given).items() if v != preset.get(name, v)}
-            arguments = {**own, **arguments}
+    def generate(inputs: Any = None, generation_config: Any = None, **arguments: Any) -> Any:
+        if generation_config:
+            # Of it, only settings that somebody has changed count.
+            preset = vars(type(generation_config)())
+            for name, value in vars(generation_config).items():
+                if name[0] != "_" and value != preset.get(name):
+                    arguments.setdefault(name, value)
         arguments = {name: value for name, value in arguments.items() if value is not None}
-        _check(arguments, plain)
+        for name, value in arguments.items():
+            is_free = name not in INTRUDERS
+            if hasattr(plain, name) and name not in FREE:  # a setting
+                is_free = value == NEUTRAL[name] if name in NEUTRAL else not value
+            if not is_free:
+                got = value if isinstance(value, (bool, int, float, str)) else type(value).__name__
+                # A pipeline of transformers sets a temperature, which one can't leave out.
+                remedy = f", or in a pipeline set it to {NEUTRAL[name]}" if name in NEUTRAL else ""
+                raise ValueError(
+                    "generate must leave the probabilities of tokens to the head, got "
+                    f"{name}={got}; leave it out{remedy}, or use generate without the head"
+                )
         with lm.watching() as seen:
             # Said in the call, so that no default overrides them.
             arguments |= {**SET, "logits_processor": [_Processor(policy, generator, seen)]}
-            return original(*inputs, **arguments)
+            return original(inputs, **arguments)
 
     lm.model.eval()
     core.generate, core.generation_config = generate, plain
@@ -82,24 +87,6 @@ def deciding(
     finally:
         del core.generate  # the instance's, so that the method of the class shows again
         core.generation_config = defaults
-
-
-def _check(arguments: dict[str, Any], plain: Any) -> None:
-    """Refuses every argument of `generate` that isn't known to do no harm."""
-    inputs = copy.deepcopy(plain).update(**arguments)  # returns the arguments that are no settings
-    for name, value in arguments.items():
-        if name in inputs:
-            is_free = name not in INTRUDERS
-        else:
-            is_free = name in FREE or (value == NEUTRAL[name] if name in NEUTRAL else not value)
-        if not is_free:
-            got = value if isinstance(value, (bool, int, float, str)) else type(value).__name__
-            # A pipeline of transformers has a temperature of its own, which one can't leave out.
-            neutral = f", or say {name}={NEUTRAL[name]} in a pipeline," if name in NEUTRAL else ","
-            raise ValueError(
-                "generate must leave the probabilities of tokens to the head, got "
-                f"{name}={got}; leave it out{neutral} or use generate without the head"
-            )
 
 
 class _Processor:

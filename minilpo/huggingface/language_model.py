@@ -28,12 +28,10 @@ HALF = {torch.float16, torch.bfloat16}
 class HuggingFaceLanguageModel:
     """A `LanguageModel` made of a causal language model of transformers and its tokenizer.
 
-    A prompt that begins with a special token, such as "<s>", is ready-made: nothing is added to it.
-
     Args:
         model: from `AutoModelForCausalLM.from_pretrained`, on any device, in any precision; also
             compiled, or with adapters of PEFT. Reading a prompt puts it in evaluation mode.
-        tokenizer: the model's own, from `AutoTokenizer.from_pretrained`.
+        tokenizer: the model's own. Nothing is added to a prompt that begins with a special token.
         chat: puts each prompt into the tokenizer's chat template; by default if there is one.
         system: a system message to put before every prompt.
         template: more arguments of the chat template, such as `{"enable_thinking": False}`.
@@ -41,8 +39,8 @@ class HuggingFaceLanguageModel:
             can read.
 
     Raises:
-        ValueError: if the model doesn't read a text token by token with a cache, the tokenizer
-            isn't one of transformers or has no chat template, or `max_length` is out of range.
+        ValueError: if these aren't a model that reads token by token with a cache and its
+            tokenizer, there is no chat template, or `max_length` is out of range.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     >>> from minilpo.lm.tokenizer import Tokenizer
@@ -69,53 +67,39 @@ class HuggingFaceLanguageModel:
         self.model, self.tokenizer = model, tokenizer
         # A wrapper, of PEFT or `torch.compile`, takes any argument: what it wraps says which.
         parts = model.modules() if isinstance(model, torch.nn.Module) else []
-        core: Any = next(
-            (part for part in parts if hasattr(type(part), "base_model_prefix")), model
-        )
-        self.core: Any = core
+        core: list[Any] = [part for part in parts if hasattr(type(part), "base_model_prefix")]
+        self.core: Any = core[0] if core else model
         try:
-            self.un_embedding = core.get_output_embeddings()  # turns hidden states into logits
-            self.takes = inspect.signature(type(core).forward).parameters
-            self.cache_name = next((name for name in CACHES if name in self.takes), CACHES[-1])
+            vocabulary, has_template = tokenizer.get_vocab(), bool(tokenizer.chat_template)
+            ends = [self.core.generation_config.eos_token_id, tokenizer.eos_token_id]
+            self.un_embedding = self.core.get_output_embeddings()  # hidden states to logits
+            self.takes = inspect.signature(type(self.core).forward).parameters
             self.n_embd = self._prove()  # C, the width of the hidden states
         except Exception as error:  # whatever a model that works otherwise stumbles on
-            name = type(model).__name__
+            got = f"{type(model).__name__} with {type(tokenizer).__name__}: {named(error)}"
             raise ValueError(
                 "the model must be a causal language model of transformers 4.57 or later that "
-                f"reads token by token with a cache, but {name}, given two short texts, ended with "
-                f"{named(error)}; load one with AutoModelForCausalLM.from_pretrained"
-                f"{'' if core is model else f', and pass it without {name}'}"
+                f"reads token by token with a cache, and the tokenizer its own, got {got}; load "
+                f"them with from_pretrained, without a wrapper around {type(self.core).__name__}"
             ) from error
-        vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
-        has_template = getattr(tokenizer, "chat_template", None) is not None
-        self.chat, self.system = has_template if chat is None else chat, system
-        self.template = template or {}
-        in_chat = chat or system is not None or self.template
-        if not vocabulary or (in_chat and not (self.chat and has_template)):
-            raise ValueError(
-                "the tokenizer must be one of transformers, with a chat template for chat=True, "
-                f"system and template, got {type(tokenizer).__name__}, chat={self.chat}; load it "
-                "with AutoTokenizer.from_pretrained, leave them out, or set its chat_template"
-            )
-        text_config = core.config.get_text_config()
-        lengths = [getattr(text_config, name, None) for name in LENGTHS]
+        lengths = [getattr(self.core.config.get_text_config(), name, None) for name in LENGTHS]
         most = next((n for n in lengths if isinstance(n, int) and n > 0), 10**9)
         self.max_length = min(ENOUGH_TO_WRITE, most) if max_length is None else max_length
         if not 2 <= self.max_length <= most:
-            raise ValueError(
-                f"max_length must be from 2 to what the model can read, {most}, got {max_length}; "
-                "leave it out for the default"
-            )
-        ends = [getattr(core.generation_config, "eos_token_id", None), tokenizer.eos_token_id]
+            room = f"from 2 to what the model can read, {most}, got {max_length}"
+            raise ValueError(f"max_length must be {room}; leave it out for the default")
         known = [end if isinstance(end, list) else [end] for end in ends if end is not None]
         self.end_ids: Sequence[int] = tuple(sorted(set(sum(known, []))))
         self._known_ids = set(vocabulary.values())
+        self.chat = has_template if chat is None else chat
+        self.system, self.template = system, template or {}
+        if not self.chat and (system is not None or template):
+            raise ValueError("system and template must come with a chat template; leave them out")
         # A sentence begins after a mark and, in a chat, after the last token of the template.
-        starts = {
-            i for piece, i in vocabulary.items() if piece.rstrip("Ċ\n").endswith(tuple(".!?"))
-        }
-        starts |= set(self.encode(["."])[0][-1:]) if self.chat else set()
-        self.sentence_starts: Sequence[int] = tuple(sorted(starts))
+        starts = self.encode(["."])[0][-1:] if self.chat else []
+        for piece, token_id in vocabulary.items():
+            starts += [token_id] if piece.rstrip("Ċ\n").endswith((".", "!", "?")) else []
+        self.sentence_starts: Sequence[int] = tuple(sorted(set(starts)))
 
     def check_width(self, head: AdaptiveDecoder) -> None:
         """Raises a ValueError if a head can't read the model's hidden states."""
@@ -126,36 +110,30 @@ class HuggingFaceLanguageModel:
             )
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        options = {"add_generation_prompt": True, "tokenize": False, **self.template}
         special, encoded = tuple(self.tokenizer.all_special_tokens), []
         for prompt in prompts:
-            is_ready = prompt.startswith(special)
-            text = self._in_template(prompt) if self.chat and not is_ready else prompt
-            # A template writes special tokens itself, such as that of the beginning.
-            is_plain = not self.chat and not is_ready
+            text, is_plain = prompt, not self.chat and not prompt.startswith(special)
+            if self.chat and not prompt.startswith(special):
+                messages = [*system, {"role": "user", "content": prompt}]
+                try:
+                    text = self.tokenizer.apply_chat_template(messages, **options)
+                except Exception as error:  # a template is a small program: it raises what it likes
+                    why = (
+                        f"but it says {named(error)}; change system or template, or use chat=False"
+                    )
+                    raise ValueError(f"the chat template must take {messages}, {why}") from error
+            # A template writes special tokens itself.
             token_ids = self.tokenizer(text, add_special_tokens=is_plain)["input_ids"]
-            # Some tokenizers end every text; after an end token nothing is a response to it.
+            # Some tokenizers end every text. After its end the model would begin another one.
             if is_plain and len(token_ids) > 1 and token_ids[-1] in self.end_ids:
                 token_ids = token_ids[:-1]
             if not token_ids:
-                raise ValueError(
-                    f"a prompt must have at least one token, got {prompt!r}, which has none for "
-                    "this tokenizer; write something"
-                )
+                got = f"got {prompt!r}, which has none for this tokenizer; write something"
+                raise ValueError(f"a prompt must have at least one token, {got}")
             encoded.append(token_ids)
         return encoded
-
-    def _in_template(self, prompt: str) -> str:
-        """Writes a prompt as a chat: the user's message, up to where the answer begins."""
-        messages = [] if self.system is None else [{"role": "system", "content": self.system}]
-        messages.append({"role": "user", "content": prompt})
-        options = {"add_generation_prompt": True, "tokenize": False, **self.template}
-        try:
-            return self.tokenizer.apply_chat_template(messages, **options)
-        except Exception as error:  # a template is a small program: it raises what it likes
-            raise ValueError(
-                f"the chat template must take these messages, but it says {named(error)}; leave "
-                "system or template out if it is that, or use chat=False"
-            ) from None
 
     def decode(self, token_ids: list[int]) -> str:
         # Some models have more tokens than their tokenizer knows.
@@ -172,24 +150,19 @@ class HuggingFaceLanguageModel:
     def forward_responses(
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        lengths, texts = response_mask.sum(1).tolist(), []
-        for prompt, row, n in zip(prompts, token_ids, lengths, strict=True):
-            texts.append([*prompt, *row[:n].tolist()])
-        T, earliest = max(map(len, texts)), min(map(len, prompts)) - 1
-        if len(texts) > (R := max(1, TOKENS_AT_ONCE // T)):
-            first = self.forward_responses(prompts[:R], token_ids[:R], response_mask[:R])
-            rest = self.forward_responses(prompts[R:], token_ids[R:], response_mask[R:])
-            return torch.cat([first[0], rest[0]]), torch.cat([first[1], rest[1]])
-        # Padding stands behind the text, where causal attention doesn't look.
-        padded = torch.tensor([text + [0] * (T - len(text)) for text in texts])
-        mask = (torch.arange(T) < torch.tensor([[len(text)] for text in texts])).long()  # (R, T)
-        wanted = torch.zeros(len(texts), T - earliest, dtype=torch.bool)
-        for row, (prompt, n) in enumerate(zip(prompts, lengths, strict=True)):
-            start = len(prompt) - 1 - earliest  # a token is decided at the one before it
-            wanted[row, start : start + n] = True
-        mask, wanted = mask.to(self.model.device), wanted.to(self.model.device)
-        hidden_states, logits, _ = self.forward_once(padded, T - earliest, attention_mask=mask)
-        return hidden_states[wanted], logits[wanted]
+        states, logits = [], []
+        n_rows = max(1, TOKENS_AT_ONCE // (max(map(len, prompts)) + response_mask.shape[1]))
+        for start in range(0, len(prompts), n_rows):
+            part = slice(start, start + n_rows)
+            T = int(response_mask[part].sum(1).max())
+            padded, pad_lengths = pad(prompts[part])
+            texts = torch.cat([padded, token_ids[part, :T]], 1)
+            # A token is decided at the one before it, and nothing is decided at the last one.
+            h, scores, _ = self.forward_once(texts, pad_lengths, T + 1)
+            wanted = response_mask[part, :T].to(scores.device)
+            states.append(h[:, :-1][wanted])
+            logits.append(scores[:, :-1][wanted])
+        return torch.cat(states), torch.cat(logits)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[list[Tensor]]:
@@ -201,27 +174,28 @@ class HuggingFaceLanguageModel:
         finally:
             hook.remove()
 
-    def forward_once(self, token_ids: Tensor, last: int, **more: Any) -> tuple[Tensor, Tensor, Any]:
-        """Runs the model once on (R, T) tokens; `more` are its other arguments.
+    def forward_once(
+        self, token_ids: Tensor, pad_lengths: Tensor, last: int, cache: Any = None, length: int = 0
+    ) -> tuple[Tensor, Tensor, Any]:
+        """Reads (R, T) tokens, with `pad_lengths` (R,) in front of them, and after a cache's.
 
         Returns hidden states, (R, last, C), and logits, (R, last, V), of the last tokens, and the
-        model's whole output. Some models scale or cap the logits after the un-embedding.
+        cache. The logits are the model's own: some scale or cap them after the un-embedding.
         """
-        if "logits_to_keep" in self.takes:  # else a model computes the logits of all tokens
-            more["logits_to_keep"] = last
+        device, T_all = self.model.device, length + token_ids.shape[1]
+        places = torch.arange(T_all, device=device) - pad_lengths.to(device)[:, None]  # (R, T_all)
+        more = {"attention_mask": (places >= 0).long(), "logits_to_keep": last}
+        more |= {"position_ids": places[:, length:].clamp(min=0), **dict.fromkeys(CACHES, cache)}
+        more = {name: value for name, value in more.items() if name in self.takes}
         try:
             with self.watching() as seen:
-                output = self.model(token_ids.to(self.model.device), **more)
-        except RuntimeError as error:
-            # Too little memory; or a mask of fixed size, too small for a short prompt that is
-            # padded to a long one's length and then goes on.
-            R, T = more["attention_mask"].shape
-            raise ValueError(
-                f"the model must read {R} texts of {T} tokens with padding, but ended with "
-                f"{named(error)}; make the language model with half the max_length or less"
-            ) from error
+                output = self.model(token_ids.to(device), use_cache=True, **more)
+        except RuntimeError as error:  # no memory, or no places for the padding
+            got = f"{[*places.shape]} tokens, got {named(error)}"
+            raise ValueError(f"the model must have room for {got}; lower max_length") from error
+        cache = next((output[name] for name in CACHES if name in output), None)
         [hidden_states], logits = seen, output.logits[:, -last:]
-        return hidden_states[:, -last:].to(logits.device), logits, output
+        return hidden_states[:, -last:].to(logits.device), logits, cache
 
     @torch.inference_mode()
     def _prove(self) -> int:
@@ -241,7 +215,8 @@ class HuggingFaceLanguageModel:
             steps.append((batch.hidden_states, batch.logits))
         # At once without a wrapper: one that adds a prompt or a prefix of its own then differs.
         wrapper, self.model = self.model, self.core
-        at_once = self.forward_responses(prompts, responses, torch.ones(2, 3, dtype=torch.bool))
+        one = torch.ones(1, 3, dtype=torch.bool)
+        at_once = [self.forward_responses([prompts[i]], responses[[i]], one) for i in range(2)]
         self.model = wrapper
         # Half precision rounds coarsely, and the two ways round differently; so do quantised
         # weights, whose layers may also round by all that is in the batch.
@@ -249,20 +224,17 @@ class HuggingFaceLanguageModel:
         for value in self.core.state_dict(keep_vars=True).values():
             kinds.add(value.dtype if type(value) in (Tensor, torch.nn.Parameter) else None)
         for i, what in enumerate(("hidden states", "logits")):
-            one_by_one = torch.stack([step[i] for step in steps], 1).flip(0).flatten(0, 1).double()
-            expected = at_once[i].double()
+            found = torch.stack([step[i] for step in steps], 1).flip(0).double()  # (2, 3, .)
+            expected = torch.stack([part[i] for part in at_once]).double()
             spread = (expected - expected.mean(-1, keepdim=True)).norm()
-            off = ((one_by_one - expected).norm() / spread).item()
+            off = ((found - expected).norm() / spread).item()
             differs = f"step by step and at once its {what} differ by {off:.1%} of their size"
             if not off <= (1e-3 if kinds <= EXACT else 0.25):
                 raise ValueError(differs)
             if off > 1e-3 and not kinds <= EXACT | HALF:
-                warnings.warn(
-                    f"the model has quantised weights: {differs}. A response may depend a little "
-                    "on the other prompts of its batch",
-                    stacklevel=3,
-                )
-        return at_once[0].shape[-1]
+                effect = "a response may depend a little on the other prompts of its batch"
+                warnings.warn(f"the model is quantised: {differs}; {effect}", stacklevel=3)
+        return batch.hidden_states.shape[-1]
 
 
 class HuggingFaceBatch:
@@ -271,14 +243,10 @@ class HuggingFaceBatch:
     hidden_states: Tensor
     logits: Tensor
     cache: Any = None
-    length = 0
 
     def __init__(self, lm: HuggingFaceLanguageModel, prompts: Sequence[list[int]], n_samples: int):
-        self.lm, T = lm, max(map(len, prompts))
-        # All prompts end in the last column. What stands before them is masked: any token will do.
-        token_ids = torch.tensor([[0] * (T - len(prompt)) + prompt for prompt in prompts])  # (P, T)
-        pad_lengths = torch.tensor([T - len(prompt) for prompt in prompts])
-        self.pad_lengths = pad_lengths.to(lm.model.device)
+        self.lm, self.length = lm, 0
+        token_ids, self.pad_lengths = pad(prompts)
         self._read(token_ids)
         # Each prompt is read once, and all that was read is then copied for its N samples.
         numbers = torch.arange(len(prompts), device=self.logits.device)
@@ -290,19 +258,20 @@ class HuggingFaceBatch:
     @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
         self.cache.reorder_cache(rows)
-        self.pad_lengths = self.pad_lengths[rows.to(self.pad_lengths.device)]
+        self.pad_lengths = self.pad_lengths.to(rows.device)[rows]
         self.hidden_states, self.logits = self.hidden_states[rows], self.logits[rows]
 
     @torch.inference_mode()
     def _read(self, token_ids: Tensor) -> None:
         """Reads the next tokens of each row, (R, T)."""
-        name, T_all = self.lm.cache_name, self.length + token_ids.shape[1]
-        places = torch.arange(T_all, device=self.pad_lengths.device) - self.pad_lengths[:, None]
-        more: dict[str, Any] = {"attention_mask": (places >= 0).long()}  # (R, T_all)
-        if "position_ids" in self.lm.takes:
-            more["position_ids"] = places[:, self.length :].clamp(min=0)  # (R, T)
-        if self.cache is not None:
-            more[name] = self.cache
-        hidden_states, logits, output = self.lm.forward_once(token_ids, 1, use_cache=True, **more)
-        self.hidden_states, self.logits = hidden_states[:, 0], logits[:, 0]
-        self.cache, self.length = getattr(output, name, None), T_all
+        context = self.cache, self.length
+        h, logits, self.cache = self.lm.forward_once(token_ids, self.pad_lengths, 1, *context)
+        self.hidden_states, self.logits = h[:, 0], logits[:, 0]
+        self.length += token_ids.shape[1]
+
+
+def pad(prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+    """Puts padding in front of prompts, (P, T); returns its lengths, (P,), too: it is masked."""
+    T = max(map(len, prompts))
+    token_ids = torch.tensor([[0] * (T - len(prompt)) + prompt for prompt in prompts])
+    return token_ids, torch.tensor([T - len(prompt) for prompt in prompts])

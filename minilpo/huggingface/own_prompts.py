@@ -21,7 +21,7 @@ class OwnPrompts(Task):
         lm: the language model. Of several prompts that are the same tokens for it one is kept.
 
     Raises:
-        ValueError: if they aren't texts, or a split would be empty.
+        ValueError: if they aren't texts.
 
     >>> prompts = [f"Count to {n}." for n in range(40)]
     >>> task = OwnPrompts([*prompts, "Count to  7.\\n"], lambda prompt, response: 1.0)
@@ -47,12 +47,6 @@ class OwnPrompts(Task):
         if lm is not None:
             texts = list(dict(zip(map(tuple, lm.encode(texts)), texts, strict=True)).values())
         self.name, self.prompts, self._reward = name, texts[::-1], reward
-        for split in ("train", "validation"):
-            if not self.of_split(split):
-                raise ValueError(
-                    f"prompts must be enough for every split, but of {len(self.prompts)} different "
-                    f"ones none falls into the {split} split; pass more (100 or so)"
-                )
 
     def of_split(self, split: str) -> list[str]:
         """Selects the prompts of the "train", the "validation" or the "test" split."""

@@ -5,6 +5,7 @@ import base64
 import json
 import re
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from minilpo import exercises
 from minilpo.cli import COMMANDS, make_parser
 from minilpo.config import SECTIONS
 from minilpo.course.examinee import NAMES
-from minilpo.course.lessons import LESSONS, copy_lessons, folder
+from minilpo.course.lessons import FOR_STUDENTS, FOR_TEACHERS, LESSONS, copy_lessons, folder
 from minilpo.flags import given
 
 nbformat = pytest.importorskip("nbformat", reason="lessons are read with the extra `tutorials`")
@@ -155,7 +156,8 @@ def test_an_exercise_cell_has_the_names_that_the_grader_gives_it(lesson):
     [setup] = code_cells(notebook_of(lesson), "setup")
     names = {}
     exec("\n".join(line for line in setup.source.splitlines() if line.startswith("import ")), names)
-    assert NAMES.keys() - {"Task"} <= set(names)  # tasks are written in the last lesson alone
+    # Tasks are written in the last lesson alone, and a notebook has the others anyway.
+    assert NAMES.keys() - {"Task", "display", "__builtins__"} <= set(names)
 
 
 @every_lesson
@@ -244,12 +246,29 @@ def test_the_solutions_go_where_the_stubs_are():
 
 def test_copied_lessons_hold_no_outputs_and_run_the_same_cells(tmp_path):
     copied = copy_lessons(tmp_path / "lessons")
-    assert {lesson.file for lesson in LESSONS} | {"README.md"} <= set(copied.new)
+    assert copied.new == list(FOR_STUDENTS)
     for lesson in LESSONS:
         mine = json.loads((tmp_path / "lessons" / lesson.file).read_text(encoding="utf-8"))
         theirs = json.loads((folder() / lesson.file).read_text(encoding="utf-8"))
         assert [c["source"] for c in mine["cells"]] == [c["source"] for c in theirs["cells"]]
         assert not any(cell.get("outputs") for cell in mine["cells"])
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_what_is_copied_is_a_list_in_which_every_link_of_a_page_leads_somewhere(tmp_path, teacher):
+    """And not whatever lies in the folder: checkpoints, a teacher's solved notebook."""
+    copy_lessons(tmp_path, teacher)
+    files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {*FOR_STUDENTS, *(FOR_TEACHERS if teacher else ())}
+    for page in tmp_path.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (tmp_path / target).is_file(), (page.name, target)
+
+
+def test_the_wheel_holds_the_lessons_and_pages_of_the_list():
+    text = (TUTORIALS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.findall(r'^"tutorials/(\S+)" = "minilpo/tutorials/\1"$', text, re.MULTILINE)
+    assert listed == [*FOR_STUDENTS, *FOR_TEACHERS]
 
 
 def test_copying_again_never_touches_what_is_there(tmp_path):
@@ -263,6 +282,12 @@ def test_copying_again_never_touches_what_is_there(tmp_path):
     assert second.kept == [LESSONS[0].file, LESSONS[1].file] and second.new == [LESSONS[2].file]
     assert len(second.same) == len(first.new) - 3
     assert mine.read_text() == "my own work" and not (tmp_path / "nowhere").exists()
+
+
+def test_several_may_copy_to_one_folder_at_the_same_time(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        copies = list(pool.map(copy_lessons, [tmp_path / "here"] * 8))
+    assert all(not one.kept and len(one.new + one.same) == len(FOR_STUDENTS) for one in copies)
 
 
 def test_lessons_are_not_copied_into_a_file(tmp_path):
