@@ -88,6 +88,7 @@ def grade(
                 bar.advance()
         finally:
             stop.set()
+            pool.shutdown(cancel_futures=True)
     return rows, isolation
 
 
