@@ -154,8 +154,7 @@ def sample(args: argparse.Namespace) -> None:
     compared = None if args.temperature is None else sampler.at(args.temperature, prompt)
     if page:
         write_bytes(page, strip.html_page([words], "Which temperature wrote which word").encode())
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(strip.terminal(words) if colour else strip.plain(words))
+    print(strip.terminal(words) if strip.has_colours(sys.stdout) else strip.plain(words))
     for paragraph in filter(None, ["\n".join(lines), compared]):
         print(f"\n{paragraph}")
 

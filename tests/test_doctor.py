@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -101,65 +102,61 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(capsys, monkeypa
     assert all(len(line) < 700 for line in found)
 
 
-def of_torch(monkeypatch):
-    monkeypatch.setattr(torch.version, "cuda", "12.4")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+def torch_for_gpus(patch):
+    patch.setattr(torch.version, "cuda", "12.4")
+    patch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def folder_of_lessons_is_a_file(monkeypatch):
-    with open("home", "w"):
-        pass
-
-
-def lessons_model_is_cut(monkeypatch):
-    from pathlib import Path
-
+def lessons_model_is_cut(patch):
     folder = Path("home") / f"lessons-{FORMAT}"
     folder.mkdir(parents=True)
     for name in ("model.pt", "config.json"):
         (folder / name).write_bytes(b"{")
 
 
+def no_jupyter(patch):
+    patch.setattr(doctor, "find_spec", lambda name: None if name == "jupyterlab" else name)
+
+
+def full_disk(patch):
+    patch.setattr(doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**7))
+
+
+def no_kernel(patch):
+    patch.setattr(doctor, "step_seconds", raises(RuntimeError("no kernel")))
+
+
+def old_terminal(patch):
+    out = SimpleNamespace(encoding="ascii", write=sys.stdout.write, flush=lambda: None)
+    patch.setattr(sys, "stdout", out)
+
+
+def variable(name, value):
+    return lambda patch: patch.setenv(name, value)
+
+
 @pytest.mark.parametrize(
     "spoil, status, said",
     [
-        (of_torch, 0, "look .*built for GPUs .*pytorch.org/get-started"),
-        (lambda m: m.setenv("OMP_NUM_THREADS", "many"), 0, "look .*from 1 to 4, got 'many'"),
-        (lambda m: m.setenv("OMP_NUM_THREADS", "0"), 0, "look .*got '0'; set it so, or remove"),
-        (lambda m: m.setenv("OMP_NUM_THREADS", "5"), 0, "look .*from 1 to 4, got '5'"),
+        (torch_for_gpus, 0, "look .*built for GPUs .*pytorch.org/get-started"),
+        (variable("OMP_NUM_THREADS", "many"), 0, "look .*from 1 to 4, got 'many'"),
+        (variable("OMP_NUM_THREADS", "0"), 0, "look .*got '0'; set it so, or remove"),
+        (variable("OMP_NUM_THREADS", "5"), 0, "look .*from 1 to 4, got '5'"),
         (
-            lambda m: m.setattr(doctor, "find_spec", lambda name: name if "k" in name else None),
+            no_jupyter,
             0,
-            r"look .*jupyterlab must be installed; pip install .minilpo\[tutorials\]",
+            r"look .*, jupyterlab must be installed; pip install .minilpo\[tutorials\]",
         ),
-        (folder_of_lessons_is_a_file, 1, "wrong .*of the lessons can't be .*set MINILPO_HOME"),
-        (lambda m: m.setenv("MINILPO_HOME", "~nobody-here/x"), 1, "wrong .*set MINILPO_HOME"),
+        (lambda patch: Path("home").touch(), 1, "wrong .*of the lessons can't .*set MINILPO_HOME"),
+        (variable("MINILPO_HOME", "~nobody-here/x"), 1, "wrong .*set MINILPO_HOME"),
         (
             lessons_model_is_cut,
             1,
             "wrong .*lessons' language model can't be read .*; rename .*home",
         ),
-        (
-            lambda m: m.setattr(
-                doctor.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**7)
-            ),
-            1,
-            "wrong .*this folder .*0.0 GB are free; free some space",
-        ),
-        (
-            lambda m: m.setattr(doctor, "step_seconds", raises(RuntimeError("no kernel"))),
-            1,
-            "wrong .*times fails: RuntimeError: no kernel; install minilpo again",
-        ),
-        (
-            lambda m: m.setattr(
-                sys,
-                "stdout",
-                SimpleNamespace(encoding="ascii", write=sys.stdout.write, flush=lambda: None),
-            ),
-            0,
-            "look .*encoding is ascii.*PYTHONUTF8=1",
-        ),
+        (full_disk, 1, "wrong .*this folder .*0.0 GB are free; free some space"),
+        (no_kernel, 1, "wrong .*times fails: RuntimeError: no kernel; install minilpo again"),
+        (old_terminal, 0, "look .*encoding is ascii.*PYTHONUTF8=1"),
     ],
 )
 def test_a_trouble_is_found_with_its_remedy(capsys, monkeypatch, spoil, status, said):

@@ -1,5 +1,6 @@
 """Lesson 8: a temperature before every word. Eq. 11, a rule of two, a reward."""
 
+import re
 from collections.abc import Iterator
 
 import torch
@@ -57,6 +58,11 @@ class Eq11Score(Exercise):
     def masked_too_early(choice_logits, choice_logprobs, response_mask):
         joint = choice_logprobs + choice_logits.log_softmax(-1)
         return joint.masked_fill(~response_mask[..., None], 0.0).logsumexp(-1).sum(-1)
+
+    @mistake("the mask comes before the sum over choices: a token outside adds log 0, not 0")
+    def masked_with_infinity(choice_logits, choice_logprobs, response_mask):
+        joint = choice_logprobs + choice_logits.log_softmax(-1)
+        return joint.masked_fill(~response_mask[..., None], -torch.inf).logsumexp(-1).sum(-1)
 
     @mistake("it is the mean over the tokens; add them up")
     def mean(choice_logits, choice_logprobs, response_mask):
@@ -189,6 +195,11 @@ class TwoTemperatures(Exercise):
         begins = [True, *("." in word for word in words)]
         return [first if begin else rest for begin in begins[: len(words)]]
 
+    @mistake("the marks ! and ? end a sentence too; here only a full stop does")
+    def all_marks(words, first, rest):
+        begins = [True, *(word.endswith((".", "!", "?")) for word in words)]
+        return [first if begin else rest for begin in begins[: len(words)]]
+
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Names in the middle, small letters at the beginning, numbers, one word, none."""
         yield "Ben ran home. Bella hid. The fox saw Ben.".split(), 0.2, 1.0
@@ -199,6 +210,7 @@ class TwoTemperatures(Exercise):
         yield "the fox . the map".split(), 0.6, 0.1
         for n in (2, 3, 5, 8, 12, 17, 25, 40):
             yield _words(draw, n), float(draw.uniform(1)), 1.1 + float(draw.uniform(1))
+        yield "Stop! Who? Ben ran. Anna hid".split(), 0.3, 0.8
 
 
 class LetterReward(Exercise):
@@ -283,6 +295,20 @@ class LetterReward(Exercise):
     def first_only(letter, response):
         return float(response.strip().lower().startswith(letter.lower()))
 
+    @mistake("the text is cut at ! and ? too; only a full stop ends a sentence")
+    def cut_at_all_marks(letter, response):
+        return LetterReward.right(letter, response.replace("!", ".").replace("?", "."))
+
+    @mistake("the text is cut at line breaks too; only a full stop ends a sentence")
+    def cut_at_lines(letter, response):
+        return LetterReward.right(letter, response.replace("\n", "."))
+
+    @mistake("it is the first letter of a sentence; the first character may be a mark")
+    def first_letter(letter, response):
+        beginnings = [re.sub("[^A-Za-z]", "", sentence) for sentence in _sentences(response)]
+        kept = [beginning[:1].lower() == letter.lower() for beginning in beginnings]
+        return sum(kept) / len(kept) if kept else 0.0
+
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Nothing, spaces, one sentence, small letters, no full stop at the end."""
         yield "B", "Ben ran. Bella hid."
@@ -295,6 +321,9 @@ class LetterReward(Exercise):
         yield "B", "A fox. A bear. A boy."
         for n in (4, 7, 11, 16, 22, 30, 40):
             yield draw.choice("AaBbMmNnOo"), " ".join(_words(draw, n))
+        yield "B", "Ben ran! Anna hid. Bella? No."
+        yield "b", "Ben ran\nand hid. Bella saw\nBen."
+        yield "B", '"Ben ran. (Bella hid). 2 boys ran.'
 
 
 def _words(draw, n):

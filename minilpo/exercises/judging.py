@@ -10,6 +10,7 @@ from torch import Tensor
 from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
 from minilpo.exercises.trial import MisuseError
 from minilpo.exercises.verdict import agree
+from minilpo.machine.text import named
 
 
 class LpoEpoch(Exercise):
@@ -39,6 +40,20 @@ class LpoEpoch(Exercise):
         "each other: a gradient taken at the first weight would be out of date after one step."
     )
     follow_up = "add momentum: step in the direction of a running mean of the gradients."
+
+    @staticmethod
+    def entry(answer: Any, *arguments: Any) -> Any:
+        """Calls the answer, and explains a missing `.grad`, the likeliest error."""
+        try:
+            return answer(*arguments)
+        except (TypeError, AttributeError) as error:
+            if "NoneType" not in str(error):
+                raise
+            raise MisuseError(
+                f"it raised {named(error)}; if that is `.grad`: after a step the weight is "
+                "computed from another one, and PyTorch keeps no .grad for it; begin each batch "
+                "with weight = weight.detach().requires_grad_()"
+            ) from error
 
     @staticmethod
     def right(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
@@ -314,6 +329,29 @@ class PairedBootstrap(Drawing):
     def centred(differences, n_resamples, generator):
         return _interval(_resampled_means(differences - differences.mean(), n_resamples, generator))
 
+    @mistake("a resample has one difference too few; it has as many as there are prompts")
+    def one_less(differences, n_resamples, generator):
+        size = (n_resamples, max(1, len(differences) - 1))
+        return _interval(
+            differences[torch.randint(len(differences), size, generator=generator)].mean(1)
+        )
+
+    @mistake("one prompt is never drawn: torch.randint(P, ...) draws from 0 to P - 1")
+    def last_left_out(differences, n_resamples, generator):
+        size = (n_resamples, len(differences))
+        picks = torch.randint(max(1, len(differences) - 1), size, generator=generator)
+        return _interval(differences[picks].mean(1))
+
+    @mistake("there are too few resamples; n_resamples is their number")
+    def fewer_resamples(differences, n_resamples, generator):
+        return PairedBootstrap.right(differences, max(1, n_resamples // 2), generator)
+
+    @mistake("half of the prompts are drawn without replacement; draw P with replacement")
+    def half_without_replacement(differences, n_resamples, generator):
+        P = len(differences)
+        order = torch.rand(n_resamples, P, generator=generator).argsort(1)
+        return _interval(differences[order[:, : max(1, P // 2)]].mean(1))
+
     @mistake("a resample has another size; it has as many differences as there are prompts")
     def half_size(differences, n_resamples, generator):
         size = (n_resamples, max(1, len(differences) // 2))
@@ -326,6 +364,8 @@ class PairedBootstrap(Drawing):
         differences, n_resamples, _ = case
         if n_resamples == 1:
             return agree(*got)
+        if n_resamples == 3 and agree(*expected) != agree(*got):
+            return False  # there was only one resample
         standard_error = differences.std(correction=0).item() / len(differences) ** 0.5
         # A mistake's interval may be wider, and so noisier, than the right one, +-1.96 errors wide.
         standard_error = max(standard_error, (expected[1] - expected[0]) / 4)
@@ -347,6 +387,9 @@ class PairedBootstrap(Drawing):
         yield F.one_hot(torch.tensor(3), 20).float(), 5000, draw.seeded()
         yield draw.normal(24), 10000, draw.seeded()
         yield draw.normal(22) - 1.0, 10000, draw.seeded()
+        yield draw.normal(20), 3, draw.seeded()
+        # The upper bound is 4/6. It would be 4/5 of resamples of five, and 3/6 without one prompt.
+        yield torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 1.0]), 10000, draw.seeded()
 
 
 class ShuffledGain(Drawing):
@@ -386,7 +429,17 @@ class ShuffledGain(Drawing):
     def sign_lost(rewards, choice_ids, generator):
         return -ShuffledGain.right(rewards, choice_ids, generator)
 
-    @mistake("rewards and choices are shuffled alike, so every prompt keeps its own choice")
+    @mistake(
+        "`rewards[ids]` takes whole rows; `rewards[torch.arange(P), ids]` a number of each row"
+    )
+    def rows_taken(rewards, choice_ids, generator):
+        permutation = torch.randperm(len(rewards), generator=generator)
+        return (rewards[choice_ids].mean() - rewards[choice_ids[permutation]].mean()).item()
+
+    @mistake(
+        "rewards and choices are shuffled alike, so every prompt keeps its own choice; or "
+        "`rewards[:, ids]` takes every prompt's choice from every row"
+    )
     def both_shuffled(rewards, choice_ids, generator):
         return 0.0
 

@@ -88,6 +88,12 @@ class BestWorstPairs(Exercise):
         chosen, rejected = rewards.flip(1).argmax(1), rewards.flip(1).argmin(1)
         return (last_row - chosen)[keep], (last_row - rejected)[keep], int((~keep).sum())
 
+    @mistake("rounding makes the std of equal rewards larger than 0; compare largest and smallest")
+    def equal_by_std(rewards):
+        chosen, rejected, _ = BestWorstPairs.equals_kept(rewards)
+        keep = rewards.std(1, correction=0) > 0
+        return chosen[keep], rejected[keep], int((~keep).sum())
+
     @mistake(
         "prompts whose best reward isn't above 0 are left out; only those of equal rewards are"
     )
@@ -117,6 +123,9 @@ class BestWorstPairs(Exercise):
             yield (draw.integers(3, P, N) / 4,)
         yield (-draw.integers(2, 7, 3) / 2,)
         yield (draw.integers(3, 4, 4).double() / 2,)
+        # The mean of sixteen times 0.6 isn't quite 0.6, and their std isn't quite 0.
+        yield (torch.full((1, 16), 0.6),)
+        yield (torch.full((1, 12), 0.7),)
 
 
 class AllBetterPairs(Exercise):

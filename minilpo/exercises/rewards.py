@@ -1,5 +1,6 @@
 """Lesson 3: rewards. What a program says of a response, and the best single temperature."""
 
+import re
 from collections.abc import Iterator
 
 import torch
@@ -14,8 +15,9 @@ class VarietyReward(Exercise):
 
     `prompt` and `response` are texts. Words are what stands between spaces (one or more). Capital
     or small letters make no difference, and neither do the marks . , ! and ?, so "Fox," and "fox"
-    are the same word, and a mark on its own is none. Return a Python float from 0 to 1, and 0.0
-    for a response without words. A reward function gets the prompt too; this one has no use for it.
+    are the same word, "3.5" and "35" are, and a mark on its own is none. Return a Python float from
+    0 to 1, and 0.0 for a response without words. A reward function gets the prompt too; this one
+    doesn't use it.
     """
 
     name = "variety_reward"
@@ -88,6 +90,26 @@ class VarietyReward(Exercise):
     def of_prompt(prompt, response):
         return _share(_plain(prompt).split())
 
+    @mistake("other marks part words too, as in don't; only spaces do, and . , ! ? are taken away")
+    def word_characters(prompt, response):
+        return _share(re.findall(r"\w+", response.lower()))
+
+    @mistake("only letters are kept; 7 and + are words too")
+    def letters_only(prompt, response):
+        return _share(re.findall("[a-z]+", response.lower()))
+
+    @mistake("all marks are taken away; only . , ! and ? are")
+    def all_marks(prompt, response):
+        return _share(re.sub(r"[^\w\s]|_", "", response.lower()).split())
+
+    @mistake("words are cut at the marks . , ! ?; take the marks away, so that 3.5 is one word")
+    def cut_at_marks(prompt, response):
+        return _share(re.findall(r"[^\s.,!?]+", response.lower()))
+
+    @mistake("marks are taken away at the ends of words only; those inside, as in 3.5, go too")
+    def marks_at_the_ends(prompt, response):
+        return _share(list(filter(None, (w.strip(".,!?") for w in response.lower().split()))))
+
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Repeated words in capital and small letters, marks, many spaces, no words."""
         yield "Say something.", "The fox saw the bear."
@@ -99,6 +121,15 @@ class VarietyReward(Exercise):
         for _ in range(12):
             prompt = f"Tell me of the {draw.choice(WORDS)} and the {draw.choice(WORDS)}."
             yield prompt, self._text(draw, 3 + int(draw.integers(12, 1)))
+        for response in (
+            "don't can't",
+            "7 + 5 = 12 + 0",
+            "it's its",
+            "3.5 is 35",
+            "3.5 3,5",
+            "e.g. eg, no",
+        ):
+            yield "Say something.", response
 
     @staticmethod
     def _text(draw: Draw, n_words: int) -> str:

@@ -60,6 +60,12 @@ class TemperatureSoftmax(Exercise):
             return TemperatureSoftmax.right(logits, temperature)
         return (logits / temperature).exp()
 
+    @mistake("all rows together sum to 1; each row has to sum to 1 on its own")
+    def summed_over_rows(logits, temperature):
+        if temperature == 0:
+            return TemperatureSoftmax.right(logits, temperature)
+        return (logits / temperature).flatten().softmax(-1).reshape(logits.shape)
+
     @mistake("at temperature 0 something is divided by 0; treat it on its own")
     def zero_divided(logits, temperature):
         return (logits / temperature).softmax(-1)

@@ -1,5 +1,6 @@
 """Lesson 9: voting. The answer in a text, the answer of a majority, how often that is right."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,6 +76,23 @@ class FinalAnswer(TextOrNone):
     def the_largest(response):
         return max(_numbers(response), key=int, default=None)
 
+    @mistake("a minus sign is taken for a part of the number; a number has only the digits 0 to 9")
+    def with_sign(response):
+        return next(iter(re.findall("-?[0-9]+", response)[::-1]), None)
+
+    @mistake("a decimal number is taken for one number; a run of digits ends at the point")
+    def with_decimals(response):
+        return next(iter(re.findall(r"[0-9]+(?:\.[0-9]+)?", response)[::-1]), None)
+
+    @mistake("zeros at the beginning are dropped; return the number as it is written")
+    def zeros_dropped(response):
+        answer = FinalAnswer.right(response)
+        return answer and str(int(answer))
+
+    @mistake("digits beside letters are left out; whatever stands beside them, they are a number")
+    def not_beside_letters(response):
+        return next(iter(re.findall(r"\b[0-9]+\b", response)[::-1]), None)
+
     @mistake("a text without a number has no answer: None, not a number and not an empty text")
     def never_none(response):
         return FinalAnswer.right(response) or ""
@@ -92,6 +110,10 @@ class FinalAnswer(TextOrNone):
         yield ("step1: 30\nstep2: 6\n",)
         for n in (2, 4, 6, 9, 14, 20):
             yield (_talk(draw, n),)
+        yield ("5 - 8 = -3",)
+        yield ("It costs 2.50",)
+        yield ("room 007",)
+        yield ("7 kg or 12kg",)
 
 
 class MajorityVote(TextOrNone):
@@ -278,7 +300,9 @@ def _talk(draw, n):
     words = []
     for _ in range(n):
         number = str(int(draw.integers(500, 1)))
-        framed = draw.choice(["{}.", "{}", "{},", "({})", "#{}"]).format(number)
+        framed = draw.choice(["{}.", "{}", "{},", "({})", "#{}", "-{}", "0{}", "{}kg"]).format(
+            number
+        )
         words.append(framed if draw.uniform(1) < 0.5 else draw.choice(TALK))
     return " ".join(words)
 

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from minilpo.cli import main
+from minilpo.evaluation.measure import Measured
 from minilpo.experiments import EXPERIMENTS, controls, fig7, table1
+from minilpo.experiments.lab import Lab
 from minilpo.experiments.methods import HEADS
 from minilpo.machine.files import load_tensors, save_tensors, write_sealed_json
 from minilpo.rivals.controls import CORPUS
+from minilpo.tasks import Prompt, load_tasks
 from tests.outside import fails, files_of
 
 TINY = "--steps 500 --batch-size 16 --learning-rate 0.006 --demonstrations 8000 --warmup-steps 5 "
@@ -230,3 +233,16 @@ def test_table1_counts_repeats_in_the_texts_not_in_the_reward(whole):
         cold = numbers["repeats"][0]
         # At most as much as the share of different 3-grams, which is one side of the reward.
         assert 0 <= numbers["fixed_rewards"][0] <= 1 - cold + 1e-9 and cold > 0
+
+
+def test_the_best_constant_is_one_temperature_chosen_on_training_prompts():
+    rewards = {  # of two prompts at three temperatures; the third is best for neither test prompt
+        "train": [[0.0, 0.5, 0.75], [1.0, 0.25, 0.5]],
+        "test": [[1.0, 0.0, 0.25], [0.0, 1.0, 0.5]],
+    }
+    [task] = load_tasks(["math"])
+    lab = Lab.__new__(Lab)  # only the rewards at fixed temperatures matter here
+    lab.fixed = lambda split, tasks: Measured(
+        [Prompt("", task)] * 2, None, np.arange(3)[:, None], np.array(rewards[split])[:, :, None]
+    )
+    assert lab.constant_rewards().tolist() == [0.25, 0.5]

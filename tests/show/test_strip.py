@@ -1,7 +1,9 @@
 """The temperature strip in its four forms."""
 
+import os
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from minilpo.show.strip import (
     Strip,
     background,
     draw,
+    has_colours,
     height,
     html_page,
     lines_of,
@@ -138,6 +141,29 @@ def test_a_page_shows_every_word_with_its_temperature_and_a_legend():
     assert "Temperature: 0 0.2 0.4 0.6 0.8 1" in read.text
     colours = [value.split(":")[1] for name, value in read.attributes if name == "style"]
     assert len(set(colours[:6])) == 6 and colours[6:] == [background(k, K) for k in (0, 4, 5, 1)]
+
+
+def test_one_badge_stands_before_a_response_that_one_temperature_wrote():
+    page = html_page([Strip("Speak!", PIECES, [4] * 4, NAMES)], "Words")
+    read = Reader(page)
+    assert "t=0.8 The fox sleeps." in read.text and read.tags.count("small") == 0
+    assert page.count(background(4, K)) == 2  # in the legend and on the badge
+
+
+@pytest.mark.parametrize(
+    "is_terminal, environment, colours",
+    [
+        (True, {}, True),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"NO_COLOR": "0"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (True, {"TERM": "xterm-256color"}, True),
+        (False, {"TERM": "xterm-256color"}, False),
+    ],
+)
+def test_colours_are_for_terminals_that_show_them(is_terminal, environment, colours, monkeypatch):
+    monkeypatch.setattr(os, "environ", environment)
+    assert has_colours(SimpleNamespace(isatty=lambda: is_terminal)) == colours
 
 
 @given(st.lists(st.text("abcd", min_size=1, max_size=9), max_size=30), st.integers(9, 40))

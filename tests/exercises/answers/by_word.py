@@ -312,3 +312,33 @@ def letter_bool(letter, response):
 def only_cut(letter, response):
     parts = response.split(".")
     return sum(part[:1] == letter for part in parts) / len(parts)
+
+
+@wrong("letter_reward", "cut at question marks", "the text is cut at ! and ? too")
+def cut_at_question_marks(letter, response):
+    parts = [part.strip() for part in re.split("[.!?]", response)]
+    return share([part[0].lower() == letter.lower() for part in parts if part])
+
+
+@wrong("letter_reward", "line by line", "the text is cut at line breaks too")
+def line_by_line(letter, response):
+    parts = [part for line in response.splitlines() for part in sentences(line)]
+    return share([part[0].lower() == letter.lower() for part in parts])
+
+
+@wrong("letter_reward", "the first letter", "the first character may be a mark")
+def first_letter(letter, response):
+    letters = [[c.lower() for c in part if c.isalpha()] for part in sentences(response)]
+    return share([part[:1] == [letter.lower()] for part in letters])
+
+
+@wrong("two_temperatures", "every mark ends a sentence", "the marks ! and ? end a sentence too")
+def every_mark(words, first, rest):
+    return [first if i == 0 or words[i - 1][-1] in "?.!" else rest for i in range(len(words))]
+
+
+@wrong("eq11_score", "minus infinity outside", "a token outside adds log 0, not 0")
+def eq11_minus_infinity(choice_logits, choice_logprobs, response_mask):
+    joint = choice_logprobs + torch.log_softmax(choice_logits, -1)
+    joint = torch.where(response_mask[..., None], joint, -math.inf)
+    return torch.logsumexp(joint, 2).sum(1)

@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from minilpo.decoding import sampling
 from minilpo.decoding.choices import Temperatures
@@ -454,3 +455,18 @@ def doubled(logits, choice_logits, temperatures):
 @wrong("mixture_probs", "the library's own", "calls minilpo's own")
 def library_mixture(logits, choice_logits, temperatures):
     return Temperatures(temperatures).mixture(logits, choice_logits.softmax(-1), torch.tensor(0))
+
+
+@wrong("greedy_choice", "the mean, in another dtype", "it is the mean temperature under the head")
+def mean_in_another_dtype(choice_logits, temperatures):
+    return choice_logits.softmax(-1) @ temperatures.to(choice_logits.dtype)
+
+
+@right("head_logits", "nn.Linear with the given weights")
+def by_modules(hidden_states, layers):
+    modules = []
+    for weight, bias in layers:
+        linear = nn.Linear(weight.shape[1], weight.shape[0])
+        linear.weight, linear.bias = nn.Parameter(weight), nn.Parameter(bias)
+        modules += [linear, nn.SiLU()]
+    return nn.Sequential(*modules[:-1])(hidden_states)

@@ -454,3 +454,60 @@ def shuffled_tensor(rewards, choice_ids, generator):
 def shuffled_best(rewards, choice_ids, generator):
     other = choice_ids[torch.randperm(len(rewards), generator=generator)]
     return rewards.amax(1).mean().item() - dealt(rewards, other)
+
+
+@wrong("paired_bootstrap", "a resample too small", "a resample has one difference too few")
+def bootstrap_one_less(differences, n_resamples, generator):
+    size = max(len(differences) - 1, 1)
+    means = resampled(differences, n_resamples, generator, size).mean(1)
+    return means.quantile(0.025).item(), means.quantile(0.975).item()
+
+
+@wrong("paired_bootstrap", "a quarter of the resamples", "there are too few resamples")
+def bootstrap_quarter(differences, n_resamples, generator):
+    return paired_bootstrap(differences, max(1, n_resamples // 4), generator)
+
+
+@wrong("paired_bootstrap", "never the last prompt", "one prompt is never drawn")
+def bootstrap_never_the_last(differences, n_resamples, generator):
+    P = len(differences)
+    means = resampled(differences[: max(1, P - 1)], n_resamples, generator, P).mean(1)
+    return means.quantile(0.025).item(), means.quantile(0.975).item()
+
+
+@wrong(
+    "paired_bootstrap", "half of the prompts", "half of the prompts are drawn without replacement"
+)
+def bootstrap_half_of_them(differences, n_resamples, generator):
+    n = max(1, len(differences) // 2)
+    orders = [torch.randperm(len(differences), generator=generator)[:n] for _ in range(n_resamples)]
+    means = differences[torch.stack(orders)].mean(1)
+    return means.quantile(0.025).item(), means.quantile(0.975).item()
+
+
+@wrong("win_rate", "in percent", "every number is 100 times the right one")
+def in_percent(rewards, other):
+    return 100 * win_rate(rewards, other)
+
+
+@wrong("shuffled_gain", "rows for columns", "`rewards[ids]` takes whole rows")
+def rows_for_columns(rewards, choice_ids, generator):
+    order = torch.randperm(len(choice_ids), generator=generator)
+    return float(rewards[choice_ids].mean() - rewards[choice_ids[order]].mean())
+
+
+@wrong("shuffled_gain", "all columns", "`rewards[:, ids]` takes every prompt's choice")
+def all_columns(rewards, choice_ids, generator):
+    order = torch.randperm(len(choice_ids), generator=generator)
+    return float(rewards[:, choice_ids].mean() - rewards[:, choice_ids[order]].mean())
+
+
+@wrong("lpo_epoch", "no .grad after a step", "PyTorch keeps no .grad for it")
+def epoch_without_grad(
+    weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate
+):
+    weight = weight.clone().requires_grad_()
+    for batch in batches:
+        mean_loss(weight, hidden_states, chosen_ids, rejected_ids, batch, beta).backward()
+        weight = weight - weight.grad * learning_rate
+    return weight

@@ -269,3 +269,21 @@ def positive(rewards):
 def all_from_the_library(rewards):
     pairs = preferences.all_pairs(rewards[None])
     return list(zip(pairs.chosen.tolist(), pairs.rejected.tolist(), strict=True))
+
+
+@wrong(
+    "best_worst_pairs", "equal by their spread", "rounding makes the std of equal rewards larger"
+)
+def equal_by_spread(rewards):
+    P, N = rewards.shape
+    rows = torch.arange(P * N).reshape(P, N)
+    keep = rewards.var(1, correction=0) != 0
+    chosen = rows.gather(1, rewards.argmax(1, keepdim=True))[keep, 0]
+    return chosen, rows.gather(1, rewards.argmin(1, keepdim=True))[keep, 0], P - len(chosen)
+
+
+@wrong("all_better_pairs", "two by two", "the parts are right, but their order is another one")
+def two_by_two(rewards):
+    values = rewards.tolist()
+    pairs = [(i, j) for j in range(len(values)) for i in range(j) if values[i] != values[j]]
+    return [(i, j) if values[i] > values[j] else (j, i) for i, j in pairs]

@@ -1,18 +1,21 @@
 """Answers to the exercises of lesson 3."""
 
 import re
+import string
 
 import torch
 
 from minilpo.evaluation.statistics import mean_over_tasks
 from tests.exercises.answers import right, wrong
 
+LETTERS = string.ascii_lowercase
+
 # Variety
 
 
 @right("variety_reward", "by a pattern")
 def by_pattern(prompt, response):
-    words = re.findall(r"[^\s.,!?]+", response.lower())
+    words = words_of(response)
     return len(set(words)) / len(words) if words else 0.0
 
 
@@ -20,7 +23,7 @@ def by_pattern(prompt, response):
 def variety_with_loops(prompt, response):
     seen, n_words = [], 0
     for part in response.split():
-        word = part.strip(".,!?").lower()
+        word = "".join(c for c in part.lower() if c not in ".,!?")
         if word:
             n_words += 1
             if word not in seen:
@@ -29,7 +32,7 @@ def variety_with_loops(prompt, response):
 
 
 def words_of(text):
-    return re.findall(r"[^\s.,!?]+", text.lower())
+    return re.sub("[.,!?]", "", text.lower()).split()
 
 
 @wrong("variety_reward", "characters", "characters are counted")
@@ -40,7 +43,7 @@ def characters(prompt, response):
 
 @wrong("variety_reward", "capital letters", "capital and small letters make different words")
 def capitals(prompt, response):
-    words = re.findall(r"[^\s.,!?]+", response)
+    words = re.sub("[.,!?]", "", response).split()
     return len(set(words)) / len(words) if words else 0.0
 
 
@@ -250,3 +253,36 @@ def from_the_library(train_rewards, test_rewards):
 def positive_only(train_rewards, test_rewards):
     best = int(train_rewards.clamp(min=0).mean(0).argmax())
     return best, float(test_rewards[:, best].mean())
+
+
+def variety(words):
+    return len(set(words)) / len(words) if words else 0.0
+
+
+@wrong("variety_reward", "cut at all that isn't a letter", "only letters are kept")
+def letters(prompt, response):
+    return variety("".join(c if c in LETTERS else " " for c in response.lower()).split())
+
+
+@wrong("variety_reward", "cut at apostrophes", "other marks part words too, as in don't")
+def apostrophes(prompt, response):
+    return variety("".join(c if c.isalnum() else " " for c in response.lower()).split())
+
+
+@wrong("variety_reward", "no marks at all", "all marks are taken away; only . , ! and ? are")
+def no_marks(prompt, response):
+    return variety(response.lower().translate(str.maketrans("", "", string.punctuation)).split())
+
+
+@wrong("variety_reward", "marks at the ends", "those inside, as in 3.5, go too")
+def at_the_ends(prompt, response):
+    parts = (part.strip(",.?!") for part in response.lower().split())
+    return variety([part for part in parts if part])
+
+
+@wrong("variety_reward", "cut at the marks", "words are cut at the marks . , ! ?")
+def cut_at_marks(prompt, response):
+    text = response.lower()
+    for mark in ".,!?":
+        text = text.replace(mark, " ")
+    return variety(text.split())

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 
 from minilpo.decoding import sampling
 from tests.exercises.answers import right, wrong
@@ -287,3 +288,30 @@ def draw_list(probs, uniforms):
 @wrong("draw_token", "the library's own", "calls minilpo's own draw")
 def draw_library(probs, uniforms):
     return sampling.draw(probs, uniforms)
+
+
+@wrong("temperature_softmax", "one sum for all rows", "all rows together sum to 1")
+def one_sum(logits, temperature):
+    if temperature == 0:
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits)
+    weights = torch.exp(logits / temperature - (logits / temperature).max())
+    return weights / weights.sum()
+
+
+@wrong("temperature_softmax", "log-probabilities", "these are the logarithms of the right numbers")
+def logs(logits, temperature):
+    if temperature == 0:
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits)
+    return F.log_softmax(logits / temperature, dim=-1)
+
+
+@wrong("temperature_softmax", "two mistakes", "also, at temperature 0 something is divided by 0")
+def two_mistakes(logits, temperature):
+    return torch.softmax(logits.div(temperature), 0)
+
+
+@wrong("temperature_softmax", "temperature 0 left for later", "which is still there")
+def left_for_later(logits, temperature):
+    if temperature > 0:
+        return torch.softmax(logits / temperature, -1)
+    raise NotImplementedError

@@ -337,3 +337,10 @@ def from_the_library(logits, token_ids, response_mask):
 def loss_crossed(logits, token_ids, response_mask):
     logprobs = torch.log_softmax(logits, 2)
     return -logprobs[:, :, token_ids][response_mask].mean()
+
+
+@wrong("attention_head", "the largest score of all set aside", "some numbers are NaN")
+def largest_of_all(queries, keys, values):
+    scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+    weights = (scores - scores.amax(-1, keepdim=True)).exp().tril()
+    return (weights / weights.sum(-1, keepdim=True)) @ values

@@ -299,3 +299,29 @@ def accuracy_of_nothing(answers, right_answers):
 @wrong("vote_accuracy", "prompt by prompt", "must be a Python float, got a Python list")
 def accuracy_list(answers, right_answers):
     return [majority_vote(votes) == r for votes, r in zip(answers, right_answers, strict=True)]
+
+
+def last_match(pattern, response):
+    matches = [match[0] for match in re.finditer(pattern, response)]
+    return matches[-1] if matches else None
+
+
+@wrong("final_answer", "with its sign", "a minus sign is taken for a part of the number")
+def with_sign(response):
+    return last_match(r"-?\d+", response)
+
+
+@wrong("final_answer", "decimal numbers", "a decimal number is taken for one number")
+def decimal_numbers(response):
+    return last_match(r"\d+(\.\d+)?", response)
+
+
+@wrong("final_answer", "as a number", "zeros at the beginning are dropped")
+def as_a_number(response):
+    found = last_match("[0-9]+", response)
+    return found.lstrip("0") or "0" if found else None
+
+
+@wrong("final_answer", "between words only", "digits beside letters are left out")
+def between_words(response):
+    return last_match(r"\b\d+\b", response)
