@@ -74,7 +74,6 @@ class HuggingFaceLanguageModel:
             ends = [self.core.generation_config.eos_token_id, tokenizer.eos_token_id]
             self.un_embedding = self.core.get_output_embeddings()  # hidden states to logits
             self.takes = inspect.signature(type(self.core).forward).parameters
-            self.cache_name = next((name for name in CACHES if name in self.takes), CACHES[-1])
             self.n_embd = self._prove()  # C, the width of the hidden states
         except Exception as error:  # whatever a model that works otherwise stumbles on
             got = f"{type(model).__name__} with {type(tokenizer).__name__}: {named(error)}"
@@ -184,22 +183,18 @@ class HuggingFaceLanguageModel:
         cache. The logits are the model's own: some scale or cap them after the un-embedding.
         """
         device, T_all = self.model.device, length + token_ids.shape[1]
-        places = torch.arange(T_all, device=device) - pad_lengths.to(device)[:, None]
-        more: dict[str, Any] = {"attention_mask": (places >= 0).long(), self.cache_name: cache}
-        if "position_ids" in self.takes:
-            more["position_ids"] = places[:, length:].clamp(min=0)  # (R, T)
-        if "logits_to_keep" in self.takes:  # else a model computes the logits of all tokens
-            more["logits_to_keep"] = last
+        places = torch.arange(T_all, device=device) - pad_lengths.to(device)[:, None]  # (R, T_all)
+        more = {"attention_mask": (places >= 0).long(), "logits_to_keep": last}
+        more |= {"position_ids": places[:, length:].clamp(min=0), **dict.fromkeys(CACHES, cache)}
+        more = {name: value for name, value in more.items() if name in self.takes}
         try:
             with self.watching() as seen:
                 output = self.model(token_ids.to(device), use_cache=True, **more)
         except RuntimeError as error:  # no memory, or no places for the padding
-            got = f"{named(error)}; make the language model with a smaller max_length"
-            raise ValueError(
-                f"the model must have room for {[*places.shape]} tokens, {got}"
-            ) from error
+            got = f"{[*places.shape]} tokens, got {named(error)}"
+            raise ValueError(f"the model must have room for {got}; lower max_length") from error
+        cache = next((output[name] for name in CACHES if name in output), None)
         [hidden_states], logits = seen, output.logits[:, -last:]
-        cache = getattr(output, self.cache_name, None)
         return hidden_states[:, -last:].to(logits.device), logits, cache
 
     @torch.inference_mode()
