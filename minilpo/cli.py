@@ -117,8 +117,9 @@ def print_results(path: Path, metrics: dict[str, Any]) -> None:
 
 def shown(path: Path) -> str:
     """Writes a path as it is typed from the current folder."""
-    is_below = path.is_relative_to(Path.cwd())
-    return printable(str(path.relative_to(Path.cwd()) if is_below else path))
+    with contextlib.suppress(OSError, ValueError):  # that folder is gone; the path isn't below it
+        path = path.relative_to(Path.cwd())
+    return printable(str(path))
 
 
 def sample(args: argparse.Namespace) -> None:

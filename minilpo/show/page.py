@@ -47,23 +47,17 @@ MEASURED = {  # settings without a flag of their own name
 LEARNED = {  # by the names of `LPOConfig.rule`: the rule's name, and what the head learned by it
     "lpo": (
         "Latent Preference Optimization (LPO)",
-        "The head learned to prefer the temperatures of a prompt's better responses to those of "
-        "worse ones",
+        "prefer the temperatures of a prompt's better responses to those of worse ones",
     ),
     "reinforce": (
         "REINFORCE",
-        "The head learned to choose temperatures more often if their reward was above the mean of "
-        "the prompt, and less often if it was below",
+        "choose temperatures more often whose reward was above the prompt's mean",
     ),
     "grpo": (
         "GRPO (Group Relative Policy Optimization)",
-        "The head learned to choose temperatures more often if their reward was above the mean of "
-        "the prompt, and less often if it was below, by a limited factor in each round",
+        "choose temperatures more often whose reward was above the prompt's mean, within a limit",
     ),
-    "regression": (
-        "predicting rewards",
-        "The head learned to predict the reward of each temperature, and it chooses the highest",
-    ),
+    "regression": ("predicting rewards", "predict each temperature's reward and take the highest"),
 }
 
 
@@ -98,12 +92,11 @@ def run_page(run: Results) -> str:
     ] or [("", Html())]
     caption = (
         "Mean reward on test prompts: at each fixed temperature (the best is bold), with the head, "
-        "and with constants chosen on training prompts for each task and for each kind of prompt; "
-        "last, the mean temperature that the head chose."
+        "with constants chosen on training prompts for each task and for each kind of prompt, at "
+        "random, and with a head that sees nothing; last, the mean temperature that the head chose."
     )
     chapters = {
         "How it was done": _steps(run),
-        "Where the gain comes from": _controls(metrics),
         "Kinds of prompts": _kinds(metrics),
         "More figures": joined([part for _, part in more]),
         "Good and bad responses": _good_and_bad(run),
@@ -240,8 +233,8 @@ def _training(run: Results) -> tuple[str, str]:
         f"The head was trained by {rule}.",
         f"It decides {when}. In each of {_counted(config.rounds, 'round')} the model wrote "
         f"{config.samples} responses to each of {prompts:,} prompts, at temperatures drawn "
-        f"from the head, and each got a reward from 0 to 1. {learned} ({settings}). {counted}"
-        "After each round the mean reward on held-out prompts was "
+        f"from the head, and each got a reward from 0 to 1. The head learned to {learned} "
+        f"({settings}). {counted}After each round the mean reward on held-out prompts was "
         f"{', '.join(f'{reward:.3f}' for reward in rewards)}; the head of round "
         f"{1 + rewards.index(max(rewards))} was kept.{also}",
     )
@@ -278,13 +271,17 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     for best in ("best_per_task", "best_per_kind"):
         rewards = [f"{column[best]:.3f}" for column in columns.values()]
         rows.append([best.replace("_", " "), *rewards])
+    for who, key in (("at random", "random_head"), ("sees nothing", "learned_constant")):
+        if control := metrics.get("controls", {}).get(key):
+            rewards = [*control["tasks"].values(), control["reward"]]
+            rows.append([who, *[f"{reward:.3f}" for reward in rewards]])
     chosen = [column.get("chosen_temperature") for column in columns.values()]
     rows.append(["chosen t", *["" if t is None else f"{t:.2f}" for t in chosen]])
     return table(caption, ["temperature", *map(_breakable, columns)], rows)
 
 
-def _interval(bounds: Sequence[float], sign: str = "") -> str:
-    return f"{bounds[0]:{sign}.3f} to {bounds[1]:{sign}.3f}"
+def _interval(bounds: Sequence[float]) -> str:
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
 def _breakable(name: str) -> Html:
@@ -308,49 +305,6 @@ def _kinds(metrics: dict[str, Any]) -> Html:
         "resampled prompts: of few prompts those are rather too narrow."
     )
     return joined([*parts, element("p", words, class_="quiet")] if parts else [])
-
-
-def _controls(metrics: dict[str, Any]) -> Html | None:
-    if "controls" not in metrics:
-        return None
-    controls, mean, tasks = metrics["controls"], metrics["mean"], metrics["tasks"]
-    best, learned = mean["best_fixed"], controls["learned_constant"]
-    constant = metrics["choices"].index(best["name"])
-    at_best = {name: task["fixed"][constant] for name, task in tasks.items()}
-    adaptive = {name: task["adaptive"] for name, task in tasks.items()}
-    found = {
-        "nobody: temperatures at random": controls["random_head"],
-        f"a head that sees nothing: always t={learned['name']}": learned,
-        f"the best constant: t={best['name']}": {"tasks": at_best, **best},
-        "the head": {"tasks": adaptive, "reward": mean["adaptive"]},
-    }
-    rows = []
-    for who, rewards in found.items():
-        numbers = [*rewards["tasks"].values(), rewards["reward"]]
-        rows.append([who, *[f"{reward:.3f}" for reward in numbers]])
-    words = (
-        "A head may win for two reasons: it found one temperature that is better for all prompts, "
-        "or it adapts to the prompt. The head that sees nothing had the same training with an "
-        "input of zeros, so it could only learn a constant. Its gain over the best constant is "
-        "the first part; the head's gain over it is the second."
-    )
-    parts = {
-        "a better constant": controls["found_a_better_constant"],
-        "adapting to the context": controls["adapted_to_the_context"],
-        "both: the gain over the best constant": mean["gain_over_best_fixed"],
-        "(the gain over temperatures at random)": controls["gain_over_random_head"],
-    }
-    gains = []
-    for part, gain in parts.items():
-        gains.append([part, f"{gain['estimate']:+.3f}", _interval(gain["ci95"], "+")])
-    heads = ["who chooses", *map(_breakable, tasks), "mean"]
-    return joined(
-        [
-            element("p", words),
-            table("Mean reward of each control.", heads, rows),
-            table("The parts of the gain.", ["part", "mean reward", "95% interval"], gains),
-        ]
-    )
 
 
 def _good_and_bad(run: Results) -> Html:

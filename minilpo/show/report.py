@@ -65,11 +65,12 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
         controls = metrics["controls"]
         constant, at_random = controls["learned_constant"], controls["random_head"]
         lines += [
-            f"Temperatures at random get {at_random['reward']:.3f}; a head that sees nothing, "
-            f"always at t={constant['name']}, gets {constant['reward']:.3f}.",
-            f"Of the gain, {_difference(controls['found_a_better_constant'])} is a better "
-            f"constant, {_difference(controls['adapted_to_the_context'])} is adapting to the "
-            "context.",
+            f"Temperatures at random get {at_random['reward']:.3f}. A head that sees nothing had "
+            "the same training with an input of zeros: it could only learn a constant, "
+            f"t={constant['name']}, and gets {constant['reward']:.3f}.",
+            "So the gain over the best constant has two parts: "
+            f"{_difference(controls['found_a_better_constant'])} for a better constant, "
+            f"{_difference(controls['adapted_to_the_context'])} for adapting to the context.",
         ]
     for name, task in tasks.items():
         if "two_temperatures" in task:
@@ -293,20 +294,17 @@ def _draw_training(
     fig, [loss, margin, entropy, reward] = plots.grid(4)
     steps, held_out = _column(pretrain_log, "step"), _column(pretrain_log, "held_out_loss")
     lines = {"training": _column(pretrain_log, "loss"), "held-out": held_out}
-    title = f"Language model: {held_out[-1]:.2f} nats per token"
+    title = f"Held-out loss: best {min(held_out):.2f}"
     names = "pretraining step", "loss (nats per token)", title
     sentences = [plots.curve(loss, steps, lines, *names)]
 
     epochs = [epoch for entry in lpo_log for epoch in entry["epochs"]]
     count = [i + 1 for i in range(len(epochs))]
     breaks = [i + 0.5 for i in count[:-1] if i % len(lpo_log[0]["epochs"]) == 0]
-    nats = _column(epochs, "entropy")
-    for ax, key, title in (
-        (margin, "margin", "Each round draws new responses"),
-        (entropy, "entropy", f"The head's entropy: {nats[0]:.2f} to {nats[-1]:.2f}"),
-    ):
-        lines, names = {key: _column(epochs, key)}, ("LPO epoch", f"{key} (nats)", title)
-        sentences.append(plots.curve(ax, count, lines, *names, breaks))
+    for ax, key in ((margin, "margin"), (entropy, "entropy")):
+        nats, name = _column(epochs, key), f"{key} (nats)"
+        title = f"{key.capitalize()}: {nats[0]:.2f} to {nats[-1]:.2f}"
+        sentences.append(plots.curve(ax, count, {key: nats}, "LPO epoch", name, title, breaks))
     for ax in (loss, entropy):
         ax.set_ylim(bottom=0)
 

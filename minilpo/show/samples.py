@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
-from minilpo.decoding.policies import Fixed, GreedyHead
+from minilpo.decoding.policies import Fixed, GreedyHead, Policy
+from minilpo.decoding.rollout import Rollout
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.pretraining import Example
 from minilpo.machine.text import one_line, printable
@@ -20,7 +21,7 @@ from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 
 def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
-    """A few prompts of every task that training never saw, each as it is typed in a terminal."""
+    """Lists prompts of every task that training never saw, quoted as a terminal needs them."""
     lines = []
     for task in tasks:
         prompts = draw_prompts(task, n_per_task, "test", python_rng(seed, f"to copy {task.name}"))
@@ -61,10 +62,7 @@ def sentences_while_training(
 
 @dataclass(frozen=True)
 class Sampler:
-    """Writes single responses, all from the same random numbers.
-
-    Where one of the tasks knows the prompt, its reward is shown.
-    """
+    """Writes single responses, all from the same random numbers."""
 
     lm: GPTLanguageModel
     tasks: Sequence[Task]
@@ -73,9 +71,8 @@ class Sampler:
     seed: int
 
     def with_head(self, prompt: str) -> tuple[Strip, list[str]]:
-        """A response by the head's most likely choices, and lines about it."""
-        policy = GreedyHead(self.head, self.choices)
-        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
+        """Writes a response by the head's most likely choices. Returns it, and lines about it."""
+        rollout, reward = self._write(prompt, GreedyHead(self.head, self.choices))
         names, decisions, lines = self.choices.names, rollout.decisions, []
         [shown] = strips_of(rollout, names, self.lm)
         if self.head.level == "sequence":
@@ -84,16 +81,19 @@ class Sampler:
             parts = "; ".join(f"{name}: {100 * prob:.0f}%" for name, prob in shares)
             chosen = f"temperature {names[int(decisions.choice_ids[0, 0])]}"
             lines.append(f"chosen for the whole response: {chosen} (the head says {parts})")
-        return shown, lines + self._reward(prompt, rollout.responses[0])
+        return shown, lines + reward
 
     def at(self, temperature: float, prompt: str) -> str:
-        """A response at a fixed temperature, and its reward."""
-        policy = Fixed(Temperatures([temperature]))
-        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
-        response = rollout.responses[0]
-        lines = [f"at a fixed temperature of {temperature:g}: {printable(response)}"]
-        return "\n".join(lines + self._reward(prompt, response))
+        """Writes a response at a fixed temperature. Returns it with its reward, as text."""
+        rollout, reward = self._write(prompt, Fixed(Temperatures([temperature])))
+        response = printable(rollout.responses[0])
+        return "\n".join([f"at a fixed temperature of {temperature:g}: {response}", *reward])
 
-    def _reward(self, prompt: str, response: str) -> list[str]:
+    def _write(self, prompt: str, policy: Policy) -> tuple[Rollout, list[str]]:
+        """Writes a response. Returns it, and its reward as a line if a task knows the prompt."""
+        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
         task = grader_of(self.tasks, prompt)
-        return [f"reward: {judge(task, prompt, response):.2f} ({task.name})"] if task else []
+        if task is None:
+            return rollout, []
+        reward = judge(task, prompt, rollout.responses[0])
+        return rollout, [f"reward: {reward:.2f} ({task.name})"]

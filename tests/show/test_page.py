@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -35,37 +34,10 @@ from tests.evaluation.test_evaluation import (
     with_texts,
 )
 from tests.show.test_report import LPO_LOG, PRETRAIN_LOG
-from tests.show.test_strip import NASTY
+from tests.show.test_strip import NASTY, Reader
 
-VOID = {"meta", "img", "wbr"}
 LOG = [{**entry, "pairs": 7, "dropped_prompts": 2} for entry in LPO_LOG]
 SECONDS = {"pretrain": 11.0, "rollout": 22.0, "lpo": 33.0, "evaluate": 44.0, "total": 110.0}
-
-
-class Reader(HTMLParser):
-    """What a page contains; says if an element isn't closed where it should be."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.attributes, self.text, self.open = [], [], "", []
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.attributes if name == tag]
 
 
 FOUR_NAMES = Temperatures(FOUR_TEMPERATURES).names
@@ -109,7 +81,7 @@ def test_the_page_has_all_its_chapters_and_a_link_to_each(whole):
     read = Reader(run_page(whole))
     names = [attributes["id"] for attributes in read.all("h2") if "id" in attributes]
     assert [attributes["href"] for attributes in read.all("a")] == [f"#{name}" for name in names]
-    assert len(names) == 7 and read.tags.count("h1") == 1
+    assert len(names) == 6 and read.tags.count("h1") == 1
 
 
 def test_verdict_curves_three_responses_and_the_table_come_first_in_this_order(whole):
@@ -123,7 +95,10 @@ def test_verdict_curves_three_responses_and_the_table_come_first_in_this_order(w
 def test_a_chapter_without_numbers_is_left_out(metrics):
     some = {name: part for name, part in metrics.items() if name not in ("controls", "ood")}
     text = Reader(run_page(results(some))).text
-    assert "Where the gain comes from" not in text and "New wordings" not in text
+    assert (
+        "sees nothing" not in re.sub("and with a head that sees nothing;", "", text)
+        and "New wordings" not in text
+    )
 
 
 def test_the_table_has_every_number_under_its_task_and_the_best_fixed_ones_are_bold(metrics):
@@ -147,7 +122,7 @@ def test_the_table_has_every_number_under_its_task_and_the_best_fixed_ones_are_b
 def test_every_table_has_a_caption_and_every_cell_of_it_headings(whole):
     page = run_page(whole)
     blocks = re.findall(r"<table.*?</table>", page, re.DOTALL)
-    assert len(blocks) == page.count("<table") >= 9
+    assert len(blocks) == page.count("<table") >= 8
     for block in blocks:
         assert re.search(r"^<table[^>]*><caption><span>\w", block)
         head, *rows = re.findall(r"<tr>.*?</tr>", block)
