@@ -113,7 +113,7 @@ class Eq11Score(Exercise):
         return -Eq11Score.right(choice_logits, choice_logprobs, response_mask)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Before each token and once; short and long masks; tokens that are next to impossible."""
+        """Yields choices per token and one for all; short and long masks; unlikely tokens."""
         half = torch.tensor([[[0.5, 0.25]]]).log()
         yield torch.zeros(1, 1, 2), half, torch.tensor([[True]])
         for B, T, K in [(1, 3, 2), (3, 5, 3), (5, 2, 4), (2, 7, 6), (4, 4, 4), (2, 1, 3)]:
@@ -201,7 +201,7 @@ class TwoTemperatures(Exercise):
         return [first if begin else rest for begin in begins[: len(words)]]
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Names in the middle, small letters at the beginning, numbers, one word, none."""
+        """Yields names in the middle, small letters at the beginning, numbers, one word, none."""
         yield "Ben ran home. Bella hid. The fox saw Ben.".split(), 0.2, 1.0
         yield ["Stop."], 0.0, 0.7
         yield [], 0.3, 0.9
@@ -310,7 +310,7 @@ class LetterReward(Exercise):
         return sum(kept) / len(kept) if kept else 0.0
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Nothing, spaces, one sentence, small letters, no full stop at the end."""
+        """Yields nothing, spaces, one sentence, small letters, no full stop at the end."""
         yield "B", "Ben ran. Bella hid."
         yield "B", ""
         yield "A", "   "
@@ -327,7 +327,7 @@ class LetterReward(Exercise):
 
 
 def _words(draw, n):
-    """Names, other words and some full stops."""
+    """Draws names, other words and some full stops."""
     words = []
     for _ in range(n):
         word = draw.choice(NAMES) if draw.uniform(1) < 0.5 else draw.choice(WORDS)

@@ -141,8 +141,8 @@ class LpoEpoch(Exercise):
         )
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """One batch and several, of equal and of unequal size, pairs left out or named twice."""
-        # The first optimizer loads a part of PyTorch for seconds: not in the time of an answer.
+        """Yields one batch and several, of equal or unequal size; pairs left out or named twice."""
+        # The first optimizer makes PyTorch import for seconds. No answer shall be charged for them.
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])
         one_batch = [torch.arange(4)]
         yield _pairs(draw, 4, 2, 3) + (one_batch, 1.0, 0.5)
@@ -216,7 +216,7 @@ class WinRate(Exercise):
         return 2 * WinRate.right(rewards, other) - 1
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """With ties and without, one prompt and many, all won, all lost, all tied."""
+        """Yields rewards with ties and without; one prompt and many; all won, lost or tied."""
         yield torch.tensor([1.0, 0.5, 0.0]), torch.tensor([0.0, 0.5, 0.2])
         yield torch.tensor([0.3]), torch.tensor([0.2])
         yield torch.tensor([0.3]), torch.tensor([0.3])
@@ -229,11 +229,11 @@ class WinRate(Exercise):
 
 
 class Drawing(Exercise):
-    """An exercise whose answers draw from the generator that is their last argument."""
+    """An exercise whose answers draw from their last argument, a generator."""
 
     @staticmethod
     def entry(answer: Any, *arguments: Any) -> Any:
-        """Calls the answer, and sees that it draws from the generator."""
+        """Calls the answer, and raises an error unless it draws from the generator."""
         *rest, generator = arguments
         before = generator.get_state()
         value = answer(*rest, generator)
@@ -248,7 +248,7 @@ class Drawing(Exercise):
 # How far apart two bootstraps of N resamples may be, times the square root of N, in standard errors
 # of the mean: the quantile q of N normal draws has the standard error sqrt(q (1 - q) / N) / density
 # = 2.67 / sqrt(N) at 2.5% and 97.5%, the difference of two sqrt(2) times that, and 5 of those are
-# next to never exceeded.
+# hardly ever exceeded.
 NOISE_OF_BOUNDS = 5 * 2**0.5 * 2.67
 
 
@@ -360,7 +360,7 @@ class PairedBootstrap(Drawing):
         )
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
-        """Up to the noise of two bootstraps; of one resample, both bounds are its mean."""
+        """Allows for the noise of two bootstraps. Of one resample, both bounds are its mean."""
         differences, n_resamples, _ = case
         if n_resamples == 1:
             return agree(*got)
@@ -373,7 +373,7 @@ class PairedBootstrap(Drawing):
         return agree(expected, got, 1e-4, 1e-5 + noise)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Many resamples and one; every sign; skewed; one prompt; all the same."""
+        """Yields many resamples and one; every sign; skewed; one prompt; all the same."""
         yield draw.normal(22), 1000, draw.seeded()
         yield draw.normal(25) + 2.0, 1, draw.seeded()
         yield draw.normal(1), 50, draw.seeded()
@@ -475,7 +475,7 @@ class ShuffledGain(Drawing):
         return ShuffledGain.right(rewards, choice_ids, generator) * len(rewards)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Good choices, bad ones, the same for all, one prompt; every sign."""
+        """Yields good choices, bad ones, the same for all, one prompt; every sign."""
         yield torch.eye(3), torch.tensor([0, 1, 2]), draw.seeded()
         yield draw.uniform(1, 4), torch.tensor([2]), draw.seeded()
         yield draw.uniform(6, 3), torch.ones(6, dtype=torch.long), draw.seeded()
@@ -488,7 +488,7 @@ class ShuffledGain(Drawing):
 
 
 def _pairs(draw: Draw, P: int, K: int, C: int) -> tuple[Tensor, ...]:
-    """A weight, hidden states, and what is chosen and rejected."""
+    """Draws a weight, hidden states, and chosen and rejected ids."""
     ids = draw.integers(K, P), draw.integers(K, P)
     return draw.normal(K, C), draw.normal(P, C), *ids
 

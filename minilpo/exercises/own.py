@@ -18,7 +18,7 @@ from minilpo.tasks import Task
 
 NUMBERS = ("two", "three", "four", "five", "six", "seven")
 MEMBERS = ("prompt", "demonstration", "reward")
-MANY = 120  # draws, after which each of six numbers has come up, but once in 500 million times
+MANY = 120  # draws: one of six numbers is missing once in 500 million times
 
 
 class WordCountTask(Task):
@@ -88,7 +88,7 @@ class OwnTask(Exercise):
         return f"class {self.name}"
 
     def solution_source(self) -> str:
-        """The class as a learner would write it."""
+        """Returns the class as a learner would write it."""
         source = re.sub(r'\n    """.*?"""\n', "", inspect.getsource(WordCountTask), count=1)
         return f"from minilpo.tasks import Task\n\n\n{source}"
 
@@ -99,9 +99,9 @@ class OwnTask(Exercise):
 
     @staticmethod
     def entry(answer: Any, member: str, prompt: str, response: str, seed: int) -> Any:
-        """Makes a task and asks one of its members; "prompts" and "demonstrations" many times."""
+        """Makes a task and calls one of its members; "prompts" and "demonstrations" many times."""
         if not inspect.isclass(answer):
-            answer()  # what it does if called at all is said first
+            answer()  # an error that it raises is said first
             raise MisuseError(
                 "it must be a class; write class WordCountTask:, with its members below"
             )
@@ -122,7 +122,7 @@ class OwnTask(Exercise):
         return task.reward(prompt, response)
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
-        """Texts are free: what is compared is what was asked for."""
+        """Compares the required properties of a text; the text itself is free."""
         if case[0] == "reward":
             return agree(expected, got)
         return _asked_of(case[0], expected) == _asked_of(case[0], got)
@@ -178,7 +178,7 @@ class OwnTask(Exercise):
         return [text.replace("seven", "two") for text in right] if member == "prompts" else right
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Every member; responses that are empty, short, exact, long and very long."""
+        """Yields every member; responses that are empty, short, exact, long and very long."""
 
         def seed() -> int:
             return int(draw.integers(2**31 - 1, 1))
@@ -285,7 +285,7 @@ class ExperimentConclusion(Exercise):
         return "no difference shown" if said == "worse" else said
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Just above and just below every quantile; seeds that all agree; noise over prompts."""
+        """Yields means just above and below every quantile; seeds that agree; noisy prompts."""
         yield (torch.tensor([[0.1, 0.3], [0.2, 0.2], [0.1, 0.2]]),)
         yield (torch.zeros(2, 3),)
         yield (torch.full((3, 4), -0.25),)
@@ -374,7 +374,7 @@ class PermutedPValue(Drawing):
         return (means.abs() >= differences.mean().abs()).double().mean().item()
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
-        """Up to 5 standard errors of the difference of two counts; exactly where nothing varies."""
+        """Allows 5 standard errors of the difference of two counts; none where nothing varies."""
         differences, n, _ = case
         p = expected
         if _is_certain(differences) and p in (0.0, 1 / (1 + n), 1.0):
@@ -383,7 +383,7 @@ class PermutedPValue(Drawing):
         return agree(expected, got, 0.0, 5 * (2 * (n * p * (1 - p) + 1)) ** 0.5 / n)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Nothing, something and much; wins, ties and losses; one prompt; few permutations."""
+        """Yields small and large means; wins, ties and losses; one prompt; few permutations."""
         yield draw.normal(20) + 0.3, 2000, draw.seeded()
         yield torch.tensor([0.5]), 19, draw.seeded()
         yield torch.zeros(5), 50, draw.seeded()
@@ -410,7 +410,7 @@ def _conclusion(values: Tensor, quantile: float) -> str:
 
 
 def _with_t(draw: Draw, S: int, P: int, t: float) -> Tensor:
-    """(S, P) differences; the mean over the S means is t standard errors away from 0."""
+    """Draws differences, (S, P), whose S means have a mean t standard errors away from 0."""
     means = draw.normal(S)
     means = (means - means.mean()) / means.std() + t / S**0.5
     noise = draw.normal(S, P)
@@ -427,7 +427,7 @@ def _p_value(is_extreme):
 
 
 def _is_certain(differences: Tensor) -> bool:
-    """Whether every permutation counts, or next to surely none does."""
+    """Tests if every permutation counts, or none but for a negligible chance."""
     P, mean = len(differences), differences.mean().item()
     if P == 1 or mean == 0:
         return True
@@ -441,7 +441,7 @@ def _asked_for(prompt):
 
 
 def _asked_of(member: str, value: Any) -> Any:
-    """What is asked of a member's value, in a form that can be compared."""
+    """Returns the required properties of a member's value, to be compared."""
     if member == "name":
         return bool(re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,39}", value))
     if member == "prompt":

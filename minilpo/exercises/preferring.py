@@ -110,7 +110,7 @@ class BestWorstPairs(Exercise):
         return chosen, rejected, int((~keep).sum())
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Ties at the top, at the bottom and everywhere; rewards below 0; one prompt."""
+        """Yields ties at the top, at the bottom and everywhere; rewards below 0; one prompt."""
         yield (torch.tensor([[0.1, 0.9, 0.5], [0.8, 0.3, 0.6]]),)
         yield (torch.tensor([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]),)  # no pair in the middle
         yield (torch.tensor([[1.0, 0.0, 1.0, 0.0]]),)
@@ -195,7 +195,7 @@ class AllBetterPairs(Exercise):
         return _places(~torch.eye(len(rewards), dtype=torch.bool))
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Rising and falling rewards, ties, all equal, one response, rewards below 0."""
+        """Yields rising and falling rewards, ties, all equal, one response, rewards below 0."""
         yield (torch.tensor([0.2, 0.9, 0.5, 0.7]),)
         yield (torch.tensor([0.5, 0.5]),)
         yield (torch.tensor([0.0, 1.0, 0.0]),)
@@ -211,7 +211,7 @@ class AllBetterPairs(Exercise):
 
 
 def _places(table):
-    """Where a table is True, row by row."""
+    """Lists the places where a table is True, row by row."""
     return [(i, j) for i, j in table.nonzero().tolist()]
 
 

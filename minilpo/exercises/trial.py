@@ -39,7 +39,7 @@ REMEDIES = {  # by the argument that an exercise has for random numbers
 
 
 class MisuseError(Exception):
-    """Raised by the `entry` of an exercise: the problem with an answer, in a line."""
+    """The problem with an answer, in a line; raised by the `entry` of an exercise."""
 
 
 class Observation(NamedTuple):

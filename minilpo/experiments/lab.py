@@ -56,12 +56,12 @@ class Head:
         head.load_state_dict(self.best_after[n_rounds - 1])
         return GreedyHead(head, self.choices)
 
-    @cached_property
+    @property
     def greedy(self) -> GreedyHead:
         """The head that takes its most likely choice."""
         return GreedyHead(self.head, self.choices)
 
-    @cached_property
+    @property
     def sampled(self) -> SampledHead:
         """The head that draws a choice."""
         return SampledHead(self.head, self.choices)
@@ -188,10 +188,9 @@ class Lab:
         temperatures = tuple(temperatures or self.config.temperatures)
         name = f"fixed {split} {tasks} {temperatures}"
         if name not in self._made:
-            prompts = prompts_to_measure(
-                self.tasks(tasks), split, self.config.evaluation, self.seed
-            )
-            asked = self.lm, prompts, Temperatures(temperatures), torch_generator(self.seed, name)
+            of_split = self.tasks(tasks), split, self.config.evaluation, self.seed
+            prompts, generator = prompts_to_measure(*of_split), torch_generator(self.seed, name)
+            asked = self.lm, prompts, Temperatures(temperatures), generator
             self._made[name] = measure_fixed(*asked, respond=processes.respond)
         return self._made[name]
 
@@ -205,15 +204,11 @@ class Lab:
 
         The random numbers depend on its level and on whether it is greedy or draws its choices.
         """
-        name = f"adaptive {id(policy)} {id(measured)}"
-        if name not in self._made:
-            how = "greedy" if isinstance(policy, GreedyHead) else "sample"
-            generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
-            asked = self.lm, measured, policy, generator
-            rollout, rewards = measure_policy(*asked, respond=processes.respond)
-            # The first two are kept so that no others get their ids.
-            self._made[name] = policy, measured, rollout, rewards[:, 0]
-        return self._made[name][2:]
+        how = "greedy" if isinstance(policy, GreedyHead) else "sample"
+        generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
+        asked = self.lm, measured, policy, generator
+        rollout, rewards = measure_policy(*asked, respond=processes.respond)
+        return rollout, rewards[:, 0]
 
 
 def pairs_per_batch(lpo: LPOConfig, pairs: str, samples: int) -> int:

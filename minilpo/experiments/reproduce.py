@@ -23,16 +23,8 @@ from minilpo.experiments.figures import described
 from minilpo.experiments.lab import Lab
 from minilpo.experiments.page import NAME as PAGE
 from minilpo.experiments.page import Result, reproduction_page
+from minilpo.machine import files
 from minilpo.machine.device import device_of
-from minilpo.machine.files import (
-    must_hold,
-    read_sealed_json,
-    tidy,
-    work_in,
-    write_bytes,
-    write_json,
-    write_sealed_json,
-)
 from minilpo.machine.progress import Bar, say
 from minilpo.machine.threads import pick
 from minilpo.run.folder import read_config
@@ -62,7 +54,7 @@ def reproduce(
     Raises ValueError if the folder holds something else, or another process works there.
     """
     computes = device_of(device)
-    with work_in(out, ROOM):
+    with files.work_in(out, ROOM):
         config = open_folder(out, config)
         missing = {
             seed: [name for name in names if read_seed(out, name, seed) is None]
@@ -73,7 +65,7 @@ def reproduce(
             say(f"minilpo: computing with {in_use.why}")
         if config.threads != in_use.n:
             config = replace(config, threads=in_use.n)
-            write_sealed_json(out / "reproduce.json", config.to_dict())
+            files.write_sealed_json(out / "reproduce.json", config.to_dict())
         with Bar("reproducing", "experiment") as bar:
             bar.begin(sum(map(len, missing.values())))
             for seed, todo in missing.items():
@@ -83,7 +75,7 @@ def reproduce(
                     numbers = experiment(name).measure(lab)
                     (out / name).mkdir(exist_ok=True)
                     content = {"experiment": name, "seed": seed, "numbers": numbers}
-                    write_sealed_json(out / name / f"seed_{seed}.json", content)
+                    files.write_sealed_json(out / name / f"seed_{seed}.json", content)
                     bar.advance()
         results = {name: put_together(out, name, n_seeds) for name in names}
         for result in results.values():
@@ -101,13 +93,13 @@ def open_folder(out: Path, config: RunConfig) -> RunConfig:
             raise ValueError(
                 f"{out} holds results of other settings; choose another folder or delete this one"
             )
-        tidy(out, *(folder for folder in out.iterdir() if folder.is_dir()))
+        files.tidy(out, *(folder for folder in out.iterdir() if folder.is_dir()))
         return kept
     if any(file.name != ".reproduce.json.partial" for file in out.iterdir()):
         raise ValueError(
             f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
         )
-    write_sealed_json(path, config.to_dict())
+    files.write_sealed_json(path, config.to_dict())
     return config
 
 
@@ -116,8 +108,8 @@ def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
     path = out / name / f"seed_{seed}.json"
     if not path.exists():
         return None
-    content = read_sealed_json(path, "delete it and repeat the command")
-    with must_hold(path, f"seed {seed} of {name}", OTHER):
+    content = files.read_sealed_json(path, "delete it and repeat the command")
+    with files.must_hold(path, f"seed {seed} of {name}", OTHER):
         if (got := (content["experiment"], content["seed"])) != (name, seed):
             raise ValueError(f"it holds seed {got[1]} of {got[0]}")
         return content["numbers"]
@@ -127,7 +119,8 @@ def put_together(out: Path, name: str, n_seeds: int) -> Result:
     """Concludes from the numbers of all seeds, and draws the figure."""
     module = experiment(name)
     seeds = [read_seed(out, name, seed) for seed in range(n_seeds)]
-    with must_hold(out / name, "numbers of this version's experiment", OTHER), plots.own_style():
+    numbers = "numbers of this version's experiment"
+    with files.must_hold(out / name, numbers, OTHER), plots.own_style():
         found = over_seeds(seeds)
         finding, figure = module.conclude(found), module.draw(found)
         png = plots.png(figure)
@@ -147,22 +140,22 @@ def write_result(folder: Path, result: Result) -> None:
         rows.append({"label": row.label, **numbers, "paper": row.paper})
     content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
     verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
-    write_json(folder / "result.json", content | verdict)
+    files.write_json(folder / "result.json", content | verdict)
     table = text_table(name, result.paper, finding) + "\n"
-    files = {"table.txt": table.encode(), "figure.png": result.png, **finding.files}
-    for file, data in files.items():
-        write_bytes(folder / file, data)
+    others = {"table.txt": table.encode(), "figure.png": result.png, **finding.files}
+    for file, data in others.items():
+        files.write_bytes(folder / file, data)
 
 
 def write_page(out: Path, config: RunConfig, results: dict[str, Result]) -> None:
     """Writes the page of these results, and of those that earlier commands have left."""
     for name in EXPERIMENTS:
-        files = (out / name / f"seed_{seed}.json" for seed in itertools.count())
-        n_seeds = sum(1 for _ in itertools.takewhile(Path.is_file, files))
+        paths = (out / name / f"seed_{seed}.json" for seed in itertools.count())
+        n_seeds = sum(1 for _ in itertools.takewhile(Path.is_file, paths))
         if name not in results and n_seeds:
             # Tables and figures are made again from the numbers, which carry a checksum.
             try:
                 results[name] = put_together(out, name, n_seeds)
             except ValueError as error:
                 say(f"minilpo: {PAGE} leaves out {name}: {error}")
-    write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
+    files.write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
