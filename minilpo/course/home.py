@@ -9,6 +9,7 @@ from pathlib import Path
 
 from minilpo.config import FORMAT, PretrainConfig, RunConfig
 from minilpo.machine.threads import pick
+from minilpo.run.begin import create_run
 from minilpo.run.folder import Run
 from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
@@ -51,11 +52,11 @@ def trained_run() -> Run:
         # as are fastest now, not then: the machine may be busy.
         run = Run.open(path)
         if run.is_done("pretrain"):
-            run.threads = pick()
+            pick()
             return run
     path.parent.mkdir(parents=True, exist_ok=True)
     with work_in_run(path, CONFIG):
-        run = Run.create(path, CONFIG, compare=("model", "pretrain"))
+        run = create_run(path, CONFIG, compare=("model", "pretrain"))
         use_machine(run)
         pretrain_step(run)
     return run

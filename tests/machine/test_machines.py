@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from minilpo.cli import main
-from minilpo.machine.files import read_sealed_json
 from tests.outside import BAR, TINY, fails, files_of, run_of
 
 SETTINGS = "--tasks coin_flip hidden_wish --steps 60 --demonstrations 1500 --rounds 2 --prompts 16 --n-hidden 4".split()
@@ -244,7 +243,7 @@ def threads(monkeypatch):
 
 
 def stored(run: Path) -> int:
-    return read_sealed_json(run / "config.json")["threads"]
+    return json.loads((run / "config.json").read_text())["threads"]
 
 
 def test_the_number_of_threads_is_measured_once_said_kept_and_overruled(tmp_path, capsys, threads):
