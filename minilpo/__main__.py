@@ -19,7 +19,9 @@ def main() -> NoReturn:
         except OSError:
             os.open(os.devnull, os.O_RDWR)
     if not _can_start_threads():
-        line = "minilpo: error: this process must be allowed to start a thread per core, but it isn't"
+        line = (
+            "minilpo: error: this process must be allowed to start a thread per core, but it isn't"
+        )
         os.write(2, f"{line}; raise the limit of processes (ulimit -u)\n".encode())
         os._exit(2)
     # Its warnings about a folder for caches that can't be written help nobody here.

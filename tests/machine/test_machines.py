@@ -87,7 +87,7 @@ def test_own_settings_for_figures_change_nothing(run, whole, tmp_path):
 
 
 def test_where_no_threads_can_be_started_one_line_says_so():
-    code = "import threading\ndef start(self): raise RuntimeError(\"can't start new thread\")\n"
+    code = 'import threading\ndef start(self): raise RuntimeError("can\'t start new thread")\n'
     code += "threading.Thread.start = start\nfrom minilpo.__main__ import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
