@@ -4,7 +4,7 @@ import inspect
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -39,6 +39,17 @@ class WordCountTask(Task):
         asked_for = self.numbers[prompt.split()[1]]
         difference = abs(len(response.split()) - asked_for)
         return max(0.0, 1 - difference / asked_for)
+
+
+def _of_rewards(reward: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes an answer of a wrong reward, in which the other members are right."""
+
+    def answer(member: str, prompt: str, response: str, seed: int) -> Any:
+        if member == "reward":
+            return reward(prompt, response)
+        return OwnTask.right(member, prompt, response, seed)
+
+    return answer
 
 
 class OwnTask(Exercise):
@@ -128,33 +139,28 @@ class OwnTask(Exercise):
         return _asked_of(case[0], expected) == _asked_of(case[0], got)
 
     @mistake("the reward of a long response is below 0; max(0.0, ...) keeps it from that")
-    def below_zero(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def below_zero(prompt, response):
         return 1 - abs(len(response.split()) - _asked_for(prompt)) / _asked_for(prompt)
 
     @mistake("the reward is all or nothing; a response that is closer must get more")
-    def all_or_nothing(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def all_or_nothing(prompt, response):
         return float(len(response.split()) == _asked_for(prompt))
 
     @mistake("the reward counts characters; count words, with response.split()")
-    def characters(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def characters(prompt, response):
         return max(0.0, 1 - abs(len(response) - _asked_for(prompt)) / _asked_for(prompt))
 
     @mistake("the reward grows with the length: too many words are as bad as too few")
-    def too_many_are_fine(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def too_many_are_fine(prompt, response):
         return min(1.0, len(response.split()) / _asked_for(prompt))
 
     @mistake("two responses of one word more and one word less must get the same; is abs missing?")
-    def without_abs(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def without_abs(prompt, response):
         return max(0.0, 1 - (len(response.split()) - _asked_for(prompt)) / _asked_for(prompt))
 
     @mistake("the demonstration has a word less than was asked for")
@@ -318,7 +324,7 @@ class PermutedPValue(Drawing):
         "permutation that counts.",
     )
     explanation = (
-        "Both directions count, for a difference in either would have been noticed. The 1 stands "
+        "Both directions count: a difference in either would have been noticed. The 1 stands "
         "for the arrangement that was really seen, so the result is never 0: from 99 permutations "
         "nothing below 0.01 can be said."
     )

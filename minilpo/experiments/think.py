@@ -19,6 +19,7 @@ from minilpo.experiments.figures import draw_bars, draw_line
 from minilpo.experiments.lab import Lab, pairs_per_batch
 from minilpo.rivals.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
 from minilpo.run import processes
+from minilpo.run.begin import pretraining_prompts
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
 from minilpo.training import draw_prompts
@@ -108,7 +109,7 @@ def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
     """
     rounds, held_out = draw_prompts(lab.run.tasks, config, lab.seed)
     of_lpo = [prompt.text for part in (*rounds, held_out) for prompt in part]
-    return len(lab.run.pretraining_prompts() & {*prompts, *of_lpo})
+    return len(pretraining_prompts(lab.run) & {*prompts, *of_lpo})
 
 
 def _columns(by_kind: dict[str, np.ndarray]) -> np.ndarray:

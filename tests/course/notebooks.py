@@ -151,6 +151,10 @@ HOSTILE = {
     ),
     "in place": (inside("logits.mul_(1); logits.add_(1); return logits"), "in place"),
     "environment": (inside("import os; raise ValueError(sorted(os.environ))"), "'HOME', "),
+    "takes the results' place": (
+        "import os\nos.remove('results')\nos.mkfifo('results')\nos._exit(0)",
+        "its process ended with status 0",
+    ),
     "a large file": (
         inside("open('x', 'wb').write(b'0' * 2**26)\nreturn logits"),
         "it raised OSError",
@@ -158,15 +162,7 @@ HOSTILE = {
 }
 # Those that only a process of their own survives, or that take their time.
 HARM = (
-    *(
-        "endless",
-        "endless outside",
-        "leaves",
-        "leaves later",
-        "crashes",
-        "escapes",
-        "deaf",
-        "interrupts",
-    ),
-    *("slow", "memory", "more memory", "floods", "closes", "a large file", "environment", "asks"),
+    *("endless", "endless outside", "leaves", "leaves later", "crashes", "escapes", "deaf"),
+    *("interrupts", "takes the results' place", "slow", "memory", "more memory", "floods"),
+    *("closes", "a large file", "environment", "asks"),
 )

@@ -11,10 +11,10 @@ from minilpo.evaluation.measure import Measured
 from minilpo.experiments import EXPERIMENTS, controls, fig7, table1
 from minilpo.experiments.lab import Lab
 from minilpo.experiments.methods import HEADS
-from minilpo.machine.files import load_tensors, save_tensors, write_sealed_json
+from minilpo.machine.files import json_bytes, tensor_bytes, tensors_of
 from minilpo.rivals.controls import CORPUS
 from minilpo.tasks import Prompt, load_tasks
-from tests.outside import fails, files_of
+from tests.outside import fails, files_of, forge
 
 TINY = "--steps 500 --batch-size 16 --learning-rate 0.006 --demonstrations 8000 --warmup-steps 5 "
 TINY += "--n-layer 1 --n-embd 32 --n-head 2 --rounds 1 --prompts 128 --samples 8 --epochs 2 "
@@ -172,7 +172,9 @@ def test_a_folder_with_other_results_is_left_alone(out, tmp_path, capsys):
     assert "other settings" in fails(capsys, *command("fig3", out), "--beta", "2")
     assert files_of(out) == before
     shutil.copy(out / "fig3" / "seed_0.json", out / "fig4" / "seed_0.json")
-    assert "must hold seed 0 of fig4" in fails(capsys, *command("fig4", out))
+    assert "fig4/seed_0.json must be the file that record.json names" in fails(
+        capsys, *command("fig4", out)
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
     assert "empty" in fails(capsys, *command("fig3", tmp_path / "mine"))
@@ -195,14 +197,14 @@ def test_nothing_damaged_in_a_reproduction_is_believed(out, whole, capsys):
         for path in paths:
             path.write_bytes(heads.get(path) or (whole / path.relative_to(out)).read_bytes())
     for path in heads:  # with a checksum that fits, as another version may have left it
-        save_tensors(path, {**load_tensors(path), "head": {}})
+        forge(cache, path.name, tensor_bytes({**tensors_of(path.read_bytes()), "head": {}}))
     assert "head_" in fails(capsys, *again)
     for path, data in heads.items():
-        path.write_bytes(data)
+        forge(cache, path.name, data)
     for strange in ({}, {"rows": 3}):
-        write_sealed_json(numbers, {"experiment": "table4", "seed": 1, "numbers": strange})
+        forge(out, "table4/seed_1.json", json_bytes({"numbers": strange}))
         assert "table4" in fails(capsys, *again)
-    shutil.copy(whole / "table4" / "seed_1.json", numbers)
+    forge(out, "table4/seed_1.json", (whole / "table4" / "seed_1.json").read_bytes())
     (cache / "language_model" / "model.pt").write_bytes(b"damaged")  # is made again, to the bit
     assert main(again) == 0
     assert results_of(out) == results_of(whole)

@@ -11,7 +11,7 @@ from minilpo.experiments import think
 from minilpo.experiments.base import over_seeds
 from minilpo.experiments.lab import Lab
 from minilpo.rivals.think_or_answer import ThinkOrAnswer
-from minilpo.run.folder import Run
+from minilpo.run.begin import corpus_of, create_run, pretraining_prompts
 from minilpo.training import draw_prompts
 from tests.experiments import five, named
 
@@ -107,21 +107,21 @@ def test_a_lab_apart_has_a_language_model_of_its_own_that_takes_no_more_than_the
 
 def test_the_prompts_of_pretraining_are_those_of_the_examples_that_it_imitates(tmp_path):
     config = RunConfig(tasks=("think_or_answer",), pretrain=PretrainConfig(demonstrations=300))
-    run = Run.create(tmp_path / "run", config, compare=("model", "pretrain"))
+    run = create_run(tmp_path / "run", config, compare=("model", "pretrain"))
     tokenizer = run.tokenizer()
-    examples = run.corpus(tokenizer).examples
+    examples = corpus_of(run, tokenizer).examples
     prompts = {tokenizer.decode(list(token_ids[:n])) for token_ids, n in examples}
-    assert run.pretraining_prompts() == prompts and len(examples) == 300
+    assert pretraining_prompts(run) == prompts and len(examples) == 300
 
 
-def test_prompts_that_pretraining_has_shown_are_counted_wherever_they_come_again():
+def test_prompts_that_pretraining_has_shown_are_counted_wherever_they_come_again(monkeypatch):
     config, tasks = LPOConfig(rounds=2, prompts=20, validation_prompts=10), [ThinkOrAnswer()]
     parts, of_held_out = draw_prompts(tasks, config, 5)
     first, second, held_out = ([prompt.text for prompt in part] for part in (*parts, of_held_out))
     three = [second[0], held_out[9], "a test prompt", "another"]
     for shown, n in [([], 0), (["another"], 0), ([first[3]], 1), (three, 3)]:
-        run = SimpleNamespace(tasks=tasks, pretraining_prompts=lambda shown=shown: set(shown))
-        lab = SimpleNamespace(run=run, seed=5)
+        monkeypatch.setattr(think, "pretraining_prompts", lambda run, shown=shown: set(shown))
+        lab = SimpleNamespace(run=SimpleNamespace(tasks=tasks), seed=5)
         assert think._n_seen(lab, config, ["a test prompt"]) == n
 
 
