@@ -239,7 +239,7 @@ def rollout_in_pairs(
         rollout, rewards = respond(lm, part, policy, generator, n_samples=config.samples)
         rows, pairs = form_pairs(rollout, rewards, part, config, generator).compact()
         chunks.append((rewards, rollout.rows(rows), pairs))
-    return join(chunks, may_be_empty=False)[1:]
+    return join(chunks, may_be_empty=True)[1:]  # few responses may be in no pair
 
 
 def print_lpo(lm: GPTLanguageModel, run: Run, sizes: Sizes) -> None:
