@@ -20,6 +20,9 @@ def test_lessons_are_copied_and_the_learners_own_work_is_kept(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"kept yours: {LESSONS[1].file}" in said and said.startswith("0 files copied")
     assert (place / LESSONS[1].file).read_text() == "solved"
+    assert not (place / "grading.md").exists()
+    assert main(["tutorials", str(place), "--teacher"]) == 0
+    assert (place / "grading.md").is_file()
 
 
 def test_lessons_go_into_no_file(tmp_path, capsys):
