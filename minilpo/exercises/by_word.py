@@ -14,7 +14,7 @@ WORDS = "found saw a the fox map in of big old and then lost".split()
 class Eq11Score(Exercise):
     """Score a response without knowing which temperatures wrote it: sum over all of them, Eq. 11.
 
-    `choice_logits` has shape (B, S, K): what the head said before each token (S = T) or once for
+    `choice_logits` has shape (B, S, K): the head's logits before each token (S = T) or once for
     the whole response (S = 1, the same for every token). `choice_logprobs` (B, T, K) holds
     log P(y_t | tau_k): how likely each of K temperatures makes the token that was written.
     `response_mask` (B, T) is True at the tokens of the response. With P(tau_k | h_t) the softmax of
@@ -216,7 +216,7 @@ class TwoTemperatures(Exercise):
 class LetterReward(Exercise):
     """Reward a text whose sentences begin with a given letter.
 
-    Cut `response` after each full stop; what is left over at the end without one is a sentence too.
+    Cut `response` after each full stop; the rest at the end, without one, is a sentence too.
     Spaces and line breaks around a sentence don't belong to it, and nothing but these is no
     sentence. Return the share of sentences whose first character is `letter`, a float from 0 to 1;
     capital and small letters count as the same. A response without any sentence gets 0.0.

@@ -127,8 +127,8 @@ def _through(x, layers, activations):
 class GreedyChoice(Exercise):
     """Take the likeliest temperature of each row: arXiv 2411.09661, Eq. 4.
 
-    `choice_logits`, of shape (B, K), is what the head says of K choices, and `temperatures`, of
-    shape (K,), is what these are. Return the temperature of the likeliest choice of each row (of
+    `choice_logits`, of shape (B, K), are the head's logits of K choices. `temperatures`, of
+    shape (K,), are the choices. Return the temperature of the likeliest choice of each row (of
     the first, if several are equal), a tensor of shape (B,) with the dtype of the temperatures.
     """
 
@@ -288,8 +288,8 @@ class SampledChoice(Exercise):
 class MixtureProbs(Exercise):
     """Mix the distributions of all temperatures: arXiv 2411.09661, Eq. 6.
 
-    `logits` has shape (B, V): scores of the next token. `choice_logits` has shape (B, K): what the
-    head says of K temperatures, and `temperatures` is a list of K Python floats, 0 or above. At
+    `logits` has shape (B, V): scores of the next token. `choice_logits` has shape (B, K): the
+    head's logits of K temperatures, and `temperatures` is a list of K Python floats, 0 or above. At
     temperature 0 all probability goes to the largest logit (to the first of equals). Return the
     probabilities of the next token, of shape (B, V): for each row the sum over k of P(k), the
     softmax of its choice_logits, times the distribution at temperature k.

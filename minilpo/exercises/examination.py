@@ -137,7 +137,7 @@ class Examination:
         ends = list(zip(self.cases, self.given, strict=False))
         for case, value in ends[:1] + ends[-1:]:
             again = self.call(case)
-            # What can't even be compared with itself, a NumPy array, says nothing.
+            # A value that can't be compared with itself, such as an odd object, says nothing.
             if not again.problem and same(value, value) and not same(again.value, value):
                 return (
                     "it keeps something from one call to the next, in a global name, or in a "

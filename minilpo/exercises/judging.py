@@ -374,7 +374,7 @@ class ShuffledGain(Drawing):
     """Build a control that should show nothing: deal the head's choices to the wrong prompts.
 
     `rewards` has shape (P, K): the reward of each of K choices on each of P prompts. `choice_ids`
-    has shape (P,): what the head chose. Shuffle the choices with
+    has shape (P,): the head's choices. Shuffle the choices with
     `permutation = torch.randperm(P, generator=generator)` and `choice_ids[permutation]`. Return the
     mean reward of the head's choices minus that of the shuffled ones, a Python float.
     """

@@ -12,7 +12,7 @@ from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
 class Eq10Loss(Exercise):
     """Write the loss of LPO: Eq. 10 of the paper, for one choice per response.
 
-    `choice_logits` has shape (B, K): what the head says about K choices, for B pairs of responses.
+    `choice_logits` has shape (B, K): the head's logits of K choices, for B pairs of responses.
     `chosen_ids` and `rejected_ids` have shape (B,): the choice behind the better response and the
     one behind the worse. P is the softmax of a row of logits. The loss of a row is
     -log sigmoid(beta * (log P(chosen) - log P(rejected))). The result has shape (B,), one loss per
@@ -117,7 +117,7 @@ class Eq10Gradient(Exercise):
     The arguments are those of `eq10_loss`. The result has shape (B, K): for each row, the
     derivative of that row's loss with respect to each of its K logits. With m the margin, log
     P(chosen) - log P(rejected), the softmax cancels, and the derivative of a row's loss with
-    respect to m is -beta * sigmoid(-beta * m). You may write what comes out, or let PyTorch
+    respect to m is -beta * sigmoid(-beta * m). You may write the result, or let PyTorch
     differentiate: it needs `choice_logits.clone().requires_grad_()`, and a sum over the rows.
     """
 
@@ -275,10 +275,10 @@ class Eq10Optimum(Exercise):
 class ChoiceScore(Exercise):
     """Add up how likely the head found what it chose: the score of Eq. 10 for a whole response.
 
-    `choice_logits` has shape (B, S, K): what the head said at each of S decisions of B responses.
+    `choice_logits` has shape (B, S, K): the head's logits at each of S decisions of B responses.
     `choice_ids` (B, S) says which choice was drawn, `decision_mask` (B, S) is True where a decision
     was made at all. The score of a response is the sum of log P(choice) over the decisions that
-    were made. What stands at the other places may be anything, even NaN, and must not matter. The
+    were made. The numbers at the other places may be any, even NaN, and must not matter. The
     result has shape (B,) and the dtype of the logits.
     """
 

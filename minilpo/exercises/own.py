@@ -324,7 +324,7 @@ class PermutedPValue(Drawing):
         "permutation that counts.",
     )
     explanation = (
-        "Both directions count, for a difference in either would have been noticed. The 1 stands "
+        "Both directions count: a difference in either would have been noticed. The 1 stands "
         "for the arrangement that was really seen, so the result is never 0: from 99 permutations "
         "nothing below 0.01 can be said."
     )

@@ -11,7 +11,7 @@ class BestWorstPairs(Exercise):
     """Make one pair per prompt: its best response is chosen, its worst is rejected.
 
     `rewards` has shape (P, N): those of N responses to each of P prompts. Response n to prompt p
-    stands in row p * N + n of the batch, and these row numbers are what is returned. Of several
+    stands in row p * N + n of the batch, and these row numbers are to be returned. Of several
     best responses take the first, and of several worst the first. A prompt whose responses all got
     the same reward says nothing and gives no pair. Return a tuple: `chosen` and `rejected`, long
     tensors of shape (M,) for the M pairs in the order of the prompts, and the number of prompts

@@ -13,7 +13,7 @@ WORDS = "fox bear key map moon river small old ran sang and the".split()
 class VarietyReward(Exercise):
     """Reward a response for not repeating itself: its number of different words by that of all.
 
-    `prompt` and `response` are texts. Words are what stands between spaces (one or more). Capital
+    `prompt` and `response` are texts. Words are the texts between spaces (one or more). Capital
     or small letters make no difference, and neither do the marks . , ! and ?, so "Fox," and "fox"
     are the same word, "3.5" and "35" are, and a mark on its own is none. Return a Python float from
     0 to 1, and 0.0 for a response without words. A reward function gets the prompt too; this one
