@@ -27,7 +27,7 @@ import minilpo
 from minilpo.course.examinee import BY_NAME
 from minilpo.course.gradebook import Gradebook, Row
 from minilpo.machine.files import work_in
-from minilpo.machine.progress import Bar
+from minilpo.machine.progress import bar
 from minilpo.machine.text import named, one_line
 from minilpo.machine.threads import cores
 
@@ -73,9 +73,9 @@ def grade(
             raise ValueError(f"--{name} must be from {low} to {high:,}, got {value:g}")
     notebooks = expanded(paths)
     book, rows, stop = Gradebook(out, notebooks), list[Row](), threading.Event()
-    with work_in(book.folder), Bar("grading", "notebook") as bar, ThreadPoolExecutor(jobs) as pool:
+    progress = bar("grading", "notebook", len(notebooks))
+    with work_in(book.folder), progress, ThreadPoolExecutor(jobs) as pool:
         book.write([])  # if it can't be written, this shows now and not after the work
-        bar.begin(len(notebooks))
         prefix, isolation = sandbox()
         start = partial(rows_of, prefix=prefix, seed=seed, seconds=seconds, stop=stop)
         try:
@@ -85,7 +85,7 @@ def grade(
                     pass
                 rows += future.result()
                 book.write(rows, seed=seed, seconds=seconds, isolation=isolation)
-                bar.advance()
+                progress.update()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

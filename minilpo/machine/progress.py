@@ -44,25 +44,3 @@ def bar(what: str, unit: str, total: int, done: int = 0) -> tqdm:
     every = 0.2 if STDERR.isatty() else 10.0
     options = {"dynamic_ncols": True, "mininterval": every, "file": STDERR}
     return tqdm(desc=what, unit=f" {unit}s", total=total, initial=done, **options)
-
-
-class Bar:
-    """A `bar` whose total is known later."""
-
-    def __init__(self, what: str, unit: str):
-        self.what, self.unit = what, unit
-
-    def begin(self, total: int) -> None:
-        """Shows it."""
-        self.bar = bar(self.what, self.unit, total)
-
-    def advance(self, n: int = 1) -> None:
-        """Moves it."""
-        self.bar.update(n)
-
-    def __enter__(self) -> "Bar":
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()

@@ -22,16 +22,10 @@ SECTIONS = ("model", "pretrain", "lpo", "evaluation")
 
 
 def create_run(path: Path, config: RunConfig, compare: Sequence[str] = SECTIONS) -> Run:
-    """Makes a run folder, when all is checked, or opens the one with the same settings.
+    """Makes a run folder, after all checks, or opens one with the same settings.
 
-    Args:
-        path: the folder; it need not exist.
-        config: the settings.
-        compare: sections of the settings that must be the same, and that have to be possible.
-
-    Raises:
-        ValueError: if the folder holds something else, or the tasks can't do what the settings
-            ask for.
+    `compare` names the sections of settings that must be the same, and that have to be possible.
+    Raises ValueError if the folder holds something else, or the settings ask too much of the tasks.
     """
     files = [name for name in config.tasks if name.endswith(".py") and Path(name).is_file()]
     config = replace(config, digests={name: digest_of(Path(name)) for name in files})
@@ -64,10 +58,9 @@ def create_run(path: Path, config: RunConfig, compare: Sequence[str] = SECTIONS)
 
 
 def prompts_of(run: Run, sections: Sequence[str]) -> list[str]:
-    """Draws the prompts that LPO ("lpo") and the measuring ("evaluation") are going to draw.
+    """Draws the prompts of LPO ("lpo") and of the measuring ("evaluation") beforehand.
 
-    Raises:
-        ValueError: if a task offers too few; it names the flag to change.
+    Raises ValueError with the flag to change if a task offers too few.
     """
     config, seed = run.config, run.config.seed
     prompts: list[str] = []
@@ -103,10 +96,9 @@ def _blocks(run: Run) -> Iterator[list[tuple[str, str]]]:
 
 
 def corpus_of(run: Run, tokenizer: Tokenizer) -> Corpus:
-    """Makes what the language model learns from and is measured on; the run keeps it.
+    """Makes the demonstrations for training and for measuring; the run keeps them.
 
-    Raises:
-        ValueError: if a demonstration is too long for the model.
+    Raises ValueError if one is too long for the model.
     """
     if run.corpus is None:
         examples: list[Example] = []

@@ -44,14 +44,7 @@ BEGIN_ANEW = "put it back as it was, or rename it to begin this step anew"
 
 
 class Run:
-    """A folder with settings; `steps` fill it.
-
-    Args:
-        path: the folder.
-        config: its settings.
-        tasks: those of the settings.
-        record: that of the folder.
-    """
+    """A folder with settings, and the tasks and the record that belong to it."""
 
     def __init__(self, path: Path, config: RunConfig, tasks: list[Task], record: Record):
         self.path, self.config, self.tasks, self.record = path, config, tasks, record
@@ -62,13 +55,9 @@ class Run:
     def open(cls, path: Path | str, task_files: Sequence[str] = ()) -> "Run":
         """Opens an existing run folder.
 
-        Args:
-            path: the folder.
-            task_files: .py files whose tasks may be used. A run folder may come from anywhere, so
-                code that it only names is never run: the user has to name it too.
-
-        Raises:
-            ValueError: if there is no run folder, or one of another version, or a damaged one.
+        `task_files` are the .py files whose tasks may be used: a run folder may come from anywhere,
+        so the user has to name the code that it names. Raises ValueError if the folder is no run,
+        or is damaged or of another version.
         """
         path = Path(path)
         record = Record(path, PUT_BACK)
@@ -146,10 +135,9 @@ class Run:
         return module.requires_grad_(False)
 
     def log(self, step: str) -> list[dict[str, Any]]:
-        """Reads the log of "pretrain" or "train", after a look at all files of that step.
+        """Reads the log of "pretrain" or "train", after a comparison of all files of that step.
 
-        Raises:
-            ValueError: if the step isn't done, or one of its files isn't the one it wrote.
+        Raises ValueError if the step isn't done, or one of its files was changed.
         """
         self._must_have(LOGS[step], step)
         for name in self.record.steps[step]["files"]:
@@ -244,10 +232,7 @@ def _allowed(name: str, config: RunConfig, task_files: Sequence[str]) -> str:
 
 
 def chosen_settings(config: RunConfig, sections: Sequence[str]) -> dict[str, Any]:
-    """Returns the general settings and those of some sections, apart from measured ones.
-
-    A task file is known by its content, so it may lie elsewhere today.
-    """
+    """Returns general settings and some sections. A task file, which may move, is its digest."""
     content = as_json(config)
     chosen = {name: value for name, value in content.items() if not isinstance(value, dict)}
     chosen["tasks"] = [config.digests.get(name, name) for name in config.tasks]

@@ -43,9 +43,8 @@ def rank() -> int:
 def joined(folder: Path) -> Iterator[Path]:
     """Joins the processes that torchrun has started; yields the folder to work in.
 
-    The first one works in the folder itself. Every other one works in a copy, says nothing, and
-    throws the copy away in the end: so no file is written twice. Raises ValueError if the other
-    processes can't be reached.
+    The first process works in the folder itself, the others silently in copies, which they remove.
+    Raises ValueError if the other processes can't be reached.
     """
     try:
         dist.init_process_group("gloo", timeout=PATIENCE)
@@ -74,11 +73,7 @@ def joined(folder: Path) -> Iterator[Path]:
 
 
 def gathered(part: T) -> list[T]:
-    """Gathers one object from every process, in the order of the processes.
-
-    >>> gathered("all")
-    ['all']
-    """
+    """Gathers one object from every process, in the order of the processes."""
     parts: list[Any] = [part] * size()
     if size() > 1:
         with _lost():

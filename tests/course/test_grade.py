@@ -319,6 +319,12 @@ def test_files_of_others_and_links_are_left_alone(tmp_path):
             with pytest.raises(ValueError, match="no link and nothing that others have written"):
                 Gradebook(out, [tmp_path / "a.ipynb"])
             path.rmdir() if path.is_dir() else path.unlink()
+    text.parent.rename(tmp_path / "elsewhere")
+    text.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="g_texts.* is; choose another name"):
+        Gradebook(out, [tmp_path / "a.ipynb"])
+    text.parent.unlink()
+    text.parent.mkdir()
     assert mine.read_text() == "notebook,mine\n"
     row = Row(str(tmp_path / "a.ipynb"), "", "", "not found", "", 0.0)
     for _ in range(2):
