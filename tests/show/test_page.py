@@ -296,6 +296,13 @@ def test_a_head_that_collapsed_is_said(metrics):
     assert "it collapsed to one temperature" in run_page(results(flat))
 
 
+def test_a_kind_of_one_prompt_has_no_interval(metrics):
+    few = copy.deepcopy(metrics)
+    for kind in few["tasks"]["cow"]["kinds"].values():
+        kind["ci95"] = None
+    assert "Kinds of prompts" in run_page(results(few))
+
+
 # Safety
 
 
