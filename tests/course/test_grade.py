@@ -318,7 +318,10 @@ def test_files_of_others_and_links_are_left_alone(tmp_path):
     text.parent.mkdir()
     mine.write_text("notebook,mine\n")
     for path in (out, tmp_path / "g.json", tmp_path / "g_students.csv", text):
-        for make in (lambda p: p.write_text("mine"), lambda p: p.symlink_to(mine), Path.mkdir):
+        for make in (
+            *(lambda p: p.write_text("mine"), Path.mkdir),
+            *(lambda p: p.symlink_to(mine), lambda p: p.symlink_to(tmp_path / "nowhere")),
+        ):
             make(path)
             with pytest.raises(ValueError, match="no link and nothing that others have written"):
                 Gradebook(out, [tmp_path / "a.ipynb"])
