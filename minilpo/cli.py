@@ -44,11 +44,11 @@ ENOUGH_TO_SPEAK = 3.0  # seconds after which torchrun has ended the other proces
 def demo(args: argparse.Namespace) -> None:
     """Makes a run from nothing: pretrains, trains the head, evaluates."""
     config = whole_config(args)
-    from minilpo.run.folder import Run
+    from minilpo.run.begin import create_run
     from minilpo.run.steps import evaluate_step, pretrain_step, train_step, use_machine, work_in_run
 
     with work_in_run(args.out, config):
-        run = Run.create(args.out, config)
+        run = create_run(args.out, config)
         use_machine(run, args.threads, args.device)
         pretrain_step(run)
         train_step(run)
@@ -57,6 +57,7 @@ def demo(args: argparse.Namespace) -> None:
 
 def pretrain(args: argparse.Namespace) -> None:
     """Makes a run folder and trains its language model, or goes on with it."""
+    from minilpo.run.begin import create_run
     from minilpo.run.folder import Run
     from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
@@ -65,7 +66,7 @@ def pretrain(args: argparse.Namespace) -> None:
         old = Run.open(args.run, getattr(args, "tasks", ())).config
     config = whole_config(args, old)
     with work_in_run(args.run, config):
-        run = Run.create(args.run, config, compare=("model", "pretrain"))
+        run = create_run(args.run, config, compare=("model", "pretrain"))
         use_machine(run, args.threads, args.device)
         pretrain_step(run)
     print(f"wrote {shown(run.path / 'model.pt')}")

@@ -14,7 +14,7 @@ MARGINAL_AT_TOKEN_LEVEL = (
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: each measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
-FORMAT = 6  # of the run folder; raised when an older folder can no longer be read
+FORMAT = 7  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 NOT_BOTH = (
     "--temperatures and --choices must not be given together, got both; "
@@ -250,7 +250,7 @@ class RunConfig(Settings):
     # Number of threads. Measured when the run is made, and kept: the last digits of every result
     # depend on it.
     threads: int = 0
-    # SHA-256 of tokenizer.json and of own task files.
+    # SHA-256 of own task files.
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
-"""The course: lessons that a learner copies, runs and solves, and what a teacher needs for them.
+"""The course: lessons that a learner copies, runs and solves, and grading for a teacher.
 
-notebook   what lessons show: figures with their descriptions, guesses beside results
+notebook   figures with their descriptions, guesses beside results
 home       the language model of the lessons, trained once and kept
-lessons    where the lessons are, how long they take, copying them
+lessons    the list of lessons and pages, and copying them
 cells      the cells of a student's notebook: which answers an exercise, what others define
 examinee   the process that grades one notebook
 gradebook  the files of grades, the table

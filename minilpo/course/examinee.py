@@ -131,7 +131,7 @@ class Module:
             lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
         )
         if not verdict.passed:
-            self.replaced[name] = exercise.right
+            self.replaced[name] = exercise.stand_in
         if verdict.passed is None:
             return "not written", UNSOLVED, ""
         return ("passed" if verdict.passed else "not yet"), f"{raised}{verdict.message}", touches

@@ -27,7 +27,7 @@ import minilpo
 from minilpo.course.examinee import BY_NAME
 from minilpo.course.gradebook import Gradebook, Row
 from minilpo.machine.files import work_in
-from minilpo.machine.progress import Bar
+from minilpo.machine.progress import bar
 from minilpo.machine.text import named, one_line
 from minilpo.machine.threads import cores
 
@@ -73,9 +73,9 @@ def grade(
             raise ValueError(f"--{name} must be from {low} to {high:,}, got {value:g}")
     notebooks = expanded(paths)
     book, rows, stop = Gradebook(out, notebooks), list[Row](), threading.Event()
-    with work_in(book.folder), Bar("grading", "notebook") as bar, ThreadPoolExecutor(jobs) as pool:
+    progress = bar("grading", "notebook", len(notebooks))
+    with work_in(book.folder), progress, ThreadPoolExecutor(jobs) as pool:
         book.write([])  # if it can't be written, this shows now and not after the work
-        bar.begin(len(notebooks))
         prefix, isolation = sandbox()
         start = partial(rows_of, prefix=prefix, seed=seed, seconds=seconds, stop=stop)
         try:
@@ -85,9 +85,10 @@ def grade(
                     pass
                 rows += future.result()
                 book.write(rows, seed=seed, seconds=seconds, isolation=isolation)
-                bar.advance()
+                progress.update()
         finally:
             stop.set()
+            pool.shutdown(cancel_futures=True)
     return rows, isolation
 
 
@@ -173,34 +174,48 @@ def attend(
     Returns:
         The objects that it wrote, and a sentence about its end.
     """
-    with tempfile.TemporaryDirectory(prefix="minilpo-", ignore_cleanup_errors=True) as place:
-        folder = os.path.realpath(place)
-        results, complaints = Path(folder, "results"), Path(folder, "complaints")
+    with contextlib.ExitStack() as stack:
+        place = tempfile.TemporaryDirectory(prefix="minilpo-", ignore_cleanup_errors=True)
+        folder = os.path.realpath(stack.enter_context(place))
+        notebook = stack.enter_context(path.open("rb"))
+        # Read through this handle: a cell may put anything else in the file's place.
+        results = stack.enter_context(open(Path(folder, "results"), "w+b", buffering=0))
+        complaints = stack.enter_context(tempfile.TemporaryFile())
         words = [sys.executable, "-m", "minilpo.course.examinee", str(seed), str(n_done)]
         if prefix:
             words = [*prefix, "--bind", folder, folder, "--chdir", folder, *words]
-        results.touch()
-        with path.open("rb") as notebook, complaints.open("wb") as stderr:
-            files = (notebook, subprocess.DEVNULL, stderr)
-            process = subprocess.Popen(
-                words, -1, None, *files, cwd=folder, env=environment(folder), start_new_session=True
-            )  # in a session of its own, so that Ctrl-C reaches only us
+        files = (notebook, subprocess.DEVNULL, complaints)
+        process = subprocess.Popen(
+            words, -1, None, *files, cwd=folder, env=environment(folder), start_new_session=True
+        )  # in a session of its own, so that Ctrl-C reaches only us
+        stack.callback(_kill, process)
         n_said, until, end = 0, monotonic() + TO_START, ""
+        last = until + seconds * len(BY_NAME)
         while process.poll() is None and not end:
             sleep(0.05)
-            if (n := results.read_bytes().count(b"\n")) > n_said:
-                n_said, until = n, monotonic() + seconds
+            if (n := _content(results).count(b"\n")) > n_said:
+                n_said, until = n, min(last, monotonic() + seconds)
             if monotonic() > until or stop.is_set():
                 end = f"it took longer than {seconds:g} seconds in all and was stopped"
-        with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        code = process.wait()
+        _kill(process)
+        code = process.returncode
         code = 128 - code if prefix and code > 128 else code  # as bubblewrap tells a signal
         names = {one.value: one.name for one in signal.Signals}
         how = f"by {names.get(-code, -code)}" if code < 0 else f"with status {code}"
         end = end or f"its process ended {how} instead of answering"
-        said = [json.loads(line) for line in results.read_bytes().splitlines()]
+        said = [json.loads(line) for line in _content(results).splitlines()]
         if not said:
-            raise ValueError(f"{end} {complaints.read_bytes()[-200:].decode(errors='replace')}")
+            raise ValueError(f"{end} {_content(complaints)[-200:].decode(errors='replace')}")
         return [*said, end]
+
+
+def _content(file: Any) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()

@@ -57,7 +57,10 @@ class Gradebook:
         begins[out.with_suffix(".json")] = '{\n  "made_by": "minilpo grade"'
         for path, text in (begins | dict.fromkeys(self.texts.values(), TEXT)).items():
             is_ours = path.is_file() and text in path.read_bytes()[:200].decode(errors="replace")
-            if path.is_symlink() or (path.exists() and not is_ours):
+            is_linked = path.is_symlink() or (
+                path.parent == self.folder and self.folder.is_symlink()
+            )
+            if is_linked or (path.exists() and not is_ours):
                 raise ValueError(
                     f"--out must name no link and nothing that others have written, but {path} "
                     "is; choose another name, or move it away"

@@ -14,7 +14,7 @@ WORDS = "found saw a the fox map in of big old and then lost".split()
 class Eq11Score(Exercise):
     """Score a response without knowing which temperatures wrote it: sum over all of them, Eq. 11.
 
-    `choice_logits` has shape (B, S, K): what the head said before each token (S = T) or once for
+    `choice_logits` has shape (B, S, K): the head's logits before each token (S = T) or once for
     the whole response (S = 1, the same for every token). `choice_logprobs` (B, T, K) holds
     log P(y_t | tau_k): how likely each of K temperatures makes the token that was written.
     `response_mask` (B, T) is True at the tokens of the response. With P(tau_k | h_t) the softmax of
@@ -113,7 +113,7 @@ class Eq11Score(Exercise):
         return -Eq11Score.right(choice_logits, choice_logprobs, response_mask)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Before each token and once; short and long masks; tokens that are next to impossible."""
+        """Yields choices per token and one for all; short and long masks; unlikely tokens."""
         half = torch.tensor([[[0.5, 0.25]]]).log()
         yield torch.zeros(1, 1, 2), half, torch.tensor([[True]])
         for B, T, K in [(1, 3, 2), (3, 5, 3), (5, 2, 4), (2, 7, 6), (4, 4, 4), (2, 1, 3)]:
@@ -201,7 +201,7 @@ class TwoTemperatures(Exercise):
         return [first if begin else rest for begin in begins[: len(words)]]
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Names in the middle, small letters at the beginning, numbers, one word, none."""
+        """Yields names in the middle, small letters at the beginning, numbers, one word, none."""
         yield "Ben ran home. Bella hid. The fox saw Ben.".split(), 0.2, 1.0
         yield ["Stop."], 0.0, 0.7
         yield [], 0.3, 0.9
@@ -216,7 +216,7 @@ class TwoTemperatures(Exercise):
 class LetterReward(Exercise):
     """Reward a text whose sentences begin with a given letter.
 
-    Cut `response` after each full stop; what is left over at the end without one is a sentence too.
+    Cut `response` after each full stop; the rest at the end, without one, is a sentence too.
     Spaces and line breaks around a sentence don't belong to it, and nothing but these is no
     sentence. Return the share of sentences whose first character is `letter`, a float from 0 to 1;
     capital and small letters count as the same. A response without any sentence gets 0.0.
@@ -310,7 +310,7 @@ class LetterReward(Exercise):
         return sum(kept) / len(kept) if kept else 0.0
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Nothing, spaces, one sentence, small letters, no full stop at the end."""
+        """Yields nothing, spaces, one sentence, small letters, no full stop at the end."""
         yield "B", "Ben ran. Bella hid."
         yield "B", ""
         yield "A", "   "
@@ -327,7 +327,7 @@ class LetterReward(Exercise):
 
 
 def _words(draw, n):
-    """Names, other words and some full stops."""
+    """Draws names, other words and some full stops."""
     words = []
     for _ in range(n):
         word = draw.choice(NAMES) if draw.uniform(1) < 0.5 else draw.choice(WORDS)

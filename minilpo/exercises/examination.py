@@ -8,7 +8,7 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
@@ -18,30 +18,16 @@ from minilpo.exercises.verdict import Verdict, contrast, relation, shown
 Case = tuple[Any, ...]  # the arguments of one call
 
 
-class Key(Protocol):
-    """The part of an `Exercise` that an examination uses."""
-
-    name: str
-    follow_up: str
-
-    @staticmethod
-    def right(*arguments: Any) -> Any: ...  # noqa: D102
-    @property
-    def mistakes(self) -> dict[str, Callable[..., Any]]: ...  # noqa: D102
-    def misfit(self, expected: Any, got: Any) -> str: ...  # noqa: D102
-    def agree(self, expected: Any, got: Any, case: Case) -> bool: ...  # noqa: D102
-
-
 class Examination:
     """One answer to one exercise.
 
     Args:
-        key: says what is right, and which mistakes are likely.
+        key: the `Exercise`, which has the right function and the likely mistakes.
         cases: the inputs, the simplest first.
         call: tries the learner's function on one of them.
     """
 
-    def __init__(self, key: Key, cases: list[Case], call: Callable[[Case], Observation]):
+    def __init__(self, key: Any, cases: list[Case], call: Callable[[Case], Observation]):
         self.key, self.cases, self.call = key, cases, call
         self.names = list(inspect.signature(key.right).parameters)
         self.expected = [key.right(*copied(case)) for case in cases]
@@ -151,7 +137,7 @@ class Examination:
         ends = list(zip(self.cases, self.given, strict=False))
         for case, value in ends[:1] + ends[-1:]:
             again = self.call(case)
-            # What can't even be compared with itself, a NumPy array, says nothing.
+            # A value that can't be compared with itself, such as an odd object, says nothing.
             if not again.problem and same(value, value) and not same(again.value, value):
                 return (
                     "it keeps something from one call to the next, in a global name, or in a "

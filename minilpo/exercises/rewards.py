@@ -13,7 +13,7 @@ WORDS = "fox bear key map moon river small old ran sang and the".split()
 class VarietyReward(Exercise):
     """Reward a response for not repeating itself: its number of different words by that of all.
 
-    `prompt` and `response` are texts. Words are what stands between spaces (one or more). Capital
+    `prompt` and `response` are texts. Words are the texts between spaces (one or more). Capital
     or small letters make no difference, and neither do the marks . , ! and ?, so "Fox," and "fox"
     are the same word, "3.5" and "35" are, and a mark on its own is none. Return a Python float from
     0 to 1, and 0.0 for a response without words. A reward function gets the prompt too; this one
@@ -111,7 +111,7 @@ class VarietyReward(Exercise):
         return _share(list(filter(None, (w.strip(".,!?") for w in response.lower().split()))))
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Repeated words in capital and small letters, marks, many spaces, no words."""
+        """Yields repeated words in capital and small letters, marks, many spaces, no words."""
         yield "Say something.", "The fox saw the bear."
         yield "Say something.", "fox fox Fox, fox!"
         yield "Say something.", "bear"
@@ -133,7 +133,7 @@ class VarietyReward(Exercise):
 
     @staticmethod
     def _text(draw: Draw, n_words: int) -> str:
-        """Words, some of them with a capital, with marks and spaces between them."""
+        """Draws words, some with a capital letter, with marks and spaces between them."""
         text = ""
         for _ in range(n_words):
             word = draw.choice(WORDS)
@@ -231,7 +231,7 @@ class BestConstant(Exercise):
         return k, test_rewards[:, k].sum().item()
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Another column is best on the test prompts; ties; rewards below 0; one prompt."""
+        """Yields test prompts with another best column; ties; rewards below 0; one prompt."""
         yield torch.tensor([[0.0, 1.0], [0.5, 0.5]]), torch.tensor([[0.75, 0.25]])
         yield torch.tensor([[0.25, 0.75, 0.75]]), torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.5]])
         yield torch.tensor([[0.5], [0.0]]), torch.tensor([[0.25], [1.0], [1.0]])

@@ -39,7 +39,7 @@ REMEDIES = {  # by the argument that an exercise has for random numbers
 
 
 class MisuseError(Exception):
-    """Raised by the `entry` of an exercise: the problem with an answer, in a line."""
+    """The problem with an answer, in a line; raised by the `entry` of an exercise."""
 
 
 class Observation(NamedTuple):
@@ -225,7 +225,7 @@ def _is_to_be_written(code: CodeType, may_use: Sequence[str]) -> bool:
     """Tests if some code is minilpo's, and in no module that an answer may use."""
     if not code.co_filename.startswith(str(LIBRARY)):
         return False
-    # What a function prints is written by the class above.
+    # A learner's print calls the class above.
     if code.co_filename.startswith((__file__, *(str(LIBRARY / module) for module in may_use))):
         return False
     # An import runs a module, asks the package where a name is, and makes classes. Of a decorated

@@ -11,10 +11,10 @@ TALK = "apples are left so that makes and then minus plus = is".split()
 
 
 class TextOrNone(Exercise):
-    """An exercise whose result is a text, or None where there is none."""
+    """An exercise whose result is a text, or None for no text."""
 
     def misfit(self, expected: Any, got: Any) -> str:
-        """Either may stand where the other is right: that is no fault of form."""
+        """Accepts a text or None, whichever is right: the wrong one isn't a fault of form."""
         if got is None or isinstance(got, str):
             return ""
         return f"the result must be a text or None, got {a_kind_of(got)}"
@@ -98,7 +98,7 @@ class FinalAnswer(TextOrNone):
         return FinalAnswer.right(response) or ""
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """No number, one, several; beside full stops, signs and letters; words after the last."""
+        """Yields no number, one and several, beside marks, signs and letters; words at the end."""
         yield ("7 + 5 = 12. #### 12",)
         yield ("It is 12.",)
         yield ("",)
@@ -188,7 +188,7 @@ class MajorityVote(TextOrNone):
         return MajorityVote.right(answers) or ""
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Ties of every order, None in the majority, nobody, one."""
+        """Yields ties of every order, None in the majority, nobody, one."""
         yield (["7", "9", "9"],)
         yield (["7", None, "9", None, "9", None],)
         yield ([],)
@@ -276,7 +276,7 @@ class VoteAccuracy(Exercise):
         return VoteAccuracy.right(answers, right_answers) * float(len(right_answers))
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """One prompt and many, narrow majorities, ties, prompts for which nobody votes."""
+        """Yields one prompt and many, narrow majorities, ties, prompts for which nobody votes."""
         yield [["7", "9", "9"]], ["9"]
         yield [["7", "9", "9"]], ["7"]
         yield [["4"], ["5"], [None]], ["4", "6", "7"]
@@ -291,12 +291,12 @@ def _number(draw):
 
 
 def _answers(draw, n):
-    """Numbers as texts, a quarter of them None."""
+    """Draws numbers as texts, a quarter of them None."""
     return [None if draw.uniform(1) < 0.25 else _number(draw) for _ in range(n)]
 
 
 def _talk(draw, n):
-    """Words and numbers, the numbers with something beside them."""
+    """Draws words and numbers, the numbers with something beside them."""
     words = []
     for _ in range(n):
         number = str(int(draw.integers(500, 1)))
@@ -308,7 +308,7 @@ def _talk(draw, n):
 
 
 def _numbers(response):
-    """The runs of digits."""
+    """Lists the runs of digits."""
     return "".join(c if c in "0123456789" else " " for c in response).split()
 
 

@@ -37,13 +37,13 @@ def conclude(found: Numbers) -> Finding:
     """Says whether the head gains on one of the tasks, which it must not."""
     rows, gains = [], [_gain(found, task) for task in TASKS]
     for task, gain in zip(TASKS, gains, strict=True):
-        of_task = found[task]
+        numbers = found[task]
         rows += [
-            Row(f"{task}: best constant", of_task["best_constant"]),
-            Row(f"{task}: head", of_task["reward"]),
+            Row(f"{task}: best constant", numbers["best_constant"]),
+            Row(f"{task}: head", numbers["reward"]),
             gain,
-            Row(f"{task}: temperature of the best constant", of_task["best_temperature"]),
-            Row(f"{task}: mean chosen temperature", of_task["chosen_temperature"]),
+            Row(f"{task}: temperature of the best constant", numbers["best_temperature"]),
+            Row(f"{task}: mean chosen temperature", numbers["chosen_temperature"]),
         ]
     coin, wish = (gain.sign() for gain in gains)
     if max(coin, wish) > 0:
@@ -80,7 +80,7 @@ def draw(found: Numbers) -> Figure:
         head, half = mean_and_half(found[task]["reward"])
         ax.axhline(float(head), color=plots.ORANGE, label="head")
         ax.axhspan(float(head - half), float(head + half), color=plots.ORANGE, alpha=0.2)
-        ax.set(xlabel="fixed temperature", ylabel="mean reward", ylim=(0, 1.02))
-        ax.set_title(f"{task}: the head\n{_verdict(_gain(found, task))}")
+        title = f"{task}: the head\n{_verdict(_gain(found, task))}"
+        ax.set(xlabel="fixed temperature", ylabel="mean reward", ylim=(0, 1.02), title=title)
     plots.legend(axes[0, 0])
     return fig

@@ -15,7 +15,6 @@ from minilpo.show import plots
 PAPER = (
     "win-rate of the head against each fixed temperature, mean over tasks, sequence and token level"
 )
-LEVELS = ("sequence", "token")
 PAPERS_WIN_RATES = {
     "sequence": {0.0: "54.2", 0.2: "53.9", 0.4: "53.0", 0.6: "53.4", 0.8: "52.9", 1.0: "52.9"},
     "token": {0.0: "51.2", 0.2: "51.4", 0.4: "51.0", 0.6: "50.8", 0.8: "50.3", 1.0: "50.5"},
@@ -37,7 +36,7 @@ def measure(lab: Lab) -> Numbers:
         "best_constant": mean(lab.constant_rewards()),
         "oracle": mean(per_task),  # the best temperature per task
     }
-    for level in LEVELS:
+    for level in PAPERS_WIN_RATES:
         head = lab.head(level)
         rewards = lab.adaptive(head.greedy, test)[1]
         random_rewards = lab.adaptive(evenly(head.head, head.choices), test)[1]
@@ -56,12 +55,11 @@ def conclude(found: Numbers) -> Finding:
     constant, per_task = found["best_constant"], found["oracle"]
     rewards = [Row("reward: best constant", constant), Row("reward: best per task", per_task)]
     win_rates, differences = [], []
-    for level in LEVELS:
-        of_level, label = found[level], f"{level}: win-rate against"
-        papers, temperatures = PAPERS_WIN_RATES[level], found["temperatures"][0]
-        win_rates += percent_at(label, temperatures, of_level["win_rates"], papers)
-        head, learned = of_level["reward"], of_level["learned_constant"]
-        at_random = of_level["random_head"]
+    for level, papers in PAPERS_WIN_RATES.items():
+        shares, label = found[level]["win_rates"], f"{level}: win-rate against"
+        win_rates += percent_at(label, found["temperatures"][0], shares, papers)
+        head, learned = found[level]["reward"], found[level]["learned_constant"]
+        at_random = found[level]["random_head"]
         rewards += [
             Row(f"reward: {level}", head),
             Row(f"reward: {level} random head", at_random),
@@ -96,7 +94,7 @@ def draw(found: Numbers) -> Figure:
     """Draws the win-rates with their intervals over seeds."""
     fig, axes = plots.figure(1, 2, width=4.2)
     names = Temperatures(found["temperatures"][0]).names
-    for ax, level in zip(axes.flat, LEVELS, strict=True):
+    for ax, level in zip(axes.flat, PAPERS_WIN_RATES, strict=True):
         mean, half = mean_and_half(found[level]["win_rates"])
         intervals = np.stack([mean - half, mean + half], 1)
         plots.win_rates(ax, names, mean.tolist(), intervals.tolist())

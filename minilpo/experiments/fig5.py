@@ -81,13 +81,13 @@ def draw(found: Numbers) -> Figure:
     colours = [plots.BLUE, plots.ORANGE]
     first, other = draw_bars(left, [0, 1], places, scale=1, color=colours, width=0.6)
     left.set_xticks([0, 1], ["first word\nof a sentence", "all others"])
-    left.set(ylabel="mean chosen temperature", ylim=(0, 1))
     where = _place(_warmer(found)).capitalize()
-    left.set_title(f"{where} at the first word:\n{first:.2f} against {other:.2f}")
+    title = f"{where} at the first word:\n{first:.2f} against {other:.2f}"
+    left.set(ylabel="mean chosen temperature", ylim=(0, 1), title=title)
 
     temperatures, fixed, head = found["temperatures"][0], found["fixed"], found["reward"]
-    options = {"color": plots.BLUE, "markersize": 4, "label": "one temperature"}
-    right.plot(temperatures, fixed.mean(0), "o-", **options)
+    line = {"color": plots.BLUE, "markersize": 4, "label": "one temperature"}
+    right.plot(temperatures, fixed.mean(0), "o-", **line)
     right.axhline(head.mean(), color=plots.ORANGE, label="head")
     two = found["two_temperatures"]["reward"].mean()
     right.axhline(two, color=plots.GREEN, linestyle="--", label="two temperatures")

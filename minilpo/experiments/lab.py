@@ -27,10 +27,10 @@ from minilpo.evaluation.measure import Measured, measure_fixed, measure_policy, 
 from minilpo.evaluation.summary import best_constants
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.machine.device import CPU
-from minilpo.machine.files import load_tensors, must_hold, save_tensors, tidy
-from minilpo.machine.threads import Threads
+from minilpo.machine.files import Record, must_hold, tensor_bytes, tensors_of
 from minilpo.rivals.by_config import training_of
 from minilpo.run import processes
+from minilpo.run.begin import create_run
 from minilpo.run.folder import Run
 from minilpo.run.steps import pretrain_step
 from minilpo.seeds import torch_generator
@@ -38,6 +38,7 @@ from minilpo.tasks import MAIN, Task
 from minilpo.training import TrainState
 
 MIXTURE = tuple(task.name for task in MAIN)
+OTHER = "put it back as it was, or choose another folder"
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Head:
         head.load_state_dict(self.best_after[n_rounds - 1])
         return GreedyHead(head, self.choices)
 
-    @cached_property
+    @property
     def greedy(self) -> GreedyHead:
         """The head that takes its most likely choice."""
         return GreedyHead(self.head, self.choices)
 
-    @cached_property
+    @property
     def sampled(self) -> SampledHead:
         """The head that draws a choice."""
         return SampledHead(self.head, self.choices)
@@ -73,18 +74,11 @@ class Lab:
     Args:
         folder: the cache of all seeds.
         config: where all experiments start from; its seed is the lab's, its tasks are the corpus.
-        threads: by whose speed the progress bars judge.
         device: where the heads are trained.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: RunConfig,
-        threads: Threads | None = None,
-        device: torch.device = CPU,
-    ):
-        self.config, self.seed, self.threads, self.device = config, config.seed, threads, device
+    def __init__(self, folder: Path, config: RunConfig, device: torch.device = CPU):
+        self.config, self.seed, self.device = config, config.seed, device
         sections = {"model": asdict(config.model), "pretrain": asdict(config.pretrain)}
         key = key_of({"tasks": config.tasks, **sections})
         self.folder = folder / f"seed_{config.seed}_{key}"
@@ -94,9 +88,9 @@ class Lab:
     def run(self) -> Run:
         """The run folder of the language model, which is trained at the first use."""
         path = self.folder / "language_model"
-        tidy(self.folder, path)
-        run = Run.create(path, self.config, compare=("model", "pretrain"))
-        run.threads, run.device = self.threads, self.device
+        Record(path, OTHER).settle()
+        run = create_run(path, self.config, compare=("model", "pretrain"))
+        run.device = self.device
         pretrain_step(run)
         return run
 
@@ -115,7 +109,7 @@ class Lab:
         less = min(steps, whole.steps), min(demonstrations, whole.demonstrations)
         pretrain = replace(whole, steps=less[0], demonstrations=less[1])
         config = replace(self.config, tasks=(task,), pretrain=pretrain, **settings)
-        return Lab(self.folder.parent, config, self.threads, self.device)
+        return Lab(self.folder.parent, config, self.device)
 
     def tasks(self, names: Sequence[str]) -> list[Task]:
         """Selects tasks of the corpus by name."""
@@ -137,33 +131,34 @@ class Lab:
         settings = {"loss": "default", "prompts": prompts, **settings}
         lpo = replace(self.config.lpo, **settings).resolved(level)
         asked = {"level": level, "tasks": tasks, "choices": choices.names, "lpo": asdict(lpo)}
-        path = self.folder / f"head_{key_of(asked)}.pt"
-        if path.name not in self._made:
+        name, record = f"head_{key_of(asked)}.pt", Record(self.folder, OTHER)
+        if name not in self._made:
             shape = self.run.config.model.n_embd, len(choices), level, lpo.n_hidden
             init = [torch_generator(self.seed, "head") for _ in range(2)]
             head = AdaptiveDecoder(*shape, init[0]).to(self.device)
             constant = ConstantHead(*shape, init[1]).to(self.device)
-            if not path.exists():
-                self._train(path, head, constant, self.tasks(tasks), choices, lpo)
-            content = load_tensors(path)
-            with must_hold(path, "a head of these settings", "choose another folder"):
+            if not record.holds(name):
+                data = self._train(head, constant, self.tasks(tasks), choices, lpo)
+                record.commit({name: (None, {name: data})})
+            data = record.read(name, OTHER)
+            with must_hold(self.folder / name, "a head of these settings", OTHER):
+                content = tensors_of(data)
                 head.load_state_dict(content["head"])
                 constant.load_state_dict(content["constant"])
                 heads = head.requires_grad_(False), constant.requires_grad_(False)
                 made = Head(*heads, choices, content["log"], content["best_after"])
-            self._made[path.name] = made
-        return self._made[path.name]
+            self._made[name] = made
+        return self._made[name]
 
     def _train(
         self,
-        path: Path,
         head: AdaptiveDecoder,
         constant: ConstantHead,
         tasks: Sequence[Task],
         choices: Choices,
         lpo: LPOConfig,
-    ) -> None:
-        """Trains both heads, and saves their weights and the log."""
+    ) -> bytes:
+        """Trains both heads; returns their weights and the log."""
         best_after = []
 
         def keep(state: TrainState, *_: object) -> None:
@@ -173,7 +168,7 @@ class Lab:
         state.callbacks += [fit_constant(constant, lpo, self.seed, fit), keep]
         log = train(self.lm, tasks, head, choices, lpo, self.seed, state, processes.respond)
         weights = {"head": head.state_dict(), "constant": constant.state_dict()}
-        save_tensors(path, {**weights, "log": log, "best_after": best_after})
+        return tensor_bytes({**weights, "log": log, "best_after": best_after})
 
     def fixed(
         self,
@@ -188,10 +183,9 @@ class Lab:
         temperatures = tuple(temperatures or self.config.temperatures)
         name = f"fixed {split} {tasks} {temperatures}"
         if name not in self._made:
-            prompts = prompts_to_measure(
-                self.tasks(tasks), split, self.config.evaluation, self.seed
-            )
-            asked = self.lm, prompts, Temperatures(temperatures), torch_generator(self.seed, name)
+            of_split = self.tasks(tasks), split, self.config.evaluation, self.seed
+            prompts, generator = prompts_to_measure(*of_split), torch_generator(self.seed, name)
+            asked = self.lm, prompts, Temperatures(temperatures), generator
             self._made[name] = measure_fixed(*asked, respond=processes.respond)
         return self._made[name]
 
@@ -205,15 +199,11 @@ class Lab:
 
         The random numbers depend on its level and on whether it is greedy or draws its choices.
         """
-        name = f"adaptive {id(policy)} {id(measured)}"
-        if name not in self._made:
-            how = "greedy" if isinstance(policy, GreedyHead) else "sample"
-            generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
-            asked = self.lm, measured, policy, generator
-            rollout, rewards = measure_policy(*asked, respond=processes.respond)
-            # The first two are kept so that no others get their ids.
-            self._made[name] = policy, measured, rollout, rewards[:, 0]
-        return self._made[name][2:]
+        how = "greedy" if isinstance(policy, GreedyHead) else "sample"
+        generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
+        asked = self.lm, measured, policy, generator
+        rollout, rewards = measure_policy(*asked, respond=processes.respond)
+        return rollout, rewards[:, 0]
 
 
 def pairs_per_batch(lpo: LPOConfig, pairs: str, samples: int) -> int:

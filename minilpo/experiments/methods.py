@@ -64,6 +64,9 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
     def fixed(choices: Callable[..., Choices]) -> Callable[..., Policy]:
         return lambda *columns: Fixed(choices(*columns))
 
+    def with_rule(rule: str) -> Callable[..., Policy]:
+        return fixed(lambda temperatures, values: Temperatures(temperatures, **{rule: values}))
+
     def by_place(first: Sequence[float], rest: Sequence[float]) -> Policy:
         K = len(first)
         pairs = [(k, K + k) for k in range(K)]
@@ -72,10 +75,7 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
     def grid(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
         return list(itertools.product(*values))
 
-    def with_rule(rule: str) -> Callable[..., Policy]:
-        return lambda temperatures, values: Fixed(Temperatures(temperatures, **{rule: values}))
-
-    constants = [(temperature,) for temperature in lab.config.temperatures]
+    constants = grid(lab.config.temperatures)
     joint = [(setting.temperature, setting.min_p) for setting in JOINT.settings]
     top_k, top_p, min_p = map(with_rule, ("top_k", "top_p", "min_p"))
     of_min_p = grid((0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6))

@@ -1,5 +1,6 @@
 """Runs experiments over seeds; what an interrupted reproduction has measured stays.
 
+OUT/record.json                     the checksums of all files that are read again
 OUT/reproduce.json                  the settings; a folder with other settings is left alone
 OUT/NAME/seed_S.json                the numbers of one seed
 OUT/NAME/result.json, table.txt, figure.png (and for fig6 strip.html, strip.txt)
@@ -8,6 +9,7 @@ OUT/cache/                          language models and heads, shared by all exp
 """
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -20,25 +22,17 @@ from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.experiments.base import Finding, Numbers, over_seeds, text_table
 from minilpo.experiments.figures import described
-from minilpo.experiments.lab import Lab
+from minilpo.experiments.lab import OTHER, Lab
 from minilpo.experiments.page import NAME as PAGE
 from minilpo.experiments.page import Result, reproduction_page
 from minilpo.machine.device import device_of
-from minilpo.machine.files import (
-    must_hold,
-    read_sealed_json,
-    tidy,
-    work_in,
-    write_bytes,
-    write_json,
-    write_sealed_json,
-)
-from minilpo.machine.progress import Bar, say
+from minilpo.machine.files import Record, json_bytes, must_hold, work_in, write_bytes, write_json
+from minilpo.machine.progress import bar, say
 from minilpo.machine.threads import pick
 from minilpo.run.folder import read_config
 from minilpo.show import plots
 
-OTHER = "choose another folder, or move its seed_*.json files away and repeat the command"
+CONFIG = "reproduce.json"
 ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
@@ -63,71 +57,63 @@ def reproduce(
     """
     computes = device_of(device)
     with work_in(out, ROOM):
-        config = open_folder(out, config)
+        record, config = open_folder(out, config)
         missing = {
-            seed: [name for name in names if read_seed(out, name, seed) is None]
+            seed: [name for name in names if read_seed(record, name, seed) is None]
             for seed in range(n_seeds)
         }
-        in_use = pick(threads, config.threads or None)
-        if in_use.seconds:
-            say(f"minilpo: computing with {in_use.why}")
-        if config.threads != in_use.n:
-            config = replace(config, threads=in_use.n)
-            write_sealed_json(out / "reproduce.json", config.to_dict())
-        with Bar("reproducing", "experiment") as bar:
-            bar.begin(sum(map(len, missing.values())))
+        config = replace(config, threads=pick(threads, config.threads or None, say))
+        record.commit({"config": (None, {CONFIG: json_bytes(config.to_dict())})})
+        with bar("reproducing", "experiment", sum(map(len, missing.values()))) as progress:
             for seed, todo in missing.items():
-                lab = Lab(out / "cache", replace(config, seed=seed), in_use, computes)
+                lab = Lab(out / "cache", replace(config, seed=seed), computes)
                 for name in todo:
-                    bar.say_now(f"seed {seed}, {name}")
+                    progress.set_postfix_str(f"seed {seed}, {name}")
                     numbers = experiment(name).measure(lab)
-                    (out / name).mkdir(exist_ok=True)
                     content = {"experiment": name, "seed": seed, "numbers": numbers}
-                    write_sealed_json(out / name / f"seed_{seed}.json", content)
-                    bar.advance()
-        results = {name: put_together(out, name, n_seeds) for name in names}
+                    files = {f"{name}/seed_{seed}.json": json_bytes(content)}
+                    record.commit({f"{name} {seed}": (None, files)})
+                    progress.update()
+        results = {name: put_together(record, name, n_seeds) for name in names}
         for result in results.values():
             write_result(out / result.name, result)
-        write_page(out, config, results)
+        write_page(record, config, results)
         return {name: result.finding for name, result in results.items()}
 
 
-def open_folder(out: Path, config: RunConfig) -> RunConfig:
-    """Writes the settings, or checks that the folder has the same ones; returns the folder's."""
-    path = out / "reproduce.json"
-    if path.exists():
-        kept = read_config(path)
+def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
+    """Opens a folder of the same settings, or a new one; returns its record and settings."""
+    record = Record(out, OTHER)
+    if CONFIG in record.files:
+        record.settle()
+        kept = read_config(record, CONFIG)
         if replace(kept, threads=0) != replace(config, threads=0):
-            raise ValueError(
-                f"{out} holds results of other settings; choose another folder or delete this one"
-            )
-        tidy(out, *(folder for folder in out.iterdir() if folder.is_dir()))
-        return kept
-    if any(file.name != ".reproduce.json.partial" for file in out.iterdir()):
+            raise ValueError(f"{out} holds results of other settings; choose another folder")
+        return record, kept
+    if (out / CONFIG).exists():
+        raise ValueError(
+            f"{out / CONFIG} was made by another version of minilpo; choose another folder"
+        )
+    stumps = {f".{CONFIG}.partial", ".record.json.partial"}
+    if {file.name for file in out.iterdir()} - stumps:
         raise ValueError(
             f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
         )
-    write_sealed_json(path, config.to_dict())
-    return config
+    return record, config
 
 
-def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
-    """Reads the numbers of one seed; None where they are missing."""
-    path = out / name / f"seed_{seed}.json"
-    if not path.exists():
-        return None
-    content = read_sealed_json(path, "delete it and repeat the command")
-    with must_hold(path, f"seed {seed} of {name}", OTHER):
-        if (got := (content["experiment"], content["seed"])) != (name, seed):
-            raise ValueError(f"it holds seed {got[1]} of {got[0]}")
-        return content["numbers"]
+def read_seed(record: Record, name: str, seed: int) -> Numbers | None:
+    """Reads the numbers of one seed; returns None where they are missing."""
+    file = f"{name}/seed_{seed}.json"
+    return json.loads(record.read(file, OTHER))["numbers"] if record.holds(file) else None
 
 
-def put_together(out: Path, name: str, n_seeds: int) -> Result:
+def put_together(record: Record, name: str, n_seeds: int) -> Result:
     """Concludes from the numbers of all seeds, and draws the figure."""
     module = experiment(name)
-    seeds = [read_seed(out, name, seed) for seed in range(n_seeds)]
-    with must_hold(out / name, "numbers of this version's experiment", OTHER), plots.own_style():
+    seeds = [read_seed(record, name, seed) for seed in range(n_seeds)]
+    place = record.folder / name
+    with must_hold(place, "numbers of this version's experiment", OTHER), plots.own_style():
         found = over_seeds(seeds)
         finding, figure = module.conclude(found), module.draw(found)
         png = plots.png(figure)
@@ -154,15 +140,16 @@ def write_result(folder: Path, result: Result) -> None:
         write_bytes(folder / file, data)
 
 
-def write_page(out: Path, config: RunConfig, results: dict[str, Result]) -> None:
+def write_page(record: Record, config: RunConfig, results: dict[str, Result]) -> None:
     """Writes the page of these results, and of those that earlier commands have left."""
     for name in EXPERIMENTS:
-        files = (out / name / f"seed_{seed}.json" for seed in itertools.count())
-        n_seeds = sum(1 for _ in itertools.takewhile(Path.is_file, files))
+        files = (f"{name}/seed_{seed}.json" for seed in itertools.count())
+        n_seeds = sum(1 for _ in itertools.takewhile(record.holds, files))
         if name not in results and n_seeds:
             # Tables and figures are made again from the numbers, which carry a checksum.
             try:
-                results[name] = put_together(out, name, n_seeds)
+                results[name] = put_together(record, name, n_seeds)
             except ValueError as error:
                 say(f"minilpo: {PAGE} leaves out {name}: {error}")
-    write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
+    page = reproduction_page(config, list(results.values()))
+    write_bytes(record.folder / PAGE, page.encode())

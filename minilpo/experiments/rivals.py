@@ -16,20 +16,10 @@ from matplotlib.figure import Figure
 from minilpo.evaluation.measure import prompts_to_measure
 from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.evaluation.summary import interval_of
+from minilpo.experiments import methods
 from minilpo.experiments.base import Finding, Numbers, Row
 from minilpo.experiments.lab import MIXTURE, Head, Lab
-from minilpo.experiments.methods import (
-    HEADS,
-    Scorer,
-    asked_of,
-    best_settings,
-    part_of,
-    responses_spent,
-    rules_of,
-    settings_for,
-    try_out,
-    whole_and_early,
-)
+from minilpo.experiments.methods import HEADS, Scorer
 from minilpo.show import plots
 
 PAPER = (
@@ -40,11 +30,7 @@ LEVELS = ("sequence", "token")
 BEST_RULE = "best rule"  # of those with one setting for all prompts, by its training prompts
 MAIN_HEADS = [f"{level}: {kind} head" for level in LEVELS for kind in ("temperature", "joint")]
 LEARNED_ALIKE = {  # temperature heads that learn by other rules
-    level: [
-        name
-        for name in HEADS
-        if name.startswith(level) and not name.endswith(("temperature head", "joint head", "min-p"))
-    ]
+    level: [n for n in HEADS if n.startswith(level) and not n.endswith(("head", "min-p"))]
     for level in LEVELS
 }
 PAIRS = [  # the differences that are told
@@ -64,13 +50,13 @@ def measure(lab: Lab) -> Numbers:
     # Half of the prompts, because several responses are written to each.
     half = replace(evaluation, test_prompts=max(2, evaluation.test_prompts // 2))
     test = prompts_to_measure(lab.tasks(MIXTURE), "test", half, lab.seed)
-    scorer, spent, names = Scorer(lab, test), responses_spent(lab), test.names
-    methods: Numbers = {}
+    scorer, spent, names = Scorer(lab, test), methods.responses_spent(lab), test.names
+    numbers: Numbers = {}
     of_prompt: dict[str, np.ndarray] = {}  # by method, (P,)
 
     def note(name: str, setting: str, curve: dict[int, np.ndarray]) -> None:
         n_responses, of_prompt[name] = list(curve.items())[-1]
-        methods[name] = {
+        numbers[name] = {
             "setting": setting,
             "responses": n_responses,
             "reward": float(mean_over_tasks(of_prompt[name], names)),
@@ -80,14 +66,14 @@ def measure(lab: Lab) -> Numbers:
 
     # 1. Rules: all settings on training prompts, and the best ones on test prompts.
     on_training = {}
-    for name, rule in rules_of(lab).items():
-        tried = try_out(lab, rule, spent[-1])
+    for name, rule in methods.rules_of(lab).items():
+        tried = methods.try_out(lab, rule, spent[-1])
         for group in rule.groups:
             curve = {}
             for n in spent:
-                prompts, rewards = part_of(*tried, n)
-                best = best_settings(prompts, rewards, group)
-                own = settings_for(test, best, group)
+                prompts, rewards = methods.part_of(*tried, n)
+                best = methods.best_settings(prompts, rewards, group)
+                own = methods.settings_for(test, best, group)
                 curve[rewards.size] = scorer.of_rule(name, rule, own)
             settings = [f"{g} {rule.words.format(*rule.settings[k])}" for g, k in best.items()]
             note(f"{name} {group}".strip(), "; ".join(settings).strip(), curve)
@@ -95,9 +81,9 @@ def measure(lab: Lab) -> Numbers:
                 on_training[name] = float(tried[1].mean(0).max())
 
     # 2. Heads: learned from as many responses, validation included.
-    whole, early = whole_and_early(lab)
+    whole, early = methods.whole_and_early(lab)
     for name in HEADS:
-        asked = asked_of(lab, name)
+        asked = methods.asked_of(lab, name)
         head = lab.head(**asked, **whole)
         curve = rewards_by_round(head, scorer, spent[1:])
         if name in MAIN_HEADS:
@@ -114,13 +100,8 @@ def measure(lab: Lab) -> Numbers:
         ci95 = interval_of(values, names, resamples=evaluation.resamples, seed=lab.seed)
         estimate = float(mean_over_tasks(values, names))
         differences[f"{first_name} - {second_name}"] = {"estimate": estimate, "ci95": ci95}
-    return {
-        "budget": spent[-1],
-        "methods": methods,
-        "on_training": on_training,
-        "best_rule": best_rule,
-        "differences": differences,
-    }
+    chosen = {"on_training": on_training, "best_rule": best_rule, "differences": differences}
+    return {"budget": spent[-1], "methods": numbers, **chosen}
 
 
 def round_kept(head: Head, n_rounds: int) -> int:
@@ -151,9 +132,8 @@ def conclude(found: Numbers) -> Finding:
         n_above = (of_pair["ci95"][:, 0] > 0).sum()  # by its interval over prompts
         label = f"{first} - {second} [{n_above} of {len(of_pair['ci95'])}]"
         differences[first, second] = Row(label, of_pair["estimate"])
-    to_temperature = [differences[pair] for pair in PAIRS[: len(LEVELS)]]
-    to_rule = [differences[name, BEST_RULE] for name in MAIN_HEADS]
-    agrees = all(row.sign() > 0 for row in (*to_temperature, *to_rule))
+    decisive = [*PAIRS[: len(LEVELS)], *((name, BEST_RULE) for name in MAIN_HEADS)]
+    agrees = all(differences[pair].sign() > 0 for pair in decisive)
     files = {"methods.txt": listing(found, names).encode()}
     return Finding([*rows, *differences.values()], agrees, sentence(found, differences), files)
 

@@ -95,13 +95,11 @@ def _draw_accuracy(ax: Axes, found: Numbers) -> None:
         for choice in ("greedy", "sampled")
     }
     draw_side_by_side(ax, values, (plots.BLUE, plots.GREY))
-    best = 100 * found["fixed"].mean(0).max()
     line: dict[str, Any] = {"color": plots.ORANGE, "linestyle": "--", "linewidth": 1}
-    ax.axhline(best, label="best fixed temperature", **line)
+    ax.axhline(100 * found["fixed"].mean(0).max(), label="best fixed temperature", **line)
     names = [name.replace(", ", ",\n") for name in LOSSES.values()]
     ax.set_xticks(np.arange(len(names)), names)
-    ax.set(ylabel="right answers (%)", ylim=(0, 130))
-    ax.set_title("What each loss reaches")
+    ax.set(ylabel="right answers (%)", ylim=(0, 130), title="What each loss reaches")
     plots.legend(ax, loc="upper left", ncols=2)
 
 
@@ -113,7 +111,6 @@ def _draw_probabilities(ax: Axes, found: Numbers) -> None:
     for (label, values), (style, colour) in zip(lines.items(), styles, strict=True):
         share = 100 * values.mean(0)
         ax.plot(found["temperatures"][0], share, style, color=colour, label=label, markersize=4)
-    ax.set(xlabel="temperature", ylabel="probability (%)", ylim=(0, None))
     nll, eq10 = (
         np.abs(learned[loss] - found[loss]["chosen_share"]).sum(1) for loss in ("nll", "eq10")
     )
@@ -122,5 +119,6 @@ def _draw_probabilities(ax: Axes, found: Numbers) -> None:
         "the NLL copies what was chosen\nmore than Eq. 10 does",
         "the NLL and Eq. 10 are about as far\nfrom what was chosen",
     )
-    ax.set_title(f"Learned: {words}")
+    labels = {"xlabel": "temperature", "ylabel": "probability (%)"}
+    ax.set(**labels, ylim=(0, None), title=f"Learned: {words}")
     plots.legend(ax)

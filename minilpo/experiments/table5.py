@@ -59,7 +59,7 @@ def draw(found: Numbers) -> Figure:
     draw_side_by_side(ax, gains, (plots.BLUE, plots.ORANGE), scale=1)
     ax.axhline(0, color="black", linewidth=0.8)
     ax.set_xticks([0, 1], [f"{level} level" for level in LEVELS])
-    ax.set(ylabel="gain over the best constant")
-    ax.set_title("How the head's distribution is used")
+    title = "How the head's distribution is used"
+    ax.set(ylabel="gain over the best constant", title=title)
     plots.legend(ax, loc="upper left")
     return fig

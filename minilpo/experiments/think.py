@@ -19,6 +19,7 @@ from minilpo.experiments.figures import draw_bars, draw_line
 from minilpo.experiments.lab import Lab, pairs_per_batch
 from minilpo.rivals.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
 from minilpo.run import processes
+from minilpo.run.begin import pretraining_prompts
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
 from minilpo.training import draw_prompts
@@ -43,12 +44,8 @@ def measure(lab: Lab) -> Numbers:
     # As many responses as for other heads of one task, but from four times the prompts: a choice
     # always writes the same, so a quarter of the samples shows both.
     lpo = replace(own.config.lpo, samples=max(2, own.config.lpo.samples // 4))
-    asked: dict[str, Any] = {
-        "tasks": (task.name,),
-        "choices": choices,
-        "prompts": lpo.prompts,
-        "samples": lpo.samples,
-    }
+    size = {"prompts": lpo.prompts, "samples": lpo.samples}
+    asked: dict[str, Any] = {"tasks": (task.name,), "choices": choices, **size}
     # A wrong answer costs far more than some words, so pairs count by how much the rewards differ.
     # Best against worst, for comparison, counts only which choice is the better one.
     batch = pairs_per_batch(lpo, "gap", lpo.samples)
@@ -112,7 +109,7 @@ def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
     """
     rounds, held_out = draw_prompts(lab.run.tasks, config, lab.seed)
     of_lpo = [prompt.text for part in (*rounds, held_out) for prompt in part]
-    return len(lab.run.pretraining_prompts() & {*prompts, *of_lpo})
+    return len(pretraining_prompts(lab.run) & {*prompts, *of_lpo})
 
 
 def _columns(by_kind: dict[str, np.ndarray]) -> np.ndarray:
@@ -123,14 +120,10 @@ def _columns(by_kind: dict[str, np.ndarray]) -> np.ndarray:
 def conclude(found: Numbers) -> Finding:
     """Says what the head gains, and whether every seed shows that the right choice depends."""
     kinds, thinks = [*found["thinks"]], _columns(found["thinks"])
-    right = {name: _columns(found["right"]["test"][name]) for name in WORDS}
-    shares = {
-        "right at once": right["answer"],
-        "right after thinking": right["think"],
-        "head thinks": thinks,
-    }
+    at_once, thought = (_columns(found["right"]["test"][name]) for name in ("answer", "think"))
+    shares = {"right at once": at_once, "right after thinking": thought}
     rows = []
-    for label, values in shares.items():
+    for label, values in {**shares, "head thinks": thinks}.items():
         rows += [Row(f"{label}, {kind} (%)", 100 * values[:, k]) for k, kind in enumerate(kinds)]
     mean, seen = found["mean"], found["seen_in_pretraining"]
     rows += [Row(f"reward: {name}", values) for name, values in mean.items()]
@@ -140,22 +133,18 @@ def conclude(found: Numbers) -> Finding:
 
     gain, others = gains["best constant"], {f"the {name}": gains[name] for name in OTHERS}
     # The conditions under which the right choice depends on the prompt, on every seed.
-    holds = {
-        f"thinking is right on at least {SURE:.0%}, with however many steps": (
-            right["think"].min() >= SURE
-        ),
-        f"an answer at once is right on more than {SURE:.0%} with {kinds[0]}": (
-            right["answer"][:, 0].min() > SURE
-        ),
+    easy, hard = at_once[:, 0], at_once[:, -1]
+    above = [found["gain_ci95"][name][:, 0].min() > 0 for name in CONSTANTS]
+    claims = {
+        f"thinking is right on at least {SURE:.0%}, with however many steps": thought.min() >= SURE,
+        f"an answer at once is right on more than {SURE:.0%} with {kinds[0]}": easy.min() > SURE,
         f"an answer at once is right on less than {UNSURE:.0%} with {kinds[-1]}": (
-            right["answer"][:, -1].max() < UNSURE
+            hard.max() < UNSURE
         ),
         "pretraining has shown none of the prompts": not seen.any(),
-        "the head is above both constants, by intervals over prompts": (
-            min(found["gain_ci95"][name][:, 0].min() for name in CONSTANTS) > 0
-        ),
+        "the head is above both constants, by intervals over prompts": all(above),
     }
-    failed = [claim for claim, is_true in holds.items() if not is_true]
+    failed = [claim for claim, holds in claims.items() if not holds]
     sentence = (
         f"Against the best constant the head {gain.told(*GAINS)} ({gain.text()}). It thinks on "
         f"{thinks[:, 0].mean():.0%} of the prompts with {kinds[0]} and on "
@@ -164,7 +153,7 @@ def conclude(found: Numbers) -> Finding:
     if failed:
         sentence += f"It is not true on every seed that {'; that '.join(failed)}."
     else:
-        sentence += f"On every seed {'; '.join(holds)}."
+        sentence += f"On every seed {'; '.join(claims)}."
     return Finding(rows, not failed and gain.sign() > 0, sentence)
 
 
@@ -188,15 +177,18 @@ def draw(found: Numbers) -> Figure:
     thinking = 100 * draw_bars(thinks, places, shares, color=plots.ORANGE, width=0.7)
     at_once = rights["answer"].mean(0)
     gain = found["mean"]["head"] - found["mean"]["best constant"]
-    right.set(ylabel="right answers (%)", ylim=(0, 105))
-    thinks.set(ylabel="prompts (%)", ylim=(0, 105))
-    reward.set(ylabel="mean reward", ylim=(0, 1.02))
-    right.set_title(f"At once: {at_once[0]:.0f}% right, then {at_once[-1]:.0f}%")
-    thinks.set_title(f"The head thinks: {thinking[0]:.0f}% to {thinking[-1]:.0f}%")
-    reward.set_title(f"Head - best constant: {gain.mean():+.3f}")
-    for ax in axes.flat:
+    for ax, ylabel, top, title in (
+        (
+            right,
+            "right answers (%)",
+            105,
+            f"At once: {at_once[0]:.0f}% right, then {at_once[-1]:.0f}%",
+        ),
+        (thinks, "prompts (%)", 105, f"The head thinks: {thinking[0]:.0f}% to {thinking[-1]:.0f}%"),
+        (reward, "mean reward", 1.02, f"Head - best constant: {gain.mean():+.3f}"),
+    ):
         ax.set_xticks(places, steps)
-        ax.set_xlabel("steps")
+        ax.set(xlabel="steps", ylabel=ylabel, ylim=(0, top), title=title)
     plots.legend(right, loc="lower left")
     plots.legend(reward, loc="lower left")
     return fig

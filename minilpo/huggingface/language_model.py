@@ -120,10 +120,9 @@ class HuggingFaceLanguageModel:
                 try:
                     text = self.tokenizer.apply_chat_template(messages, **options)
                 except Exception as error:  # a template is a small program: it raises what it likes
-                    why = (
-                        f"but it says {named(error)}; change system or template, or use chat=False"
-                    )
-                    raise ValueError(f"the chat template must take {messages}, {why}") from error
+                    remedy = "change system or template, or use chat=False"
+                    why = f"the chat template must take {messages}, but it says {named(error)}"
+                    raise ValueError(f"{why}; {remedy}") from error
             # A template writes special tokens itself.
             token_ids = self.tokenizer(text, add_special_tokens=is_plain)["input_ids"]
             # Some tokenizers end every text. After its end the model would begin another one.
@@ -155,10 +154,11 @@ class HuggingFaceLanguageModel:
         for start in range(0, len(prompts), n_rows):
             part = slice(start, start + n_rows)
             T = int(response_mask[part].sum(1).max())
-            padded, pad_lengths = pad(prompts[part])
-            texts = torch.cat([padded, token_ids[part, :T]], 1)
+            texts, mask = pad(prompts[part])
+            texts = torch.cat([texts, token_ids[part, :T]], 1)
+            mask = torch.cat([mask, response_mask[part, :T]], 1)
             # A token is decided at the one before it, and nothing is decided at the last one.
-            h, scores, _ = self.forward_once(texts, pad_lengths, T + 1)
+            h, scores, _ = self.forward_once(texts, mask.to(self.model.device), T + 1)
             wanted = response_mask[part, :T].to(scores.device)
             states.append(h[:, :-1][wanted])
             logits.append(scores[:, :-1][wanted])
@@ -175,23 +175,22 @@ class HuggingFaceLanguageModel:
             hook.remove()
 
     def forward_once(
-        self, token_ids: Tensor, pad_lengths: Tensor, last: int, cache: Any = None, length: int = 0
+        self, token_ids: Tensor, mask: Tensor, last: int, cache: Any = None
     ) -> tuple[Tensor, Tensor, Any]:
-        """Reads (R, T) tokens, with `pad_lengths` (R,) in front of them, and after a cache's.
+        """Reads (R, T) tokens after those of a cache; the mask, (R, T_all), is False at padding.
 
         Returns hidden states, (R, last, C), and logits, (R, last, V), of the last tokens, and the
         cache. The logits are the model's own: some scale or cap them after the un-embedding.
         """
-        device, T_all = self.model.device, length + token_ids.shape[1]
-        places = torch.arange(T_all, device=device) - pad_lengths.to(device)[:, None]  # (R, T_all)
-        more = {"attention_mask": (places >= 0).long(), "logits_to_keep": last}
-        more |= {"position_ids": places[:, length:].clamp(min=0), **dict.fromkeys(CACHES, cache)}
+        places = (mask.cumsum(1) - 1).clamp(min=0)[:, -token_ids.shape[1] :]  # (R, T)
+        more = {"attention_mask": mask.long(), "position_ids": places, "logits_to_keep": last}
+        more |= dict.fromkeys(CACHES, cache)
         more = {name: value for name, value in more.items() if name in self.takes}
         try:
             with self.watching() as seen:
-                output = self.model(token_ids.to(device), use_cache=True, **more)
+                output = self.model(token_ids.to(mask.device), use_cache=True, **more)
         except RuntimeError as error:  # no memory, or no places for the padding
-            got = f"{[*places.shape]} tokens, got {named(error)}"
+            got = f"{[*mask.shape]} tokens, got {named(error)}"
             raise ValueError(f"the model must have room for {got}; lower max_length") from error
         cache = next((output[name] for name in CACHES if name in output), None)
         [hidden_states], logits = seen, output.logits[:, -last:]
@@ -245,33 +244,33 @@ class HuggingFaceBatch:
     cache: Any = None
 
     def __init__(self, lm: HuggingFaceLanguageModel, prompts: Sequence[list[int]], n_samples: int):
-        self.lm, self.length = lm, 0
-        token_ids, self.pad_lengths = pad(prompts)
-        self._read(token_ids)
+        token_ids, mask = pad(prompts)
+        self.lm, self.mask = lm, mask[:, :0].to(lm.model.device)  # (R, T) False at padding
+        self._read(token_ids, mask)
         # Each prompt is read once, and all that was read is then copied for its N samples.
         numbers = torch.arange(len(prompts), device=self.logits.device)
         self.select(numbers.repeat_interleave(n_samples))
 
     def step(self, token_ids: Tensor) -> None:
-        self._read(token_ids[:, None])
+        self._read(token_ids[:, None], torch.ones(len(token_ids), 1, dtype=torch.bool))
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
         self.cache.reorder_cache(rows)
-        self.pad_lengths = self.pad_lengths.to(rows.device)[rows]
+        self.mask = self.mask[rows.to(self.mask.device)]
         self.hidden_states, self.logits = self.hidden_states[rows], self.logits[rows]
 
     @torch.inference_mode()
-    def _read(self, token_ids: Tensor) -> None:
+    def _read(self, token_ids: Tensor, mask: Tensor) -> None:
         """Reads the next tokens of each row, (R, T)."""
-        context = self.cache, self.length
-        h, logits, self.cache = self.lm.forward_once(token_ids, self.pad_lengths, 1, *context)
+        self.mask = torch.cat([self.mask, mask.to(self.mask.device)], 1)
+        h, logits, self.cache = self.lm.forward_once(token_ids, self.mask, 1, self.cache)
         self.hidden_states, self.logits = h[:, 0], logits[:, 0]
-        self.length += token_ids.shape[1]
 
 
 def pad(prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-    """Puts padding in front of prompts, (P, T); returns its lengths, (P,), too: it is masked."""
-    T = max(map(len, prompts))
+    """Puts padding in front of prompts: their tokens, (P, T), and a mask, False at padding."""
+    lengths = torch.tensor([[len(prompt)] for prompt in prompts])
+    T = int(lengths.max())
     token_ids = torch.tensor([[0] * (T - len(prompt)) + prompt for prompt in prompts])
-    return token_ids, torch.tensor([T - len(prompt) for prompt in prompts])
+    return token_ids, torch.arange(T) >= T - lengths

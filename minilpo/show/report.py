@@ -1,7 +1,6 @@
 """The results of a run as a person reads them: table, sentences, figures and a few responses."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,6 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.files import write_bytes
 from minilpo.machine.text import printable
 from minilpo.setting import have_rules
 from minilpo.show import plots
@@ -26,7 +24,6 @@ CAPTIONS = {
     "training.png": "How the training went: the language model's loss; how far the head's scores "
     "of better and worse responses are apart; how undecided the head is; the rewards.",
 }
-FIGURES = (*CAPTIONS, "descriptions.txt")  # the files in the folder of the figures
 
 
 class Picture(NamedTuple):
@@ -242,14 +239,11 @@ def draw_figures(
     return pictures
 
 
-def write_figures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
-    """Writes figures, and `descriptions.txt` with the sentences on them. Returns all paths."""
-    texts = []
-    for shown in pictures:
-        write_bytes(folder / shown.name, shown.png)
-        texts.append("\n".join([shown.name, *shown.sentences]))
-    write_bytes(folder / "descriptions.txt", ("\n\n".join(texts) + "\n").encode())
-    return [folder / name for name in FIGURES]
+def figure_files(pictures: Sequence[Picture]) -> dict[str, bytes]:
+    """Returns the files of figures by name, with `descriptions.txt`: the sentences on them."""
+    texts = ["\n".join([shown.name, *shown.sentences]) for shown in pictures]
+    descriptions = ("\n\n".join(texts) + "\n").encode()
+    return {**{shown.name: shown.png for shown in pictures}, "descriptions.txt": descriptions}
 
 
 def _draw_rewards(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:

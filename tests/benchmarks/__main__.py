@@ -25,6 +25,7 @@ from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.pretraining import Corpus, Example, pretrain
 from minilpo.lm.tokenizer import Tokenizer
 from minilpo.machine.threads import in_words, pick
+from minilpo.run.begin import corpus_of, create_run
 from minilpo.run.folder import Run
 from tests.benchmarks.commands import print_demo, print_memory
 from tests.benchmarks.measure import QUICK, Sizes, matmul_peak, print_row
@@ -37,9 +38,9 @@ def demonstrations(sizes: Sizes) -> tuple[Run, Tokenizer, list[Example]]:
     """The run that the demo makes, its tokenizer, and the first examples of its corpus."""
     config = RunConfig(pretrain=PretrainConfig(demonstrations=sizes.demonstrations))
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder), config)
+        run = create_run(Path(folder), config)
         tokenizer = run.tokenizer()
-    return run, tokenizer, list(run.corpus(tokenizer).examples[: sizes.n_examples])
+    return run, tokenizer, list(corpus_of(run, tokenizer).examples[: sizes.n_examples])
 
 
 def sizes_asked_for(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Sizes:
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     starts = range(0, len(examples), sizes.block)
     blocks = [examples[start : start + sizes.block] for start in starts]
     model, peak = run.new_model(), matmul_peak()
-    print(f"torch {torch.__version__}, {in_words(threads.n)}")
+    print(f"torch {torch.__version__}, {in_words(threads)}")
     print(f"matrix-product peak {peak / 1e9:.0f} GFLOP/s in fp32")
     print(f"medians of {sizes.repeats} turns; ratio: how many times as fast as the peer\n")
     print_row("", "minilpo", "transformers", "ratio")

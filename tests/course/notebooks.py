@@ -116,7 +116,6 @@ def temperature_softmax(logits, temperature):
 """
 HOSTILE = {
     "not Python": ("def temperature_softmax(:\n", "the cell isn't Python: invalid syntax (line 1)"),
-    "a null byte": ("x = '\0'", "the cell isn't Python"),
     "half a character": ("x = '\ud800'", "the cell isn't Python"),
     "brackets": ("(" * 5000, "the cell isn't Python"),
     "raises": ("x = 1\n1 / 0\n", "(line 2 of the cell raised ZeroDivisionError: division by zero)"),
@@ -130,6 +129,7 @@ HOSTILE = {
     "a number": (f"{NAME} = 3", "it must be a function, got a Python int"),
     "crashes": ("import ctypes\nctypes.string_at(0)", "its process ended by SIGSEGV"),
     "recursive": (inside("return temperature_softmax(logits, temperature)"), "RecursionError"),
+    "holds itself": (inside("x = []; x.append(x); return x"), "RecursionError"),
     "memory": (inside("return torch.zeros(2**33)"), "it raised RuntimeError"),
     "more memory": (inside("x = [0] * 2**33"), "it raised MemoryError"),
     "much printed": (inside("for _ in range(2000): print('x' * 1000)\nreturn logits"), "wrong for"),
@@ -143,14 +143,16 @@ HOSTILE = {
         inside("import time; time.sleep(3); return right(logits, temperature)"),
         "longer than 12 seconds in all",
     ),
-    "holds itself": (inside("x = []; x.append(x); return x"), "RecursionError"),
     "the library's": (
         "from minilpo.exercises.temperature import TemperatureSoftmax\n"
         "temperature_softmax = TemperatureSoftmax.right\n",
         "it calls minilpo's own right",
     ),
-    "in place": (inside("logits.mul_(1); logits.add_(1); return logits"), "in place"),
     "environment": (inside("import os; raise ValueError(sorted(os.environ))"), "'HOME', "),
+    "takes the results' place": (
+        "import os\nos.remove('results')\nos.mkfifo('results')\nos._exit(0)",
+        "its process ended with status 0",
+    ),
     "a large file": (
         inside("open('x', 'wb').write(b'0' * 2**26)\nreturn logits"),
         "it raised OSError",
@@ -158,15 +160,7 @@ HOSTILE = {
 }
 # Those that only a process of their own survives, or that take their time.
 HARM = (
-    *(
-        "endless",
-        "endless outside",
-        "leaves",
-        "leaves later",
-        "crashes",
-        "escapes",
-        "deaf",
-        "interrupts",
-    ),
-    *("slow", "memory", "more memory", "floods", "closes", "a large file", "environment", "asks"),
+    *("endless", "endless outside", "leaves", "leaves later", "crashes", "escapes", "deaf"),
+    *("interrupts", "takes the results' place", "slow", "memory", "more memory", "floods"),
+    *("closes", "a large file", "environment", "asks"),
 )

@@ -13,7 +13,7 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.evaluation.measure import Prompts
-from minilpo.experiments import rivals
+from minilpo.experiments import methods, rivals
 from minilpo.experiments.base import over_seeds
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.experiments.methods import (
@@ -213,18 +213,18 @@ def test_the_best_rule_is_chosen_on_training_prompts_and_heads_learn_from_as_man
         return made
 
     monkeypatch.setattr(Lab, "head", head)
-    monkeypatch.setattr(rivals, "rules_of", lambda lab: rules)
+    monkeypatch.setattr(methods, "rules_of", lambda lab: rules)
     monkeypatch.setattr(rivals, "HEADS", {name: HEADS[name] for name in heads})
     monkeypatch.setattr(rivals, "PAIRS", [(heads[0], BEST_RULE)])
     numbers = rivals.measure(lab)
-    methods = numbers["methods"]
+    found = numbers["methods"]
     assert numbers["on_training"] == {"cold": 1, "warm": 0} and numbers["best_rule"] == "cold"
-    assert [methods[name]["reward"] for name in rules] == [0, 1]
+    assert [found[name]["reward"] for name in rules] == [0, 1]
     gain = numbers["differences"][f"{heads[0]} - {BEST_RULE}"]["estimate"]
-    assert gain == methods[heads[0]]["reward"]  # the best rule has none
+    assert gain == found[heads[0]]["reward"]  # the best rule has none
     early, *_, whole = responses_spent(lab)
     assert sorted(costs) == [(1, early), (3, whole), (3, whole)]
-    assert {methods[name]["responses"] for name in heads} == {whole}
+    assert {found[name]["responses"] for name in heads} == {whole}
 
 
 # The best setting

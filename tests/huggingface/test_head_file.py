@@ -45,20 +45,16 @@ def test_a_head_comes_back_with_its_level_and_its_choices_and_goes_on_learning(p
     again, choices = load_head(str(path), lm)
     assert again.level == level and choices.names == CHOICES.names
     assert torch.equal(choices.table, CHOICES.table) and torch.equal(choices.rules, CHOICES.rules)
-    x = torch.randn(4, 32, generator=seeded(2))
+    half, x = torch.linspace(0, 1, 3), torch.randn(4, 32, generator=seeded(2))
     assert torch.equal(again(x), head(x))
+    for table in (half, half.numpy(), [half[0], half.numpy()[1], 1]):  # saved as plain numbers
+        save_head(path, head, Temperatures(table, top_k=torch.tensor([0, 5, 0])), lm)
+        assert load_head(path, lm)[1].names == ("0", "0.5, top-k 5", "1")
     words = [f"the {a} {b}" for a in WORDS.split() for b in WORDS.split()]
     task = OwnPrompts(words, lambda prompt, response: len(set(response.split())) / 100)
     config = LPOConfig(rounds=1, prompts=12, samples=2, epochs=1, validation_prompts=1)
     train_lpo(lm, [task], again, choices, config, seed=0)
     assert not torch.equal(again(x), head(x))
-
-
-def test_choices_from_an_array_are_saved_as_numbers(path, lm):
-    half = torch.linspace(0, 1, 3)
-    for table in (half, half.numpy(), [half[0], half.numpy()[1], 1]):
-        save_head(path, made(), Temperatures(table, top_k=torch.tensor([0, 5, 0])), lm)
-        assert load_head(path, lm)[1].names == ("0", "0.5, top-k 5", "1")
 
 
 class Trap:
