@@ -64,9 +64,6 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
     def fixed(choices: Callable[..., Choices]) -> Callable[..., Policy]:
         return lambda *columns: Fixed(choices(*columns))
 
-    def with_rule(rule: str) -> Callable[..., Policy]:
-        return fixed(lambda temperatures, values: Temperatures(temperatures, **{rule: values}))
-
     def by_place(first: Sequence[float], rest: Sequence[float]) -> Policy:
         K = len(first)
         pairs = [(k, K + k) for k in range(K)]
@@ -77,7 +74,9 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
 
     constants = grid(lab.config.temperatures)
     joint = [(setting.temperature, setting.min_p) for setting in JOINT.settings]
-    top_k, top_p, min_p = map(with_rule, ("top_k", "top_p", "min_p"))
+    top_k = fixed(lambda temperatures, values: Temperatures(temperatures, top_k=values))
+    top_p = fixed(lambda temperatures, values: Temperatures(temperatures, top_p=values))
+    min_p = fixed(lambda temperatures, values: Temperatures(temperatures, min_p=values))
     of_min_p = grid((0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6))
     of_sigma = grid((0.5, 1.0, 1.5, 2.0), (0.6, 1.0, 1.5))
     of_mirostat = grid((0.5, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0))

@@ -130,12 +130,14 @@ def conclude(found: Numbers) -> Finding:
     """Says whether training ends where theory says, and how pairs by gap do on the mixture."""
     rows: list[Row] = []
     furthest = 0.0
-    for key, label in LABELS.items():
-        trained, (pairs, n) = found["example"][key], CASES[key]  # (S, K)
+    for (key, (pairs, n)), label in zip(CASES.items(), LABELS.values(), strict=True):
+        trained = found["example"][key]  # (S, K)
         off = np.abs(trained - optimum(EXAMPLE, n, pairs).numpy()).max(1)
         furthest = max(furthest, float(off.max()))
-        rows.append(Row(f"example: P of the gamble, {label}", trained[:, 2]))
-        rows.append(Row(f"example: most that a P is off theory, {label}", off))
+        rows += [
+            Row(f"example: P of the gamble, {label}", trained[:, 2]),
+            Row(f"example: most that a P is off theory, {label}", off),
+        ]
     control = found["control"]
     gambles, missed = {}, []  # whether theory prefers temperature 1; heads that miss its side
     for key, label in LABELS.items():

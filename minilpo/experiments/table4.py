@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
@@ -84,33 +83,25 @@ def _with_sizes(differences: dict[str, Row]) -> str:
 def draw(found: Numbers) -> Figure:
     """Draws each loss's accuracy, and its learned P(τ) beside the shares of chosen responses."""
     fig, [[left, right]] = plots.figure(1, 2, width=5)
-    _draw_accuracy(left, found)
-    _draw_probabilities(right, found)
-    return fig
-
-
-def _draw_accuracy(ax: Axes, found: Numbers) -> None:
     values = {
         f"{choice} choice": np.column_stack([found[loss][choice] for loss in LOSSES])
         for choice in ("greedy", "sampled")
     }
-    draw_side_by_side(ax, values, (plots.BLUE, plots.GREY))
+    draw_side_by_side(left, values, (plots.BLUE, plots.GREY))
     line: dict[str, Any] = {"color": plots.ORANGE, "linestyle": "--", "linewidth": 1}
-    ax.axhline(100 * found["fixed"].mean(0).max(), label="best fixed temperature", **line)
+    left.axhline(100 * found["fixed"].mean(0).max(), label="best fixed temperature", **line)
     names = [name.replace(", ", ",\n") for name in LOSSES.values()]
-    ax.set_xticks(np.arange(len(names)), names)
-    ax.set(ylabel="right answers (%)", ylim=(0, 130), title="What each loss reaches")
-    plots.legend(ax, loc="upper left", ncols=2)
+    left.set_xticks(np.arange(len(names)), names)
+    left.set(ylabel="right answers (%)", ylim=(0, 130), title="What each loss reaches")
+    plots.legend(left, loc="upper left", ncols=2)
 
-
-def _draw_probabilities(ax: Axes, found: Numbers) -> None:
     learned = {loss: found[loss]["probabilities"] for loss in ("eq10", "eq11", "nll")}
     lines = {f"{LOSSES[loss]}: learned": values for loss, values in learned.items()}
     lines["share among chosen responses"] = found["nll"]["chosen_share"]
     styles = [("o-", plots.BLUE), ("s--", plots.GREEN), ("^-", plots.ORANGE), (":", plots.GREY)]
     for (label, values), (style, colour) in zip(lines.items(), styles, strict=True):
         share = 100 * values.mean(0)
-        ax.plot(found["temperatures"][0], share, style, color=colour, label=label, markersize=4)
+        right.plot(found["temperatures"][0], share, style, color=colour, label=label, markersize=4)
     nll, eq10 = (
         np.abs(learned[loss] - found[loss]["chosen_share"]).sum(1) for loss in ("nll", "eq10")
     )
@@ -120,5 +111,6 @@ def _draw_probabilities(ax: Axes, found: Numbers) -> None:
         "the NLL and Eq. 10 are about as far\nfrom what was chosen",
     )
     labels = {"xlabel": "temperature", "ylabel": "probability (%)"}
-    ax.set(**labels, ylim=(0, None), title=f"Learned: {words}")
-    plots.legend(ax)
+    right.set(**labels, ylim=(0, None), title=f"Learned: {words}")
+    plots.legend(right)
+    return fig

@@ -265,9 +265,7 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
         rows.append(row)
     rows.append(["head", *[f"{column['adaptive']:.3f}" for column in columns.values()]])
     intervals = [column.get("adaptive_ci95") for column in columns.values()]
-    rows.append(
-        ["its 95% interval", *[_interval(bounds) if bounds else "" for bounds in intervals]]
-    )
+    rows.append(["its 95% interval", *map(_interval, intervals)])
     for best in ("best_per_task", "best_per_kind"):
         rewards = [f"{column[best]:.3f}" for column in columns.values()]
         rows.append([best.replace("_", " "), *rewards])
@@ -280,8 +278,8 @@ def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     return table(caption, ["temperature", *map(_breakable, columns)], rows)
 
 
-def _interval(bounds: Sequence[float]) -> str:
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+def _interval(bounds: Sequence[float] | None) -> str:
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""  # one prompt has none
 
 
 def _breakable(name: str) -> Html:

@@ -1,4 +1,4 @@
-"""What the paper's experiments and the controls conclude from given numbers, won, lost or open."""
+"""Conclusions of the paper's experiments and the controls from given numbers: won, lost, open."""
 
 import numpy as np
 import pytest

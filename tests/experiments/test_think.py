@@ -34,7 +34,7 @@ def think_seed(noise, kinds=("1 step", "2 steps", "3 steps"), head=0.75, **other
 
 
 def right_with(choice, **shares):
-    """What `think_seed` holds under "right", with some shares of a choice replaced, by kind."""
+    """Replaces some shares of right answers by a choice, by kind."""
     right = think_seed(0)["right"]["test"]
     return {"right": {"test": right | {choice: right[choice] | shares}}}
 

@@ -281,6 +281,13 @@ def test_a_run_that_lost_says_so_and_nowhere_that_it_won(metrics):
     assert "The head won" not in text and "got more than the best constant in none" in text
 
 
+def test_a_kind_of_one_prompt_has_no_interval(metrics):
+    few = copy.deepcopy(metrics)
+    for kind in few["tasks"]["cow"]["kinds"].values():
+        kind["ci95"] = None
+    assert "Kinds of prompts" in run_page(results(few))
+
+
 # Safety
 
 
