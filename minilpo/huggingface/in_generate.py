@@ -56,13 +56,9 @@ def deciding(
     plain = type(defaults)(**{**SET, **kept, "eos_token_id": list(lm.end_ids) or None})
 
     def generate(inputs: Any = None, generation_config: Any = None, **arguments: Any) -> Any:
-        if generation_config:
-            # Of it, only settings that somebody has changed count.
-            preset = vars(type(generation_config)())
-            for name, value in vars(generation_config).items():
-                if name[0] != "_" and value != preset.get(name):
-                    arguments.setdefault(name, value)
-        arguments = {name: value for name, value in arguments.items() if value is not None}
+        changed = generation_config.to_diff_dict() if generation_config else {}
+        given = {name: value for name, value in changed.items() if name[0] != "_"} | arguments
+        arguments = {name: value for name, value in given.items() if value is not None}
         for name, value in arguments.items():
             is_free = name not in INTRUDERS
             if hasattr(plain, name) and name not in FREE:  # a setting

@@ -97,17 +97,18 @@ class HuggingFaceLanguageModel:
             raise ValueError("system and template must come with a chat template; leave them out")
         # A sentence begins after a mark and, in a chat, after the last token of the template.
         starts = self.encode(["."])[0][-1:] if self.chat else []
-        for piece, token_id in vocabulary.items():
-            starts += [token_id] if piece.rstrip("Ċ\n").endswith((".", "!", "?")) else []
+        marks = (".", "!", "?")
+        starts += [i for piece, i in vocabulary.items() if piece.rstrip("Ċ\n").endswith(marks)]
         self.sentence_starts: Sequence[int] = tuple(sorted(set(starts)))
 
     def check_width(self, head: AdaptiveDecoder) -> None:
         """Raises a ValueError if a head can't read the model's hidden states."""
         if head.n_embd != self.n_embd:
-            raise ValueError(
-                f"the head must read hidden states as wide as the model's, {self.n_embd}, got one "
-                f"for {head.n_embd}; make it with AdaptiveDecoder(lm.n_embd, len(choices))"
+            got = (
+                f"got one for {head.n_embd}; make it with AdaptiveDecoder(lm.n_embd, len(choices))"
             )
+            width = f"as wide as the model's, {self.n_embd}"
+            raise ValueError(f"the head must read hidden states {width}, {got}")
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]

@@ -31,18 +31,7 @@ Entry = tuple[Any, dict[str, bytes]]  # the settings of a step and the files tha
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all: to a partial file beside it, which then takes its name.
 
-    A file that was there keeps its permissions. A process that is killed in between leaves the
-    partial file.
-
-    Raises:
-        OSError: if the folder isn't there or can't be written, or the disk is full; an older file
-            is then untouched.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> write_bytes(folder / "a.txt", b"hello")
-    >>> [path.name for path in folder.iterdir()]
-    ['a.txt']
+    A file that was there keeps its permissions, and after an OSError its content too.
     """
     write_partial(path, data)
     try:
@@ -107,14 +96,8 @@ def sha256(data: bytes) -> str:
 class Record:
     """The record of a folder: for each finished step its settings and the SHA-256 of its files.
 
-    It lies in `record.json`, the only file that carries a checksum of its own.
-
-    Args:
-        folder: it may have no record yet.
-        remedy: ends the message if the record is damaged.
-
-    Raises:
-        ValueError: if the record is damaged, was changed by hand, or names files elsewhere.
+    It lies in `record.json`, the only file that carries a checksum of its own; a new folder has
+    none. Raises ValueError if it is damaged or names files elsewhere; the remedy ends the message.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -161,11 +144,8 @@ class Record:
 
         1. Every new file is written beside the old one. 2. The record names the new ones: from now
         on they count. 3. They take their places, and files that no step names any more go. A
-        process that is killed before 2 leaves all as it was; after 2, `settle` repeats 3.
-
-        Args:
-            finished: by step, its settings and its files.
-            undone: steps that no longer count; their files go.
+        process that is killed before 2 changes nothing; after 2, `settle` repeats 3. Steps that
+        are `undone` no longer count, and their files go.
         """
         steps = {step: entry for step, entry in self.steps.items() if step not in undone}
         for step, (settings, files) in finished.items():
@@ -212,11 +192,7 @@ class Record:
         return name in self.files and (path.is_file() or partial_of(path).is_file())
 
     def read(self, name: str, remedy: str) -> bytes:
-        """Reads a file that the record names.
-
-        Raises ValueError if it isn't there or isn't the one that was written; it ends with the
-        remedy.
-        """
+        """Reads a file that the record names; raises ValueError if it isn't as it was written."""
         path = self.folder / name
         for file in (path, partial_of(path)):  # which counts, if its commit was interrupted
             if file.exists():
@@ -298,18 +274,10 @@ def tensors_of(data: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def work_in(folder: Path, megabytes: int = 0) -> Iterator[None]:
-    """Makes a folder if need be, and keeps it for this process: a second one gets an error.
+    """Makes a folder if need be, and keeps it for this process: a second one gets a ValueError.
 
-    It tries at once, not after the work, that the folder can be written and has room. A folder that
-    is still empty in the end is removed again.
-
-    Args:
-        folder: where files are going to be written.
-        megabytes: how much room there must be.
-
-    Raises:
-        ValueError: if another process works there.
-        OSError: if the folder can't be made or written, or the disk is too full.
+    Raises an OSError at once, not after the work, if the folder can't be written or lacks room. A
+    folder that is still empty in the end is removed again.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(

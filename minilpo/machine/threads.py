@@ -22,17 +22,8 @@ def pick(
 ) -> int:
     """Sets how many threads compute: as asked for, as stored, by OMP_NUM_THREADS, or as measured.
 
-    Args:
-        asked: the value of --threads.
-        stored: the number that the run was begun with. Its bytes depend on it, so a run goes on as
-            it began.
-        say: gets one line for the user if something was measured.
-
-    Raises:
-        ValueError: if the number is no sensible one.
-
-    >>> pick(asked=1)
-    1
+    A run goes on with the number that it stored when it began, because its bytes depend on it.
+    `say` gets one line if something was measured. Raises ValueError if the number makes no sense.
     """
     import torch
 
@@ -73,12 +64,8 @@ def measure(
 ) -> dict[int, float]:
     """Times a small piece of work like ours; returns its mean seconds by number of threads.
 
-    The candidates take turns for so many seconds, at least two turns each, so that the rest of the
-    machine disturbs all alike. A mean, not a median: other programs hold threads up in bursts, and
-    a run pays for each. The number in use stays as it is.
-
-    >>> sorted(measure([1, 2], seconds=0.01))
-    [1, 2]
+    The candidates take turns for so many seconds, at least two each, so that other programs disturb
+    all alike. A mean, not a median: a run pays for each burst of theirs.
     """
     import torch
 
@@ -112,7 +99,7 @@ def choose(seconds: dict[int, float]) -> int:
 
 
 def explain(n: int, seconds: dict[int, float]) -> str:
-    """Returns one line for the user: the number that was chosen and what was measured.
+    """Says in one line what was chosen and measured.
 
     >>> explain(2, {1: 1.0, 2: 0.5})
     '2 threads: 2.0 times as fast as 1 just now (--threads overrules this)'

@@ -46,11 +46,7 @@ def work_in_run(path: Path, config: RunConfig) -> Iterator[None]:
 
 
 def use_machine(run: Run, threads: int | None = None, device: str = "cpu") -> None:
-    """Decides where is computed, and with how many threads.
-
-    The number of threads is kept with the run from its next commit on. The device isn't kept: a run
-    that was made on an accelerator can be used anywhere.
-    """
+    """Chooses the device, and the number of threads, which the next commit keeps."""
     run.device = device_of(device)
     n = pick(threads, run.config.threads or None, say)
     run.config = run.with_config(threads=n).config
@@ -105,11 +101,9 @@ def _tokenizer(run: Run) -> Any:
 
 @torch_defaults()
 def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
-    """Trains the head by LPO, unless that is done.
+    """Trains the head by LPO, unless that is done; other settings then become the run's.
 
-    Args:
-        run: its earlier results stay in force until the new training is done.
-        lpo: settings to train with instead of the run's, which then become the run's.
+    Earlier results stay in force until the new training is done.
     """
     run.log("pretrain")  # says if the language model isn't there, or isn't what it was
     config = lpo or run.config.lpo
@@ -162,11 +156,9 @@ def half_done_lpo(run: Run) -> LPOConfig | None:
 
 @torch_defaults()
 def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[str, Any]:
-    """Measures the head on test prompts, writes all there is to see of it, returns the metrics.
+    """Measures the head on test prompts, writes all results, returns the metrics.
 
-    Args:
-        run: its old results stay until the new ones are there.
-        evaluation: settings to measure with instead of the run's, which then become the run's.
+    Other settings then become the run's.
     """
     clock = Clock()
     logs = run.log("pretrain"), run.log("train")
@@ -209,6 +201,6 @@ class Clock:
 
     def lap(self) -> float:
         """Returns the seconds since the last lap, at first since it was made."""
-        now = perf_counter()
-        seconds, self.last = now - self.last, now
+        seconds = perf_counter() - self.last
+        self.last += seconds
         return seconds

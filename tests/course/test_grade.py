@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -197,6 +198,8 @@ def test_the_sandbox_has_no_network_no_files_of_the_teacher_and_no_sockets(tmp_p
         pytest.skip("bubblewrap isn't installed, or doesn't work here")
     import minilpo
 
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
     body = f"""
     import os, pathlib, socket
     seen = [str(p) for p in ({str(tmp_path)!r}, "/etc/passwd", "/run", "/root") if os.path.exists(p)]
@@ -205,7 +208,7 @@ def test_the_sandbox_has_no_network_no_files_of_the_teacher_and_no_sockets(tmp_p
     except OSError as error:
         seen.append(error.strerror)
     try:
-        socket.create_connection(("127.0.0.1", 1))
+        socket.create_connection(("127.0.0.1", {port}))
     except OSError as error:
         seen.append(error.strerror)
     seen.append(len([p for p in os.listdir("/proc") if p.isdigit()]) < 5)
@@ -214,6 +217,7 @@ def test_the_sandbox_has_no_network_no_files_of_the_teacher_and_no_sockets(tmp_p
     [row, *_], said = grade(
         [notebook(tmp_path / "a.ipynb", (NAME, inside(body)))], tmp_path / "g.csv"
     )
+    server.close()
     assert said == SANDBOX
     home = "'/root', " if str(sys.base_prefix).startswith("/root") else ""
     assert f"[{home}'Read-only file system', 'Connection refused', True]" in row.message
@@ -314,7 +318,10 @@ def test_files_of_others_and_links_are_left_alone(tmp_path):
     text.parent.mkdir()
     mine.write_text("notebook,mine\n")
     for path in (out, tmp_path / "g.json", tmp_path / "g_students.csv", text):
-        for make in (lambda p: p.write_text("mine"), lambda p: p.symlink_to(mine), Path.mkdir):
+        for make in (
+            *(lambda p: p.write_text("mine"), Path.mkdir),
+            *(lambda p: p.symlink_to(mine), lambda p: p.symlink_to(tmp_path / "nowhere")),
+        ):
             make(path)
             with pytest.raises(ValueError, match="no link and nothing that others have written"):
                 Gradebook(out, [tmp_path / "a.ipynb"])

@@ -42,6 +42,7 @@ def quick():
         patch.setattr(
             "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
         )
+        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
         yield
 

@@ -38,6 +38,7 @@ def brief():
         patch.setattr(
             "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
         )
+        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         yield
 

@@ -113,6 +113,10 @@ def test_the_table_has_every_number_under_its_task_and_the_best_fixed_ones_are_b
         assert list(columns[name][:5]) == [f"{reward:.3f}" for reward in expected]
         assert columns[name][6] == f"{column['best_per_task']:.3f}"
         assert columns[name][7] == f"{column['best_per_kind']:.3f}"
+    for row, control in ((8, "random_head"), (9, "learned_constant")):
+        found = metrics["controls"][control]
+        expected = [*found["tasks"].values(), found["reward"]]
+        assert text[row + 1][1:] == [f"{reward:.3f}" for reward in expected]
     bold = [[column for column, cell in enumerate(row) if "<b>" in cell] for row in rows[1:5]]
     for place, column in enumerate([*metrics["tasks"].values(), metrics["mean"]], 1):
         best = column["fixed"].index(max(column["fixed"]))
@@ -235,12 +239,7 @@ def test_no_response_is_picked_twice_and_small_tasks_leave_room_to_others(n):
 
 def test_the_responses_are_those_of_the_head_with_their_own_rewards_and_words(lm):
     head = AdaptiveDecoder(16, len(CHOICES), "token", n_hidden=8, generator=seeded(1))
-    prompts = [
-        "Mia has 7 apples.",
-        "Tell me a story.",
-        "Mia has 9 apples.",
-        "Tell me a story of a fox.",
-    ]
+    prompts = ["Mia has 7 apples.", "Tell me a story.", "Mia has 9 apples.", "Tell me of a fox."]
     tasks = [type("T", (), {"name": name})() for name in ("math", "story")]
     policy = SampledHead(head, Temperatures(TEMPERATURES))
     rollout = generate(lm, prompts, policy, seeded(0), max_new_tokens=6)
@@ -280,20 +279,6 @@ def test_a_run_that_lost_says_so_and_nowhere_that_it_won(metrics):
     text = Reader(run_page(results(losing(metrics)))).text
     assert text.count("The head lost: it got 0.200 less reward") == 2  # on test and on new prompts
     assert "The head won" not in text and "got more than the best constant in none" in text
-
-
-def test_a_run_that_is_undecided_says_so(metrics):
-    even = copy.deepcopy(metrics)
-    even["mean"]["gain_over_best_fixed"] = {"estimate": 0.01, "ci95": [-0.02, 0.04]}
-    text = Reader(run_page(results(even))).text
-    assert "It is undecided whether the head is better" in text
-
-
-def test_a_head_that_collapsed_is_said(metrics):
-    flat = copy.deepcopy(metrics)
-    for task in flat["tasks"].values():
-        task["histogram"] = [0, 1, 0, 0]
-    assert "it collapsed to one temperature" in run_page(results(flat))
 
 
 def test_a_kind_of_one_prompt_has_no_interval(metrics):
