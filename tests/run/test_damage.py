@@ -39,9 +39,8 @@ READ_BY = {  # every file that a run reads, and a command that reads it
 @pytest.fixture(scope="module", autouse=True)
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
-        )
+        patch.setattr("minilpo.show.plots.png", lambda fig: b"a figure")
+        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
         yield

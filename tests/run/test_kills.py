@@ -35,9 +35,8 @@ def brief():
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
-        patch.setattr(
-            "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
-        )
+        patch.setattr("minilpo.show.plots.png", lambda fig: b"a figure")
+        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         yield
