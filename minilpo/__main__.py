@@ -1,8 +1,10 @@
 """`minilpo` and `python -m minilpo`. Ctrl-C is answered at once, before any heavy import."""
 
+import logging
 import os
 import signal
 import sys
+import threading
 from typing import NoReturn
 
 
@@ -16,6 +18,14 @@ def main() -> NoReturn:
             os.fstat(handle)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    if not _can_start_threads():
+        line = (
+            "minilpo: error: this process must be allowed to start a thread per core, but it isn't"
+        )
+        os.write(2, f"{line}; raise the limit of processes (ulimit -u)\n".encode())
+        os._exit(2)
+    # Its warnings about a folder for caches that can't be written help nobody here.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from minilpo.cli import main as run
 
     status = run()
@@ -25,6 +35,20 @@ def main() -> NoReturn:
         except (AttributeError, OSError, ValueError):
             pass  # closed: `run` has said what there was to say
     os._exit(status)  # at once: a late Ctrl-C would find nobody to answer it
+
+
+def _can_start_threads() -> bool:
+    """Tries it now: the libraries that are imported later end in a traceback where they can't."""
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait, daemon=True) for _ in range(os.cpu_count() or 1)]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        return False
+    finally:
+        end.set()
+    return True
 
 
 def _leave(signal_number: int, frame: object) -> None:

@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import dataclasses
 import errno
-import itertools
 import os
 import shlex
 import sys
@@ -45,11 +44,11 @@ ENOUGH_TO_SPEAK = 3.0  # seconds after which torchrun has ended the other proces
 def demo(args: argparse.Namespace) -> None:
     """Makes a run from nothing: pretrains, trains the head, evaluates."""
     config = whole_config(args)
-    from minilpo.run.folder import Run
+    from minilpo.run.begin import create_run
     from minilpo.run.steps import evaluate_step, pretrain_step, train_step, use_machine, work_in_run
 
     with work_in_run(args.out, config):
-        run = Run.create(args.out, config)
+        run = create_run(args.out, config)
         use_machine(run, args.threads, args.device)
         pretrain_step(run)
         train_step(run)
@@ -58,6 +57,7 @@ def demo(args: argparse.Namespace) -> None:
 
 def pretrain(args: argparse.Namespace) -> None:
     """Makes a run folder and trains its language model, or goes on with it."""
+    from minilpo.run.begin import create_run
     from minilpo.run.folder import Run
     from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
@@ -66,7 +66,7 @@ def pretrain(args: argparse.Namespace) -> None:
         old = Run.open(args.run, getattr(args, "tasks", ())).config
     config = whole_config(args, old)
     with work_in_run(args.run, config):
-        run = Run.create(args.run, config, compare=("model", "pretrain"))
+        run = create_run(args.run, config, compare=("model", "pretrain"))
         use_machine(run, args.threads, args.device)
         pretrain_step(run)
     print(f"wrote {shown(run.path / 'model.pt')}")
@@ -118,8 +118,9 @@ def print_results(path: Path, metrics: dict[str, Any]) -> None:
 
 def shown(path: Path) -> str:
     """Writes a path as it is typed from the current folder."""
-    is_below = path.is_relative_to(Path.cwd())
-    return printable(str(path.relative_to(Path.cwd()) if is_below else path))
+    with contextlib.suppress(OSError, ValueError):  # that folder is gone; the path isn't below it
+        path = path.relative_to(Path.cwd())
+    return printable(str(path))
 
 
 def sample(args: argparse.Namespace) -> None:
@@ -155,8 +156,7 @@ def sample(args: argparse.Namespace) -> None:
     compared = None if args.temperature is None else sampler.at(args.temperature, prompt)
     if page:
         write_bytes(page, strip.html_page([words], "Which temperature wrote which word").encode())
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(strip.terminal(words) if colour else strip.plain(words))
+    print(strip.terminal(words) if strip.has_colours(sys.stdout) else strip.plain(words))
     for paragraph in filter(None, ["\n".join(lines), compared]):
         print(f"\n{paragraph}")
 
@@ -166,17 +166,10 @@ def page_to_write(page: Path, path: Path) -> Path:
     from minilpo.show.page import NAME as PAGE
 
     target = Path(os.path.realpath(page))
-    if target.exists() and not target.is_file():
-        raise ValueError(
-            f"--html must name a file, got {str(page)!r}, which is something else; "
-            "give it another name"
-        )
-    is_report = target == path.resolve() / PAGE
-    if is_report or (target.suffix != ".html" and path.resolve() in target.parents):
-        raise ValueError(
-            f"--html must not be one of the run's own files, got {str(page)!r}; "
-            f"let the name end in .html, and be another than {PAGE}"
-        )
+    is_own = path.resolve() in target.parents and (target.suffix != ".html" or target.name == PAGE)
+    if is_own or (target.exists() and not target.is_file()):
+        wrong = "one of the run's own files" if is_own else "something else than a file"
+        raise ValueError(f"--html must name a page, got {str(page)!r}, {wrong}; try page.html")
     return target
 
 
@@ -211,7 +204,7 @@ def tutorials(args: argparse.Namespace) -> None:
     """Copies the lessons, never over the learner's own work."""
     from minilpo.course.lessons import copy_lessons
 
-    copied, place = copy_lessons(args.folder), shown(args.folder)
+    copied, place = copy_lessons(args.folder, args.teacher), shown(args.folder)
     print(f"{len(copied.new)} files copied to {place}, {len(copied.same)} were there already")
     for name in copied.kept:
         print(
@@ -226,9 +219,9 @@ def grade(args: argparse.Namespace) -> None:
     from minilpo.course.gradebook import table
 
     limits = {"jobs": args.jobs, "seed": args.seed, "seconds": args.seconds}
-    graded = grade(args.notebooks, args.out, **limits)
-    print(table(graded.rows))
-    print(f"\n{graded.isolation}; every message is in {shown(args.out)}")
+    rows, isolation = grade(args.notebooks, args.out, **limits)
+    print(table(rows))
+    print(f"\nmessages are in {shown(args.out)}; graded {isolation}")
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -236,6 +229,10 @@ def doctor(args: argparse.Namespace) -> int:
     from minilpo.doctor import report
 
     return report()
+
+
+FOLDER = "the folder keeps what was finished, the same command goes on from there"
+UNCHANGED, GRADED = "nothing was changed", "the table has what was graded so far"
 
 
 class Command(NamedTuple):
@@ -246,7 +243,7 @@ class Command(NamedTuple):
     sections: tuple[str, ...] = ()  # of the settings: each field has a flag
     out: str | None = None  # the folder that it makes by default
     takes_run: bool = False  # works on a run folder
-    kept: str = ""  # said when it is interrupted; if empty, a text about its folder
+    kept: str = FOLDER  # said when it is interrupted
 
 
 FROM_NOTHING = "everything from nothing: pretrain, train, evaluate"
@@ -259,7 +256,6 @@ PLAY = "a page on this machine to play with a trained run"
 TUTORIALS = "copy the lessons next to you, never over your own work"
 GRADE = "which exercises the notebooks of a class pass"
 DOCTOR = "check the installation, time this machine, say what to fix"
-UNCHANGED, GRADED = "nothing was changed", "the table has what was graded so far"
 COMMANDS = {
     "demo": Command(demo, FROM_NOTHING, ("run", *SECTIONS), out="runs/demo"),
     "pretrain": Command(pretrain, PRETRAIN, ("run", "model", "pretrain"), takes_run=True),
@@ -295,6 +291,7 @@ def add_own_flags(name: str, add: Callable[..., object]) -> None:
         meaning = "the folder to copy them to (default: %(default)s)"
         options = {"nargs": "?", "type": path_of, "metavar": "DEST", "help": meaning}
         add("folder", default="minilpo-lessons", **options)
+        add("--teacher", action="store_true", help="also the pages and figures for teachers")
     elif name == "grade":
         add("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="notebooks of students")
         table = {"type": Path, "default": Path("grades.csv"), "metavar": "FILE"}
@@ -362,46 +359,29 @@ def main(argv: list[str] | None = None) -> int:
             status = run_command(make_parser().parse_args(argv))
             sys.stdout.flush()
             return status
-        except LostError as error:
-            if _is_first():
-                _complain(f"error: {_in_words(error)}")
-            return 2
         except (ValueError, OSError) as error:
-            _complain(f"error: {_in_words(error)}")
-            return 2
+            if _is_first() or not isinstance(error, LostError):
+                _complain(f"error: {_in_words(error)}")
         except (MemoryError, RuntimeError) as error:
             # PyTorch has a RuntimeError for too little memory, which says "allocate".
             if isinstance(error, RuntimeError) and "alloc" not in str(error):
                 raise
-            _complain(
-                "error: there must be enough memory for these settings, but there isn't; "
-                "lower the largest of them"
-            )
-            return 2
+            remedy = "lower the largest of them"
+            _complain(f"error: there must be enough memory for these settings; {remedy}")
         except KeyboardInterrupt as stop:
             return _say_goodbye(stop, argv)
+    return 2
 
 
 def _say_goodbye(stop: KeyboardInterrupt, argv: list[str] | None) -> int:
-    """Says that the work was interrupted and where it is kept; returns the exit status."""
+    """Says that the work was interrupted and what of it is kept; returns the exit status."""
     ended = isinstance(stop, Terminated)
+    name = next(iter(sys.argv[1:] if argv is None else argv), "")
+    kept = COMMANDS[name].kept if name in COMMANDS else UNCHANGED
     if _is_first():
-        why = "told to end" if ended else "interrupted"
-        _complain(f"{why}; {_kept(argv)}", "\r")  # over the terminal's ^C
+        # Over the terminal's ^C.
+        _complain(f"{'told to end' if ended else 'interrupted'}; {kept}", "\r")
     return 143 if ended else 130
-
-
-def _kept(argv: list[str] | None) -> str:
-    """Says what becomes of interrupted work."""
-    words = sys.argv[1:] if argv is None else argv
-    command = COMMANDS.get(words[0]) if words else None
-    if command and command.kept:
-        return command.kept
-    path = command.out if command and command.out else "the folder"
-    for flag, value in itertools.pairwise(words):
-        if flag in ("--run", "--out"):
-            path = value
-    return f"{printable(path)} keeps what was finished, the same command goes on from there"
 
 
 def _complain(message: str, start: str = "") -> None:
@@ -415,12 +395,12 @@ def _complain(message: str, start: str = "") -> None:
 
 
 def _is_first() -> bool:
-    """Tells whether this process is alone, or the first one of torchrun's."""
+    """Tells if this process is alone, or the first one that torchrun has started."""
     return os.environ.get("RANK", "0") == "0" or not _together()
 
 
 def _together() -> bool:
-    """Tells whether torchrun has started several processes for this command."""
+    """Tells if torchrun has started several processes for this command."""
     return os.environ.get("WORLD_SIZE", "1") != "1"
 
 
@@ -452,9 +432,7 @@ def run_together(command: Command, args: argparse.Namespace) -> int | None:
 def _in_words(error: Exception) -> str:
     """Describes an error on one line that is never too long and harmless in a terminal."""
     if isinstance(error, BrokenPipeError):
-        return (
-            "standard output was closed before everything was written there; files are not affected"
-        )
+        return "standard output was closed before all was written there; files are not affected"
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else ""
         remedy = REMEDIES.get(error.errno or 0, "choose another folder")

@@ -14,7 +14,7 @@ MARGINAL_AT_TOKEN_LEVEL = (
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: each measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
-FORMAT = 6  # of the run folder; raised when an older folder can no longer be read
+FORMAT = 7  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 NOT_BOTH = (
     "--temperatures and --choices must not be given together, got both; "
@@ -96,11 +96,7 @@ class PretrainConfig(Settings):
 
     steps: int = option(3000, "pretraining steps", 1, 10_000_000)
     batch_size: int = option(32, "demonstrations per step", 1, 4096)
-    demonstrations: int = option(
-        48_000,
-        "demonstrations in the corpus; if the steps need more, they are read again",
-        *(1, 2_000_000),
-    )
+    demonstrations: int = option(48_000, "demonstrations in the corpus", 1, 2_000_000)
     learning_rate: float = option(3e-3, "peak learning rate of the language model", SMALL, 1)
     warmup_steps: int = option(100, "steps until the peak learning rate", 0, 10_000_000)
     weight_decay: float = option(0.01, "AdamW's weight decay", 0, 10)
@@ -127,13 +123,9 @@ class LPOConfig(Settings):
         "with another rule than lpo, eq10",
         choices=("default", *LOSSES),
     )
-    reduce: str = option(
-        "sum",
-        "scores are added up over the steps of a response, or averaged",
-        choices=("sum", "mean"),
-    )
+    reduce: str = option("sum", "scores of steps: added or averaged", choices=("sum", "mean"))
     reference: str = option(
-        "uniform", "the head is compared with a uniform one, or none", choices=("uniform", "none")
+        "uniform", "the head that the loss compares with", choices=("uniform", "none")
     )
     pairs: str = option(
         "best_worst",
@@ -143,25 +135,17 @@ class LPOConfig(Settings):
     )
     pairs_per_prompt: int = option(4, "pairs per prompt of --pairs top_bottom", 1, 128)
     pairs_per_batch: int = option(
-        64,
-        "preference pairs per gradient step; without pairs, prompts with all their responses",
-        *(1, MOST_PAIRS),
+        64, "pairs per gradient step; without pairs, prompts with all responses", 1, MOST_PAIRS
     )
     train_lm: bool = option(False, "train the language model too, by the same loss (eq9 only)")
-    lm_learning_rate: float = option(
-        1e-4, "learning rate of the language model with --train-lm", SMALL, 1
-    )
+    lm_learning_rate: float = option(1e-4, "learning rate of --train-lm", SMALL, 1)
     beta: float = option(1.0, "strength of the preference in the loss", SMALL, 1000)
     clip: float = option(
-        0.2,
-        "how far --rule grpo may move the probability of a choice away from 1 times the old one",
-        *(SMALL, 1000),
+        0.2, "how far --rule grpo moves a probability at most, as a share of it", SMALL, 1000
     )
     head_learning_rate: float = option(1e-3, "learning rate of the head", SMALL, 10)
     n_hidden: int = option(128, "width of the head's two hidden layers", 1, 8192)
-    validation_prompts: int = option(
-        128, "held-out prompts per task on which the best head is chosen", 1, 100_000
-    )
+    validation_prompts: int = option(128, "prompts per task that choose the best head", 1, 100_000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -212,15 +196,10 @@ class EvaluationConfig(Settings):
 
     test_prompts: int = option(512, "test prompts per task", 2, 100_000)
     samples_per_prompt: int = option(
-        2,
-        "responses to each test prompt, at every temperature above 0 (at 0 all are the same) and "
-        "with the head",
-        *(1, 256),
+        2, "responses per test prompt, at every temperature above 0 and with the head", 1, 256
     )
     selection_prompts: int = option(
-        256,
-        "training prompts per task on which the best constant temperatures are chosen",
-        *(1, 100_000),
+        256, "training prompts per task that choose the best constants", 1, 100_000
     )
     ood_prompts: int = option(96, "out-of-distribution prompts per task", 1, 100_000)
     resamples: int = option(2000, "bootstrap resamples behind an interval", 100, 100_000)
@@ -271,7 +250,7 @@ class RunConfig(Settings):
     # Number of threads. Measured when the run is made, and kept: the last digits of every result
     # depend on it.
     threads: int = 0
-    # SHA-256 of tokenizer.json and of own task files.
+    # SHA-256 of own task files.
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -301,15 +280,11 @@ class RunConfig(Settings):
         """
         settings = dict(content)
         if (got := settings.pop("format", None)) != FORMAT:
-            raise ValueError(
-                f"its format must be {FORMAT}, got {got!r}: made by another version of minilpo"
-            )
-        values: dict[str, Any] = {}
-        for name, value in settings.items():
-            values[name] = tuple(value) if isinstance(value, list) else value
-        for name, section in SECTIONS.items():
-            values[name] = section(**values[name])
-        config = cls(**values)
+            other = "made by another version of minilpo"
+            raise ValueError(f"its format must be {FORMAT}, got {got!r}: {other}")
+        values: dict[str, Any]
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        config = cls(**values | {name: kind(**values[name]) for name, kind in SECTIONS.items()})
         if as_json(config) != settings:
             raise ValueError("some settings are missing: made by another version of minilpo")
         return config

@@ -3,6 +3,7 @@
 Packages are imported only while they are looked at: one that is missing or broken is a finding.
 """
 
+import contextlib
 import importlib
 import os
 import re
@@ -30,14 +31,14 @@ DEMO_SECONDS, STEP_SECONDS = 205.0, 0.041
 def report() -> int:
     """Prints a line per finding; returns 1 if something is wrong, else 0."""
     status = 0
-    for look in (packages, torch, threads, this_folder, lessons, terminal, times):
+    for look in (packages, torch, threads, folder_of_runs, lessons, terminal, times):
         try:
             found = list(look())
         except ImportError:
             continue  # of a package that `packages` has named
         except Exception as error:  # a broken installation raises anything
-            what = f"the look at {look.__name__} fails: {named(error)}"
-            found = [("wrong", what, "install minilpo again, in a new environment")]
+            remedy = "install minilpo again, in a new environment"
+            found = [("wrong", f"the look at {look.__name__} fails: {named(error)}", remedy)]
         for mark, what, remedy in found:
             status = 1 if mark == "wrong" else status
             print(f"{mark:<6} {one_line(f'{what}; {remedy}' if remedy else what)}")
@@ -47,10 +48,9 @@ def report() -> int:
 def packages() -> Iterator[Finding]:
     """Imports each package that minilpo needs, and compares its version with the range."""
     yield "ok", f"Python {'.'.join(map(str, sys.version_info[:3]))}", ""
-    try:
+    needed = PACKAGES
+    with contextlib.suppress(metadata.PackageNotFoundError):
         needed = metadata.requires("minilpo") or PACKAGES
-    except metadata.PackageNotFoundError:
-        needed = PACKAGES
     for requirement in sorted(line for line in needed if "extra" not in line):
         name, install = re.split(r"[^\w-]", requirement)[0], f'pip install "{requirement}"'
         limits = dict(re.findall(r"(>=|<)([\d.]+)", requirement))
@@ -58,8 +58,8 @@ def packages() -> Iterator[Finding]:
             version = metadata.version(name)
             importlib.import_module(name)
         except Exception as error:  # a broken package raises anything
-            what = f"{name} can't be imported ({named(error)})"
-            yield "wrong", what, f"{install} --force-reinstall"
+            remedy = f"{install} --force-reinstall"
+            yield "wrong", f"{name} can't be imported ({named(error)})", remedy
             continue
         is_old = numbers(version) < numbers(limits.get(">=", ""))
         is_new = "<" in limits and numbers(version) >= numbers(limits["<"])
@@ -97,11 +97,6 @@ def threads() -> Iterator[Finding]:
         yield "look", what, "set it so, or remove it from the environment"
 
 
-def this_folder() -> Iterator[Finding]:
-    """Writes to the folder that runs are made in."""
-    yield writable("this folder", Path.cwd, "go to another folder, or name one with --out")
-
-
 def writable(what: str, find: Callable[[], Path], remedy: str) -> Finding:
     """Writes to a folder; if it isn't there yet, to the nearest one above it."""
     try:
@@ -114,6 +109,11 @@ def writable(what: str, find: Callable[[], Path], remedy: str) -> Finding:
         return "wrong", f"{what} can't be written ({named(error)})", remedy
     room = f"{what} ({printable(str(path))}) can be written, {free / 1e9:.1f} GB are free"
     return ("ok", room, "") if free > ROOM else ("wrong", room, "free some space for runs")
+
+
+def folder_of_runs() -> Iterator[Finding]:
+    """Writes to this folder."""
+    yield writable("this folder", Path.cwd, "go to another folder, or name one with --out")
 
 
 def lessons() -> Iterator[Finding]:
@@ -134,8 +134,7 @@ def lessons() -> Iterator[Finding]:
         state = "is there" if is_done else "isn't there yet: the first lesson trains it"
         yield "ok", f"the lessons' language model {state}", ""
     except (ValueError, OSError) as error:
-        what = f"the lessons' language model can't be read ({one_line(str(error))})"
-        yield "wrong", what, f"rename {path}"
+        yield "wrong", f"the lessons' language model can't be read ({error})", f"rename {path}"
 
 
 def terminal() -> Iterator[Finding]:
@@ -153,14 +152,13 @@ def times() -> Iterator[Finding]:
     from minilpo.course.lessons import LESSONS, TRAINING
 
     step = step_seconds()
-    what = f"a training step takes {1000 * step:.0f} ms; where all was timed it took"
-    yield "ok", f"{what} {1000 * STEP_SECONDS:.0f}, so estimates for here are:", ""
+    yield "ok", f"a training step takes {1000 * step:.0f} ms; estimates from this:", ""
     expected = {"minilpo demo": DEMO_SECONDS, "the lessons' language model, once": TRAINING}
     expected |= {f"lesson {one.number}, {one.title}": one.seconds for one in LESSONS}
     for name, there in expected.items():
-        here = there * step / STEP_SECONDS
-        time = f"{here:.0f} seconds" if here < 90 else f"{here / 60:.0f} minutes"
-        yield "ok", f"{name}: about {time}", ""
+        time = there * step / STEP_SECONDS
+        words = f"{time:.0f} seconds" if time < 90 else f"{time / 60:.0f} minutes"
+        yield "ok", f"{name}: about {words}", ""
 
 
 def step_seconds() -> float:

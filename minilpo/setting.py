@@ -14,13 +14,13 @@ EXAMPLES = "0 0.6 1.2,min_p=0.1"
 MOST_CHOICES = 100
 CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
 HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
-COLDEST_TEMPERATURE = 1e-6  # but for 0: what is divided by less may leave the finite numbers
+COLDEST_TEMPERATURE = 1e-6  # but for 0: a division by less may leave the finite numbers
 TEMPERATURE = f"0 (greedy) or from {COLDEST_TEMPERATURE:g} to {HOTTEST_TEMPERATURE:g}"
 MOST_TOKENS = 1_000_000  # no vocabulary is larger
 
 
 def is_temperature(value: float) -> bool:
-    """Tells whether a number may be a temperature.
+    """Tells if a number may be a temperature.
 
     >>> [is_temperature(value) for value in (0.0, 0.5, -0.5, 1e-38, 1000.0)]
     [True, True, False, False, False]
@@ -30,7 +30,7 @@ def is_temperature(value: float) -> bool:
 
 @dataclass(frozen=True)
 class DecodingSetting:
-    """One choice: a temperature with rules. `decoding.choices.Temperatures` says what they do.
+    """One choice: a temperature with rules. `decoding.choices.Temperatures` applies them.
 
     Args:
         temperature: 0 (greedy) or above.
@@ -52,24 +52,23 @@ class DecodingSetting:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not is_temperature(self.temperature):
-            raise ValueError(f"a temperature must be {TEMPERATURE}, got {self.temperature:g}")
-        if not (isinstance(self.top_k, int) and 0 <= self.top_k <= MOST_TOKENS):
-            raise ValueError(
-                f"top_k must be a whole number from 0 (all tokens) to {MOST_TOKENS:,}, "
-                f"got {self.top_k}"
-            )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p:g}")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p must be from 0 to 1, got {self.min_p:g}")
+        is_count = isinstance(self.top_k, int) and 0 <= self.top_k <= MOST_TOKENS
+        count = f"a whole number from 0 (all tokens) to {MOST_TOKENS:,}"
+        for name, value, is_right, wanted in (
+            ("a temperature", self.temperature, is_temperature(self.temperature), TEMPERATURE),
+            ("top_k", self.top_k, is_count, count),
+            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1"),
+        ):
+            if not is_right:
+                raise ValueError(f"{name} must be {wanted}, got {value}")
 
     @classmethod
     def parse(cls, text: str) -> "DecodingSetting":
         """Reads a setting as it is typed: a temperature, then rules in any order.
 
-        Numbers are read to six digits, as many as names show. Raises ValueError with the word that
-        is wrong, also for a rule at temperature 0, where it would change nothing.
+        Numbers are read to six digits, as many as names show. Raises ValueError with the wrong
+        word, also for a rule at temperature 0, which would change nothing.
 
         >>> DecodingSetting.parse("1,top_p=0.9,top_k=40")
         DecodingSetting(temperature=1.0, top_k=40, top_p=0.9, min_p=0.0)
@@ -80,9 +79,8 @@ class DecodingSetting:
             name, _, value = rule.partition("=")
             name = name.strip()
             if name not in RULES:
-                raise ValueError(
-                    f"a rule must be one of {', '.join(RULES)}, got {rule!r} in {text!r}"
-                )
+                known = ", ".join(RULES)
+                raise ValueError(f"a rule must be one of {known}, got {rule!r} in {text!r}")
             if name in values:
                 raise ValueError(f"{name} must be given once, got {text!r}")
             values[name] = _number(value, name, text)
@@ -102,8 +100,9 @@ class DecodingSetting:
 
     def __str__(self) -> str:
         """The setting as it is typed; each has one text, which `parse` reads back."""
-        rules = [f"{name}={_shortest(value)}" for name, value in self.rules.items()]
-        return ",".join([_shortest(self.temperature), *rules])
+        # Without zeros that a number doesn't need: 1 for 1.0. A count keeps all its digits.
+        rules = [f"{n}={v if isinstance(v, int) else f'{v:g}'}" for n, v in self.rules.items()]
+        return ",".join([f"{self.temperature:g}", *rules])
 
     @property
     def name(self) -> str:
@@ -117,7 +116,7 @@ class DecodingSetting:
 
 
 def have_rules(names: Sequence[str]) -> bool:
-    """Tells whether some choices are more than temperatures, by their names.
+    """Tells if some choices are more than temperatures, by their names.
 
     >>> have_rules(["0", "0.5"]), have_rules(["0", "1.2, min-p 0.1"])
     (False, True)
@@ -126,7 +125,7 @@ def have_rules(names: Sequence[str]) -> bool:
 
 
 def read_choices(texts: Sequence[str]) -> list[DecodingSetting]:
-    """Reads what --choices asks for, and sorts it from cold to warm.
+    """Reads the words after --choices, and sorts them from cold to warm.
 
     Raises ValueError if a text isn't a setting, or there are too few, too many or the same twice.
     """
@@ -142,7 +141,7 @@ def read_choices(texts: Sequence[str]) -> list[DecodingSetting]:
 
 
 def check_temperatures(temperatures: Sequence[float]) -> None:
-    """Checks what --temperatures asks for: its number, its limits and its order."""
+    """Checks the values of --temperatures: their number, limits and order."""
     _check_number("--temperatures", temperatures)
     got = " ".join(map(str, temperatures))
     if not all(map(is_temperature, temperatures)):
@@ -165,13 +164,7 @@ def _check_number(flag: str, choices: Sequence[Any]) -> None:
 def _number(word: str, name: str, text: str) -> float:
     """Reads the value of a part of a setting's text."""
     try:
-        value = int(word) if name == "top_k" else float(f"{float(word):g}")
+        return (int(word) if name == "top_k" else float(f"{float(word):g}")) + 0  # -0 becomes 0
     except ValueError:
         wanted = "a whole number" if name == "top_k" else "a number"
         raise ValueError(f"{name} must be {wanted}, got {word!r} in {text!r}") from None
-    return value + 0  # -0 becomes 0
-
-
-def _shortest(value: float) -> str:
-    """Writes a number without zeros that it doesn't need: 1 for 1.0."""
-    return str(value) if isinstance(value, int) else f"{value:g}"

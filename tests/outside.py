@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minilpo.cli import main
-from minilpo.machine.files import write_bytes
+from minilpo.machine.files import Record, json_bytes, sha256
 
 TINY = "--tasks instruct story --steps 250 --batch-size 16 --learning-rate 0.006 --demonstrations 4000 --warmup-steps 5 "
 TINY += "--n-layer 1 --n-embd 32 --n-head 2 "
@@ -27,7 +27,7 @@ RESULTS = {
     "lpo_log.json",
     "metrics.json",
 }
-RESULTS |= {"examples.txt", "report.html", "timings.json", "figures/descriptions.txt"}
+RESULTS |= {"examples.txt", "report.html", "record.json", "figures/descriptions.txt"}
 RESULTS |= {
     f"figures/{name}.png"
     for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")
@@ -36,16 +36,17 @@ RESULTS |= {
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file's bytes, without what is a time."""
-    files = {
-        str(p.relative_to(folder)): p.read_bytes()
-        for p in folder.rglob("*")
-        if p.is_file() and p.name != "timings.json"
-    }
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     if "metrics.json" in files:
         metrics = json.loads(files["metrics.json"])
         del metrics["seconds"]
         files["metrics.json"] = json.dumps(metrics).encode()
     for name in files:
+        if Path(name).name == "record.json":
+            record = json.loads(files[name])
+            record["steps"].pop("evaluate", None)  # its files have times in them
+            steps = {"steps": record["steps"], "gone": record["gone"]}
+            files[name] = json.dumps(steps, sort_keys=True).encode()
         if Path(name).name == "report.html":
             files[name] = re.sub(rb'<p id="times".*?</p>', b"", files[name], flags=re.DOTALL)
     return files
@@ -58,7 +59,7 @@ def fails(capsys, *arguments) -> str:
     except SystemExit as stop:  # argparse
         status = stop.code
     out, err = capsys.readouterr()
-    lines = [line for line in re.split(r"[\n\r]", err) if line and not BAR.search(line)]
+    lines = [line for line in re.split(r"[\n\r]", err) if line.strip() and not BAR.search(line)]
     assert status == 2 and out == "", (status, out)
     assert len(lines) == 1 and lines[0].startswith("minilpo"), lines
     return lines[0]
@@ -73,11 +74,27 @@ def run_of(folder: Path, *more: str) -> Path:
 def interrupt_after(name: str, arguments: list[str]) -> None:
     """Runs a command that is interrupted right after it has written a file of that name."""
 
-    def write(path, data):
-        write_bytes(path, data)
-        if path.name == name:
+    commit = Record.commit
+
+    def interrupted(record, finished, undone=()):
+        commit(record, finished, undone)
+        if any(name in files for _, files in finished.values()):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilpo.machine.files.write_bytes", write)
+        patch.setattr(Record, "commit", interrupted)
         assert main(arguments) == 130
+
+
+def forge(folder: Path, name: str, data: bytes, **entry) -> None:
+    """Replaces a file, and lets the record name the new one: as another version would have it."""
+    (folder / name).write_bytes(data)
+    record = json.loads((folder / "record.json").read_bytes())
+    del record["sha256"]
+    for step in record["steps"].values():
+        if name in step["files"]:
+            step["files"][name] = sha256(data)
+    record |= entry
+    (folder / "record.json").write_bytes(
+        json_bytes({**record, "sha256": sha256(json_bytes(record))})
+    )

@@ -33,8 +33,8 @@ def test_the_files_name_the_settings_and_keep_their_temperatures(made):
     assert list(metrics["win_rate"]) == NAMES == list(metrics["win_rate_ci95"])
     best = metrics["mean"]["best_fixed"]
     k = NAMES.index(best["name"])
-    assert best["temperature"] == metrics["temperatures"][k]
-    assert best["reward"] == metrics["mean"]["fixed"][k]
+    wanted = metrics["temperatures"][k], metrics["mean"]["fixed"][k]
+    assert (best["temperature"], best["reward"]) == wanted
     for task in metrics["tasks"].values():
         assert len(task["histogram"]) == len(task["fixed"]) == 3
         assert task["oracle"] == task["fixed"][NAMES.index(task["oracle_name"])]
@@ -47,10 +47,7 @@ def test_figures_examples_and_page_show_the_names(made):
     examples = (folder / "examples.txt").read_text()
     assert "fixed t=0," in examples and "fixed t=1.2," in examples
     head = {re.sub(", reward.*", "", said) for said in re.findall("head, t=(.*)", examples)}
-    if level == "sequence":
-        assert head <= set(NAMES)
-    else:
-        assert all(said.endswith(" on average") for said in head)
+    assert all(said in NAMES if level == "sequence" else " on average" in said for said in head)
     page = (folder / "report.html").read_text()
     for said in ("Temperature: ", "t=1.2, min-p 0.1", "min_p those at least so likely"):
         assert said in page
@@ -64,15 +61,12 @@ def test_a_word_shows_its_setting_wherever_it_is_shown(made, tmp_path, capsys):
     said = capsys.readouterr().out
     assert set(re.findall(r"\w\[(.*?)\]", said)) <= set(NAMES)
     if level == "sequence":
-        assert re.search(
-            r"temperature (.*) \(the head says 0: \d+%; 1\.2, min-p 0\.1: \d+%; 1", said
-        )
+        assert re.search(r"\(the head says 0: \d+%; 1\.2, min-p 0\.1: \d+%; 1", said)
     assert all(f">{name}<" in page.read_text() for name in NAMES)
 
 
 def test_a_finished_run_started_again_keeps_its_bytes_in_whatever_order_choices_are_given(made):
-    level, folder = made
-    before = files_of(folder)
+    (level, folder), before = made, files_of(made[1])
     again = [*FLAGS[:-3], "1.2", "0.0", "1.2,min_p=0.10"]
     assert main(["demo", "--out", str(folder), "--level", level, *again]) == 0
     assert main(["pretrain", "--run", str(folder)]) == 0
@@ -101,8 +95,7 @@ def test_a_run_with_other_choices_is_left_alone(made, capsys):
 
 
 def test_both_flags_together_are_refused_also_with_the_default_temperatures(tmp_path, capsys):
-    default = ["0", "0.2", "0.4", "0.6", "0.8", "1"]
-    flags = ["--temperatures", *default, "--choices", "0", "1,top_p=0.9"]
+    flags = "--temperatures 0 0.2 0.4 0.6 0.8 1 --choices 0 1,top_p=0.9".split()
     said = fails(capsys, "demo", "--out", tmp_path / "run", *flags)
     assert "--temperatures and --choices must not be given together" in said
     assert not list(tmp_path.iterdir())

@@ -5,16 +5,7 @@ import json
 
 import pytest
 
-from minilpo.config import (
-    RULES,
-    EvaluationConfig,
-    LPOConfig,
-    ModelConfig,
-    PretrainConfig,
-    RunConfig,
-)
-
-SECTIONS = (ModelConfig, PretrainConfig, LPOConfig, EvaluationConfig)
+from minilpo.config import RULES, SECTIONS, LPOConfig, PretrainConfig, RunConfig
 
 
 def json_of(**changed):
@@ -78,22 +69,13 @@ def test_the_loss_by_default_is_that_of_level_and_rule(rule):
 
 
 def test_settings_survive_a_trip_through_json():
-    config = RunConfig(
-        seed=3,
-        level="token",
-        temperatures=(0.0, 0.7),
-        tasks=("math",),
-        pretrain=PretrainConfig(steps=7),
-    )
+    given = {"seed": 3, "level": "token", "temperatures": (0.0, 0.7), "tasks": ("math",)}
+    config = RunConfig(**given, pretrain=PretrainConfig(steps=7))
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_no_two_sections_share_a_flag_and_every_flag_is_explained():
-    fields = [
-        field
-        for section in (RunConfig, *SECTIONS)
-        for field in dataclasses.fields(section)
-        if "help" in field.metadata
-    ]
-    names = [field.name for field in fields]
-    assert len(names) == len(set(names)) and all(field.metadata["help"] for field in fields)
+    sections = (RunConfig, *SECTIONS.values())
+    fields = [field for section in sections for field in dataclasses.fields(section)]
+    flags = {field.name: field.metadata["help"] for field in fields if "help" in field.metadata}
+    assert len(flags) == sum("help" in field.metadata for field in fields) and all(flags.values())

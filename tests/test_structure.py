@@ -42,7 +42,7 @@ EXERCISES_OF_LESSONS = [
 ]
 # In the folders, the same: a file imports only from those before it.
 WITHIN = {
-    "machine": ["text", "signals", "files", "device", "threads", "progress"],
+    "machine": ["text", "signals", "files", "device", "progress", "threads"],
     "lm": ["kv_cache", "model", "tokenizer", "pretraining", "language_model"],
     "decoding": ["sampling", "choices", "policies", "rollout", "generate"],
     "huggingface": ["language_model", "own_prompts", "head_file", "in_generate"],
@@ -53,20 +53,9 @@ WITHIN = {
     ],
     "show": ["plots", "document", "strip", "report", "samples", "page"],
     "exercises": ["trial", "verdict", "examination", "exercise", *EXERCISES_OF_LESSONS],
-    "course": [
-        "notebook",
-        "home",
-        "lessons",
-        "cells",
-        "wire",
-        "walls",
-        "examinee",
-        "sitting",
-        "gradebook",
-        "grade",
-    ],
+    "course": ["notebook", "home", "lessons", "cells", "examinee", "gradebook", "grade"],
     "play": ["table", "server"],
-    "run": ["processes", "folder", "steps"],
+    "run": ["processes", "folder", "begin", "steps"],
 }
 
 

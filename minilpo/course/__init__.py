@@ -1,14 +1,11 @@
-"""The course: lessons that a learner copies, runs and solves, and what a teacher needs for them.
+"""The course: lessons that a learner copies, runs and solves, and grading for a teacher.
 
-notebook   what lessons show: figures with their descriptions, guesses beside results
+notebook   figures with their descriptions, guesses beside results
 home       the language model of the lessons, trained once and kept
-lessons    where the lessons are, how long they take, copying them
-cells      the exercise cells of a notebook, found by their tags
-wire       values as JSON and back, between processes that don't trust each other
-walls      what Linux can put around a process
-examinee   the process that runs one learner's cell
-sitting    the grader's side of it
-gradebook  grades.csv, grades.json, the table
+lessons    the list of lessons and pages, and copying them
+cells      the cells of a student's notebook: which answers an exercise, what others define
+examinee   the process that grades one notebook
+gradebook  the files of grades, the table
 grade      all notebooks of a class
 
 Lessons use three names: `from minilpo.course import compare, show, trained_run`.

@@ -1,224 +1,153 @@
-"""The process that runs one learner's cell: `python -m minilpo.course.examinee`, for the grader.
+"""Grades one notebook, in a process of its own that `grade` starts and may end at any moment.
 
-It is told the cell and then one input after another, and answers each with what came of it. It
-knows no right values: those stay with the grader. It need not be honest either, and nobody relies
-on that: whatever runs here, only right values pass.
-
-On Linux, where that is safe, PyTorch is imported only once, by a nursery that never sees a cell.
-For each cell it forks a warden, which builds the walls and forks the examinee within them.
+The notebook comes from standard input. Each result is a line of JSON in the file `results`.
 """
 
+import ast
+import builtins
 import contextlib
 import json
 import math
 import os
 import random
-import signal
-import socket
 import sys
-import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from time import monotonic, perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 
 from minilpo import exercises
-from minilpo.course import walls
-from minilpo.course.wire import pack, receive, send, unpack
-from minilpo.exercises.trial import SECONDS, UNSOLVED, Observation, observe
+from minilpo.course.cells import IMPORT, Cell, answer_to, definitions, names_of, read_cells, touched
+from minilpo.exercises.trial import UNSOLVED, observe
 from minilpo.machine.text import named, one_line
 from minilpo.tasks import Task
 from minilpo.tasks.calling import TimeIsUp, limited
 
-CELL = "cell"  # the __name__ in which a cell runs
-NAMES = {  # what a cell finds that other cells of a lesson have imported
+NAMES = {  # the lessons import these at their top; a notebook has `display` and builtins
     **{"torch": torch, "F": torch.nn.functional, "math": math, "random": random, "np": np},
-    "Task": Task,
+    **{"Task": Task, "display": lambda *values, **options: None, "__builtins__": builtins},
 }
-ALONE = f"; of other cells, only {', '.join(NAMES)} are there"
-TO_DEFINE = 10.0  # seconds for running the cell itself
-LARGEST_FILE = 16 * 2**20  # bytes that may be written
-MOST_FILES = 256  # open at once
+BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
+TO_DEFINE = 10.0  # seconds for the lines of one cell
+LARGEST_FILE = 16 * 2**20  # bytes that a cell may write into one file
+MEMORY = 4 * 2**30  # bytes beside PyTorch's own
+NO_CELL = "no cell has the tags `exercise` and {} or defines that name"
 
 
 def main() -> None:
-    """Serves one grader: with one cell, or as a nursery if standard input is a socket."""
-    line, answers = os.dup(0), os.fdopen(os.dup(1), "wb")
+    """Writes the results of a notebook, apart from those that an earlier process has written."""
+    file, data = Path("results").absolute(), sys.stdin.buffer.read()
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):  # where `print` and `input` find nobody
         os.dup2(nothing, standard)
-    # The first optimizer makes PyTorch import 800 modules: not within a call that has 5 seconds.
-    torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    send(answers, {"ready": True})
-    if sys.argv[1:] == ["nursery"]:
-        answers.close()
-        nursery(socket.socket(fileno=line))
-    else:
-        serve(os.fdopen(line, "rb"), answers)
-
-
-def nursery(orders: socket.socket) -> None:
-    """Starts an examinee for each order: in a world of its own or not, a folder, two pipes."""
-    walls.die_with_parent()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for wardens
-    while True:
-        order, pipes, *_ = socket.recv_fds(orders, 4096, 2)
-        if not order:
-            return
-        if os.fork() == 0:
-            try:
-                orders.close()
-                ward(*json.loads(order), *pipes)
-            finally:
-                os._exit(1)
-        for pipe in pipes:
-            os.close(pipe)
-
-
-def ward(own_world: bool, folder: str, question_pipe: int, answer_pipe: int) -> NoReturn:
-    """Builds the walls, starts an examinee, and tells how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.setsid()
-    built = walls.own_world(folder) if own_world else []
-    walls.die_with_parent()
-    may_begin, begin = os.pipe()
-    child = os.fork()
-    if child == 0:
-        walls.die_with_parent()
-        os.close(begin)
-        os.read(may_begin, 1)
-        os.close(may_begin)
-        if own_world:
-            walls.settle_in()
-        walls.gain_nothing()
-        serve(os.fdopen(question_pipe, "rb"), os.fdopen(answer_pipe, "wb"))
-        os._exit(0)
-    os.close(question_pipe)
-    answers = os.fdopen(answer_pipe, "wb")
-    send(answers, {"process": child, "warden": os.getpid(), "built": built})
-    os.write(begin, b"!")
-    _, status = os.waitpid(child, 0)
-    with contextlib.suppress(OSError):
-        send(answers, {"ended": os.waitstatus_to_exitcode(status)})
-    os.killpg(0, signal.SIGKILL)  # itself, and whoever is left
-    os._exit(0)
-
-
-def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
-    """Runs the cell that it is told, and answers until nobody asks any more."""
-    task = receive(questions)
-    os.chdir(task["folder"])
-    os.environ.update(dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), task["folder"]))
-    set_limits(task["memory"], task["seconds"], task["processes"])
-    exercise = next(one for one in exercises.ALL if one.name == task["name"])
-    answer, problem = defined(task["name"], task["source"], min(TO_DEFINE, task["seconds"]))
-    send(answers, {"problem": problem})
-    while True:
-        try:
-            case = unpack(receive(questions)["case"])
-        except (EOFError, OSError):
-            return
-        try:
-            seen = observe(answer, exercise.entry, case, exercise.may_use, SECONDS)
-        except BaseException as error:  # KeyboardInterrupt, or a result that holds itself
-            seen = Observation(problem=f"it raised {named(error)}")
-        _reply(answers, seen)
-
-
-def set_limits(memory: int, seconds: float, processes: int | None) -> None:
-    """Limits this process and all that it starts, where the system can.
-
-    Args:
-        memory: bytes beside those that PyTorch has taken already.
-        seconds: of computing from now on.
-        processes: and threads; None where they would be counted with all others of the user.
-    """
-    try:
+    if b"optim" in data:
+        # The first one makes PyTorch import 800 modules: not within a call that has 5 seconds.
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows; a lower limit is set
         import resource
-    except ImportError:  # Windows
-        return
-    limits = {
-        resource.RLIMIT_CPU: math.ceil(time.process_time() + seconds) + 1,
-        resource.RLIMIT_FSIZE: LARGEST_FILE,
-        resource.RLIMIT_NOFILE: MOST_FILES,
-        resource.RLIMIT_CORE: 0,
-    }
-    if (pages := Path("/proc/self/statm")).exists():
-        taken = int(pages.read_text().split()[0]) * resource.getpagesize()
-        limits[resource.RLIMIT_AS] = taken + memory
-    if processes is not None:
-        limits[resource.RLIMIT_NPROC] = processes
-    for kind, most in limits.items():
-        _, highest = resource.getrlimit(kind)
-        most = most if highest == resource.RLIM_INFINITY else min(most, highest)
-        resource.setrlimit(kind, (most, most))
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])  # Linux
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    for result in results(data, *map(int, sys.argv[1:])):
+        with file.open("ab") as lines:  # opened each time: a cell may close all files
+            lines.write(json.dumps(result).encode() + b"\n")
+    os._exit(0)  # threads that a cell has started may never end
 
 
-def defined(name: str, source: str, seconds: float) -> tuple[Any, str]:
-    """Runs a cell.
+def results(data: bytes, seed: int, n_done: int = 0) -> Iterator[dict[str, Any]]:
+    """Grades a notebook.
 
-    Returns:
-        What it defines under the name, and a problem in a line: an empty one if it defines that.
-
-    >>> defined("double", "def twice(x): return 2 * x", 5.0)
-    (None, 'the cell must define `double`, it defines `twice`; rename it')
+    Yields:
+        The names of its exercises, or what is wrong with all of it; then a result per exercise,
+        without the first `n_done`. Expected are all exercises of each lesson of which it has a tag,
+        or if it has lost its tags, of which a cell defines the name.
     """
-    if not any(line.strip() and not line.strip().startswith("#") for line in source.splitlines()):
-        return None, UNSOLVED
-    names: dict[str, Any] = {"__name__": CELL, **NAMES}
-    file = f"<{name}>"
     try:
-        code = compile(source, file, "exec", dont_inherit=True)
-    except SyntaxError as error:
-        line = f" (line {error.lineno})" if error.lineno else ""
-        return None, (
-            f"the cell isn't Python: {one_line(str(error.msg), 100)}{line}; "
-            "lines that begin with % or ! aren't either"
+        cells = read_cells(data)
+    except ValueError as error:
+        yield {"result": "not readable", "message": str(error)}
+        return
+    answers = {name: answer_to(name, cells) for name in BY_NAME}
+    tags = {tag for cell in cells if "exercise" in cell.tags for tag in cell.tags}
+    found = tags & BY_NAME.keys() or {name for name, cell in answers.items() if cell}
+    lessons = {BY_NAME[name].lesson for name in found}
+    if not lessons:
+        yield {"result": "not found", "message": NO_CELL.format("an exercise's name")}
+    names = [name for name, exercise in BY_NAME.items() if exercise.lesson in lessons]
+    places = {name: cell.number if cell else 0 for name, cell in answers.items()}
+    names.sort(key=places.__getitem__)  # as a notebook runs
+    yield {"exercises": names}
+    module = Module(cells)
+    for name in names[n_done:]:
+        begun, cell = perf_counter(), answers[name]
+        result, message, touches = "not found", NO_CELL.format(f"`{name}`"), ""
+        if cell is not None:
+            result, message, touches = module.grade(name, cell, seed)
+        seconds, message = perf_counter() - begun, one_line(message)
+        yield {"result": result, "message": message, "touches": touches, "seconds": seconds}
+
+
+class Module:
+    """Module in which the cells of one notebook run. Its name is `__main__`, as in a notebook."""
+
+    def __init__(self, cells: list[Cell]):
+        self.cells, self.defined = cells, definitions(cells)
+        # Dataclasses look for their module in `sys.modules`.
+        self.module = sys.modules["__main__"] = types.ModuleType("__main__")
+        self.names = vars(self.module)
+        self.names |= NAMES
+        self.replaced: dict[str, Any] = {}  # a lesson goes on with right functions for wrong ones
+
+    def grade(self, name: str, cell: Cell, seed: int) -> tuple[str, str, str]:
+        """Runs the cell that answers an exercise and judges the function that it defines.
+
+        Returns:
+            A result, a message in one line, and what could tamper with the check.
+        """
+        exercise, until = BY_NAME[name], monotonic() + TO_DEFINE
+        # All cells, for a helper may stand below; then those above, whose names are in force.
+        for other in [*self.cells, *(one for one in self.cells if one.number < cell.number)]:
+            self.run(other, self.defined[other.number], until)
+        self.names |= self.replaced
+        self.names.pop(name, None)
+        raised = self.run(cell, cell.body, monotonic() + TO_DEFINE)
+        helpers = [node for part in self.defined.values() for node in part]
+        touches = touched([*cell.body, *(n for n in helpers if not isinstance(n, IMPORT))])
+        if not cell.body:
+            return ("not yet", cell.problem, "") if cell.problem else ("not written", UNSOLVED, "")
+        if name not in self.names:
+            made = ", ".join(sorted(set().union(*map(names_of, cell.body)))[:4]) or "nothing"
+            message = f"{raised}the cell must define `{name}`, it defines {made}; rename it"
+            return "not yet", message, touches
+        answer = self.names[name]
+        verdict = exercise.examine(
+            lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
         )
-    except Exception as error:  # null bytes, half characters, too many brackets
-        return None, f"the cell isn't Python: {named(error)}"
-    try:
-        limited(exec, code, names, seconds=seconds)
-    except NotImplementedError:
-        return None, UNSOLVED
-    except TimeIsUp:
-        return None, f"the cell was stopped after {seconds:g} seconds; does a loop never end?"
-    except BaseException as error:  # SystemExit too
-        hint = ALONE if isinstance(error, NameError) else ""
-        return None, f"the cell raised {named(error)}{_line(error, file)}{hint}"
-    if name in names:
-        return names[name], ""
-    others = [f"`{other}`" for other, value in names.items() if _is_theirs(value)]
-    found = f"{', '.join(others[:4])}; rename it" if others else "no function"
-    return None, f"the cell must define `{name}`, it defines {found}"
+        if not verdict.passed:
+            self.replaced[name] = exercise.stand_in
+        if verdict.passed is None:
+            return "not written", UNSOLVED, ""
+        return ("passed" if verdict.passed else "not yet"), f"{raised}{verdict.message}", touches
 
-
-def _is_theirs(value: Any) -> bool:
-    return isinstance(value, (types.FunctionType, type)) and value.__module__ == CELL
-
-
-def _line(error: BaseException, file: str) -> str:
-    """The last line of the cell that an error went through."""
-    line, trace = None, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == file:
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f" (line {line})" if line else ""
-
-
-def _reply(answers: IO[bytes], seen: Observation) -> None:
-    """Sends what was observed; a value that can't be sent is a problem of its own."""
-    reply = {"problem": one_line(seen.problem), "printed": seen.printed[:400], "value": None}
-    try:
-        send(answers, {**reply, "value": pack(seen.value)})
-    except OSError:
-        os._exit(1)
-    except Exception as error:
-        problem = seen.problem or one_line(str(error), 200)
-        send(answers, {**reply, "problem": problem})
+    def run(self, cell: Cell, lines: list[ast.stmt], until: float) -> str:
+        """Runs lines of a cell, each although one before has raised; says what the first raised."""
+        raised, file = "", f"<cell {cell.number}>"
+        for node in lines:
+            seconds = max(until - monotonic(), 0.1)
+            try:
+                code = compile(ast.Module([node], []), file, "exec", dont_inherit=True)
+                limited(exec, code, self.names, seconds=seconds)
+            except BaseException as error:  # SystemExit too
+                what = "never ended" if isinstance(error, TimeIsUp) else f"raised {named(error)}"
+                raised = raised or f"(line {node.lineno} of the cell {what}) "
+        return raised
 
 
 if __name__ == "__main__":

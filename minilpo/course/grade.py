@@ -1,50 +1,44 @@
-"""`minilpo grade`: the exercise cells of many notebooks, each tried in a process of its own.
+"""`minilpo grade`: the exercises of a class's notebooks, each notebook in a process of its own.
 
-The checks run here. A learner's process is given inputs and asked for results; the right values
-never leave this process, so no notebook can reach or change them.
+A process has limits of time and memory. That isn't a sandbox; where bubblewrap is installed, the
+process runs inside one. The check runs beside the student's code, so a student who tampers with it
+can forge a pass; the table names cells that look like it.
 """
 
-import hashlib
+import contextlib
+import glob
+import json
 import os
 import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
-from time import perf_counter
-from typing import Any, NamedTuple
+from time import monotonic, sleep
+from typing import Any
 
 import minilpo
-from minilpo import exercises
-from minilpo.course import examinee
-from minilpo.course.cells import LONGEST_CELL, TAG, Cells, read_cells
-from minilpo.course.gradebook import (
-    NOT_FOUND,
-    NOT_GRADED,
-    NOT_READABLE,
-    NOT_WRITTEN,
-    NOT_YET,
-    PASSED,
-    Gradebook,
-    Row,
-)
-from minilpo.course.sitting import CAN_FORK, MEMORY, PROCESSES, Exam, Sitting, UnavailableError
-from minilpo.exercises.exercise import Exercise
-from minilpo.exercises.trial import SECONDS, UNSOLVED
-from minilpo.machine.progress import Bar
-from minilpo.machine.text import named, one_line, printable
+from minilpo.course.examinee import BY_NAME
+from minilpo.course.gradebook import Gradebook, Row
+from minilpo.machine.files import work_in
+from minilpo.machine.progress import bar
+from minilpo.machine.text import named, one_line
 from minilpo.machine.threads import cores
 
-BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
-MOST_JOBS = 64
-MOST_SECONDS = 3600
-
-
-class Grades(NamedTuple):
-    """What came of all notebooks."""
-
-    rows: list[Row]
-    isolation: str  # in words: what stood between the notebooks and this computer
+TO_START = 120.0  # seconds: importing PyTorch takes 2, on a slow disk 60
+KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
+PACKAGE = Path(minilpo.__file__).parent
+SANDBOX = "in bubblewrap's sandbox: cells had no network, and none of your files to read or write"
+NO_SANDBOX = (
+    "without a sandbox: cells ran under your account with limits of time and memory; grade "
+    "strangers' code in a container, or install bubblewrap (Linux)"
+)
 
 
 def grade(
@@ -53,228 +47,175 @@ def grade(
     jobs: int | None = None,
     seed: int | None = None,
     seconds: float = 60.0,
-) -> Grades:
+) -> tuple[list[Row], str]:
     """Grades notebooks.
 
     Args:
-        paths: the notebooks; one that is named twice is graded once.
-        out: the CSV file; a JSON file of the same name is written beside it.
-        jobs: how many cells are tried at a time; without it, as many as there are cores.
+        paths: the notebooks, or patterns such as `*.ipynb` that the shell hasn't expanded.
+        out: the CSV file; the names of the other files begin like its own.
+        jobs: number of notebooks at a time; without it, one per core.
         seed: of the random inputs, the same for all notebooks; without it, a new one.
         seconds: for each exercise.
 
     Returns:
-        A row for every notebook and exercise, in the order of the paths.
+        A row for every notebook and exercise, in the order of the paths, and a sentence about the
+        sandbox.
 
     Raises:
-        ValueError: if an argument is wrong, or the files of minilpo itself were changed meanwhile.
+        ValueError: if an argument is wrong, or another process writes these files.
         OSError: if the grades can't be written.
     """
     jobs = cores() if jobs is None else jobs
     seed = secrets.randbelow(2**53) if seed is None else seed
-    _check(paths, jobs, seed, seconds)
-    book = Gradebook(out, _settings(jobs, seed, seconds))
-    notebooks = [Notebook.read(path) for path in _once(paths)]
-    rows: list[Row] = []
-    with (
-        Bar("grading", "exercise") as bar,
-        Exam() as exam,
-        ThreadPoolExecutor(jobs) as pool,
-        Room(exam, seed, seconds) as room,
-    ):
-        book.settings["isolation"] = exam.isolation
-        bar.begin(sum(len(notebook.names) for notebook in notebooks))
-        before = fingerprint()
-        work = [notebook.begin(pool, room, bar) for notebook in notebooks]
-        for notebook, graded in zip(notebooks, work, strict=True):
-            rows += notebook.rows(graded)
-            if changed := difference(before, fingerprint()):
-                raise ValueError(
-                    f"minilpo's own files must stay as they are, but {changed} was changed while "
-                    f"{printable(str(notebook.path))} or one after it was graded; "
-                    "install minilpo again"
-                )
-            book.write(rows)
-    return Grades(rows, exam.isolation)
-
-
-class Notebook(NamedTuple):
-    """One notebook, and the exercises that are expected of it."""
-
-    path: Path
-    cells: Cells
-    problem: str  # why it can't be read; else empty
-    names: list[str]  # all exercises of the lessons of which it has any
-
-    @staticmethod
-    def read(path: Path) -> "Notebook":
-        """Reads a notebook; whatever is wrong with it becomes its problem."""
-        cells, problem = Cells({}, set(), {}), ""
+    limits = {"jobs": (jobs, 1, 64), "seed": (seed, 0, 2**63 - 1), "seconds": (seconds, 1, 3600)}
+    for name, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise ValueError(f"--{name} must be from {low} to {high:,}, got {value:g}")
+    notebooks = expanded(paths)
+    book, rows, stop = Gradebook(out, notebooks), list[Row](), threading.Event()
+    progress = bar("grading", "notebook", len(notebooks))
+    with work_in(book.folder), progress, ThreadPoolExecutor(jobs) as pool:
+        book.write([])  # if it can't be written, this shows now and not after the work
+        prefix, isolation = sandbox()
+        start = partial(rows_of, prefix=prefix, seed=seed, seconds=seconds, stop=stop)
         try:
-            cells = read_cells(path, list(BY_NAME))
-        except OSError as error:
-            problem = f"can't be read: {error.strerror or error}"
-        except ValueError as error:
-            problem = str(error)
-        lessons = {BY_NAME[name].lesson for name in cells.sources}
-        names = [name for name, exercise in BY_NAME.items() if exercise.lesson in lessons]
-        return Notebook(path, cells, problem, names)
-
-    def begin(
-        self, pool: ThreadPoolExecutor, room: "Room", bar: Bar
-    ) -> dict[str, Future[tuple[str, str, float]]]:
-        """Begins to grade all cells that are there."""
-        work = {}
-        for name in self.names:
-            if name in self.cells.sources:
-                work[name] = pool.submit(room.judge, BY_NAME[name], self.cells.sources[name])
-                work[name].add_done_callback(lambda _: bar.advance())
-            else:
-                bar.advance()
-        return work
-
-    def rows(self, work: dict[str, Future[tuple[str, str, float]]]) -> list[Row]:
-        """Waits until all of it is graded."""
-        path = str(self.path)
-        if self.problem:
-            return [Row(path, None, "", NOT_READABLE, one_line(self.problem), 0.0)]
-        if not self.names:
-            return [Row(path, None, "", NOT_FOUND, self._without_exercises(), 0.0)]
-        rows = []
-        for name in self.names:
-            result, message, seconds = NOT_FOUND, self._without(name), 0.0
-            if name in work:
+            for future in [pool.submit(start, path) for path in notebooks]:
                 # In short turns: Ctrl-C that another thread was told of is heard on waking up.
-                while not wait([work[name]], timeout=1.0).done:
+                while not wait([future], timeout=1.0).done:
                     pass
-                result, message, seconds = work[name].result()
-            if name in self.cells.repeated:
-                message = f"(the last of the cells with its tag) {message}"
-            rows.append(Row(path, BY_NAME[name].lesson, name, result, one_line(message), seconds))
-        return rows
-
-    def _without(self, name: str) -> str:
-        message = f"no cell has the tags `{TAG}` and `{name}`"
-        if number := self.cells.untagged.get(name):
-            message += f"; cell {number} defines it: give it the tags and grade again"
-        return message
-
-    def _without_exercises(self) -> str:
-        message = f"no cell has the tags `{TAG}` and an exercise's name"
-        if found := list(self.cells.untagged)[:4]:
-            message += f"; cells without tags define {', '.join(found)}: give them their tags"
-        return message
+                rows += future.result()
+                book.write(rows, seed=seed, seconds=seconds, isolation=isolation)
+                progress.update()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    return rows, isolation
 
 
-class Room:
-    """Where cells are tried, several at a time. On leaving it, nobody is waited for."""
+def expanded(paths: Sequence[Path]) -> list[Path]:
+    """Expands patterns, and keeps each notebook once.
 
-    def __init__(self, exam: Exam, seed: int, seconds: float):
-        self.exam, self.seed, self.seconds = exam, seed, seconds
-        self.lock, self.is_closed = threading.Lock(), False
-        self.sittings: list[Sitting] = []
-
-    def __enter__(self) -> "Room":
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        with self.lock:
-            self.is_closed = True
-        for sitting in self.sittings:
-            sitting.end()
-
-    def judge(self, exercise: Exercise, source: str) -> tuple[str, str, float]:
-        """Result, message and seconds of one cell; never raises because of it."""
-        begun = perf_counter()
-        if len(source) > LONGEST_CELL:
-            message = f"the cell must have at most {LONGEST_CELL:,} characters, got {len(source):,}"
-            return NOT_YET, message, 0.0
-        try:
-            with self._sitting() as sitting:
-                result, message = _judged(exercise, source, sitting, self.seed)
-        except UnavailableError as error:
-            result, message = NOT_GRADED, str(error)
-        except Exception as error:  # a fault of ours must not take the others' grades along
-            result, message = NOT_GRADED, f"the check failed: {named(error)}"
-        return result, one_line(message), perf_counter() - begun
-
-    def _sitting(self) -> Sitting:
-        sitting = Sitting(self.exam, self.seconds)
-        with self.lock:
-            if self.is_closed:
-                raise UnavailableError("stopped")
-            self.sittings.append(sitting)
-        return sitting
-
-
-def _judged(exercise: Exercise, source: str, sitting: Sitting, seed: int) -> tuple[str, str]:
-    if problem := sitting.begin(exercise.name, source):
-        return (NOT_WRITTEN if problem == UNSOLVED else NOT_YET), problem
-    verdict = exercise.examine(sitting.call, seed)
-    if sitting.problem:  # it ended in between, so what else was found doesn't count
-        return NOT_YET, sitting.problem
-    if verdict.passed is None:
-        return NOT_WRITTEN, UNSOLVED
-    return (PASSED if verdict.passed else NOT_YET), verdict.message
-
-
-# The files of minilpo itself
-
-
-def fingerprint() -> dict[str, str]:
-    """A checksum of each file of the package."""
-    folder = Path(minilpo.__file__).parent
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
-
-
-def difference(before: dict[str, str], now: dict[str, str]) -> str:
-    """The first file that isn't as it was; new bytecode is Python's own doing.
-
-    >>> difference({"a.py": "1"}, {"a.py": "1", "a.pyc": "2"}), difference({"a.py": "1"}, {})
-    ('', 'a.py')
+    Raises:
+        ValueError: if a notebook isn't there.
     """
-    new = [name for name in now if name not in before and not name.endswith(".pyc")]
-    other = [name for name in before if now.get(name) != before[name]]
-    return next(iter([*other, *new]), "")
-
-
-# What is asked for
-
-
-def _check(paths: Sequence[Path], jobs: int, seed: int, seconds: float) -> None:
-    if not paths:
-        raise ValueError("one notebook or more must be named, got none; name FILE.ipynb")
-    if not 1 <= jobs <= MOST_JOBS:
-        raise ValueError(f"--jobs must be from 1 to {MOST_JOBS}, got {jobs}")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"--seed must be from 0 to {2**63 - 1:,}, got {seed}")
-    if not 1 <= seconds <= MOST_SECONDS:
-        raise ValueError(f"--seconds must be from 1 to {MOST_SECONDS:,}, got {seconds:g}")
-
-
-def _once(paths: Sequence[Path]) -> Iterator[Path]:
-    seen = set()
+    found: dict[str, Path] = {}
     for path in paths:
-        if (real := os.path.realpath(path)) not in seen:
-            seen.add(real)
-            yield path
+        matches = [] if path.exists() else sorted(map(Path, glob.glob(str(path))))
+        for match in matches or [path]:
+            if not match.is_file():
+                raise ValueError(f"NOTEBOOK must be a file that is there, got {match}")
+            found.setdefault(os.path.realpath(match), match)
+    if not found:
+        raise ValueError("one notebook or more must be named, got none; name FILE.ipynb")
+    return list(found.values())
 
 
-def _settings(jobs: int, seed: int, seconds: float) -> dict[str, Any]:
+def sandbox() -> tuple[list[str], str]:
+    """Tries bubblewrap.
+
+    Returns:
+        The beginning of a command, and a sentence. Whatever follows the beginning runs where Python
+        and its packages can be read, and nothing else can be read, written or reached.
+    """
+    if shutil.which("bwrap") is None:
+        return [], NO_SANDBOX
+    places = ["/usr", "/bin", "/lib", "/lib64", sys.base_prefix, sys.prefix, str(PACKAGE)]
+    places += [path for path in sys.path if path.endswith("-packages")]
+    prefix = "bwrap --unshare-all --die-with-parent --new-session --proc /proc --dev /dev".split()
+    for place in places:
+        prefix += ["--ro-bind-try", place, place]
+    trial = [*prefix, sys.executable, "-c", "import minilpo.course.examinee"]
+    tried = subprocess.run(trial, env=environment("/"), capture_output=True, text=True)
+    if tried.returncode == 0:
+        return prefix, SANDBOX
+    return [], f"{NO_SANDBOX}, which is there but fails: {one_line(tried.stderr[-200:])}"
+
+
+def environment(folder: str) -> dict[str, str]:
+    """Variables for a process of ours: nothing that might be secret is passed on."""
+    paths = dict.fromkeys([str(PACKAGE.parent), *filter(os.path.isabs, sys.path)])
     return {
-        "version": minilpo.__version__,
-        "seed": seed,
-        "jobs": jobs,
-        "limits": {
-            "seconds_per_exercise": seconds,
-            "seconds_per_call": SECONDS,
-            "seconds_to_define": min(examinee.TO_DEFINE, seconds),
-            "memory_bytes": MEMORY if os.path.exists("/proc/self/statm") else None,
-            "file_bytes": examinee.LARGEST_FILE if os.name == "posix" else None,
-            "processes": PROCESSES if CAN_FORK and os.geteuid() != 0 else None,
-        },
+        **{name: os.environ[name] for name in KEPT if name in os.environ},
+        **dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), folder),
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+        **{"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        **{"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"},  # so that a seed repeats everything
     }
+
+
+def rows_of(path: Path, **how: Any) -> list[Row]:
+    """Grades one notebook. An exercise that ends its process costs its author this one alone."""
+
+    def row(name: str, result: str, message: str, seconds: float = 0, touches: str = "") -> Row:
+        lesson = BY_NAME[name].lesson if name else ""
+        return Row(str(path), lesson, name, result, one_line(message), float(seconds), touches)
+
+    rows: list[Row] = []
+    try:
+        while True:
+            first, *said, end = attend(path, len(rows), **how)
+            if "result" in first:  # about all of the notebook
+                return [row("", **first)]
+            names = first["exercises"][len(rows) :]
+            # The process ended during the exercise after those that it reported.
+            said = [*said, {"result": "not yet", "message": end}][: len(names)]
+            rows += [row(name, **one) for name, one in zip(names, said, strict=False)]
+            if len(said) == len(names):
+                return sorted(rows, key=lambda row: list(BY_NAME).index(row.exercise))
+    except Exception as error:  # one notebook must not take the others' grades along
+        return [row("", "not graded", f"the notebook couldn't be graded: {named(error)}")]
+
+
+def attend(
+    path: Path, n_done: int, prefix: list[str], seed: int, seconds: float, stop: threading.Event
+) -> list[Any]:
+    """Starts a process for a notebook and waits for its end, or ends it when time is up.
+
+    Returns:
+        The objects that it wrote, and a sentence about its end.
+    """
+    with contextlib.ExitStack() as stack:
+        place = tempfile.TemporaryDirectory(prefix="minilpo-", ignore_cleanup_errors=True)
+        folder = os.path.realpath(stack.enter_context(place))
+        notebook = stack.enter_context(path.open("rb"))
+        # Read through this handle: a cell may put anything else in the file's place.
+        results = stack.enter_context(open(Path(folder, "results"), "w+b", buffering=0))
+        complaints = stack.enter_context(tempfile.TemporaryFile())
+        words = [sys.executable, "-m", "minilpo.course.examinee", str(seed), str(n_done)]
+        if prefix:
+            words = [*prefix, "--bind", folder, folder, "--chdir", folder, *words]
+        files = (notebook, subprocess.DEVNULL, complaints)
+        process = subprocess.Popen(
+            words, -1, None, *files, cwd=folder, env=environment(folder), start_new_session=True
+        )  # in a session of its own, so that Ctrl-C reaches only us
+        stack.callback(_kill, process)
+        n_said, until, end = 0, monotonic() + TO_START, ""
+        last = until + seconds * len(BY_NAME)
+        while process.poll() is None and not end:
+            sleep(0.05)
+            if (n := _content(results).count(b"\n")) > n_said:
+                n_said, until = n, min(last, monotonic() + seconds)
+            if monotonic() > until or stop.is_set():
+                end = f"it took longer than {seconds:g} seconds in all and was stopped"
+        _kill(process)
+        code = process.returncode
+        code = 128 - code if prefix and code > 128 else code  # as bubblewrap tells a signal
+        names = {one.value: one.name for one in signal.Signals}
+        how = f"by {names.get(-code, -code)}" if code < 0 else f"with status {code}"
+        end = end or f"its process ended {how} instead of answering"
+        said = [json.loads(line) for line in _content(results).splitlines()]
+        if not said:
+            raise ValueError(f"{end} {_content(complaints)[-200:].decode(errors='replace')}")
+        return [*said, end]
+
+
+def _content(file: Any) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no groups
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()

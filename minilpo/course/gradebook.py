@@ -1,139 +1,130 @@
-"""What was graded: `grades.csv` for spreadsheets, `grades.json` beside it, a table for the screen.
+"""Writes grades: a CSV and JSON with a row per exercise, a CSV and texts per student.
 
-Both files are written anew after every notebook, whole or not at all.
+All are written anew after every notebook, whole or not at all.
 """
 
 import csv
 import io
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minilpo.machine.files import write_bytes
 from minilpo.machine.text import one_line, printable
 
-MADE_BY = "minilpo grade"
-PASSED, NOT_YET, NOT_WRITTEN, NOT_FOUND = "passed", "not yet", "not written", "not found"
-NOT_READABLE, NOT_GRADED = "not readable", "not graded"
+TEXT = "Your exercises, tried by minilpo grade"
 
 
 class Row(NamedTuple):
-    """What came of one exercise of one notebook."""
+    """Result of one exercise of one notebook."""
 
     notebook: str
-    lesson: int | None
+    lesson: int | str
     exercise: str  # empty if the row is about all of the notebook
-    result: str  # one of the six above
+    result: str
     message: str  # one line
     seconds: float
-
-
-HEADER = ",".join(Row._fields)
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # without it, Excel misreads all but English letters
+    touches: str = ""  # what could tamper with the check
 
 
 class Gradebook:
-    """The two files.
+    """Files of one grading.
 
     Args:
-        out: the CSV file. One that is there must be an older one of these.
-        settings: how it was graded, for the JSON file.
+        out: the CSV file; the names of the others begin like its own.
+        notebooks: their paths.
 
     Raises:
-        ValueError: if there is another file of either name, or no folder for them.
+        ValueError: if there is a link, or a file of others, in the place of one of them.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any]):
-        self.csv, self.json, self.settings = out, out.with_suffix(".json"), settings
-        if out.suffix.lower() != ".csv":
-            raise ValueError(f"--out must be a name ending in .csv, got {out}")
-        if not out.parent.is_dir():
-            raise ValueError(f"--out must be in a folder that is there, got {out}; make the folder")
-        beginnings = {self.csv: BYTE_ORDER_MARK + HEADER.encode(), self.json: _json({})[:-3]}
-        for path, beginning in beginnings.items():
-            if path.exists() and not (path.is_file() and _begins(path, beginning)):
+    def __init__(self, out: Path, notebooks: Sequence[Path]):
+        if out.suffix.lower() != ".csv" or not out.parent.is_dir():
+            raise ValueError(
+                f"--out must be a name ending in .csv, in a folder that is there; got {out}"
+            )
+        self.csv, self.students = out, out.with_name(f"{out.stem}_students.csv")
+        self.folder, self.texts = out.with_name(f"{out.stem}_texts"), dict[str, Path]()
+        for path in notebooks:
+            name = re.sub(r"\W+", "_", str(path.with_suffix(""))).strip("_")[-100:]
+            while self.folder / f"{name}.txt" in self.texts.values():
+                name += "_"
+            self.texts[str(path)] = self.folder / f"{name}.txt"
+        begins = {self.csv: "notebook,lesson,exercise", self.students: "notebook,points,exercises"}
+        begins[out.with_suffix(".json")] = '{\n  "made_by": "minilpo grade"'
+        for path, text in (begins | dict.fromkeys(self.texts.values(), TEXT)).items():
+            is_ours = path.is_file() and text in path.read_bytes()[:200].decode(errors="replace")
+            is_linked = path.is_symlink() or (
+                path.parent == self.folder and self.folder.is_symlink()
+            )
+            if is_linked or (path.exists() and not is_ours):
                 raise ValueError(
-                    f"--out must not name what others have written, but {path} is no file of "
-                    "grades; choose another name, or move it away"
+                    f"--out must name no link and nothing that others have written, but {path} "
+                    "is; choose another name, or move it away"
                 )
-        if not self.csv.exists():  # whether it can be written shows now, and not after the work
-            self.write([])
 
-    def write(self, rows: list[Row]) -> None:
-        """Writes both files.
+    def write(self, rows: list[Row], **settings: Any) -> None:
+        """Writes all files.
 
         Raises:
             OSError: if they can't be written.
         """
-        write_bytes(self.csv, as_csv(rows))
-        content = {
-            **self.settings,
-            "notebooks": summary(rows),
-            "grades": [row._asdict() for row in rows],
-        }
-        write_bytes(self.json, _json(content))
+        write_bytes(self.csv, as_csv(Row._fields, rows))
+        write_bytes(self.students, as_csv(("notebook", "points", "exercises"), points(rows)))
+        grades = [row._asdict() for row in rows]
+        content = {"made_by": "minilpo grade", **settings, "grades": grades}
+        write_bytes(self.csv.with_suffix(".json"), json.dumps(content, indent=2).encode())
+        for notebook, passed, n_exercises in points(rows):
+            text = f"{TEXT}: {passed} of {n_exercises} passed\n\n"
+            for row in rows:
+                if row.notebook == notebook:
+                    why = "" if row.result == "passed" else f"\n    {row.message}"
+                    text += f"{row.exercise or 'the notebook'}: {row.result}{why}\n"
+            write_bytes(self.texts[notebook], text.encode("utf-8", "backslashreplace"))
 
 
-def as_csv(rows: list[Row]) -> bytes:
-    """The rows below a header; no field of them is taken for a formula.
+def as_csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """Writes rows below a header; no field of them is taken for a formula.
 
-    >>> print(as_csv([Row("=1.ipynb", 2, "entropy", "passed", "", 3.14159)]).decode("utf-8-sig"))
-    notebook,lesson,exercise,result,message,seconds
-    '=1.ipynb,2,entropy,passed,,3.1
+    >>> print(as_csv(["notebook", "points"], [("=1.ipynb", 2)]).decode("utf-8-sig"))
+    notebook,points
+    '=1.ipynb,2
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
+    writer.writerow(fields)
     for row in rows:
-        texts = [_no_formula(str("" if field is None else field)) for field in row[:-1]]
-        writer.writerow([*texts, f"{row.seconds:.1f}"])
-    return BYTE_ORDER_MARK + text.getvalue().encode("utf-8", "backslashreplace")
+        fields = [f"{field:.1f}" if isinstance(field, float) else str(field) for field in row]
+        fields = [printable(re.sub(r"[\t\r\n]", " ", field)) for field in fields]
+        is_formula = [field.lstrip().startswith(("=", "+", "-", "@")) for field in fields]
+        writer.writerow(["'" * one + field for one, field in zip(is_formula, fields, strict=True)])
+    # Without the byte order mark, Excel misreads all but English letters.
+    return ("\ufeff" + text.getvalue()).encode("utf-8", "backslashreplace")
 
 
-def summary(rows: list[Row]) -> list[dict[str, Any]]:
-    """How many exercises of each notebook passed, in the order of the rows."""
-    by_notebook: dict[str, list[Row]] = {}
-    for row in rows:
-        by_notebook.setdefault(row.notebook, []).append(row)
-    return [
-        {
-            "notebook": notebook,
-            "passed": sum(row.result == PASSED for row in its_rows),
-            "exercises": sum(row.exercise != "" for row in its_rows),
-        }
-        for notebook, its_rows in by_notebook.items()
-    ]
+def points(rows: list[Row]) -> list[tuple[str, int, int]]:
+    """Counts the exercises of each notebook: (notebook, passed, all)."""
+    passed = Counter(row.notebook for row in rows if row.result == "passed")
+    expected = Counter(row.notebook for row in rows if row.exercise)
+    return [(name, passed[name], expected[name]) for name in {row.notebook: 0 for row in rows}]
 
 
 def table(rows: list[Row]) -> str:
-    """How many exercises of each notebook passed, and what isn't right of the others.
+    """Shows the points of each notebook, and what isn't right of the others.
 
-    >>> print(table([Row("a.ipynb", 2, "entropy", "passed", "", 3.0)]))
+    >>> print(table([Row("a.ipynb", 2, "entropy", "passed", "", 3.0, "gc")]))
     notebook  passed
-    a.ipynb   1 / 1
+    a.ipynb   1 / 1   look at entropy: touches gc
     """
     lines = [("notebook", "passed", "")]
-    for entry in summary(rows):
-        notebook = entry["notebook"]
-        others = [row for row in rows if row.notebook == notebook and row.result != PASSED]
-        remarks = [" ".join(filter(None, [row.exercise, row.result])) for row in others]
-        share = f"{entry['passed']} / {entry['exercises']}"
-        lines.append((one_line(notebook, 60), share, one_line(", ".join(remarks), 120)))
+    for notebook, passed, n_exercises in points(rows):
+        its = [row for row in rows if row.notebook == notebook]
+        remarks = [f"look at {row.exercise}: touches {row.touches}" for row in its if row.touches]
+        remarks += [f"{row.exercise} {row.result}".strip() for row in its if row.result != "passed"]
+        remark = one_line(", ".join(remarks), 120)
+        lines.append((one_line(notebook, 60), f"{passed} / {n_exercises}", remark))
     first, second = (max(len(line[place]) for line in lines) for place in (0, 1))
     return "\n".join(f"{a:{first}}  {b:{second}}  {c}".rstrip() for a, b, c in lines)
-
-
-def _no_formula(text: str) -> str:
-    """A text that no spreadsheet program computes or breaks into lines."""
-    text = printable(re.sub(r"[\t\r\n]", " ", text))
-    return f"'{text}" if text.lstrip().startswith(("=", "+", "-", "@")) else text
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps({"made_by": MADE_BY, **content}, indent=2) + "\n").encode()
-
-
-def _begins(path: Path, beginning: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(beginning)) == beginning

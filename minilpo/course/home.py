@@ -9,16 +9,17 @@ from pathlib import Path
 
 from minilpo.config import FORMAT, PretrainConfig, RunConfig
 from minilpo.machine.threads import pick
+from minilpo.run.begin import create_run
 from minilpo.run.folder import Run
 from minilpo.run.steps import pretrain_step, use_machine, work_in_run
 
 TASKS = ("math", "instruct", "story", "constrained_story", "math_paths")
-# More and smaller steps than the demo: as good after fewer demonstrations, so sooner.
+# With more and smaller steps than the demo, fewer demonstrations make it as good.
 CONFIG = RunConfig(tasks=TASKS, pretrain=PretrainConfig(steps=3600, batch_size=20))
 
 
 def home() -> Path:
-    """The folder that lessons keep things in: MINILPO_HOME, or the user's folder for caches.
+    """Finds the folder in which lessons keep files: MINILPO_HOME, or the user's cache.
 
     >>> import os
     >>> os.environ["MINILPO_HOME"] = "elsewhere"
@@ -36,10 +37,13 @@ def home() -> Path:
 
 
 def trained_run() -> Run:
-    """The run folder with the language model of all lessons; it is trained if it isn't there.
+    """Opens the run folder with the language model of all lessons; trains it the first time.
 
-    Training takes a minute or two and shows a progress bar. If it is interrupted, the next call
-    goes on with it.
+    Training takes a minute or two and shows a progress bar. An interrupted training goes on with
+    the next call.
+
+    Returns:
+        The run, with its pretraining done.
 
     Raises:
         ValueError: if the folder holds something else.
@@ -47,15 +51,15 @@ def trained_run() -> Run:
     """
     path = home() / f"lessons-{FORMAT}"  # another version's folder is left alone
     if (path / "model.pt").is_file():
-        # Finished: several lessons may read it at the same time. Each computes with as many threads
-        # as are fastest now, not then: the machine may be busy.
+        # A finished model is only read, so several lessons may use it at the same time. Threads are
+        # chosen anew: the machine may be busy now.
         run = Run.open(path)
         if run.is_done("pretrain"):
-            run.threads = pick()
+            pick()
             return run
     path.parent.mkdir(parents=True, exist_ok=True)
     with work_in_run(path, CONFIG):
-        run = Run.create(path, CONFIG, compare=("model", "pretrain"))
+        run = create_run(path, CONFIG, compare=("model", "pretrain"))
         use_machine(run)
         pretrain_step(run)
     return run

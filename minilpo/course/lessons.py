@@ -1,16 +1,16 @@
-"""Where the lessons are, how long they take, and copying them next to the learner."""
+"""The lessons: a list of them, the time that each takes, and a copy next to the learner."""
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import minilpo
-from minilpo.machine.files import write_bytes
 
 
 class Lesson(NamedTuple):
-    """One lesson of the course."""
+    """A lesson of the course."""
 
     number: int
     stem: str  # of the notebook's name
@@ -20,7 +20,7 @@ class Lesson(NamedTuple):
 
     @property
     def file(self) -> str:
-        """The name of the notebook."""
+        """Name of the notebook."""
         return f"{self.number:02}_{self.stem}.ipynb"
 
 
@@ -38,9 +38,34 @@ LESSONS = (
     Lesson(10, "your_own", "Your own task, and the paper's tables", 16, uses_model=False),
 )
 
+# Only what stands here is copied and goes into the wheel: a teacher's solved notebook doesn't.
+PAGES = tuple(
+    f"{name}.md"
+    for name in (
+        "README",
+        "graders",
+        "huggingface",
+        "pairs",
+        "paper",
+        "results",
+        "scaling",
+        "speed",
+    )
+)
+FIGURES = ("pairs", "reward_by_temperature", "rivals", "scaling", "temperature_strip", "think")
+FOR_STUDENTS = (
+    *(lesson.file for lesson in LESSONS),
+    *PAGES,
+    *(f"figures/{name}.png" for name in FIGURES),
+)
+FOR_TEACHERS = (
+    *("grading.md", "teaching.md"),
+    *(f"figures/lesson_{lesson.number:02}.png" for lesson in LESSONS),
+)
+
 
 def folder() -> Path:
-    """The folder with the lessons: inside the installed package, or beside it in a checkout.
+    """Finds the folder of the lessons: in the installed package, or beside it in a checkout.
 
     Raises:
         ValueError: if they are in neither place.
@@ -56,20 +81,21 @@ def folder() -> Path:
 
 
 class Copied(NamedTuple):
-    """What became of each file when lessons were copied."""
+    """Names of the files, by what became of them when lessons were copied."""
 
     new: list[str]
     kept: list[str]  # the learner's own file of that name, which differs
     same: list[str]
 
 
-def copy_lessons(destination: Path) -> Copied:
+def copy_lessons(destination: Path, teacher: bool = False) -> Copied:
     """Copies the lessons, without their outputs, so that a learner runs them.
 
     A file that is there already is never touched, whatever it holds.
 
     Args:
         destination: a folder; it need not exist.
+        teacher: also copies the pages and figures for teachers.
 
     Raises:
         ValueError: if it is no folder.
@@ -80,23 +106,26 @@ def copy_lessons(destination: Path) -> Copied:
             f"the lessons must go into a folder, but {str(destination)!r} is something else; "
             "choose another name"
         )
-    copied = Copied([], [], [])
-    source = folder()
-    for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        name = file.relative_to(source).as_posix()
-        target, content = destination / name, _for_a_learner(file)
-        if os.path.lexists(target):
-            is_same = target.is_file() and target.read_bytes() == content
-            (copied.same if is_same else copied.kept).append(name)
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target, content)
-        copied.new.append(name)
+    copied, source = Copied([], [], []), folder()
+    destination.mkdir(parents=True, exist_ok=True)
+    # Files are written in a folder of this command, then moved: two commands may run at a time.
+    with tempfile.TemporaryDirectory(dir=destination, prefix=".copying-") as own:
+        for name in (*FOR_STUDENTS, *(FOR_TEACHERS if teacher else ())):
+            target, content = destination / name, _for_a_learner(source / name)
+            if os.path.lexists(target):
+                is_same = target.is_file() and target.read_bytes() == content
+                (copied.same if is_same else copied.kept).append(name)
+                continue
+            target.parent.mkdir(exist_ok=True)
+            whole = Path(own, "file")
+            whole.write_bytes(content)
+            os.replace(whole, target)
+            copied.new.append(name)
     return copied
 
 
 def _for_a_learner(file: Path) -> bytes:
-    """A file's content; of a notebook, without what the cells have shown."""
+    """Reads a file; of a notebook, leaves out the outputs of its cells."""
     content = file.read_bytes()
     if file.suffix != ".ipynb":
         return content

@@ -1,4 +1,4 @@
-"""What lessons show: a figure with a sentence that describes it, a guess beside the result."""
+"""Shows in a lesson: a figure with its description, a guess beside the result."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from minilpo.show.plots import png
 
 
 def show(figure: Figure, *sentences: str) -> None:
-    """Shows a figure below the cell, and what it shows in words, for those who can't see it.
+    """Shows a figure below the cell, and prints a description for readers who can't see it.
 
     Args:
         figure: from `minilpo.show.plots.figure`, say.
-        sentences: what the functions that drew it have returned.
+        sentences: the description, as the functions of `plots` return it.
     """
     from IPython.display import Image, display  # only a notebook has it
 
@@ -25,9 +25,9 @@ def compare(guess: Any, result: Any, what: str = "") -> None:
     """Prints a guess beside the result.
 
     Args:
-        guess: a number, or whatever was written; None if nothing was.
-        result: what came out.
-        what: what it is, with its unit.
+        guess: a number or a text; None if the learner has written none.
+        result: the measured value.
+        what: the name of the value, with its unit.
 
     >>> compare(0.5, 0.25, "the probability of 'fox'")
     the probability of 'fox': you guessed 0.5, it is 0.25

@@ -1,9 +1,9 @@
 """The exercises of the lessons: `exercises.temperature_softmax.check(my_function)`.
 
-trial        one call of a learner's function, watched
-verdict      judging a value: form first, then numbers
-examination  judging an answer on random inputs, and guessing the mistake
-exercise     what an exercise is, and what a learner calls
+trial        calls a learner's function once and watches it
+verdict      judges a value: form first, then numbers
+examination  judges an answer on random inputs and names the likely mistake
+exercise     the base class of an exercise
 transformer  lesson 1
 temperature  lesson 2
 rewards      lesson 3
@@ -30,7 +30,7 @@ from minilpo.exercises.temperature import draw_token, entropy, temperature_softm
 from minilpo.exercises.transformer import attention_head, causal_mask, response_cross_entropy
 from minilpo.exercises.voting import final_answer, majority_vote, vote_accuracy
 
-WordCountTask = own_task  # every exercise can be had by the name of what is to be written
+WordCountTask = own_task  # every exercise also has the name of the function or class to write
 
 ALL = (
     causal_mask,

@@ -1,5 +1,6 @@
 """Lesson 8: a temperature before every word. Eq. 11, a rule of two, a reward."""
 
+import re
 from collections.abc import Iterator
 
 import torch
@@ -13,7 +14,7 @@ WORDS = "found saw a the fox map in of big old and then lost".split()
 class Eq11Score(Exercise):
     """Score a response without knowing which temperatures wrote it: sum over all of them, Eq. 11.
 
-    `choice_logits` has shape (B, S, K): what the head said before each token (S = T) or once for
+    `choice_logits` has shape (B, S, K): the head's logits before each token (S = T) or once for
     the whole response (S = 1, the same for every token). `choice_logprobs` (B, T, K) holds
     log P(y_t | tau_k): how likely each of K temperatures makes the token that was written.
     `response_mask` (B, T) is True at the tokens of the response. With P(tau_k | h_t) the softmax of
@@ -57,6 +58,11 @@ class Eq11Score(Exercise):
     def masked_too_early(choice_logits, choice_logprobs, response_mask):
         joint = choice_logprobs + choice_logits.log_softmax(-1)
         return joint.masked_fill(~response_mask[..., None], 0.0).logsumexp(-1).sum(-1)
+
+    @mistake("the mask comes before the sum over choices: a token outside adds log 0, not 0")
+    def masked_with_infinity(choice_logits, choice_logprobs, response_mask):
+        joint = choice_logprobs + choice_logits.log_softmax(-1)
+        return joint.masked_fill(~response_mask[..., None], -torch.inf).logsumexp(-1).sum(-1)
 
     @mistake("it is the mean over the tokens; add them up")
     def mean(choice_logits, choice_logprobs, response_mask):
@@ -107,7 +113,7 @@ class Eq11Score(Exercise):
         return -Eq11Score.right(choice_logits, choice_logprobs, response_mask)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Before each token and once; short and long masks; tokens that are next to impossible."""
+        """Yields choices per token and one for all; short and long masks; unlikely tokens."""
         half = torch.tensor([[[0.5, 0.25]]]).log()
         yield torch.zeros(1, 1, 2), half, torch.tensor([[True]])
         for B, T, K in [(1, 3, 2), (3, 5, 3), (5, 2, 4), (2, 7, 6), (4, 4, 4), (2, 1, 3)]:
@@ -189,8 +195,13 @@ class TwoTemperatures(Exercise):
         begins = [True, *("." in word for word in words)]
         return [first if begin else rest for begin in begins[: len(words)]]
 
+    @mistake("the marks ! and ? end a sentence too; here only a full stop does")
+    def all_marks(words, first, rest):
+        begins = [True, *(word.endswith((".", "!", "?")) for word in words)]
+        return [first if begin else rest for begin in begins[: len(words)]]
+
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Names in the middle, small letters at the beginning, numbers, one word, none."""
+        """Yields names in the middle, small letters at the beginning, numbers, one word, none."""
         yield "Ben ran home. Bella hid. The fox saw Ben.".split(), 0.2, 1.0
         yield ["Stop."], 0.0, 0.7
         yield [], 0.3, 0.9
@@ -199,12 +210,13 @@ class TwoTemperatures(Exercise):
         yield "the fox . the map".split(), 0.6, 0.1
         for n in (2, 3, 5, 8, 12, 17, 25, 40):
             yield _words(draw, n), float(draw.uniform(1)), 1.1 + float(draw.uniform(1))
+        yield "Stop! Who? Ben ran. Anna hid".split(), 0.3, 0.8
 
 
 class LetterReward(Exercise):
     """Reward a text whose sentences begin with a given letter.
 
-    Cut `response` after each full stop; what is left over at the end without one is a sentence too.
+    Cut `response` after each full stop; the rest at the end, without one, is a sentence too.
     Spaces and line breaks around a sentence don't belong to it, and nothing but these is no
     sentence. Return the share of sentences whose first character is `letter`, a float from 0 to 1;
     capital and small letters count as the same. A response without any sentence gets 0.0.
@@ -283,8 +295,22 @@ class LetterReward(Exercise):
     def first_only(letter, response):
         return float(response.strip().lower().startswith(letter.lower()))
 
+    @mistake("the text is cut at ! and ? too; only a full stop ends a sentence")
+    def cut_at_all_marks(letter, response):
+        return LetterReward.right(letter, response.replace("!", ".").replace("?", "."))
+
+    @mistake("the text is cut at line breaks too; only a full stop ends a sentence")
+    def cut_at_lines(letter, response):
+        return LetterReward.right(letter, response.replace("\n", "."))
+
+    @mistake("it is the first letter of a sentence; the first character may be a mark")
+    def first_letter(letter, response):
+        beginnings = [re.sub("[^A-Za-z]", "", sentence) for sentence in _sentences(response)]
+        kept = [beginning[:1].lower() == letter.lower() for beginning in beginnings]
+        return sum(kept) / len(kept) if kept else 0.0
+
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Nothing, spaces, one sentence, small letters, no full stop at the end."""
+        """Yields nothing, spaces, one sentence, small letters, no full stop at the end."""
         yield "B", "Ben ran. Bella hid."
         yield "B", ""
         yield "A", "   "
@@ -295,10 +321,13 @@ class LetterReward(Exercise):
         yield "B", "A fox. A bear. A boy."
         for n in (4, 7, 11, 16, 22, 30, 40):
             yield draw.choice("AaBbMmNnOo"), " ".join(_words(draw, n))
+        yield "B", "Ben ran! Anna hid. Bella? No."
+        yield "b", "Ben ran\nand hid. Bella saw\nBen."
+        yield "B", '"Ben ran. (Bella hid). 2 boys ran.'
 
 
 def _words(draw, n):
-    """Names, other words and some full stops."""
+    """Draws names, other words and some full stops."""
     words = []
     for _ in range(n):
         word = draw.choice(NAMES) if draw.uniform(1) < 0.5 else draw.choice(WORDS)

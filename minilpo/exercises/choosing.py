@@ -91,7 +91,7 @@ class HeadLogits(Exercise):
         return HeadLogits.right(hidden_states, turned)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Square weights first, then all sizes; several leading dimensions; a last layer of 0."""
+        """Yields square weights, then all sizes; several leading dimensions; a last layer of 0."""
         for shape in [(4,), (2, 4), (3, 2, 4)]:
             yield self._case(draw, shape, 4, 4)
         for shape, hidden, K in [((5,), 3, 2), ((1, 3), 6, 4), ((6, 2), 5, 3), ((4, 7), 2, 6)]:
@@ -127,8 +127,8 @@ def _through(x, layers, activations):
 class GreedyChoice(Exercise):
     """Take the likeliest temperature of each row: arXiv 2411.09661, Eq. 4.
 
-    `choice_logits`, of shape (B, K), is what the head says of K choices, and `temperatures`, of
-    shape (K,), is what these are. Return the temperature of the likeliest choice of each row (of
+    `choice_logits`, of shape (B, K), are the head's logits of K choices. `temperatures`, of
+    shape (K,), are the choices. Return the temperature of the likeliest choice of each row (of
     the first, if several are equal), a tensor of shape (B,) with the dtype of the temperatures.
     """
 
@@ -179,7 +179,7 @@ class GreedyChoice(Exercise):
         return temperatures[choice_logits.argmax(0)]
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Tables in any order, some values twice; equal logits; logits all below 0."""
+        """Yields tables in any order, some values twice; equal logits; logits all below 0."""
         table = torch.tensor([0.0, 0.5, 1.0])
         yield torch.tensor([[0.1, 2.0, -1.0], [3.0, 0.0, 1.0], [-3.0, -2.0, -1.0]]), table
         yield torch.zeros(3, 3), torch.tensor([0.4, 0.0, 1.0])
@@ -268,7 +268,7 @@ class SampledChoice(Exercise):
         return passed.clamp(max=choice_logits.shape[-1] - 1)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Probabilities of sixty-fourths; numbers lie well between two sums, or right on one."""
+        """Yields sixty-fourths as probabilities; numbers between two sums, or right on one."""
         yield torch.zeros(1, 2), torch.tensor([0.75])
         yield torch.zeros(4, 4), torch.tensor([0.0, 0.25, 0.5, 0.75])  # exact: exp(0) is 1
         yield torch.full((2, 2), -3.0), torch.tensor([0.5, 0.25])
@@ -288,8 +288,8 @@ class SampledChoice(Exercise):
 class MixtureProbs(Exercise):
     """Mix the distributions of all temperatures: arXiv 2411.09661, Eq. 6.
 
-    `logits` has shape (B, V): scores of the next token. `choice_logits` has shape (B, K): what the
-    head says of K temperatures, and `temperatures` is a list of K Python floats, 0 or above. At
+    `logits` has shape (B, V): scores of the next token. `choice_logits` has shape (B, K): the
+    head's logits of K temperatures, and `temperatures` is a list of K Python floats, 0 or above. At
     temperature 0 all probability goes to the largest logit (to the first of equals). Return the
     probabilities of the next token, of shape (B, V): for each row the sum over k of P(k), the
     softmax of its choice_logits, times the distribution at temperature k.
@@ -381,7 +381,7 @@ class MixtureProbs(Exercise):
         return _mixed(logits, choice_logits.softmax(-1), turned)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """With temperature 0 and without, at any place of the list; B, K and V equal and not."""
+        """Yields temperature 0 at any place of the list, and none; B, K and V equal and not."""
         yield torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), [0.5, 1.0]
         yield torch.tensor([[0.0, 1.0]]), torch.zeros(1, 2), [0.0, 1.0]
         yield torch.tensor([[2.0, 2.0, 1.0]]), torch.tensor([[1.0, -1.0]]), [0.0, 2.0]  # a tie
@@ -400,7 +400,7 @@ class MixtureProbs(Exercise):
 
 
 def _at(logits, temperature):
-    """(B, V) the distributions at one temperature."""
+    """Returns the distributions at one temperature, (B, V)."""
     if temperature == 0:
         return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
     return (logits / temperature).softmax(-1)

@@ -1,57 +1,44 @@
-"""Judging an answer: a learner's function beside the right one, on random inputs.
+"""Judges an answer: compares a learner's function with the right one on random inputs.
 
-An examination says what it looked at and, where the answer agrees with a mistake that it knows,
-which one. It never raises.
+An examination says what it looked at. If the results are those of a mistake that it knows, it names
+the mistake.
 """
 
 import inspect
+import itertools
 import textwrap
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from minilpo.exercises.trial import UNSOLVED, Observation, a_kind_of, copied, same
-from minilpo.exercises.verdict import Verdict, agree, shown
+from minilpo.exercises.verdict import Verdict, contrast, relation, shown
 
 Case = tuple[Any, ...]  # the arguments of one call
-
-
-class Key(Protocol):
-    """What is known of right and wrong answers; see `Exercise`."""
-
-    name: str
-    follow_up: str
-
-    @staticmethod
-    def right(*arguments: Any) -> Any: ...  # noqa: D102
-    @property
-    def mistakes(self) -> dict[str, Callable[..., Any]]: ...  # noqa: D102
-    def misfit(self, expected: Any, got: Any) -> str: ...  # noqa: D102
-    def agree(self, expected: Any, got: Any, case: Case) -> bool: ...  # noqa: D102
 
 
 class Examination:
     """One answer to one exercise.
 
     Args:
-        key: says what is right, and which mistakes are likely.
+        key: the `Exercise`, which has the right function and the likely mistakes.
         cases: the inputs, the simplest first.
         call: tries the learner's function on one of them.
     """
 
-    def __init__(self, key: Key, cases: list[Case], call: Callable[[Case], Observation]):
+    def __init__(self, key: Any, cases: list[Case], call: Callable[[Case], Observation]):
         self.key, self.cases, self.call = key, cases, call
         self.names = list(inspect.signature(key.right).parameters)
         self.expected = [key.right(*copied(case)) for case in cases]
         self.given: list[Any] = []  # the first results, as they were when they came
 
     def verdict(self) -> Verdict:
-        """The first thing that is wrong, or that nothing is."""
+        """Reports the first thing that is wrong, or that nothing is."""
         return self._ask() or self._compare() or self._ask_again() or self._passed()
 
     def _ask(self) -> Verdict | None:
-        """Calls the function on every input, and looks at the form of what comes."""
+        """Calls the function on every input and looks at the form of the results."""
         results = []  # of which `given` has copies
         for number, (case, right) in enumerate(zip(self.cases, self.expected, strict=True), 1):
             seen = self.call(case)
@@ -61,9 +48,13 @@ class Examination:
             if seen.printed and seen.value is None and right is not None and not seen.problem:
                 wrong = "it prints its result; let it end with return and the result"
             if wrong:
-                # Some mistakes show in the form only after some inputs.
-                self.given += [] if seen.problem else [seen.value]
-                why = self._mistake_made() or self._state()
+                # Some mistakes show in the form, others in the values before it.
+                before = self.given
+                self.given = before if seen.problem else [*before, seen.value]
+                why = self._mistake_made(case if seen.problem else None) or self._state()
+                if not why:
+                    self.given = before
+                    why = self._mistake_made()
                 return self._failed(wrong, number, seen.printed, why)
             self.given.append(copied(seen.value))
             results.append(seen.value)
@@ -77,14 +68,11 @@ class Examination:
         if not wrong_at:
             return None
         right, value, _ = rows[wrong_at[0]]
-        values = (
-            f"wrong for {len(wrong_at)} of {len(rows)} inputs; "
-            f"here {shown(right)} is right, got {shown(value)}"
-        )
+        values = f"wrong for {len(wrong_at)} of {len(rows)} inputs; here {contrast(right, value)}"
         return self._failed(values, wrong_at[0] + 1, why=self._why())
 
     def _ask_again(self) -> Verdict | None:
-        """What it says may not depend on what it was asked before: once more, in another order."""
+        """Calls it again in another order: a result may not depend on the calls before it."""
         for number, (result, value) in enumerate(zip(self.results, self.given, strict=True), 1):
             if not same(result, value):
                 wrong = "it changes this result when it is called again; make a new one each time"
@@ -99,35 +87,57 @@ class Examination:
     # Likely mistakes
 
     def _why(self) -> str:
-        """The likely mistake behind wrong values, or an empty text."""
+        """Names the likely mistake behind wrong values; empty if none is known."""
         if why := self._mistake_made() or self._state():
             return why
         if len(self.given) > 2 and all(same(self.given[0], value) for value in self.given[1:]):
             return "it says the same whatever it is given"
+        rows = zip(self.expected, self.given, self.cases, strict=True)
+        wrong = [row[:2] for row in rows if not self._is_right(*row)]
+        if why := relation(*map(list, zip(*wrong, strict=True))):
+            return why
         for place, name in enumerate(self.names):
             if self._ignores(place):
                 return f"it ignores its argument `{name}`"
-        if all(map(_opposite, self.expected, self.given)):
-            return "every number has the wrong sign"
         return ""
 
-    def _mistake_made(self) -> str:
-        """What to say of the mistake that gives the same values for the first inputs."""
-        if all(map(self._is_right, self.expected, self.given, self.cases)):
+    def _mistake_made(self, failed: Case | None = None) -> str:
+        """Names the mistake that gives the same values for the first inputs, or two mistakes.
+
+        Of several it takes one that also raises an error on the input `failed`.
+        """
+        # The answer may have failed before the last input.
+        rows = list(zip(self.cases, self.given, strict=False))
+        wrong_at = {
+            i
+            for i, (case, value) in enumerate(rows)
+            if not self._is_right(self.expected[i], value, case)
+        }
+        if not wrong_at:
             return ""
+        explained = {}
+        alone = []
         for message, wrong in self.key.mistakes.items():
-            # It may have failed before the last input.
-            pairs = zip(self.cases, self.given, strict=False)
-            if all(self._is_made(wrong, case, value) for case, value in pairs):
-                return message
+            explained[message] = {i for i in wrong_at if self._is_made(wrong, *rows[i])}
+            others = (row for i, row in enumerate(rows) if i not in wrong_at)
+            if explained[message] == wrong_at and all(self._is_made(wrong, *row) for row in others):
+                alone.append(message)
+        if failed is not None:
+            alone.sort(key=lambda message: not self._raises(self.key.mistakes[message], failed))
+        if alone:
+            return alone[0]
+        for first, second in itertools.combinations(explained, 2):
+            one, other = explained[first], explained[second]
+            if wrong_at == one | other and min(len(one - other), len(other - one)) > 1:
+                return f"{first}; also, {second}"
         return ""
 
     def _state(self) -> str:
-        """What to say if the first result or the last is another one now."""
+        """Calls it again on the first and the last input; says if the result is another one."""
         ends = list(zip(self.cases, self.given, strict=False))
         for case, value in ends[:1] + ends[-1:]:
             again = self.call(case)
-            # What can't even be compared with itself, a NumPy array, says nothing.
+            # A value that can't be compared with itself, such as an odd object, says nothing.
             if not again.problem and same(value, value) and not same(again.value, value):
                 return (
                     "it keeps something from one call to the next, in a global name, or in a "
@@ -136,7 +146,7 @@ class Examination:
         return ""
 
     def _ignores(self, place: int) -> bool:
-        """Whether another value of one argument, which should matter, changes nothing."""
+        """Tests if another value of one argument changes nothing where it should."""
         looked = 0
         for case, value in zip(self.cases, self.given, strict=True):
             others = [*(other[place] for other in self.cases), *_turned(case[place])]
@@ -152,7 +162,7 @@ class Examination:
         return looked > 0
 
     def _changed(self, case: Case, place: int, other: Any) -> Case | None:
-        """An input with another value of one argument, if that changes what is right."""
+        """Returns an input with another value of one argument, if that changes the right result."""
         if not _alike(case[place], other) or same(case[place], other):
             return None
         changed = (*case[:place], other, *case[place + 1 :])
@@ -163,7 +173,7 @@ class Examination:
             return None
         return changed if matters else None
 
-    # Looking at values that may refuse to be looked at
+    # Values may be of a learner's own class, and raise errors when they are compared.
 
     def _misfit(self, expected: Any, got: Any) -> str:
         try:
@@ -175,7 +185,7 @@ class Examination:
             )
 
     def _is_right(self, expected: Any, got: Any, case: Case) -> bool:
-        """Whether a value has the right form and is right."""
+        """Tests if a value has the right form and is right."""
         try:
             fits = not self.key.misfit(expected, got)
             return fits and self.key.agree(expected, got, case)
@@ -183,13 +193,21 @@ class Examination:
             return False
 
     def _is_made(self, wrong: Callable[..., Any], case: Case, value: Any) -> bool:
-        """Whether a wrong function gives this very value."""
+        """Tests if a wrong function gives this value."""
         try:
             return self._is_right(wrong(*copied(case)), value, case)
         except Exception:  # it may not be made for this input
             return False
 
-    # What is said
+    def _raises(self, wrong: Callable[..., Any], case: Case) -> bool:
+        """Tests if a wrong function raises an error on an input."""
+        try:
+            wrong(*copied(case))
+        except Exception:
+            return True
+        return False
+
+    # The reports
 
     def _unsolved(self) -> Verdict:
         name = self.key.name
@@ -229,7 +247,7 @@ class Examination:
         return Verdict(name, True, f"looked at {looked}", "\n".join(lines))
 
     def _described(self) -> str:
-        """The shapes and ranges of the inputs, argument by argument."""
+        """Lists the shapes and ranges of the inputs, argument by argument."""
         parts = []
         for name, values in zip(self.names, zip(*self.cases, strict=False), strict=False):
             if isinstance(values[0], Tensor):
@@ -242,19 +260,12 @@ class Examination:
 
 
 def _turned(value: Any) -> list[Any]:
-    """The same numbers in another order, where no other input has such a shape."""
+    """Returns the same numbers in another order: no other input may have this shape."""
     return [value.flip(tuple(range(value.ndim)))] if isinstance(value, Tensor) else []
 
 
 def _alike(value: Any, other: Any) -> bool:
-    """Whether one value may stand in the other's place."""
+    """Tests if one value may stand in the other's place."""
     if isinstance(value, Tensor) and isinstance(other, Tensor):
         return value.shape == other.shape and value.dtype == other.dtype
     return type(value) is type(other)
-
-
-def _opposite(right: Any, value: Any) -> bool:
-    is_number = isinstance(right, float) or (
-        isinstance(right, Tensor) and right.is_floating_point()
-    )
-    return is_number and agree(right, -value)

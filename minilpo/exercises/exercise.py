@@ -1,4 +1,4 @@
-"""What an exercise is: a question, random inputs, the right function, hints, likely mistakes."""
+"""Defines an exercise: a question, random inputs, the right function, hints, likely mistakes."""
 
 import inspect
 import textwrap
@@ -15,9 +15,10 @@ from minilpo.exercises.verdict import Verdict, agree, misfit
 
 
 def mistake(message: str) -> Callable[[Callable[..., Any]], Any]:
-    """Marks a function in the class of an exercise as a likely mistake, with what to say about it.
+    """Marks a function in the class of an exercise as a likely mistake.
 
-    It stands on one line, without a full stop: "the sign of the loss is lost".
+    Args:
+        message: says in one line, without a full stop, what is wrong: "the minus is missing".
     """
 
     def mark(function: Callable[..., Any]) -> Any:
@@ -28,10 +29,10 @@ def mistake(message: str) -> Callable[[Callable[..., Any]], Any]:
 
 
 class Exercise:
-    """One exercise. A subclass has the members below; its docstring is the question.
+    """One exercise. A subclass has the members below, and its docstring is the question.
 
-    Wrong functions that are marked with `mistake` belong to it too: if a learner's answers are
-    those of a wrong function on every input, its message is said.
+    It also has wrong functions, marked with `mistake`. If a learner's results are those of a wrong
+    function on every input, the check prints its message.
     """
 
     name: str  # of the function to write
@@ -46,37 +47,42 @@ class Exercise:
 
     @staticmethod
     def right(*arguments: Any) -> Any:
-        """The right function. It is shown as the solution, so it stands for itself."""
+        """Returns the right result. It is printed as the solution, so it calls no helper."""
         raise NotImplementedError
 
     def cases(self, draw: "Draw") -> Iterator[Case]:
-        """Random inputs, the simplest first."""
+        """Yields random inputs, the simplest first."""
         raise NotImplementedError
 
     @staticmethod
     def entry(answer: Any, *arguments: Any) -> Any:
-        """How an answer is called; another way where a class is to be written."""
+        """Calls an answer; in another way where a class is to be written."""
         return answer(*arguments)
 
     def misfit(self, expected: Any, got: Any) -> str:
-        """What is wrong with the form of a value, in a line; empty if nothing is."""
+        """Says in a line what is wrong with the form of a result; empty if nothing is."""
         return misfit(expected, got)
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
-        """Whether a value of the right form is right."""
+        """Tests if a result of the right form is right."""
         return agree(expected, got)
 
     @property
     def mistakes(self) -> dict[str, Callable[..., Any]]:
-        """The wrong functions that it knows, by what to say about them."""
+        """The wrong functions, by their messages."""
         members = [getattr(self, name) for name in vars(type(self))]
         return {member.message: member for member in members if hasattr(member, "message")}
 
-    # What a learner calls
+    @property
+    def stand_in(self) -> Any:
+        """The function with which a lesson goes on if the learner's isn't right."""
+        return self.right
+
+    # A learner calls the members below.
 
     @property
     def question(self) -> str:
-        """What to write."""
+        """The text of the exercise."""
         return inspect.cleandoc(self.__doc__ or "")
 
     @property
@@ -102,20 +108,31 @@ class Exercise:
         print(f"{self.solution_source()}\n{textwrap.fill(self.explanation, 88)}")
 
     def solution_source(self) -> str:
-        """The right answer as a learner would write it."""
+        """Returns the right answer as a learner would write it."""
         source = textwrap.dedent(inspect.getsource(self.right)).replace("@staticmethod\n", "")
         return source.replace("def right(", f"def {self.name}(", 1)
 
     def check(self, answer: Any, seed: int = 0) -> Verdict:
-        """Tries a learner's function, and prints what was found; never raises.
+        """Tries a learner's function and prints what is right or wrong. It raises no error.
 
         Args:
             answer: the function (or class) that the exercise asks for.
             seed: of the random inputs.
+
+        Returns:
+            The verdict. Its `function` is the answer if it is right, else the library's.
         """
-        verdict = self.examine(lambda case: observe(answer, self.entry, case, self.may_use), seed)
+        if answer is self.stand_in:
+            text = (
+                f"{self.name} is the library's function here, because an earlier check didn't pass."
+                "\nRun the cell with your function again, then this one."
+            )
+            verdict = Verdict(self.name, None, "the cell with the function wasn't run", text)
+        else:
+            call = lambda case: observe(answer, self.entry, case, self.may_use)  # noqa: E731
+            verdict = self.examine(call, seed)
         print(verdict.text)
-        return replace(verdict, function=answer if verdict.passed else self.right)
+        return replace(verdict, function=answer if verdict.passed else self.stand_in)
 
     def examine(self, call: Callable[[Case], Observation], seed: int) -> Verdict:
         """Judges answers, wherever they come from: `call` tries the function on one input."""
@@ -129,7 +146,7 @@ class Exercise:
 
 
 class Draw:
-    """Random inputs of every sign, size and shape, the same for the same seed.
+    """Draws random inputs of every sign, size and shape, the same for the same seed.
 
     >>> Draw(0).normal(2, 3).shape, Draw(0).mask(2, 4).any(1)
     (torch.Size([2, 3]), tensor([True, True]))
@@ -139,38 +156,38 @@ class Draw:
         self.generator = torch.Generator().manual_seed(seed)
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
-        """Normal numbers."""
+        """Draws normal numbers."""
         return scale * torch.randn(*shape, generator=self.generator)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1)."""
+        """Draws uniform numbers in [0, 1)."""
         return torch.rand(*shape, generator=self.generator)
 
     def integers(self, high: int, *shape: int) -> Tensor:
-        """Whole numbers from 0 to high - 1."""
+        """Draws whole numbers from 0 to high - 1."""
         return torch.randint(high, shape, generator=self.generator)
 
     def probs(self, *shape: int) -> Tensor:
-        """Distributions along the last dimension."""
+        """Draws distributions along the last dimension."""
         return self.normal(*shape, scale=2.0).softmax(-1)
 
     def grid_probs(self, *shape: int) -> Tensor:
-        """Distributions of whole sixty-fourths, some of them 0: no sum of them is rounded."""
+        """Draws distributions of whole sixty-fourths, some of them 0. Their sums aren't rounded."""
         *rows, V = shape
         cuts = self.integers(65, *rows, V - 1).sort(-1).values
         ends = torch.nn.functional.pad(cuts, (0, 1), value=64)
         return torch.diff(torch.nn.functional.pad(ends, (1, 0))) / 64
 
     def mask(self, *shape: int) -> Tensor:
-        """True at the first 1, 2, ... places of each row: how long the rows are is random."""
+        """Draws rows that are True at their first places, from one place to all."""
         *rows, T = shape
         lengths = 1 + self.integers(T, *rows)
         return torch.arange(T) < lengths[..., None]
 
     def seeded(self) -> torch.Generator:
-        """A new generator, to pass on."""
+        """Makes a new generator, to pass on."""
         return torch.Generator().manual_seed(int(self.integers(2**31 - 1, 1)))
 
     def choice(self, options: Sequence[Any]) -> Any:
-        """One of some options."""
+        """Draws one of the options."""
         return options[int(self.integers(len(options), 1))]

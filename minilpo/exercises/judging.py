@@ -10,6 +10,7 @@ from torch import Tensor
 from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
 from minilpo.exercises.trial import MisuseError
 from minilpo.exercises.verdict import agree
+from minilpo.machine.text import named
 
 
 class LpoEpoch(Exercise):
@@ -41,6 +42,20 @@ class LpoEpoch(Exercise):
     follow_up = "add momentum: step in the direction of a running mean of the gradients."
 
     @staticmethod
+    def entry(answer: Any, *arguments: Any) -> Any:
+        """Calls the answer, and explains a missing `.grad`, the likeliest error."""
+        try:
+            return answer(*arguments)
+        except (TypeError, AttributeError) as error:
+            if "NoneType" not in str(error):
+                raise
+            raise MisuseError(
+                f"it raised {named(error)}; if that is `.grad`: after a step the weight is "
+                "computed from another one, and PyTorch keeps no .grad for it; begin each batch "
+                "with weight = weight.detach().requires_grad_()"
+            ) from error
+
+    @staticmethod
     def right(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
         for batch in batches:
             weight = weight.detach().requires_grad_()
@@ -53,81 +68,64 @@ class LpoEpoch(Exercise):
         return weight.detach()
 
     @mistake("it goes uphill: subtract the gradient, don't add it")
-    def uphill(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
-        return LpoEpoch.right(
-            weight, hidden_states, chosen_ids, rejected_ids, batches, beta, -learning_rate
-        )
+    def uphill(*case):
+        *others, learning_rate = case
+        return LpoEpoch.right(*others, -learning_rate)
 
     @mistake("the margin has the wrong sign: are chosen and rejected swapped?")
-    def swapped(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
-        return LpoEpoch.right(
-            weight, hidden_states, rejected_ids, chosen_ids, batches, beta, learning_rate
-        )
+    def swapped(weight, hidden_states, chosen_ids, rejected_ids, *others):
+        return LpoEpoch.right(weight, hidden_states, rejected_ids, chosen_ids, *others)
 
     @mistake("the loss of a batch is the sum over its pairs; take the mean")
-    def total(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
+    def total(weight, *case):
+        *pairs, batches, beta, learning_rate = case
         for batch in batches:
-            weight = LpoEpoch.right(
-                weight,
-                hidden_states,
-                chosen_ids,
-                rejected_ids,
-                [batch],
-                beta,
-                learning_rate * len(batch),
-            )
+            rate = learning_rate * len(batch)
+            weight = LpoEpoch.right(weight, *pairs, [batch], beta, rate)
         return weight
 
     @mistake("every gradient is taken at the first weight; take it at the one after the last step")
-    def out_of_date(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
+    def out_of_date(weight, *case):
+        *pairs, batches, beta, learning_rate = case
         step = torch.zeros_like(weight)
         for batch in batches:
-            after = LpoEpoch.right(
-                weight, hidden_states, chosen_ids, rejected_ids, [batch], beta, learning_rate
-            )
-            step = step + after - weight
+            step = step + LpoEpoch.right(weight, *pairs, [batch], beta, learning_rate) - weight
         return weight + step
 
     @mistake("the gradients of the batches add up; each step uses its own batch's alone")
-    def accumulated(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
+    def accumulated(weight, *case):
+        *pairs, batches, beta, learning_rate = case
         step = torch.zeros_like(weight)
         for batch in batches:
-            after = LpoEpoch.right(
-                weight, hidden_states, chosen_ids, rejected_ids, [batch], beta, learning_rate
-            )
-            step = step + after - weight
+            step = step + LpoEpoch.right(weight, *pairs, [batch], beta, learning_rate) - weight
             weight = weight + step
         return weight
 
     @mistake("all pairs are taken in every step; look at those of the batch only")
-    def all_pairs(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
-        whole = [torch.arange(len(hidden_states)) for _ in batches]
-        return LpoEpoch.right(
-            weight, hidden_states, chosen_ids, rejected_ids, whole, beta, learning_rate
-        )
+    def all_pairs(*case):
+        *pairs, batches, beta, learning_rate = case
+        whole = [torch.arange(len(pairs[-1])) for _ in batches]
+        return LpoEpoch.right(*pairs, whole, beta, learning_rate)
 
     @mistake("only one step is taken, for all batches together")
-    def one_step(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
+    def one_step(*case):
+        *pairs, batches, beta, learning_rate = case
         batch = [torch.cat(batches)] if batches else []
-        return LpoEpoch.right(
-            weight, hidden_states, chosen_ids, rejected_ids, batch, beta, learning_rate
-        )
+        return LpoEpoch.right(*pairs, batch, beta, learning_rate)
 
     @mistake("only the first batch is used; is the return inside the loop?")
-    def first_batch(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
-        return LpoEpoch.right(
-            weight, hidden_states, chosen_ids, rejected_ids, batches[:1], beta, learning_rate
-        )
+    def first_batch(*case):
+        *pairs, batches, beta, learning_rate = case
+        return LpoEpoch.right(*pairs, batches[:1], beta, learning_rate)
 
     @mistake("the batches are taken from the last to the first")
-    def backwards(weight, hidden_states, chosen_ids, rejected_ids, batches, beta, learning_rate):
-        return LpoEpoch.right(
-            weight, hidden_states, chosen_ids, rejected_ids, batches[::-1], beta, learning_rate
-        )
+    def backwards(*case):
+        *pairs, batches, beta, learning_rate = case
+        return LpoEpoch.right(*pairs, batches[::-1], beta, learning_rate)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """One batch and several, of equal and of unequal size, pairs left out or named twice."""
-        # The first optimizer loads a part of PyTorch for seconds: not in the time of an answer.
+        """Yields one batch and several, of equal or unequal size; pairs left out or named twice."""
+        # The first optimizer makes PyTorch import for seconds. No answer shall be charged for them.
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])
         one_batch = [torch.arange(4)]
         yield _pairs(draw, 4, 2, 3) + (one_batch, 1.0, 0.5)
@@ -201,7 +199,7 @@ class WinRate(Exercise):
         return 2 * WinRate.right(rewards, other) - 1
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """With ties and without, one prompt and many, all won, all lost, all tied."""
+        """Yields rewards with ties and without; one prompt and many; all won, lost or tied."""
         yield torch.tensor([1.0, 0.5, 0.0]), torch.tensor([0.0, 0.5, 0.2])
         yield torch.tensor([0.3]), torch.tensor([0.2])
         yield torch.tensor([0.3]), torch.tensor([0.3])
@@ -214,11 +212,11 @@ class WinRate(Exercise):
 
 
 class Drawing(Exercise):
-    """An exercise whose answers draw from the generator that is their last argument."""
+    """An exercise whose answers draw from their last argument, a generator."""
 
     @staticmethod
     def entry(answer: Any, *arguments: Any) -> Any:
-        """Calls the answer, and sees that it draws from the generator."""
+        """Calls the answer, and raises an error unless it draws from the generator."""
         *rest, generator = arguments
         before = generator.get_state()
         value = answer(*rest, generator)
@@ -233,7 +231,7 @@ class Drawing(Exercise):
 # How far apart two bootstraps of N resamples may be, times the square root of N, in standard errors
 # of the mean: the quantile q of N normal draws has the standard error sqrt(q (1 - q) / N) / density
 # = 2.67 / sqrt(N) at 2.5% and 97.5%, the difference of two sqrt(2) times that, and 5 of those are
-# next to never exceeded.
+# hardly ever exceeded.
 NOISE_OF_BOUNDS = 5 * 2**0.5 * 2.67
 
 
@@ -314,18 +312,38 @@ class PairedBootstrap(Drawing):
     def centred(differences, n_resamples, generator):
         return _interval(_resampled_means(differences - differences.mean(), n_resamples, generator))
 
+    @mistake("a resample has one difference too few; it has as many as there are prompts")
+    def one_less(differences, n_resamples, generator):
+        return _interval(_resampled_means(differences, n_resamples, generator, -1))
+
+    @mistake("one prompt is never drawn: torch.randint(P, ...) draws from 0 to P - 1")
+    def last_left_out(differences, n_resamples, generator):
+        size = (n_resamples, len(differences))
+        picks = torch.randint(max(1, len(differences) - 1), size, generator=generator)
+        return _interval(differences[picks].mean(1))
+
+    @mistake("there are too few resamples; n_resamples is their number")
+    def fewer_resamples(differences, n_resamples, generator):
+        return PairedBootstrap.right(differences, max(1, n_resamples // 2), generator)
+
+    @mistake("half of the prompts are drawn without replacement; draw P with replacement")
+    def half_without_replacement(differences, n_resamples, generator):
+        P = len(differences)
+        order = torch.rand(n_resamples, P, generator=generator).argsort(1)
+        return _interval(differences[order[:, : max(1, P // 2)]].mean(1))
+
     @mistake("a resample has another size; it has as many differences as there are prompts")
     def half_size(differences, n_resamples, generator):
-        size = (n_resamples, max(1, len(differences) // 2))
-        return _interval(
-            differences[torch.randint(len(differences), size, generator=generator)].mean(1)
-        )
+        less = len(differences) // 2 - len(differences)
+        return _interval(_resampled_means(differences, n_resamples, generator, less))
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
-        """Up to the noise of two bootstraps; of one resample, both bounds are its mean."""
+        """Allows for the noise of two bootstraps. Of one resample, both bounds are its mean."""
         differences, n_resamples, _ = case
         if n_resamples == 1:
             return agree(*got)
+        if n_resamples == 3 and agree(*expected) != agree(*got):
+            return False  # there was only one resample
         standard_error = differences.std(correction=0).item() / len(differences) ** 0.5
         # A mistake's interval may be wider, and so noisier, than the right one, +-1.96 errors wide.
         standard_error = max(standard_error, (expected[1] - expected[0]) / 4)
@@ -333,7 +351,7 @@ class PairedBootstrap(Drawing):
         return agree(expected, got, 1e-4, 1e-5 + noise)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Many resamples and one; every sign; skewed; one prompt; all the same."""
+        """Yields many resamples and one; every sign; skewed; one prompt; all the same."""
         yield draw.normal(22), 1000, draw.seeded()
         yield draw.normal(25) + 2.0, 1, draw.seeded()
         yield draw.normal(1), 50, draw.seeded()
@@ -347,13 +365,16 @@ class PairedBootstrap(Drawing):
         yield F.one_hot(torch.tensor(3), 20).float(), 5000, draw.seeded()
         yield draw.normal(24), 10000, draw.seeded()
         yield draw.normal(22) - 1.0, 10000, draw.seeded()
+        yield draw.normal(20), 3, draw.seeded()
+        # The upper bound is 4/6. It would be 4/5 of resamples of five, and 3/6 without one prompt.
+        yield torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0, 1.0]), 10000, draw.seeded()
 
 
 class ShuffledGain(Drawing):
     """Build a control that should show nothing: deal the head's choices to the wrong prompts.
 
     `rewards` has shape (P, K): the reward of each of K choices on each of P prompts. `choice_ids`
-    has shape (P,): what the head chose. Shuffle the choices with
+    has shape (P,): the head's choices. Shuffle the choices with
     `permutation = torch.randperm(P, generator=generator)` and `choice_ids[permutation]`. Return the
     mean reward of the head's choices minus that of the shuffled ones, a Python float.
     """
@@ -386,7 +407,17 @@ class ShuffledGain(Drawing):
     def sign_lost(rewards, choice_ids, generator):
         return -ShuffledGain.right(rewards, choice_ids, generator)
 
-    @mistake("rewards and choices are shuffled alike, so every prompt keeps its own choice")
+    @mistake(
+        "`rewards[ids]` takes whole rows; `rewards[torch.arange(P), ids]` a number of each row"
+    )
+    def rows_taken(rewards, choice_ids, generator):
+        permutation = torch.randperm(len(rewards), generator=generator)
+        return (rewards[choice_ids].mean() - rewards[choice_ids[permutation]].mean()).item()
+
+    @mistake(
+        "rewards and choices are shuffled alike, so every prompt keeps its own choice; or "
+        "`rewards[:, ids]` takes every prompt's choice from every row"
+    )
     def both_shuffled(rewards, choice_ids, generator):
         return 0.0
 
@@ -422,7 +453,7 @@ class ShuffledGain(Drawing):
         return ShuffledGain.right(rewards, choice_ids, generator) * len(rewards)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Good choices, bad ones, the same for all, one prompt; every sign."""
+        """Yields good choices, bad ones, the same for all, one prompt; every sign."""
         yield torch.eye(3), torch.tensor([0, 1, 2]), draw.seeded()
         yield draw.uniform(1, 4), torch.tensor([2]), draw.seeded()
         yield draw.uniform(6, 3), torch.ones(6, dtype=torch.long), draw.seeded()
@@ -435,13 +466,13 @@ class ShuffledGain(Drawing):
 
 
 def _pairs(draw: Draw, P: int, K: int, C: int) -> tuple[Tensor, ...]:
-    """A weight, hidden states, and what is chosen and rejected."""
+    """Draws a weight, hidden states, and chosen and rejected ids."""
     ids = draw.integers(K, P), draw.integers(K, P)
     return draw.normal(K, C), draw.normal(P, C), *ids
 
 
-def _resampled_means(differences, n_resamples, generator):
-    size = (n_resamples, len(differences))
+def _resampled_means(differences, n_resamples, generator, more=0):
+    size = (n_resamples, max(1, len(differences) + more))
     return differences[torch.randint(len(differences), size, generator=generator)].mean(1)
 
 

@@ -12,7 +12,7 @@ from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
 class Eq10Loss(Exercise):
     """Write the loss of LPO: Eq. 10 of the paper, for one choice per response.
 
-    `choice_logits` has shape (B, K): what the head says about K choices, for B pairs of responses.
+    `choice_logits` has shape (B, K): the head's logits of K choices, for B pairs of responses.
     `chosen_ids` and `rejected_ids` have shape (B,): the choice behind the better response and the
     one behind the worse. P is the softmax of a row of logits. The loss of a row is
     -log sigmoid(beta * (log P(chosen) - log P(rejected))). The result has shape (B,), one loss per
@@ -96,7 +96,7 @@ class Eq10Loss(Exercise):
         return -(beta * margin).sigmoid().log()
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Margins of every sign; the same choice twice; margins of 1000; both precisions."""
+        """Yields margins of every sign; the same choice twice; margins of 1000; both precisions."""
         # Two rows: with one, (1, 1) wouldn't say whether a dimension or B numbers are too many.
         yield torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([1, 0]), 1.0
         yield torch.tensor([[0.0, 2.0]]), torch.tensor([1]), torch.tensor([0]), 0.5
@@ -117,7 +117,7 @@ class Eq10Gradient(Exercise):
     The arguments are those of `eq10_loss`. The result has shape (B, K): for each row, the
     derivative of that row's loss with respect to each of its K logits. With m the margin, log
     P(chosen) - log P(rejected), the softmax cancels, and the derivative of a row's loss with
-    respect to m is -beta * sigmoid(-beta * m). You may write what comes out, or let PyTorch
+    respect to m is -beta * sigmoid(-beta * m). You may write the result, or let PyTorch
     differentiate: it needs `choice_logits.clone().requires_grad_()`, and a sum over the rows.
     """
 
@@ -143,7 +143,7 @@ class Eq10Gradient(Exercise):
     def right(choice_logits, chosen_ids, rejected_ids, beta):
         one_hot = torch.eye(choice_logits.shape[-1], dtype=choice_logits.dtype)
         direction = one_hot[chosen_ids] - one_hot[rejected_ids]  # (B, K), of the margin
-        margin = (choice_logits * direction).sum(-1)  # (B,), for the softmax cancels
+        margin = (choice_logits * direction).sum(-1)  # (B,); the softmax cancels
         pull = beta * torch.sigmoid(-beta * margin)  # (B,)
         return -pull[:, None] * direction
 
@@ -190,7 +190,7 @@ class Eq10Gradient(Exercise):
         return -pull[:, None] * away
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Margins of every sign; the same choice twice; large margins; both precisions."""
+        """Yields margins of every sign; the same choice twice; large margins; both precisions."""
         yield torch.zeros(1, 2), torch.tensor([0]), torch.tensor([1]), 1.0
         yield torch.tensor([[0.0, 2.0, 1.0]]), torch.tensor([1]), torch.tensor([0]), 0.5
         yield draw.normal(2, 3), torch.tensor([1, 2]), torch.tensor([1, 2]), 2.0
@@ -262,7 +262,7 @@ class Eq10Optimum(Exercise):
         return torch.sigmoid(share_won / (1 - share_won) / beta)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Even shares, rare wins, small and large beta."""
+        """Yields even shares, rare wins, small and large beta."""
         yield torch.tensor([0.5]), 1.0
         yield torch.tensor([0.75]), 0.5
         yield torch.tensor([0.001, 0.25, 0.5, 0.9, 0.999]), 1.0
@@ -275,10 +275,10 @@ class Eq10Optimum(Exercise):
 class ChoiceScore(Exercise):
     """Add up how likely the head found what it chose: the score of Eq. 10 for a whole response.
 
-    `choice_logits` has shape (B, S, K): what the head said at each of S decisions of B responses.
+    `choice_logits` has shape (B, S, K): the head's logits at each of S decisions of B responses.
     `choice_ids` (B, S) says which choice was drawn, `decision_mask` (B, S) is True where a decision
     was made at all. The score of a response is the sum of log P(choice) over the decisions that
-    were made. What stands at the other places may be anything, even NaN, and must not matter. The
+    were made. The numbers at the other places may be any, even NaN, and must not matter. The
     result has shape (B,) and the dtype of the logits.
     """
 
@@ -348,7 +348,7 @@ class ChoiceScore(Exercise):
         return ChoiceScore.right(choice_logits, choice_logits.argmax(-1), decision_mask)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """One decision and many; masks with gaps and with one True; NaN where none was made."""
+        """Yields one decision and many; masks with gaps or one True; NaN where none was made."""
         everywhere = torch.ones(1, 3, dtype=torch.bool)
         yield torch.zeros(1, 3, 2), torch.tensor([[0, 1, 1]]), everywhere
         for B, S, K in [(1, 1, 3), (2, 4, 3), (4, 1, 2), (3, 6, 5), (5, 2, 4), (1, 7, 2)]:
@@ -433,7 +433,7 @@ class NllLoss(Exercise):
         return F.cross_entropy(choice_logits.softmax(-1), chosen_ids)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """One row and many, every sign, logits of 1000, both precisions."""
+        """Yields one row and many, every sign, logits of 1000, both precisions."""
         yield torch.zeros(1, 4), torch.tensor([2])
         yield torch.tensor([[0.0, 2.0], [1.0, -1.0]]), torch.tensor([1, 1])
         for B, K in [(1, 2), (1, 5), (2, 2), (3, 6), (4, 4), (8, 3), (6, 8), (20, 2), (5, 3)]:
@@ -444,7 +444,7 @@ class NllLoss(Exercise):
 
 
 def _at(values, ids):
-    """One of the last dimension's numbers for each of the others."""
+    """Takes one number of the last dimension at each place."""
     return values.gather(-1, ids[..., None])[..., 0]
 
 
@@ -458,7 +458,7 @@ def _direction(choice_logits, chosen_ids, rejected_ids):
 
 
 def _with_gaps(draw, B, S):
-    """A mask of every pattern; each row has a True and a False."""
+    """Draws a mask of any pattern; each row has a True and a False."""
     mask = draw.uniform(B, S) < 0.5
     mask[:, 0], mask[:, -1] = True, False
     return mask[:, draw.uniform(S).argsort()]

@@ -4,8 +4,7 @@ import inspect
 import math
 import random
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ from torch import Tensor
 from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
 from minilpo.exercises.judging import Drawing
 from minilpo.exercises.trial import MisuseError, is_stub
-from minilpo.exercises.verdict import Verdict, agree
+from minilpo.exercises.verdict import agree
 from minilpo.tasks import Task
 
 NUMBERS = ("two", "three", "four", "five", "six", "seven")
 MEMBERS = ("prompt", "demonstration", "reward")
-MANY = 120  # draws, after which each of six numbers has come up, but once in 500 million times
+MANY = 120  # draws: one of six numbers is missing once in 500 million times
 
 
 class WordCountTask(Task):
@@ -40,6 +39,17 @@ class WordCountTask(Task):
         asked_for = self.numbers[prompt.split()[1]]
         difference = abs(len(response.split()) - asked_for)
         return max(0.0, 1 - difference / asked_for)
+
+
+def _of_rewards(reward: Callable[..., Any]) -> Callable[..., Any]:
+    """Makes an answer of a wrong reward, in which the other members are right."""
+
+    def answer(member: str, prompt: str, response: str, seed: int) -> Any:
+        if member == "reward":
+            return reward(prompt, response)
+        return OwnTask.right(member, prompt, response, seed)
+
+    return answer
 
 
 class OwnTask(Exercise):
@@ -89,20 +99,20 @@ class OwnTask(Exercise):
         return f"class {self.name}"
 
     def solution_source(self) -> str:
-        """The class as a learner would write it."""
+        """Returns the class as a learner would write it."""
         source = re.sub(r'\n    """.*?"""\n', "", inspect.getsource(WordCountTask), count=1)
         return f"from minilpo.tasks import Task\n\n\n{source}"
 
-    def check(self, answer: Any, seed: int = 0) -> Verdict:
-        """Tries a learner's class, and prints what was found."""
-        verdict = super().check(answer, seed)
-        return replace(verdict, function=answer if verdict.passed else WordCountTask)
+    @property
+    def stand_in(self) -> type:
+        """The class with which the lesson goes on if the learner's isn't right."""
+        return WordCountTask
 
     @staticmethod
     def entry(answer: Any, member: str, prompt: str, response: str, seed: int) -> Any:
-        """Makes a task and asks one of its members; "prompts" and "demonstrations" many times."""
+        """Makes a task and calls one of its members; "prompts" and "demonstrations" many times."""
         if not inspect.isclass(answer):
-            answer()  # what it does if called at all is said first
+            answer()  # an error that it raises is said first
             raise MisuseError(
                 "it must be a class; write class WordCountTask:, with its members below"
             )
@@ -122,43 +132,35 @@ class OwnTask(Exercise):
             return [task.demonstration(prompt, rng) for _ in range(MANY)]
         return task.reward(prompt, response)
 
-    def _described(self, cases: list[Case]) -> str:
-        return "the name, prompts, demonstrations, rewards of responses from 0 to 40 words"
-
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
-        """Texts are free: what is compared is what was asked for."""
+        """Compares the required properties of a text; the text itself is free."""
         if case[0] == "reward":
             return agree(expected, got)
         return _asked_of(case[0], expected) == _asked_of(case[0], got)
 
     @mistake("the reward of a long response is below 0; max(0.0, ...) keeps it from that")
-    def below_zero(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def below_zero(prompt, response):
         return 1 - abs(len(response.split()) - _asked_for(prompt)) / _asked_for(prompt)
 
     @mistake("the reward is all or nothing; a response that is closer must get more")
-    def all_or_nothing(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def all_or_nothing(prompt, response):
         return float(len(response.split()) == _asked_for(prompt))
 
     @mistake("the reward counts characters; count words, with response.split()")
-    def characters(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def characters(prompt, response):
         return max(0.0, 1 - abs(len(response) - _asked_for(prompt)) / _asked_for(prompt))
 
     @mistake("the reward grows with the length: too many words are as bad as too few")
-    def too_many_are_fine(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def too_many_are_fine(prompt, response):
         return min(1.0, len(response.split()) / _asked_for(prompt))
 
     @mistake("two responses of one word more and one word less must get the same; is abs missing?")
-    def without_abs(member, prompt, response, seed):
-        if member != "reward":
-            return OwnTask.right(member, prompt, response, seed)
+    @_of_rewards
+    def without_abs(prompt, response):
         return max(0.0, 1 - (len(response.split()) - _asked_for(prompt)) / _asked_for(prompt))
 
     @mistake("the demonstration has a word less than was asked for")
@@ -182,7 +184,7 @@ class OwnTask(Exercise):
         return [text.replace("seven", "two") for text in right] if member == "prompts" else right
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Every member; responses that are empty, short, exact, long and very long."""
+        """Yields every member; responses that are empty, short, exact, long and very long."""
 
         def seed() -> int:
             return int(draw.integers(2**31 - 1, 1))
@@ -289,7 +291,7 @@ class ExperimentConclusion(Exercise):
         return "no difference shown" if said == "worse" else said
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Just above and just below every quantile; seeds that all agree; noise over prompts."""
+        """Yields means just above and below every quantile; seeds that agree; noisy prompts."""
         yield (torch.tensor([[0.1, 0.3], [0.2, 0.2], [0.1, 0.2]]),)
         yield (torch.zeros(2, 3),)
         yield (torch.full((3, 4), -0.25),)
@@ -322,7 +324,7 @@ class PermutedPValue(Drawing):
         "permutation that counts.",
     )
     explanation = (
-        "Both directions count, for a difference in either would have been noticed. The 1 stands "
+        "Both directions count: a difference in either would have been noticed. The 1 stands "
         "for the arrangement that was really seen, so the result is never 0: from 99 permutations "
         "nothing below 0.01 can be said."
     )
@@ -378,7 +380,7 @@ class PermutedPValue(Drawing):
         return (means.abs() >= differences.mean().abs()).double().mean().item()
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
-        """Up to 5 standard errors of the difference of two counts; exactly where nothing varies."""
+        """Allows 5 standard errors of the difference of two counts; none where nothing varies."""
         differences, n, _ = case
         p = expected
         if _is_certain(differences) and p in (0.0, 1 / (1 + n), 1.0):
@@ -387,7 +389,7 @@ class PermutedPValue(Drawing):
         return agree(expected, got, 0.0, 5 * (2 * (n * p * (1 - p) + 1)) ** 0.5 / n)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Nothing, something and much; wins, ties and losses; one prompt; few permutations."""
+        """Yields small and large means; wins, ties and losses; one prompt; few permutations."""
         yield draw.normal(20) + 0.3, 2000, draw.seeded()
         yield torch.tensor([0.5]), 19, draw.seeded()
         yield torch.zeros(5), 50, draw.seeded()
@@ -414,7 +416,7 @@ def _conclusion(values: Tensor, quantile: float) -> str:
 
 
 def _with_t(draw: Draw, S: int, P: int, t: float) -> Tensor:
-    """(S, P) differences; the mean over the S means is t standard errors away from 0."""
+    """Draws differences, (S, P), whose S means have a mean t standard errors away from 0."""
     means = draw.normal(S)
     means = (means - means.mean()) / means.std() + t / S**0.5
     noise = draw.normal(S, P)
@@ -431,7 +433,7 @@ def _p_value(is_extreme):
 
 
 def _is_certain(differences: Tensor) -> bool:
-    """Whether every permutation counts, or next to surely none does."""
+    """Tests if every permutation counts, or none but for a negligible chance."""
     P, mean = len(differences), differences.mean().item()
     if P == 1 or mean == 0:
         return True
@@ -445,7 +447,7 @@ def _asked_for(prompt):
 
 
 def _asked_of(member: str, value: Any) -> Any:
-    """What is asked of a member's value, in a form that can be compared."""
+    """Returns the required properties of a member's value, to be compared."""
     if member == "name":
         return bool(re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_-]{0,39}", value))
     if member == "prompt":

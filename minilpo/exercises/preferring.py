@@ -11,7 +11,7 @@ class BestWorstPairs(Exercise):
     """Make one pair per prompt: its best response is chosen, its worst is rejected.
 
     `rewards` has shape (P, N): those of N responses to each of P prompts. Response n to prompt p
-    stands in row p * N + n of the batch, and these row numbers are what is returned. Of several
+    stands in row p * N + n of the batch, and these row numbers are to be returned. Of several
     best responses take the first, and of several worst the first. A prompt whose responses all got
     the same reward says nothing and gives no pair. Return a tuple: `chosen` and `rejected`, long
     tensors of shape (M,) for the M pairs in the order of the prompts, and the number of prompts
@@ -88,6 +88,12 @@ class BestWorstPairs(Exercise):
         chosen, rejected = rewards.flip(1).argmax(1), rewards.flip(1).argmin(1)
         return (last_row - chosen)[keep], (last_row - rejected)[keep], int((~keep).sum())
 
+    @mistake("rounding makes the std of equal rewards larger than 0; compare largest and smallest")
+    def equal_by_std(rewards):
+        chosen, rejected, _ = BestWorstPairs.equals_kept(rewards)
+        keep = rewards.std(1, correction=0) > 0
+        return chosen[keep], rejected[keep], int((~keep).sum())
+
     @mistake(
         "prompts whose best reward isn't above 0 are left out; only those of equal rewards are"
     )
@@ -104,7 +110,7 @@ class BestWorstPairs(Exercise):
         return chosen, rejected, int((~keep).sum())
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Ties at the top, at the bottom and everywhere; rewards below 0; one prompt."""
+        """Yields ties at the top, at the bottom and everywhere; rewards below 0; one prompt."""
         yield (torch.tensor([[0.1, 0.9, 0.5], [0.8, 0.3, 0.6]]),)
         yield (torch.tensor([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]),)  # no pair in the middle
         yield (torch.tensor([[1.0, 0.0, 1.0, 0.0]]),)
@@ -117,6 +123,9 @@ class BestWorstPairs(Exercise):
             yield (draw.integers(3, P, N) / 4,)
         yield (-draw.integers(2, 7, 3) / 2,)
         yield (draw.integers(3, 4, 4).double() / 2,)
+        # The mean of sixteen times 0.6 isn't quite 0.6, and their std isn't quite 0.
+        yield (torch.full((1, 16), 0.6),)
+        yield (torch.full((1, 12), 0.7),)
 
 
 class AllBetterPairs(Exercise):
@@ -186,7 +195,7 @@ class AllBetterPairs(Exercise):
         return _places(~torch.eye(len(rewards), dtype=torch.bool))
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Rising and falling rewards, ties, all equal, one response, rewards below 0."""
+        """Yields rising and falling rewards, ties, all equal, one response, rewards below 0."""
         yield (torch.tensor([0.2, 0.9, 0.5, 0.7]),)
         yield (torch.tensor([0.5, 0.5]),)
         yield (torch.tensor([0.0, 1.0, 0.0]),)
@@ -202,7 +211,7 @@ class AllBetterPairs(Exercise):
 
 
 def _places(table):
-    """Where a table is True, row by row."""
+    """Lists the places where a table is True, row by row."""
     return [(i, j) for i, j in table.nonzero().tolist()]
 
 

@@ -1,5 +1,6 @@
 """Lesson 3: rewards. What a program says of a response, and the best single temperature."""
 
+import re
 from collections.abc import Iterator
 
 import torch
@@ -12,10 +13,11 @@ WORDS = "fox bear key map moon river small old ran sang and the".split()
 class VarietyReward(Exercise):
     """Reward a response for not repeating itself: its number of different words by that of all.
 
-    `prompt` and `response` are texts. Words are what stands between spaces (one or more). Capital
+    `prompt` and `response` are texts. Words are the texts between spaces (one or more). Capital
     or small letters make no difference, and neither do the marks . , ! and ?, so "Fox," and "fox"
-    are the same word, and a mark on its own is none. Return a Python float from 0 to 1, and 0.0
-    for a response without words. A reward function gets the prompt too; this one has no use for it.
+    are the same word, "3.5" and "35" are, and a mark on its own is none. Return a Python float from
+    0 to 1, and 0.0 for a response without words. A reward function gets the prompt too; this one
+    doesn't use it.
     """
 
     name = "variety_reward"
@@ -88,8 +90,28 @@ class VarietyReward(Exercise):
     def of_prompt(prompt, response):
         return _share(_plain(prompt).split())
 
+    @mistake("other marks part words too, as in don't; only spaces do, and . , ! ? are taken away")
+    def word_characters(prompt, response):
+        return _share(re.findall(r"\w+", response.lower()))
+
+    @mistake("only letters are kept; 7 and + are words too")
+    def letters_only(prompt, response):
+        return _share(re.findall("[a-z]+", response.lower()))
+
+    @mistake("all marks are taken away; only . , ! and ? are")
+    def all_marks(prompt, response):
+        return _share(re.sub(r"[^\w\s]|_", "", response.lower()).split())
+
+    @mistake("words are cut at the marks . , ! ?; take the marks away, so that 3.5 is one word")
+    def cut_at_marks(prompt, response):
+        return _share(re.findall(r"[^\s.,!?]+", response.lower()))
+
+    @mistake("marks are taken away at the ends of words only; those inside, as in 3.5, go too")
+    def marks_at_the_ends(prompt, response):
+        return _share(list(filter(None, (w.strip(".,!?") for w in response.lower().split()))))
+
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Repeated words in capital and small letters, marks, many spaces, no words."""
+        """Yields repeated words in capital and small letters, marks, many spaces, no words."""
         yield "Say something.", "The fox saw the bear."
         yield "Say something.", "fox fox Fox, fox!"
         yield "Say something.", "bear"
@@ -99,10 +121,19 @@ class VarietyReward(Exercise):
         for _ in range(12):
             prompt = f"Tell me of the {draw.choice(WORDS)} and the {draw.choice(WORDS)}."
             yield prompt, self._text(draw, 3 + int(draw.integers(12, 1)))
+        for response in (
+            "don't can't",
+            "7 + 5 = 12 + 0",
+            "it's its",
+            "3.5 is 35",
+            "3.5 3,5",
+            "e.g. eg, no",
+        ):
+            yield "Say something.", response
 
     @staticmethod
     def _text(draw: Draw, n_words: int) -> str:
-        """Words, some of them with a capital, with marks and spaces between them."""
+        """Draws words, some with a capital letter, with marks and spaces between them."""
         text = ""
         for _ in range(n_words):
             word = draw.choice(WORDS)
@@ -200,7 +231,7 @@ class BestConstant(Exercise):
         return k, test_rewards[:, k].sum().item()
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Another column is best on the test prompts; ties; rewards below 0; one prompt."""
+        """Yields test prompts with another best column; ties; rewards below 0; one prompt."""
         yield torch.tensor([[0.0, 1.0], [0.5, 0.5]]), torch.tensor([[0.75, 0.25]])
         yield torch.tensor([[0.25, 0.75, 0.75]]), torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.5]])
         yield torch.tensor([[0.5], [0.0]]), torch.tensor([[0.25], [1.0], [1.0]])

@@ -60,12 +60,18 @@ class TemperatureSoftmax(Exercise):
             return TemperatureSoftmax.right(logits, temperature)
         return (logits / temperature).exp()
 
+    @mistake("all rows together sum to 1; each row has to sum to 1 on its own")
+    def summed_over_rows(logits, temperature):
+        if temperature == 0:
+            return TemperatureSoftmax.right(logits, temperature)
+        return (logits / temperature).flatten().softmax(-1).reshape(logits.shape)
+
     @mistake("at temperature 0 something is divided by 0; treat it on its own")
     def zero_divided(logits, temperature):
         return (logits / temperature).softmax(-1)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Several shapes, every sign, large numbers, ties, both precisions."""
+        """Yields several shapes, every sign, large numbers, ties, both precisions."""
         yield torch.tensor([1.0, 3.0, 2.0]), 1.0
         yield torch.tensor([2.0, 2.0, -1.0]), 0.0  # the first of equals
         for shape in [(5,), (2, 7), (4, 3), (3, 1, 6)]:
@@ -138,7 +144,7 @@ class Entropy(Exercise):
         return -probs.amax(-1).log()
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Certain, even and in between; with and without zeros; several shapes."""
+        """Yields certain and even distributions and others; with and without zeros; many shapes."""
         yield (torch.tensor([0.5, 0.25, 0.25]),)
         yield (torch.tensor([0.5, 0.5, 0.0]),)
         yield (torch.eye(3),)
@@ -223,7 +229,7 @@ class DrawToken(Exercise):
         return probs.shape[-1] - 1 - DrawToken.right(probs.flip(-1), uniforms)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Sixty-fourths, whose sums are exact: many numbers lie right on a cut."""
+        """Yields sixty-fourths, whose sums are exact: many numbers lie right on a cut."""
         yield torch.tensor([[0.25, 0.5, 0.25]]), torch.tensor([0.5])
         yield torch.tensor([[0.25, 0.5, 0.25]] * 4), torch.tensor([0.0, 0.25, 0.75, 0.99])
         yield torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]] * 3), torch.tensor([0.0, 0.5, 0.99])
@@ -237,7 +243,7 @@ class DrawToken(Exercise):
 
 
 def _within(probs, token_ids):
-    """No token beyond the last whose probability is above 0."""
+    """Moves tokens back to the last one whose probability is above 0."""
     return torch.minimum(token_ids, (torch.arange(probs.shape[-1]) * (probs > 0)).amax(-1))
 
 

@@ -60,7 +60,7 @@ class CausalMask(Exercise):
         return torch.eye(T, dtype=torch.bool)
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Small numbers of tokens, and some larger ones."""
+        """Yields small numbers of tokens, and some larger ones."""
         for T in (3, 1, 2, 4, 5, 6, 7, 8, 9, 10, 16):
             yield (T,)
         for _ in range(4):
@@ -157,7 +157,7 @@ class AttentionHead(Exercise):
         return weights / weights.sum(-1, keepdim=True) @ values
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """One token and many, with and without leading dimensions; large scores; T equal to d."""
+        """Yields one token and many; none to two leading dimensions; large scores; T equal to d."""
         shapes = [(2, 3), (3, 3), (1, 4), (5, 1), (6, 4), (2, 3, 4), (3, 5, 5), (1, 7, 2)]
         shapes += [(2, 2, 4, 3), (1, 3, 6, 8), (2, 1, 2, 16), (4, 1, 1)]
         for shape in shapes:
@@ -262,7 +262,7 @@ class ResponseCrossEntropy(Exercise):
         return -logprobs.gather(-1, token_ids[..., None])[..., 0][response_mask].mean()
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Masks of all kinds: a single True, a response in the middle, everything."""
+        """Yields masks of all kinds: a single True, a response in the middle, everything."""
         one = torch.zeros(2, 4, dtype=torch.bool)
         one[1, 2] = True
         yield draw.normal(2, 4, 5), draw.integers(5, 2, 4), one
@@ -279,7 +279,7 @@ class ResponseCrossEntropy(Exercise):
 
     @staticmethod
     def _batch(draw: Draw, B: int, T: int, V: int, scale: float) -> Case:
-        """Prompt, response, padding; the logits outside of the responses are large."""
+        """Draws prompt, response and padding; the logits outside of the responses are large."""
         starts = draw.integers(T, B)[:, None]
         mask = (torch.arange(T) >= starts) & draw.mask(B, T)
         mask[:, T // 2] = True  # every row has a response
@@ -288,7 +288,7 @@ class ResponseCrossEntropy(Exercise):
 
 
 def _logprobs(logits, token_ids):
-    """(B, T) the log-probabilities of the tokens."""
+    """Returns the log-probabilities of the tokens, (B, T)."""
     return -F.cross_entropy(logits.transpose(1, 2), token_ids, reduction="none")
 
 

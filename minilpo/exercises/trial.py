@@ -1,4 +1,4 @@
-"""One trial of a learner's function: it is called with copies, watched, and stopped if need be."""
+"""Calls a learner's function once: with copies, watched, and stopped if it doesn't end."""
 
 import contextlib
 import inspect
@@ -24,17 +24,29 @@ SECONDS = 5.0  # for one call: what the exercises ask for takes milliseconds
 LIBRARY = Path(__file__).parents[1]
 UNSOLVED = "isn't written yet"
 LONGEST_OUTPUT = 10_000  # characters that are kept of what a function prints
+GLOBAL_NUMBERS: dict[
+    str, tuple[Callable[..., Any], Callable[..., Any]]
+] = {  # the random numbers that everybody shares: how their state is read and set
+    "PyTorch's random numbers": (torch.get_rng_state, torch.set_rng_state),
+    "NumPy's random numbers": (np.random.get_state, np.random.set_state),
+    "Python's random numbers": (random.getstate, random.setstate),
+}
+REMEDIES = {  # by the argument that an exercise has for random numbers
+    "generator": "write generator=generator where you draw",
+    "uniforms": "the random numbers are in `uniforms`, so draw none",
+    "rng": "draw with the `rng` that is passed",
+}
 
 
 class MisuseError(Exception):
-    """Raised by the `entry` of an exercise: what an answer did wrong, in a line."""
+    """The problem with an answer, in a line; raised by the `entry` of an exercise."""
 
 
 class Observation(NamedTuple):
-    """What came of one call."""
+    """The outcome of one call."""
 
     value: Any = None
-    problem: str = ""  # one line; empty if the function returned something and touched nothing else
+    problem: str = ""  # one line; empty if the function returned and did no harm
     printed: str = ""
 
 
@@ -45,14 +57,17 @@ def observe(
     may_use: Sequence[str] = (),
     seconds: float = SECONDS,
 ) -> Observation:
-    """Calls a learner's function once and says what came of it; never raises.
+    """Calls a learner's function once and reports its value or its problem.
 
     Args:
         answer: the function, or whatever the learner wrote instead.
         entry: calls it: `entry(answer, *arguments)`.
         arguments: are copied first, so nothing that the function does to them lasts.
-        may_use: modules of minilpo that it may call, such as "tasks"; others are to be written.
+        may_use: modules of minilpo that it may call, such as "tasks".
         seconds: after which it is stopped.
+
+    Returns:
+        The observation. Only KeyboardInterrupt is raised.
 
     >>> def call(answer, *arguments):
     ...     return answer(*arguments)
@@ -65,30 +80,52 @@ def observe(
         return Observation(problem=f"it must be a function, got {a_kind_of(answer)}")
     if is_stub(answer):
         return Observation(problem=UNSOLVED)
-    given, printed = [copied(argument) for argument in arguments], _Printed()
-    calls = _LibraryCalls(answer, may_use)
-    try:
-        with _world_restored() as changes, contextlib.redirect_stdout(printed), calls:
-            value = limited(_plain_result, entry, answer, *given, seconds=seconds)
-    except NotImplementedError:
-        return Observation(problem=UNSOLVED)
-    except MisuseError as error:
-        problem = _misconduct(arguments, given, calls.seen, changes) or str(error)
-        return Observation(None, problem, printed.getvalue())
-    except KeyboardInterrupt:  # the learner has pressed it
-        raise
-    except BaseException as error:  # SystemExit too
-        problem = _what_happened(error, answer, seconds)
-        if calls.seen and not isinstance(error, TimeIsUp):  # the alarm's own handler is ours too
-            problem = _library_called(calls.seen)
-        return Observation(None, problem, printed.getvalue())
-    return Observation(
-        value, _misconduct(arguments, given, calls.seen, changes), printed.getvalue()
-    )
+
+    def call(seed: int) -> tuple[Observation, list[str]]:
+        """Returns the observation, and what was changed that belongs to everybody."""
+        given, printed = [copied(argument) for argument in arguments], _Printed()
+        value, error, problem = None, None, ""
+        with _world_restored(seed) as changes:
+            try:
+                with contextlib.redirect_stdout(printed), _library_calls(may_use) as called:
+                    value = limited(_plain_result, entry, answer, *given, seconds=seconds)
+            except KeyboardInterrupt:  # the learner has pressed it
+                raise
+            except BaseException as raised:  # SystemExit too
+                error = raised
+        if (code := _code_of(answer)) and _is_to_be_written(code, may_use):
+            called.append(code.co_name)  # the answer itself is minilpo's
+        if called and not isinstance(error, TimeIsUp):  # the alarm's own handler is ours too
+            problem = (
+                f"it calls minilpo's own {called[0]}; write it yourself, with operations of Python "
+                "and PyTorch"
+            )
+        elif error and not (changes and isinstance(error, MisuseError)):
+            problem = _what_was_raised(error, answer, seconds)
+        elif not same(list(arguments), given):
+            problem = (
+                "it changes its input in place; work on a copy, or use operations that make a new "
+                "tensor"
+            )
+        return Observation(value, problem, printed.getvalue()), changes
+
+    seen, changes = call(0)
+    if not changes or seen.problem:
+        return seen
+    if seen.value is not None and GLOBAL_NUMBERS.keys() >= set(changes):
+        # Making an nn.Linear draws random numbers too. That does harm only if the result is
+        # another one with other random numbers.
+        if all(same(seen.value, call(seed)[0].value) for seed in (1, 2, 3)):
+            return seen
+    names = inspect.signature(answer).parameters if inspect.isfunction(answer) else ["rng"]
+    remedy = next((REMEDIES[name] for name in names if name in REMEDIES), "set nothing globally")
+    changed = " and ".join(changes)
+    problem = f"it changes something that belongs to everybody: {changed}; {remedy}"
+    return Observation(None, problem, seen.printed)
 
 
 def copied(value: Any) -> Any:
-    """A copy that shares no memory; a generator's copy draws the same numbers.
+    """Returns a copy that shares no memory. A generator's copy draws the same numbers.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> torch.rand(1, generator=copied(generator)) == torch.rand(1, generator=generator)
@@ -100,172 +137,129 @@ def copied(value: Any) -> Any:
         twin = torch.Generator()
         twin.set_state(value.get_state())
         return twin
-    if isinstance(value, random.Random):
-        twin_rng = random.Random()
-        twin_rng.setstate(value.getstate())
-        return twin_rng
     if isinstance(value, (list, tuple)):
         return type(value)(copied(part) for part in value)
-    if isinstance(value, dict):
-        return {name: copied(part) for name, part in value.items()}
     return value
 
 
 def same(value: Any, other: Any) -> bool:
-    """Whether two values are equal to the last bit, NaN included; generators are left aside."""
+    """Compares two values to the last bit, NaN included. Two generators count as the same."""
     try:
-        return _same(value, other)
-    except Exception:  # a learner's own class may do anything
+        if isinstance(value, Tensor) and isinstance(other, Tensor):
+            alike = value.shape == other.shape and value.dtype == other.dtype
+            return alike and torch.allclose(value, other, rtol=0, atol=0, equal_nan=True)
+        if isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
+            return len(value) == len(other) and all(map(same, value, other))
+        if isinstance(value, np.ndarray):
+            return np.array_equal(value, other)
+        alike = type(value) is type(other)
+        return alike and bool(
+            value == other or value != value or isinstance(value, torch.Generator)
+        )
+    except Exception:  # a value of a learner's own class, or one that PyTorch can't compare
         return False
-
-
-def _same(value: Any, other: Any) -> bool:
-    if isinstance(value, Tensor) and isinstance(other, Tensor):
-        alike = value.shape == other.shape and value.dtype == other.dtype
-        return alike and torch.allclose(value, other, rtol=0, atol=0, equal_nan=True)
-    if isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(value) == len(other) and all(map(same, value, other))
-    if isinstance(value, (torch.Generator, random.Random)):
-        return True
-    return type(value) is type(other) and bool(value == other or value != value)
 
 
 def is_stub(answer: Any) -> bool:
-    """Whether a function has nothing in it but a docstring, `pass` or `...`."""
+    """Tests if a function has only a docstring, `pass`, `...` or `raise NotImplementedError`."""
     code = _code_of(answer)
-    if code is None or code.co_names:
+    if code is None or code.co_code not in _STUBS:
         return False
     says_nothing = all(value in (None, ..., answer.__doc__) for value in code.co_consts)
-    return code.co_code in _EMPTY and says_nothing
+    return code.co_names == ("NotImplementedError",) or (says_nothing and not code.co_names)
 
 
 def _stub() -> None: ...
 
 
 def _documented_stub() -> None:
-    """Nothing."""
+    """Does nothing."""
 
 
-_EMPTY = {_stub.__code__.co_code, _documented_stub.__code__.co_code}
+def _raising_stub() -> None:
+    raise NotImplementedError
+
+
+_STUBS = {stub.__code__.co_code for stub in (_stub, _documented_stub, _raising_stub)}
 
 
 def _code_of(answer: Any) -> CodeType | None:
-    """What a function consists of, also if it is partial or decorated."""
+    """Returns the code of a function, also if it is partial or decorated."""
     try:
-        code = getattr(inspect.unwrap(getattr(answer, "func", answer)), "__code__", None)
-    except Exception:  # anything may be called a function, and may do anything
+        return getattr(inspect.unwrap(getattr(answer, "func", answer)), "__code__", None)
+    except Exception:  # any object may be called a function
         return None
-    return code if isinstance(code, CodeType) else None
 
 
 class _Printed(io.StringIO):
-    """The beginning of what is printed: somebody may print in a loop that never ends."""
+    """The beginning of the output: a function may print in a loop that never ends."""
 
     def write(self, text: str) -> int:
         super().write(text[: max(0, LONGEST_OUTPUT - self.tell())])
         return len(text)
 
-    def close(self) -> None:
-        """Nothing: it is still to be read."""
 
+@contextlib.contextmanager
+def _library_calls(may_use: Sequence[str]) -> Iterator[list[str]]:
+    """Lists the names of minilpo's functions that others than minilpo call meanwhile."""
+    names: list[str] = []
 
-class _LibraryCalls:
-    """Within it, notes which functions of minilpo somebody else calls, some modules' own aside."""
-
-    def __init__(self, answer: Any, may_use: Sequence[str]):
-        self.allowed = tuple(str(LIBRARY / module) for module in may_use)
-        self.seen: list[str] = []
-        # The function itself may be one of ours: then nobody else calls it.
-        code = _code_of(answer)
-        if code is not None and self._is_to_be_written(code):
-            self.seen.append(code.co_name)
-
-    def __enter__(self) -> None:
-        self.before = sys.getprofile()
-        sys.setprofile(self._note)
-
-    def __exit__(self, *raised: object) -> None:
-        sys.setprofile(self.before)
-
-    def _note(self, frame: FrameType, event: str, _: Any) -> None:
-        if event != "call" or not self._is_to_be_written(frame.f_code):
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event != "call" or not _is_to_be_written(frame.f_code, may_use):
             return
         caller = frame.f_back
         while caller is not None and caller.f_code.co_filename == contextlib.__file__:
             caller = caller.f_back  # a decorator, such as `torch_defaults`, stands between
-        if caller is None or not _is_ours(caller.f_code):
-            self.seen.append(frame.f_code.co_name)
+        if caller is None or not caller.f_code.co_filename.startswith(str(LIBRARY)):
+            names.append(frame.f_code.co_name)
 
-    def _is_to_be_written(self, code: CodeType) -> bool:
-        is_allowed = code.co_filename.startswith(self.allowed) if self.allowed else False
-        if is_allowed or code.co_filename == __file__:  # printing runs what is above
-            return False
-        # An import runs a module, asks the package where a name is, and makes classes.
-        is_pythons = code.co_name == "<module>" or code.co_name.startswith("__")
-        is_pythons |= code.co_name == "torch_defaults"  # what it decorates counts
-        return _is_ours(code) and (not is_pythons or code.co_name == "__call__")
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        yield names
+    finally:
+        sys.setprofile(before)
 
 
-def _is_ours(code: CodeType) -> bool:
-    return code.co_filename.startswith(str(LIBRARY))
+def _is_to_be_written(code: CodeType, may_use: Sequence[str]) -> bool:
+    """Tests if some code is minilpo's, and in no module that an answer may use."""
+    if not code.co_filename.startswith(str(LIBRARY)):
+        return False
+    # A learner's print calls the class above.
+    if code.co_filename.startswith((__file__, *(str(LIBRARY / module) for module in may_use))):
+        return False
+    # An import runs a module, asks the package where a name is, and makes classes. Of a decorated
+    # function, the function counts.
+    is_pythons = code.co_name.startswith(("<module>", "__", "torch_defaults"))
+    return not is_pythons or code.co_name == "__call__"
 
 
 @contextlib.contextmanager
-def _world_restored() -> Iterator[list[str]]:
-    """Puts back what belongs to everybody; the list then says what of it was changed."""
+def _world_restored(seed: int) -> Iterator[list[str]]:
+    """Puts back what belongs to everybody. The list then names the parts that were changed.
+
+    Meanwhile everybody's random numbers begin at a seed, so that a check finds the same each time.
+    """
     changes: list[str] = []
-    before = _world()
+    before = {name: read() for name, (read, _) in GLOBAL_NUMBERS.items()}
     grad, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+    started = {name: read() for name, (read, _) in GLOBAL_NUMBERS.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield changes
     finally:
-        now = _world()
-        if torch.is_grad_enabled() != grad or torch.get_default_dtype() != dtype:
+        if (grad, dtype) != (torch.is_grad_enabled(), torch.get_default_dtype()):
             changes.append("a setting of PyTorch")
-        changes += [name for name in before if not same(before[name], now[name])]
         torch.set_grad_enabled(grad)
         torch.set_default_dtype(dtype)
-        torch.set_rng_state(before["PyTorch's random numbers"])
-        np.random.set_state(before["NumPy's random numbers"])
-        random.setstate(before["Python's random numbers"])
-
-
-def _world() -> dict[str, Any]:
-    numpy_state: Any = np.random.get_state()
-    kind, keys, *rest = numpy_state
-    return {
-        "PyTorch's random numbers": torch.get_rng_state(),
-        "NumPy's random numbers": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "Python's random numbers": random.getstate(),
-    }
-
-
-def _misconduct(
-    arguments: Sequence[Any], given: Sequence[Any], library_calls: list[str], changes: list[str]
-) -> str:
-    """What a function did beside returning something, in a line."""
-    if library_calls:
-        return _library_called(library_calls)
-    if not same(list(arguments), list(given)):
-        return (
-            "it changes its input in place; work on a copy, or use operations that make a new "
-            "tensor"
-        )
-    if changes:
-        return (
-            f"it changes something that belongs to everybody: {' and '.join(changes)}; "
-            "draw from the generator or the numbers that are passed, and set nothing globally"
-        )
-    return ""
-
-
-def _library_called(names: list[str]) -> str:
-    return (
-        f"it calls minilpo's own {names[0]}; write it yourself, with operations of Python and "
-        "PyTorch"
-    )
+        for name, (read, write) in GLOBAL_NUMBERS.items():
+            if not same(read(), started[name]):
+                changes.append(name)
+            write(before[name])
 
 
 def _plain_result(entry: Callable[..., Any], answer: Any, *arguments: Any) -> Any:
@@ -273,10 +267,7 @@ def _plain_result(entry: Callable[..., Any], answer: Any, *arguments: Any) -> An
 
 
 def _plain(value: Any) -> Any:
-    """Tensors without their graph, and Python's own numbers, lists and tuples.
-
-    Whatever code a class of the learner's has runs here, and never again.
-    """
+    """Returns tensors without their graph, and Python's own numbers, lists and tuples."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -289,23 +280,31 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _what_happened(error: BaseException, answer: Any, seconds: float) -> str:
-    """What a function raised, in a line, and where."""
+def _what_was_raised(error: BaseException, answer: Any, seconds: float) -> str:
+    """Says in a line what a function raised, and where."""
+    if isinstance(error, MisuseError):
+        return str(error)
     code = _code_of(answer)
-    file = code.co_filename if code else None
+    if code is None and isinstance(error, NotImplementedError):  # a class without some members
+        return UNSOLVED
     lines = [
         line
         for frame, line in traceback.walk_tb(error.__traceback__)
-        if frame.f_code.co_filename == file
+        if code is not None and frame.f_code.co_filename == code.co_filename
     ]
     where = f" (line {lines[-1]})" if lines else ""
+    if isinstance(error, NotImplementedError):
+        return (
+            f"it comes to the line `raise NotImplementedError`{where}, which is still there; write "
+            "what is missing there"
+        )
     if isinstance(error, TimeIsUp):
         return f"it was stopped after {seconds:g} seconds{where}; is there a loop that never ends?"
     return f"it raised {named(error)}{where}"
 
 
 def a_kind_of(value: Any) -> str:
-    """What something is, in words for a message.
+    """Names the kind of a value, for a message.
 
     >>> a_kind_of(None), a_kind_of(3), a_kind_of(torch.zeros(2, 3))
     ('None', 'a Python int', 'a tensor of shape (2, 3)')

@@ -1,4 +1,4 @@
-"""Judging a value: its type, shape, dtype and device, then its numbers. Nothing is broadcast."""
+"""Judges a value: its type, shape, dtype and device, then its numbers. Nothing is broadcast."""
 
 import math
 import numbers
@@ -15,10 +15,10 @@ from minilpo.machine.text import one_line
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
-    `passed` is None where nothing was written yet. `function` is the learner's if it passed, else
-    the right one, so that a lesson can go on with it.
+    `passed` is None if nothing was written yet. `function` is the learner's if it passed, else the
+    right one, so that a lesson can go on with it.
     """
 
     exercise: str
@@ -32,14 +32,15 @@ class Verdict:
         return f"<{self.exercise}: {outcome}>"
 
 
-NOT_CALLED = {  # what comes of a function that hasn't run yet
+LARGEST_SHOWN = 12  # numbers of a tensor
+NOT_CALLED = {  # results of functions that haven't run yet, and the remedies
     GeneratorType: "write return where there is yield",
     CoroutineType: "write def where there is async def",
 }
 
 
 def misfit(expected: Any, got: Any, name: str = "the result") -> str:
-    """What is wrong with the form of a value, in a line; empty if it has the expected one.
+    """Says in a line what is wrong with the form of a value; empty if nothing is.
 
     >>> misfit(torch.zeros(2), torch.zeros(2, 1))
     'the result must have shape (2,), got (2, 1)'
@@ -102,7 +103,7 @@ def _misfit_of_sequence(expected: Any, got: Any, name: str) -> str:
 
 
 def _kind(value: Any) -> type:
-    """The sort of a value that isn't a tensor; NumPy's numbers count as numbers."""
+    """Returns the type of a value that isn't a tensor. NumPy's numbers count as Python's."""
     if isinstance(value, bool):
         return bool
     if isinstance(value, numbers.Integral):
@@ -111,7 +112,7 @@ def _kind(value: Any) -> type:
 
 
 def agree(expected: Any, got: Any, relative: float = 1e-4, absolute: float = 1e-5) -> bool:
-    """Whether two values of the same form are equal up to rounding.
+    """Tests if two values of the same form are equal up to rounding.
 
     >>> agree(torch.tensor([1.0]), torch.tensor([1.00001])), agree([1, 2.0], [1, 2.1])
     (True, False)
@@ -129,8 +130,63 @@ def agree(expected: Any, got: Any, relative: float = 1e-4, absolute: float = 1e-
     return bool(expected == got)
 
 
+def contrast(expected: Any, got: Any) -> str:
+    """Shows two different values of the same form; of large tensors, the first different place.
+
+    >>> contrast(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0]))
+    '[1, 2] is right, got [1, 3]'
+    >>> contrast(torch.zeros(20, 20), torch.eye(20))
+    'at [0, 0] 0 is right, got 1'
+    """
+    where = ""
+    if isinstance(expected, Tensor) and expected.numel() > LARGEST_SHOWN:
+        near = torch.isclose(got.double(), expected.double(), 1e-4, 1e-5, equal_nan=True)
+        if not near.all():
+            place = tuple((~near).nonzero()[0].tolist())
+            where, expected, got = f"at {list(place)} ", expected[place], got[place]
+    return f"{where}{shown(expected)} is right, got {shown(got)}"
+
+
+def relation(expected: list[Any], got: list[Any]) -> str:
+    """Says what all wrong results have in common, compared with the right ones; empty if nothing.
+
+    >>> relation([0.5, 0.25, 0.2], [50.0, 25.0, 20.0])
+    'every number is 100 times the right one'
+    >>> relation([[1, 2], [3]], [[2, 1], [3]])
+    'the parts are right, but their order is another one'
+    """
+    if all(isinstance(value, list) for value in expected):
+        pairs = zip(expected, got, strict=True)
+        same_parts = all(sorted(map(repr, a)) == sorted(map(repr, b)) for a, b in pairs)
+        return "the parts are right, but their order is another one" if same_parts else ""
+    if not all(_is_real(value) for value in expected):
+        return ""
+    right, wrong = (
+        torch.cat([torch.as_tensor(value, dtype=torch.float64).flatten() for value in values])
+        for values in (expected, got)
+    )
+    if not wrong.isfinite().all() and right.isfinite().all():
+        kind = "NaN" if wrong.isnan().any() else "infinite"
+        return (
+            f"some numbers are {kind}: something is divided by 0, or log is taken of 0, or exp of "
+            "a large number"
+        )
+    if agree(right, wrong.exp()):
+        return "these are the logarithms of the right numbers"
+    factor = (wrong.abs().sum() / right.abs().sum()).item()
+    if agree(right, -wrong):
+        return "every number has the wrong sign"
+    if len(right) > 2 and wrong.any() and agree(factor * right, wrong):
+        return f"every number is {factor:.4g} times the right one"
+    return ""
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, Tensor) and value.is_floating_point())
+
+
 def shown(value: Any, longest: int = 110) -> str:
-    """A value for a report: small tensors in full, with four digits.
+    """Writes a value for a report: small tensors in full, with four digits.
 
     >>> shown(torch.tensor([1.0, 0.33333])), shown(torch.zeros(20, 20)), shown("a fox")
     ('[1, 0.3333]', 'a tensor of shape (20, 20)', "'a fox'")
@@ -143,7 +199,7 @@ def shown(value: Any, longest: int = 110) -> str:
 
 def _written(value: Any) -> str:
     if isinstance(value, Tensor):
-        return _rounded(value.tolist()) if value.numel() <= 12 else a_kind_of(value)
+        return _rounded(value.tolist()) if value.numel() <= LARGEST_SHOWN else a_kind_of(value)
     if isinstance(value, float):
         return _rounded(value)
     if isinstance(value, torch.Generator):

@@ -1,5 +1,6 @@
 """Lesson 9: voting. The answer in a text, the answer of a majority, how often that is right."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +11,10 @@ TALK = "apples are left so that makes and then minus plus = is".split()
 
 
 class TextOrNone(Exercise):
-    """An exercise whose result is a text, or None where there is none."""
+    """An exercise whose result is a text, or None for no text."""
 
     def misfit(self, expected: Any, got: Any) -> str:
-        """Either may stand where the other is right: that is no fault of form."""
+        """Accepts a text or None, whichever is right: the wrong one isn't a fault of form."""
         if got is None or isinstance(got, str):
             return ""
         return f"the result must be a text or None, got {a_kind_of(got)}"
@@ -75,12 +76,29 @@ class FinalAnswer(TextOrNone):
     def the_largest(response):
         return max(_numbers(response), key=int, default=None)
 
+    @mistake("a minus sign is taken for a part of the number; a number has only the digits 0 to 9")
+    def with_sign(response):
+        return next(iter(re.findall("-?[0-9]+", response)[::-1]), None)
+
+    @mistake("a decimal number is taken for one number; a run of digits ends at the point")
+    def with_decimals(response):
+        return next(iter(re.findall(r"[0-9]+(?:\.[0-9]+)?", response)[::-1]), None)
+
+    @mistake("zeros at the beginning are dropped; return the number as it is written")
+    def zeros_dropped(response):
+        answer = FinalAnswer.right(response)
+        return answer and str(int(answer))
+
+    @mistake("digits beside letters are left out; whatever stands beside them, they are a number")
+    def not_beside_letters(response):
+        return next(iter(re.findall(r"\b[0-9]+\b", response)[::-1]), None)
+
     @mistake("a text without a number has no answer: None, not a number and not an empty text")
     def never_none(response):
         return FinalAnswer.right(response) or ""
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """No number, one, several; beside full stops, signs and letters; words after the last."""
+        """Yields no number, one and several, beside marks, signs and letters; words at the end."""
         yield ("7 + 5 = 12. #### 12",)
         yield ("It is 12.",)
         yield ("",)
@@ -92,6 +110,10 @@ class FinalAnswer(TextOrNone):
         yield ("step1: 30\nstep2: 6\n",)
         for n in (2, 4, 6, 9, 14, 20):
             yield (_talk(draw, n),)
+        yield ("5 - 8 = -3",)
+        yield ("It costs 2.50",)
+        yield ("room 007",)
+        yield ("7 kg or 12kg",)
 
 
 class MajorityVote(TextOrNone):
@@ -166,7 +188,7 @@ class MajorityVote(TextOrNone):
         return MajorityVote.right(answers) or ""
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """Ties of every order, None in the majority, nobody, one."""
+        """Yields ties of every order, None in the majority, nobody, one."""
         yield (["7", "9", "9"],)
         yield (["7", None, "9", None, "9", None],)
         yield ([],)
@@ -254,7 +276,7 @@ class VoteAccuracy(Exercise):
         return VoteAccuracy.right(answers, right_answers) * float(len(right_answers))
 
     def cases(self, draw: Draw) -> Iterator[Case]:
-        """One prompt and many, narrow majorities, ties, prompts for which nobody votes."""
+        """Yields one prompt and many, narrow majorities, ties, prompts for which nobody votes."""
         yield [["7", "9", "9"]], ["9"]
         yield [["7", "9", "9"]], ["7"]
         yield [["4"], ["5"], [None]], ["4", "6", "7"]
@@ -269,22 +291,24 @@ def _number(draw):
 
 
 def _answers(draw, n):
-    """Numbers as texts, a quarter of them None."""
+    """Draws numbers as texts, a quarter of them None."""
     return [None if draw.uniform(1) < 0.25 else _number(draw) for _ in range(n)]
 
 
 def _talk(draw, n):
-    """Words and numbers, the numbers with something beside them."""
+    """Draws words and numbers, the numbers with something beside them."""
     words = []
     for _ in range(n):
         number = str(int(draw.integers(500, 1)))
-        framed = draw.choice(["{}.", "{}", "{},", "({})", "#{}"]).format(number)
+        framed = draw.choice(["{}.", "{}", "{},", "({})", "#{}", "-{}", "0{}", "{}kg"]).format(
+            number
+        )
         words.append(framed if draw.uniform(1) < 0.5 else draw.choice(TALK))
     return " ".join(words)
 
 
 def _numbers(response):
-    """The runs of digits."""
+    """Lists the runs of digits."""
     return "".join(c if c in "0123456789" else " " for c in response).split()
 
 

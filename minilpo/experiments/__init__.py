@@ -1,7 +1,8 @@
-"""The paper's tables and figures in miniature, one file each, and how they are reproduced.
+"""The paper's tables and figures in miniature, one file each, and their reproduction.
 
-    base         what an experiment is, and its table
-    lab          what the experiments of one seed share: language model, heads, measurements
+    base         rows, sentence and table of a result
+    figures      bars and lines with intervals over seeds
+    lab          language model, heads and measurements that the experiments of a seed share
     fig3         the head against every fixed temperature, both levels (also Tables 6 to 11)
     fig4         which temperature for which task (also Table 2)
     fig5         constrained stories: cold where the rule binds (also Table 12)
@@ -20,8 +21,7 @@
     reproduce    runs them over seeds, and writes JSON, table and figure
 
 `minilpo reproduce NAME` runs one, `minilpo reproduce all` all of them. To add one: a file here with
-the four names that `base` lists, and its name in `EXPERIMENTS`. The README maps the paper's
-equations, tables and figures to functions and tests.
+the four names that `base` lists, and its name in `EXPERIMENTS`.
 """
 
 EXPERIMENTS = (

@@ -1,7 +1,5 @@
 """Figure 3 and Tables 6 to 11: the head, trained on all tasks, against every fixed temperature."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,22 +7,14 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import evenly, learned_constant
 from minilpo.evaluation.statistics import mean_over_tasks, win_points
 from minilpo.evaluation.summary import best_constants
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    direction,
-    mean_and_half,
-    percent_at,
-    values_of,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, direction, percent_at
+from minilpo.experiments.figures import mean_and_half
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
 PAPER = (
     "win-rate of the head against each fixed temperature, mean over tasks, sequence and token level"
 )
-LEVELS = ("sequence", "token")
 PAPERS_WIN_RATES = {
     "sequence": {0.0: "54.2", 0.2: "53.9", 0.4: "53.0", 0.6: "53.4", 0.8: "52.9", 1.0: "52.9"},
     "token": {0.0: "51.2", 0.2: "51.4", 0.4: "51.0", 0.6: "50.8", 0.8: "50.3", 1.0: "50.5"},
@@ -32,7 +22,7 @@ PAPERS_WIN_RATES = {
 
 
 def measure(lab: Lab) -> Numbers:
-    """Rewards and win-rates of both levels, and every control, on the same test prompts."""
+    """Measures both levels and every control on the same test prompts."""
     test = lab.fixed("test")
     names, fixed = test.names, test.fixed_rewards
     _, of_task = best_constants(lab.fixed("train"))
@@ -44,9 +34,9 @@ def measure(lab: Lab) -> Numbers:
     numbers: Numbers = {
         "temperatures": list(lab.config.temperatures),
         "best_constant": mean(lab.constant_rewards()),
-        "oracle": mean(per_task),
+        "oracle": mean(per_task),  # the best temperature per task
     }
-    for level in LEVELS:
+    for level in PAPERS_WIN_RATES:
         head = lab.head(level)
         rewards = lab.adaptive(head.greedy, test)[1]
         random_rewards = lab.adaptive(evenly(head.head, head.choices), test)[1]
@@ -60,19 +50,16 @@ def measure(lab: Lab) -> Numbers:
     return numbers
 
 
-def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Win-rates beside the paper's, then differences of mean rewards."""
-    # The best per task was called the oracle when the numbers got their names.
-    constant, per_task = values_of(seeds, "best_constant"), values_of(seeds, "oracle")
-    win_rates: list[Row] = []
+def conclude(found: Numbers) -> Finding:
+    """Says on which side of 50% the win-rates are, and which level gains more."""
+    constant, per_task = found["best_constant"], found["oracle"]
     rewards = [Row("reward: best constant", constant), Row("reward: best per task", per_task)]
-    of_level, differences = {}, []
-    for level in LEVELS:
-        label, shares = f"{level}: win-rate against", values_of(seeds, level, "win_rates")
-        win_rates += percent_at(label, seeds[0]["temperatures"], shares, PAPERS_WIN_RATES[level])
-        head, at_random, learned = (
-            values_of(seeds, level, name) for name in ("reward", "random_head", "learned_constant")
-        )
+    win_rates, differences = [], []
+    for level, papers in PAPERS_WIN_RATES.items():
+        shares, label = found[level]["win_rates"], f"{level}: win-rate against"
+        win_rates += percent_at(label, found["temperatures"][0], shares, papers)
+        head, learned = found[level]["reward"], found[level]["learned_constant"]
+        at_random = found[level]["random_head"]
         rewards += [
             Row(f"reward: {level}", head),
             Row(f"reward: {level} random head", at_random),
@@ -85,8 +72,7 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
             Row(f"{level}: found a better constant", learned - constant),
             Row(f"{level}: adapted to the context", head - learned),
         ]
-        of_level[level] = head
-    token = Row("token - sequence", of_level["token"] - of_level["sequence"])
+    token = Row("token - sequence", found["token"]["reward"] - found["sequence"]["reward"])
     sides = [row.sign(50) for row in win_rates]
     agrees = all(side > 0 for side in sides)
     sentence = direction(
@@ -104,12 +90,12 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     return Finding([*win_rates, *rewards, token, *differences], agrees, sentence)
 
 
-def draw(seeds: Sequence[Numbers]) -> Figure:
-    """Win-rates with their intervals over seeds."""
+def draw(found: Numbers) -> Figure:
+    """Draws the win-rates with their intervals over seeds."""
     fig, axes = plots.figure(1, 2, width=4.2)
-    names = Temperatures(seeds[0]["temperatures"]).names
-    for ax, level in zip(axes.flat, LEVELS, strict=True):
-        mean, half = mean_and_half(values_of(seeds, level, "win_rates"))
+    names = Temperatures(found["temperatures"][0]).names
+    for ax, level in zip(axes.flat, PAPERS_WIN_RATES, strict=True):
+        mean, half = mean_and_half(found[level]["win_rates"])
         intervals = np.stack([mean - half, mean + half], 1)
         plots.win_rates(ax, names, mean.tolist(), intervals.tolist())
         ax.set_title(f"{level} level\n{ax.get_title()}")

@@ -1,12 +1,10 @@
 """Figure 4 and Table 2: which temperature the sequence-level head chooses for which task."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots
 from minilpo.tasks.instruct import CLOSED_KINDS
@@ -18,10 +16,9 @@ PAPERS_MEANS = {"math": "0", "story": "1"}  # all of GSM8K at 0, all stories at 
 
 
 def measure(lab: Lab) -> Numbers:
-    """How often each temperature is chosen by task; its mean for the two sorts of instruction."""
-    test = lab.fixed("test")
+    """Counts each temperature by task; takes the mean for the two sorts of instruction."""
+    test, temperatures = lab.fixed("test"), np.array(lab.config.temperatures)
     rollout, _ = lab.adaptive(lab.head().greedy, test)
-    temperatures = np.array(lab.config.temperatures)
     chosen = rollout.decisions.choice_ids[:, 0].numpy()
     shares = {}
     for name in MIXTURE:
@@ -36,48 +33,44 @@ def measure(lab: Lab) -> Numbers:
     }
 
 
-def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Mean and spread of the chosen temperature, and whether the tasks are in the paper's order."""
-    temperatures = np.array(seeds[0]["temperatures"])
+def conclude(found: Numbers) -> Finding:
+    """Says whether the tasks' mean temperatures are in the paper's order, and which is widest."""
+    temperatures = found["temperatures"][0]
     means, spreads = {}, {}
     for name in MIXTURE:
-        shares = values_of(seeds, "shares", name)  # (seeds, K)
+        shares = found["shares"][name]  # (S, K)
         means[name] = shares @ temperatures
         away = temperatures - means[name][:, None]
         spreads[name] = (shares * away**2).sum(1) ** 0.5
-    rows = [
-        *(
-            Row(f"{name}: mean chosen temperature", mean, PAPERS_MEANS.get(name, ""))
-            for name, mean in means.items()
-        ),
-        *(Row(f"{name}: standard deviation", spread) for name, spread in spreads.items()),
-        Row("instruct, one right answer", values_of(seeds, "one_right_answer")),
-        Row("instruct, open", values_of(seeds, "open")),
-    ]
+    rows = []
+    for name, mean in means.items():
+        rows.append(Row(f"{name}: mean chosen temperature", mean, PAPERS_MEANS.get(name, "")))
+    rows += [Row(f"{name}: standard deviation", spread) for name, spread in spreads.items()]
+    rows.append(Row("instruct, one right answer", found["one_right_answer"]))
+    rows.append(Row("instruct, open", found["open"]))
     to_math = Row("instruct - math", means["instruct"] - means["math"])
     to_instruct = Row("story - instruct", means["story"] - means["instruct"])
-    wider = {}
-    for name in MIXTURE:
-        if name != "instruct":
-            label = f"standard deviation, instruct - {name}"
-            wider[name] = Row(label, spreads["instruct"] - spreads[name])
+    wider = {
+        name: Row(f"standard deviation, instruct - {name}", spreads["instruct"] - spreads[name])
+        for name in MIXTURE
+        if name != "instruct"
+    }
     differences = [to_math, to_instruct, *wider.values()]
     agrees = all(row.sign() > 0 for row in differences)
-    sentence = direction(
-        agrees,
+    how = (
         f"the mean temperature of instruct is {compared({'math': to_math})}, "
         f"that of story {compared({'instruct': to_instruct})}; "
-        f"the spread of instruct is {compared(wider)}.",
+        f"the spread of instruct is {compared(wider)}."
     )
-    return Finding([*rows, *differences], agrees, sentence)
+    return Finding([*rows, *differences], agrees, direction(agrees, how))
 
 
-def draw(seeds: Sequence[Numbers]) -> Figure:
-    """The histograms, mean over seeds."""
+def draw(found: Numbers) -> Figure:
+    """Draws the histograms, mean over seeds."""
     fig, axes = plots.figure(1, len(MIXTURE))
-    choices = Temperatures(seeds[0]["temperatures"])
+    choices = Temperatures(found["temperatures"][0])
     for ax, name in zip(axes.flat, MIXTURE, strict=True):
-        shares = values_of(seeds, "shares", name).mean(0)
+        shares = found["shares"][name].mean(0)
         mean = float(np.dot(shares, choices.temperatures))
         plots.choice_histogram(ax, name, choices.names, shares.tolist(), mean)
     fig.suptitle("Which temperature the head chooses, task by task")

@@ -1,12 +1,10 @@
 """Figure 6: responses in which every word carries the temperature it was written with."""
 
-from collections.abc import Sequence
-
 import torch
 from matplotlib.figure import Figure
 
 from minilpo.evaluation.summary import by_place_in_sentence
-from minilpo.experiments.base import Finding, Numbers, Row, direction, values_of
+from minilpo.experiments.base import Finding, Numbers, Row, direction
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots, strip
 from minilpo.show.report import strips_of
@@ -20,7 +18,7 @@ PLACES = {
 
 
 def measure(lab: Lab) -> Numbers:
-    """Each task's first test prompts at token level, and the mean temperature by place."""
+    """Keeps responses to each task's first test prompts, and the mean temperature by place."""
     test, head, starts = lab.fixed("test"), lab.head("token"), lab.lm.sentence_starts
     rollout, _ = lab.adaptive(head.greedy, test)
     numbers = {}
@@ -29,18 +27,19 @@ def measure(lab: Lab) -> Numbers:
         shown = strips_of(of_task.rows(torch.arange(SHOWN)), head.choices.names, lab.lm)
         numbers[name] = {
             "strips": [[s.prompt, s.pieces, s.choice_ids, list(s.names)] for s in shown],
-            **by_place_in_sentence(of_task, head.choices.temperatures, starts),
+            **by_place_in_sentence(of_task, lab.config.temperatures, starts),
         }
     return numbers
 
 
-def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """The mean temperature by task and place."""
-    rows = []
-    for name in MIXTURE:
-        for place, words in PLACES.items():
-            rows.append(Row(f"{name}: {words}", values_of(seeds, name, place)))
-    cold, warm = (values_of(seeds, "constrained_story", place) for place in PLACES)
+def conclude(found: Numbers) -> Finding:
+    """Compares the two places in constrained stories; shows the first seed's responses."""
+    rows = [
+        Row(f"{name}: {words}", found[name][place])
+        for name in MIXTURE
+        for place, words in PLACES.items()
+    ]
+    cold, warm = (found["constrained_story"][place] for place in PLACES)
     warmer = Row("constrained_story: difference", warm - cold)
     agrees = warmer.sign() > 0
     verdict = warmer.told("colder than", "warmer than", "not clearly different from")
@@ -48,17 +47,17 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
         f"in constrained stories the first word of a sentence is {verdict} the rest "
         f"({warmer.text(2)})."
     )
-    # The same as in the figure, and more of it, as a page and as plain text.
-    shown = [strip.Strip(*content) for name in MIXTURE for content in seeds[0][name]["strips"]]
+    # The responses of the figure and more, as a page and as plain text.
+    shown = [strip.Strip(*content) for name in MIXTURE for content in found[name]["strips"][0]]
     text = "\n\n".join(f"{s.prompt}\n{strip.plain(s)}" for s in shown)
     page = strip.html_page(shown, "Which temperature wrote which word")
     files = {"strip.html": page.encode(), "strip.txt": (text + "\n").encode()}
     return Finding([*rows, warmer], agrees, direction(agrees, how), files)
 
 
-def draw(seeds: Sequence[Numbers]) -> Figure:
-    """One response of each task, from the first seed."""
-    shown = [strip.Strip(*seeds[0][name]["strips"][0]) for name in MIXTURE]
+def draw(found: Numbers) -> Figure:
+    """Draws one response of each task, from the first seed."""
+    shown = [strip.Strip(*found[name]["strips"][0][0]) for name in MIXTURE]
     fig, axes = plots.figure(1, 1, width=6.2, height=0.26 * strip.height(shown))
     strip.draw(axes[0, 0], shown)
     fig.suptitle("Every word on the colour of its temperature")

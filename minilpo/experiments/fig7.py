@@ -1,21 +1,11 @@
 """Figure 7: which temperatures wrote the chosen and the rejected responses."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    compared,
-    direction,
-    draw_side_by_side,
-    in_words,
-    values_of,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, in_words
+from minilpo.experiments.figures import draw_side_by_side
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots
 
@@ -23,43 +13,43 @@ PAPER = (
     "share of each temperature among chosen and among rejected responses: "
     "high ones are chosen most, whatever the task"
 )
+KINDS = ("chosen", "rejected")
 
 
 def measure(lab: Lab) -> Numbers:
-    """The shares in the first round, in which every temperature was drawn equally often."""
+    """Takes the shares of the first round, in which every temperature was drawn equally often."""
     first = lab.head().log[0]
-    return {
-        "temperatures": list(lab.config.temperatures),
-        "chosen": {name: first["chosen_share"][name] for name in MIXTURE},
-        "rejected": {name: first["rejected_share"][name] for name in MIXTURE},
-    }
+    numbers: Numbers = {"temperatures": list(lab.config.temperatures)}
+    for kind in KINDS:
+        numbers[kind] = {name: first[f"{kind}_share"][name] for name in MIXTURE}
+    return numbers
 
 
-def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """By task: the highest temperature against the lowest, the best by count and by ratio."""
-    temperatures = np.array(seeds[0]["temperatures"])
+def conclude(found: Numbers) -> Finding:
+    """Compares the highest temperature with the lowest, and the best by count with that by odds."""
+    temperatures = found["temperatures"][0]
     ends = f"share at t={temperatures[-1]:g} minus share at t={temperatures[0]:g}"
-    rows, warm, other = [], [], []
+    rows, warm, other = [], {}, {}
     for name in MIXTURE:
-        chosen, rejected = values_of(seeds, "chosen", name), values_of(seeds, "rejected", name)
+        chosen, rejected = (found[kind][name] for kind in KINDS)
         most = temperatures[chosen.argmax(1)]
         for_one = temperatures[_odds(chosen, rejected).argmax(1)]
-        warm.append(Row(f"{name}: chosen, {ends}", chosen[:, -1] - chosen[:, 0]))
+        warm[name] = Row(f"{name}: chosen, {ends}", chosen[:, -1] - chosen[:, 0])
+        other[name] = Row(f"{name}: difference of these two", most - for_one)
         rows += [
-            warm[-1],
+            warm[name],
             Row(f"{name}: rejected, {ends}", rejected[:, -1] - rejected[:, 0]),
             Row(f"{name}: chosen most often", most),
             Row(f"{name}: most often chosen for once rejected", for_one),
         ]
-        other.append(Row(f"{name}: difference of these two", most - for_one))
-    agrees = all(row.sign() > 0 for row in warm)
+    agrees = all(row.sign() > 0 for row in warm.values())
     often = compared(
-        {row.subject: row for row in warm},
+        warm,
         "more often than the lowest in {}",
         "less often than the lowest in {}",
         "not clearly more or less often than the lowest in {}",
     )
-    differing = [row.subject for row in other if row.sign() != 0]
+    differing = [name for name, row in other.items() if row.sign() != 0]
     if differing:
         what_differs = (
             "Counting what was chosen (NLL) points to another temperature than weighing it against "
@@ -71,20 +61,20 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
             "don't clearly point to different temperatures in any task."
         )
     how = f"the highest temperature is chosen {often}. {what_differs}"
-    return Finding([*rows, *other], agrees, direction(agrees, how))
+    return Finding([*rows, *other.values()], agrees, direction(agrees, how))
 
 
 def _odds(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
-    """How often a temperature was chosen for once rejected, also if it never was."""
+    """Computes how often a temperature was chosen per rejection; finite for one never rejected."""
     return (chosen + 1e-3) / (rejected + 1e-3)
 
 
-def draw(seeds: Sequence[Numbers]) -> Figure:
-    """Chosen and rejected side by side for every task."""
+def draw(found: Numbers) -> Figure:
+    """Draws chosen and rejected side by side for every task."""
     fig, axes = plots.figure(1, len(MIXTURE))
-    temperatures, colours = seeds[0]["temperatures"], (plots.BLUE, plots.ORANGE)
+    temperatures, colours = found["temperatures"][0], (plots.BLUE, plots.ORANGE)
     for ax, name in zip(axes.flat, MIXTURE, strict=True):
-        shares = {kind: values_of(seeds, kind, name) for kind in ("chosen", "rejected")}
+        shares = {kind: found[kind][name] for kind in KINDS}
         chosen, rejected = draw_side_by_side(ax, shares, colours, capsize=2)
         most = temperatures[int(chosen.argmax())]
         odds = temperatures[int(_odds(chosen, rejected).argmax())]

@@ -22,68 +22,8 @@ LEAST_PROMPTS = 30  # training prompts of a kind; a smaller kind takes the setti
 JOINT = Temperatures(  # a temperature with and without min-p; for greedy both are the same
     [0.0, 0.4, 0.4, 0.8, 0.8, 1.2, 1.2], min_p=[0.0, 0.0, 0.1, 0.0, 0.1, 0.0, 0.1]
 )
-
 NO_MIN_P = Temperatures([0.0, 0.4, 0.8, 1.2])  # the same without it
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A way to decode that isn't learned, with the settings to try."""
-
-    words: str  # what a setting is called
-    settings: list[tuple[Any, ...]]
-    policy: Callable[..., Policy]  # from columns of settings: row i takes setting i modulo K
-    groups: tuple[str, ...] = ("",)  # "": one setting for all prompts; else one "per task", ...
-
-    def of(self, *numbers: int) -> Policy:
-        """The policy of some of the settings, by their numbers."""
-        return self.policy(*zip(*(self.settings[k] for k in numbers), strict=True))
-
-    def name(self, k: int) -> str:
-        """What setting k is called."""
-        return self.words.format(*self.settings[k])
-
-
-def rules_of(lab: Lab) -> dict[str, Rule]:
-    """What isn't learned, by name; but for the options of the heads, 12 settings each."""
-
-    def fixed(choices: Callable[..., Choices]) -> Callable[..., Policy]:
-        return lambda *columns: Fixed(choices(*columns))
-
-    def by_place(first: Sequence[float], rest: Sequence[float]) -> Policy:
-        K = len(first)
-        pairs = [(k, K + k) for k in range(K)]
-        return ByPlace(Temperatures([*first, *rest]), pairs, lab.lm.sentence_starts)
-
-    def grid(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return list(itertools.product(*values))
-
-    def with_rule(rule: str) -> Callable[..., Policy]:
-        return lambda temperatures, values: Fixed(Temperatures(temperatures, **{rule: values}))
-
-    constants = [(temperature,) for temperature in lab.config.temperatures]
-    joint = [(setting.temperature, setting.min_p) for setting in JOINT.settings]
-    top_k, top_p, min_p = map(with_rule, ("top_k", "top_p", "min_p"))
-    of_min_p = grid((0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6))
-    of_sigma = grid((0.5, 1.0, 1.5, 2.0), (0.6, 1.0, 1.5))
-    of_mirostat = grid((0.5, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0))
-    of_dynatemp = grid((0.0,), (1.5, 2.0, 2.5, 3.5), (0.5, 1.0, 2.0))
-    of_place = grid((0.0, 0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
-    return {
-        "constant": Rule("{:g}", constants, fixed(Temperatures), ("", "per task", "per kind")),
-        "joint constant": Rule("{:g}, min-p {:g}", joint, min_p, ("per kind",)),
-        "top-k": Rule("{:g}, k {}", grid((0.5, 0.6, 0.7, 1.0), (5, 10, 20)), top_k),
-        "top-p": Rule("{:g}, p {:g}", grid((0.7, 1.0, 1.3), (0.3, 0.5, 0.7, 0.9)), top_p),
-        "min-p": Rule("{:g}, p {:g}", of_min_p, min_p),
-        "top-n-sigma": Rule("n {:g} at {:g}", of_sigma, fixed(TopNSigma)),
-        "EDT": Rule("{:g}, theta {:g}", grid((0.6, 0.8, 1.0, 1.3), (0.3, 1.0, 3.0)), fixed(EDT)),
-        "dynatemp": Rule("{:g} to {:g}, exponent {:g}", of_dynatemp, fixed(Dynatemp)),
-        "mirostat": Rule("{:g} bits, rate {:g}", of_mirostat, Mirostat),
-        "by place": Rule("first {:g}, rest {:g}", of_place, by_place),
-    }
-
-
-HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: in what it isn't the default
+HEADS: dict[str, dict[str, Any]] = {  # learned ways, by name: their settings that aren't defaults
     "sequence: temperature head": {"level": "sequence"},
     "sequence: joint head": {"level": "sequence", "choices": JOINT},
     "token: temperature head": {"level": "token"},
@@ -104,8 +44,60 @@ HEADS: dict[str, dict[str, Any]] = {  # what is learned, by name: in what it isn
 }
 
 
+@dataclass(frozen=True)
+class Rule:
+    """A way to decode that isn't learned, with the settings to try."""
+
+    words: str  # a setting in words
+    settings: list[tuple[Any, ...]]
+    policy: Callable[..., Policy]  # from columns of settings: row i takes setting i modulo K
+    groups: tuple[str, ...] = ("",)  # "": one setting for all prompts; or "per task", "per kind"
+
+    def of(self, *numbers: int) -> Policy:
+        """Makes the policy of some of the settings, by their numbers."""
+        return self.policy(*zip(*(self.settings[k] for k in numbers), strict=True))
+
+
+def rules_of(lab: Lab) -> dict[str, Rule]:
+    """Lists the rules by name, with 12 settings each, or with the heads' options."""
+
+    def fixed(choices: Callable[..., Choices]) -> Callable[..., Policy]:
+        return lambda *columns: Fixed(choices(*columns))
+
+    def by_place(first: Sequence[float], rest: Sequence[float]) -> Policy:
+        K = len(first)
+        pairs = [(k, K + k) for k in range(K)]
+        return ByPlace(Temperatures([*first, *rest]), pairs, lab.lm.sentence_starts)
+
+    def grid(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return list(itertools.product(*values))
+
+    constants = grid(lab.config.temperatures)
+    joint = [(setting.temperature, setting.min_p) for setting in JOINT.settings]
+    top_k = fixed(lambda temperatures, values: Temperatures(temperatures, top_k=values))
+    top_p = fixed(lambda temperatures, values: Temperatures(temperatures, top_p=values))
+    min_p = fixed(lambda temperatures, values: Temperatures(temperatures, min_p=values))
+    of_min_p = grid((0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6))
+    of_sigma = grid((0.5, 1.0, 1.5, 2.0), (0.6, 1.0, 1.5))
+    of_mirostat = grid((0.5, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0))
+    of_dynatemp = grid((0.0,), (1.5, 2.0, 2.5, 3.5), (0.5, 1.0, 2.0))
+    of_place = grid((0.0, 0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
+    return {
+        "constant": Rule("{:g}", constants, fixed(Temperatures), ("", "per task", "per kind")),
+        "joint constant": Rule("{:g}, min-p {:g}", joint, min_p, ("per kind",)),
+        "top-k": Rule("{:g}, k {}", grid((0.5, 0.6, 0.7, 1.0), (5, 10, 20)), top_k),
+        "top-p": Rule("{:g}, p {:g}", grid((0.7, 1.0, 1.3), (0.3, 0.5, 0.7, 0.9)), top_p),
+        "min-p": Rule("{:g}, p {:g}", of_min_p, min_p),
+        "top-n-sigma": Rule("n {:g} at {:g}", of_sigma, fixed(TopNSigma)),
+        "EDT": Rule("{:g}, theta {:g}", grid((0.6, 0.8, 1.0, 1.3), (0.3, 1.0, 3.0)), fixed(EDT)),
+        "dynatemp": Rule("{:g} to {:g}, exponent {:g}", of_dynatemp, fixed(Dynatemp)),
+        "mirostat": Rule("{:g} bits, rate {:g}", of_mirostat, Mirostat),
+        "by place": Rule("first {:g}, rest {:g}", of_place, by_place),
+    }
+
+
 def asked_of(lab: Lab, name: str) -> dict[str, Any]:
-    """What `Lab.head` is asked for, with as many prompts in a gradient step for all heads."""
+    """Arguments of `Lab.head`, with as many prompts per gradient step for every head."""
     lpo, asked = lab.config.lpo, HEADS[name]
     batch = pairs_per_batch(lpo, asked.get("pairs", lpo.pairs), lpo.samples)
     return {**asked, "pairs_per_batch": batch}
@@ -123,9 +115,9 @@ def whole_and_early(lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def responses_spent(lab: Lab) -> list[int]:
-    """How many responses a head has learned from: after the early training, and round by round.
+    """Counts the responses a head has learned from: by the early training, and after each round.
 
-    Those that tell which round's head is the best are counted, too.
+    The responses that tell which round's head is best count, too.
     """
     whole, early = (replace(lab.config.lpo, **settings) for settings in whole_and_early(lab))
     per_round = responses_per_round(whole, len(MIXTURE))
@@ -133,84 +125,58 @@ def responses_spent(lab: Lab) -> list[int]:
     return [responses_per_round(early, len(MIXTURE)), *rounds]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One response under every setting of a rule to each of some training prompts."""
-
-    rule: Rule
-    prompts: Prompts
-    rewards: np.ndarray  # (P, K)
-
-    @property
-    def n_responses(self) -> int:
-        """How many responses it took."""
-        return self.rewards.size
-
-    def part(self, n_responses: int) -> "Trial":
-        """The same with fewer prompts, as many of each task: so many responses at most."""
-        names, K = self.prompts.names, self.rewards.shape[1]
-        n_per_task = max(1, n_responses // (K * len(set(names))))
-        rows = [np.flatnonzero(names == name)[:n_per_task] for name in dict.fromkeys(names)]
-        index = np.concatenate(rows)
-        return Trial(self.rule, some(self.prompts, index), self.rewards[index])
-
-    def best(self, group: str = "") -> "Best":
-        """The best setting of each group of prompts; a small kind has that of its task."""
-        settings = self._best_by(group)
-        if group == "per kind":
-            settings = {**self._best_by("per task"), **self._best_by(group, LEAST_PROMPTS)}
-        return Best(self.rule, group, settings)
-
-    def _best_by(self, group: str, least: int = 0) -> dict[str, int]:
-        groups, best = groups_of(self.prompts, group), {}
-        for name in dict.fromkeys(groups.tolist()):
-            rewards = self.rewards[groups == name]
-            if len(rewards) >= least:
-                best[name] = int(rewards.mean(0).argmax())
-        return best
-
-
-@dataclass(frozen=True)
-class Best:
-    """The settings of a rule that were best on training prompts."""
-
-    rule: Rule
-    group: str
-    settings: dict[str, int]  # by the name of the group; by that of the task for a small kind
-
-    def of(self, prompts: Prompts) -> tuple[int, ...]:
-        """(P,) the setting for each prompt."""
-        groups = zip(groups_of(prompts, self.group), prompts.names, strict=True)
-        return tuple(self.settings[n if n in self.settings else task] for n, task in groups)
-
-    @property
-    def words(self) -> str:
-        """The settings in words."""
-        parts = [f"{name} {self.rule.name(k)}" for name, k in self.settings.items()]
-        return "; ".join(parts).strip()
-
-
-def groups_of(prompts: Prompts, group: str) -> np.ndarray:
-    """(P,) the name of the group that each prompt belongs to."""
-    if group == "per task":
-        return prompts.names
-    return prompts.kinds if group == "per kind" else np.full(len(prompts.prompts), "")
-
-
-def some(prompts: Prompts, index: np.ndarray) -> Prompts:
-    """Those at some places."""
-    return Prompts([prompts.prompts[p] for p in index.tolist()])
-
-
-def try_out(lab: Lab, rule: Rule, n_responses: int) -> Trial:
-    """Tries every setting of a rule on the same training prompts, so many responses at most."""
+def try_out(lab: Lab, rule: Rule, n_responses: int) -> tuple[Prompts, np.ndarray]:
+    """Tries all K settings on the same P training prompts: the prompts, and rewards (P, K)."""
     tasks, K = lab.tasks(MIXTURE), len(rule.settings)
     n_per_task = max(1, n_responses // (K * len(tasks)))
     rng = python_rng(lab.seed, "rivals prompts")
     prompts = Prompts(mixed_prompts(tasks, n_per_task, "train", rng))
     generator, every = torch_generator(lab.seed, "rivals trial"), rule.of(*range(K))
     _, rewards = respond(lab.lm, prompts.prompts, every, generator, n_samples=K)
-    return Trial(rule, prompts, rewards.double().numpy())
+    return prompts, rewards.double().numpy()
+
+
+def part_of(prompts: Prompts, rewards: np.ndarray, n: int) -> tuple[Prompts, np.ndarray]:
+    """Takes the first prompts of each task, as many of each, that took `n` responses at most."""
+    names, K = prompts.names, rewards.shape[1]
+    n_per_task = max(1, n // (K * len(set(names))))
+    rows = [np.flatnonzero(names == name)[:n_per_task] for name in dict.fromkeys(names)]
+    index = np.concatenate(rows)
+    return some(prompts, index), rewards[index]
+
+
+def some(prompts: Prompts, index: np.ndarray) -> Prompts:
+    """Selects prompts by their places."""
+    return Prompts([prompts.prompts[p] for p in index.tolist()])
+
+
+def best_settings(prompts: Prompts, rewards: np.ndarray, group: str = "") -> dict[str, int]:
+    """Finds the best setting of each group of prompts, from (P, K), by the group's name.
+
+    Per kind, small kinds are left out and the tasks are there too.
+    """
+    best, least = {}, 1
+    if group == "per kind":
+        best, least = best_settings(prompts, rewards, "per task"), LEAST_PROMPTS
+    groups = groups_of(prompts, group)
+    for name in dict.fromkeys(groups.tolist()):
+        own = rewards[groups == name]
+        if len(own) >= least:
+            best[name] = int(own.mean(0).argmax())
+    return best
+
+
+def settings_for(prompts: Prompts, best: dict[str, int], group: str = "") -> tuple[int, ...]:
+    """Looks up each prompt's setting, (P,): its group's, or else its task's."""
+    pairs = zip(groups_of(prompts, group).tolist(), prompts.names.tolist(), strict=True)
+    return tuple(best[name if name in best else task] for name, task in pairs)
+
+
+def groups_of(prompts: Prompts, group: str) -> np.ndarray:
+    """Names the group that each prompt belongs to, (P,)."""
+    if group:
+        return prompts.names if group == "per task" else prompts.kinds
+    return np.full(len(prompts.prompts), "")
 
 
 class Scorer:
@@ -224,21 +190,19 @@ class Scorer:
         self._made: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
     def of_policy(self, policy: Policy, prompts: Prompts | None = None) -> np.ndarray:
-        """(P,) rewards with one policy for all prompts, or for some."""
-        prompts = prompts or self.prompts
+        """Measures (P,) rewards with one policy for all prompts, or for those given."""
+        asked = self.lab.lm, (prompts or self.prompts).prompts, policy
         generator = torch_generator(self.lab.seed, "rivals test")
-        asked = self.lab.lm, prompts.prompts, policy, generator
-        _, rewards = respond(*asked, n_samples=TEST_SAMPLES)
+        _, rewards = respond(*asked, generator, n_samples=TEST_SAMPLES)
         return rewards.double().mean(1).numpy()
 
-    def of_rule(self, name: str, best: Best) -> np.ndarray:
-        """(P,) rewards with the setting of a rule that was chosen for each prompt."""
-        settings = best.of(self.prompts)
+    def of_rule(self, name: str, rule: Rule, settings: tuple[int, ...]) -> np.ndarray:
+        """Measures (P,) rewards of a rule with the given setting for each prompt."""
         # More training prompts often confirm the same settings: these aren't measured again.
         if (name, settings) not in self._made:
             rewards = np.zeros(len(settings))
             for k in set(settings):
                 rows = np.flatnonzero(np.array(settings) == k)
-                rewards[rows] = self.of_policy(best.rule.of(k), some(self.prompts, rows))
+                rewards[rows] = self.of_policy(rule.of(k), some(self.prompts, rows))
             self._made[name, settings] = rewards
         return self._made[name, settings]

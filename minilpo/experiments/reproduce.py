@@ -1,5 +1,6 @@
 """Runs experiments over seeds; what an interrupted reproduction has measured stays.
 
+OUT/record.json                     the checksums of all files that are read again
 OUT/reproduce.json                  the settings; a folder with other settings is left alone
 OUT/NAME/seed_S.json                the numbers of one seed
 OUT/NAME/result.json, table.txt, figure.png (and for fig6 strip.html, strip.txt)
@@ -7,6 +8,8 @@ OUT/report.html                     every experiment that the folder has numbers
 OUT/cache/                          language models and heads, shared by all experiments
 """
 
+import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -17,31 +20,24 @@ import numpy as np
 
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.experiments.base import Finding, Numbers, text_table
-from minilpo.experiments.lab import Lab
+from minilpo.experiments.base import Finding, Numbers, over_seeds, text_table
+from minilpo.experiments.figures import described
+from minilpo.experiments.lab import OTHER, Lab
 from minilpo.experiments.page import NAME as PAGE
-from minilpo.experiments.page import Result, described, reproduction_page
+from minilpo.experiments.page import Result, reproduction_page
 from minilpo.machine.device import device_of
-from minilpo.machine.files import (
-    must_hold,
-    read_sealed_json,
-    tidy,
-    work_in,
-    write_bytes,
-    write_json,
-    write_sealed_json,
-)
-from minilpo.machine.progress import Bar, say
+from minilpo.machine.files import Record, json_bytes, must_hold, work_in, write_bytes, write_json
+from minilpo.machine.progress import bar, say
 from minilpo.machine.threads import pick
 from minilpo.run.folder import read_config
 from minilpo.show import plots
 
-OTHER = "choose another folder, or move its seed_*.json files away and repeat the command"
+CONFIG = "reproduce.json"
 ROOM = 200  # megabytes that all experiments with a few seeds need on the disk
 
 
 def experiment(name: str) -> ModuleType:
-    """The module of an experiment."""
+    """Imports the module of an experiment."""
     return import_module(f"minilpo.experiments.{name}")
 
 
@@ -56,78 +52,70 @@ def reproduce(
     """Measures what is missing, seed by seed, then writes the results of every experiment.
 
     The seeds are 0, 1, ..., n_seeds - 1. By default as many threads compute as in this folder
-    before, or as a measurement finds best. Returns what was found, by the name of the experiment.
+    before, or as a measurement finds best. Returns the findings by the name of the experiment.
     Raises ValueError if the folder holds something else, or another process works there.
     """
     computes = device_of(device)
     with work_in(out, ROOM):
-        config = open_folder(out, config)
-        missing: dict[int, list[str]] = {}
-        for seed in range(n_seeds):
-            missing[seed] = [name for name in names if read_seed(out, name, seed) is None]
-        in_use = pick(threads, config.threads or None)
-        if in_use.seconds:
-            say(f"minilpo: computing with {in_use.why}")
-        if config.threads != in_use.n:
-            config = replace(config, threads=in_use.n)
-            write_sealed_json(out / "reproduce.json", config.to_dict())
-        with Bar("reproducing", "experiment") as bar:
-            bar.begin(sum(map(len, missing.values())))
+        record, config = open_folder(out, config)
+        missing = {
+            seed: [name for name in names if read_seed(record, name, seed) is None]
+            for seed in range(n_seeds)
+        }
+        config = replace(config, threads=pick(threads, config.threads or None, say))
+        record.commit({"config": (None, {CONFIG: json_bytes(config.to_dict())})})
+        with bar("reproducing", "experiment", sum(map(len, missing.values()))) as progress:
             for seed, todo in missing.items():
-                lab = Lab(out / "cache", replace(config, seed=seed), in_use, computes)
+                lab = Lab(out / "cache", replace(config, seed=seed), computes)
                 for name in todo:
-                    bar.say_now(f"seed {seed}, {name}")
+                    progress.set_postfix_str(f"seed {seed}, {name}")
                     numbers = experiment(name).measure(lab)
-                    (out / name).mkdir(exist_ok=True)
                     content = {"experiment": name, "seed": seed, "numbers": numbers}
-                    write_sealed_json(out / name / f"seed_{seed}.json", content)
-                    bar.advance()
-        results = {name: put_together(out, name, n_seeds) for name in names}
+                    files = {f"{name}/seed_{seed}.json": json_bytes(content)}
+                    record.commit({f"{name} {seed}": (None, files)})
+                    progress.update()
+        results = {name: put_together(record, name, n_seeds) for name in names}
         for result in results.values():
-            write_result(out, result)
-        write_page(out, config, results)
+            write_result(out / result.name, result)
+        write_page(record, config, results)
         return {name: result.finding for name, result in results.items()}
 
 
-def open_folder(out: Path, config: RunConfig) -> RunConfig:
-    """Writes the settings, or checks that the folder has the same ones; returns what it holds."""
-    path = out / "reproduce.json"
-    if path.exists():
-        kept = read_config(path)
+def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
+    """Opens a folder of the same settings, or a new one; returns its record and settings."""
+    record = Record(out, OTHER)
+    if CONFIG in record.files:
+        record.settle()
+        kept = read_config(record, CONFIG)
         if replace(kept, threads=0) != replace(config, threads=0):
-            raise ValueError(
-                f"{out} holds results of other settings; choose another folder or delete this one"
-            )
-        tidy(out, *(folder for folder in out.iterdir() if folder.is_dir()))
-        return kept
-    if any(file.name != ".reproduce.json.partial" for file in out.iterdir()):
+            raise ValueError(f"{out} holds results of other settings; choose another folder")
+        return record, kept
+    if (out / CONFIG).exists():
+        raise ValueError(
+            f"{out / CONFIG} was made by another version of minilpo; choose another folder"
+        )
+    stumps = {f".{CONFIG}.partial", ".record.json.partial"}
+    if {file.name for file in out.iterdir()} - stumps:
         raise ValueError(
             f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
         )
-    write_sealed_json(path, config.to_dict())
-    return config
+    return record, config
 
 
-def read_seed(out: Path, name: str, seed: int) -> Numbers | None:
-    """The numbers of one seed, or None where they are missing."""
-    path = out / name / f"seed_{seed}.json"
-    if not path.exists():
-        return None
-    content = read_sealed_json(path, "delete it and repeat the command")
-    with must_hold(path, f"seed {seed} of {name}", OTHER):
-        if (got := (content["experiment"], content["seed"])) != (name, seed):
-            raise ValueError(f"it holds seed {got[1]} of {got[0]}")
-        return content["numbers"]
+def read_seed(record: Record, name: str, seed: int) -> Numbers | None:
+    """Reads the numbers of one seed; returns None where they are missing."""
+    file = f"{name}/seed_{seed}.json"
+    return json.loads(record.read(file, OTHER))["numbers"] if record.holds(file) else None
 
 
-def put_together(out: Path, name: str, n_seeds: int) -> Result:
-    """What one experiment found over its seeds, and its figure."""
+def put_together(record: Record, name: str, n_seeds: int) -> Result:
+    """Concludes from the numbers of all seeds, and draws the figure."""
     module = experiment(name)
-    found = [read_seed(out, name, seed) for seed in range(n_seeds)]
-    seeds = [numbers for numbers in found if numbers is not None]
-    with must_hold(out / name, "numbers of this version's experiment", OTHER), plots.own_style():
-        finding = module.conclude(seeds)
-        figure = module.draw(seeds)
+    seeds = [read_seed(record, name, seed) for seed in range(n_seeds)]
+    place = record.folder / name
+    with must_hold(place, "numbers of this version's experiment", OTHER), plots.own_style():
+        found = over_seeds(seeds)
+        finding, figure = module.conclude(found), module.draw(found)
         png = plots.png(figure)
     if n_seeds == 1:
         sentence = "A single seed says nothing about the direction: run at least two."
@@ -135,9 +123,9 @@ def put_together(out: Path, name: str, n_seeds: int) -> Result:
     return Result(name, module.PAPER, n_seeds, finding, png, described(figure))
 
 
-def write_result(out: Path, result: Result) -> None:
+def write_result(folder: Path, result: Result) -> None:
     """Writes JSON, table and figure of one experiment."""
-    name, finding, folder = result.name, result.finding, out / result.name
+    name, finding = result.name, result.finding
     folder.mkdir(exist_ok=True)
     rows = []
     for row in finding.rows:
@@ -146,26 +134,22 @@ def write_result(out: Path, result: Result) -> None:
     content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
     verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
     write_json(folder / "result.json", content | verdict)
-    write_bytes(folder / "table.txt", (text_table(name, result.paper, finding) + "\n").encode())
-    for file, data in {"figure.png": result.png, **finding.files}.items():
+    table = text_table(name, result.paper, finding) + "\n"
+    files = {"table.txt": table.encode(), "figure.png": result.png, **finding.files}
+    for file, data in files.items():
         write_bytes(folder / file, data)
 
 
-def write_page(out: Path, config: RunConfig, results: dict[str, Result]) -> None:
-    """Writes the page of these results and of what earlier commands have left in the folder."""
+def write_page(record: Record, config: RunConfig, results: dict[str, Result]) -> None:
+    """Writes the page of these results, and of those that earlier commands have left."""
     for name in EXPERIMENTS:
-        if name not in results and n_seeds_in(out / name):
-            # What is shown comes from its numbers: figures and tables carry no checksum.
+        files = (f"{name}/seed_{seed}.json" for seed in itertools.count())
+        n_seeds = sum(1 for _ in itertools.takewhile(record.holds, files))
+        if name not in results and n_seeds:
+            # Tables and figures are made again from the numbers, which carry a checksum.
             try:
-                results[name] = put_together(out, name, n_seeds_in(out / name))
+                results[name] = put_together(record, name, n_seeds)
             except ValueError as error:
                 say(f"minilpo: {PAGE} leaves out {name}: {error}")
-    write_bytes(out / PAGE, reproduction_page(config, list(results.values())).encode())
-
-
-def n_seeds_in(folder: Path) -> int:
-    """How many seeds an experiment's folder has the numbers of, from 0 on without a gap."""
-    seed = 0
-    while (folder / f"seed_{seed}.json").is_file():
-        seed += 1
-    return seed
+    page = reproduction_page(config, list(results.values()))
+    write_bytes(record.folder / PAGE, page.encode())

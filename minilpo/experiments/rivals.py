@@ -16,17 +16,10 @@ from matplotlib.figure import Figure
 from minilpo.evaluation.measure import prompts_to_measure
 from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.evaluation.summary import interval_of
-from minilpo.experiments.base import Finding, Numbers, Row, values_of
+from minilpo.experiments import methods
+from minilpo.experiments.base import Finding, Numbers, Row
 from minilpo.experiments.lab import MIXTURE, Head, Lab
-from minilpo.experiments.methods import (
-    HEADS,
-    Scorer,
-    asked_of,
-    responses_spent,
-    rules_of,
-    try_out,
-    whole_and_early,
-)
+from minilpo.experiments.methods import HEADS, Scorer
 from minilpo.show import plots
 
 PAPER = (
@@ -37,14 +30,10 @@ LEVELS = ("sequence", "token")
 BEST_RULE = "best rule"  # of those with one setting for all prompts, by its training prompts
 MAIN_HEADS = [f"{level}: {kind} head" for level in LEVELS for kind in ("temperature", "joint")]
 LEARNED_ALIKE = {  # temperature heads that learn by other rules
-    level: [
-        name
-        for name in HEADS
-        if name.startswith(level) and not name.endswith(("temperature head", "joint head", "min-p"))
-    ]
+    level: [n for n in HEADS if n.startswith(level) and not n.endswith(("head", "min-p"))]
     for level in LEVELS
 }
-PAIRS = [  # which differences are of interest
+PAIRS = [  # the differences that are told
     *((f"{level}: joint head", f"{level}: temperature head") for level in LEVELS),
     *((f"{level}: joint head", f"{level}: no min-p") for level in LEVELS),
     *((name, BEST_RULE) for name in MAIN_HEADS),
@@ -56,18 +45,18 @@ PAIRS = [  # which differences are of interest
 
 
 def measure(lab: Lab) -> Numbers:
-    """The test rewards of every method, and after how many responses it had them."""
+    """Measures every method's test rewards, and how many responses it took to get there."""
     evaluation = lab.config.evaluation
     # Half of the prompts, because several responses are written to each.
     half = replace(evaluation, test_prompts=max(2, evaluation.test_prompts // 2))
     test = prompts_to_measure(lab.tasks(MIXTURE), "test", half, lab.seed)
-    scorer, spent, names = Scorer(lab, test), responses_spent(lab), test.names
-    methods: Numbers = {}
+    scorer, spent, names = Scorer(lab, test), methods.responses_spent(lab), test.names
+    numbers: Numbers = {}
     of_prompt: dict[str, np.ndarray] = {}  # by method, (P,)
 
     def note(name: str, setting: str, curve: dict[int, np.ndarray]) -> None:
         n_responses, of_prompt[name] = list(curve.items())[-1]
-        methods[name] = {
+        numbers[name] = {
             "setting": setting,
             "responses": n_responses,
             "reward": float(mean_over_tasks(of_prompt[name], names)),
@@ -77,21 +66,24 @@ def measure(lab: Lab) -> Numbers:
 
     # 1. Rules: all settings on training prompts, and the best ones on test prompts.
     on_training = {}
-    for name, rule in rules_of(lab).items():
-        trial = try_out(lab, rule, spent[-1])
+    for name, rule in methods.rules_of(lab).items():
+        tried = methods.try_out(lab, rule, spent[-1])
         for group in rule.groups:
             curve = {}
-            for part in (trial.part(n) for n in spent):
-                best = part.best(group)
-                curve[part.n_responses] = scorer.of_rule(name, best)
-            note(f"{name} {group}".strip(), best.words, curve)
+            for n in spent:
+                prompts, rewards = methods.part_of(*tried, n)
+                best = methods.best_settings(prompts, rewards, group)
+                own = methods.settings_for(test, best, group)
+                curve[rewards.size] = scorer.of_rule(name, rule, own)
+            settings = [f"{g} {rule.words.format(*rule.settings[k])}" for g, k in best.items()]
+            note(f"{name} {group}".strip(), "; ".join(settings).strip(), curve)
             if not group:
-                on_training[name] = float(trial.rewards.mean(0).max())
+                on_training[name] = float(tried[1].mean(0).max())
 
-    # 2. Heads: learned from as many responses, those of their validation included.
-    whole, early = whole_and_early(lab)
+    # 2. Heads: learned from as many responses, validation included.
+    whole, early = methods.whole_and_early(lab)
     for name in HEADS:
-        asked = asked_of(lab, name)
+        asked = methods.asked_of(lab, name)
         head = lab.head(**asked, **whole)
         curve = rewards_by_round(head, scorer, spent[1:])
         if name in MAIN_HEADS:
@@ -102,30 +94,24 @@ def measure(lab: Lab) -> Numbers:
     # 3. Differences, prompt by prompt.
     best_rule = max(on_training, key=on_training.__getitem__)
     of_prompt[BEST_RULE] = of_prompt[best_rule]
-    resamples, differences = evaluation.resamples, {}
+    differences = {}
     for first_name, second_name in PAIRS:
         values = of_prompt[first_name] - of_prompt[second_name]
-        differences[f"{first_name} - {second_name}"] = {
-            "estimate": float(mean_over_tasks(values, names)),
-            "ci95": interval_of(values, names, resamples=resamples, seed=lab.seed),
-        }
-    return {
-        "budget": spent[-1],
-        "methods": methods,
-        "on_training": on_training,
-        "best_rule": best_rule,
-        "differences": differences,
-    }
+        ci95 = interval_of(values, names, resamples=evaluation.resamples, seed=lab.seed)
+        estimate = float(mean_over_tasks(values, names))
+        differences[f"{first_name} - {second_name}"] = {"estimate": estimate, "ci95": ci95}
+    chosen = {"on_training": on_training, "best_rule": best_rule, "differences": differences}
+    return {"budget": spent[-1], "methods": numbers, **chosen}
 
 
 def round_kept(head: Head, n_rounds: int) -> int:
-    """Which of its first rounds gave the head that was best on held-out prompts."""
+    """Finds the round, among the first ones, whose head was best on held-out prompts."""
     rewards = [entry["validation_reward"] for entry in head.log[:n_rounds]]
     return 1 + int(np.argmax(rewards))
 
 
 def rewards_by_round(head: Head, scorer: Scorer, spent: Sequence[int]) -> dict[int, np.ndarray]:
-    """The test rewards, (P,), of the head that is kept after each round."""
+    """Measures the test rewards, (P,), of the head that is kept after each round."""
     curve = {}
     for n, n_responses in enumerate(spent, start=1):
         if round_kept(head, n) == n:  # else it is still the one of the round before
@@ -134,50 +120,43 @@ def rewards_by_round(head: Head, scorer: Scorer, spent: Sequence[int]) -> dict[i
     return curve
 
 
-# What is concluded
-
-
-def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Rewards, best first within rules and heads; differences; and what they amount to."""
-    names = sorted(seeds[0]["methods"], key=lambda name: -reward_of(seeds, name).mean)
-    rows = [Row("responses that each may use", values_of(seeds, "budget"))]
-    rows += [reward_of(seeds, name) for name in names if name not in HEADS]
-    rows += [reward_of(seeds, name) for name in names if name in HEADS]
+def conclude(found: Numbers) -> Finding:
+    """Says which methods win, by how much, and which don't."""
+    names = sorted(found["methods"], key=lambda name: -reward_of(found, name).mean)
+    rows = [Row("responses that each may use", found["budget"])]
+    rows += [reward_of(found, name) for name in names if name not in HEADS]
+    rows += [reward_of(found, name) for name in names if name in HEADS]
     differences = {}
     for first, second in PAIRS:
-        of_pair = [seed["differences"][f"{first} - {second}"] for seed in seeds]
-        n_above = (values_of(of_pair, "ci95", 0) > 0).sum()  # by its interval over prompts
-        label = f"{first} - {second} [{n_above} of {len(seeds)}]"
-        differences[first, second] = Row(label, values_of(of_pair, "estimate"))
-    to_temperature = [differences[pair] for pair in PAIRS[: len(LEVELS)]]
-    to_rule = [differences[name, BEST_RULE] for name in MAIN_HEADS]
-    agrees = all(row.sign() > 0 for row in (*to_temperature, *to_rule))
-    return Finding(
-        [*rows, *differences.values()],
-        agrees,
-        " ".join(sentences(seeds, differences)),
-        {"methods.txt": listing(seeds, names).encode()},
-    )
+        of_pair = found["differences"][f"{first} - {second}"]
+        n_above = (of_pair["ci95"][:, 0] > 0).sum()  # by its interval over prompts
+        label = f"{first} - {second} [{n_above} of {len(of_pair['ci95'])}]"
+        differences[first, second] = Row(label, of_pair["estimate"])
+    decisive = [*PAIRS[: len(LEVELS)], *((name, BEST_RULE) for name in MAIN_HEADS)]
+    agrees = all(differences[pair].sign() > 0 for pair in decisive)
+    files = {"methods.txt": listing(found, names).encode()}
+    return Finding([*rows, *differences.values()], agrees, sentence(found, differences), files)
 
 
-def reward_of(seeds: Sequence[Numbers], name: str) -> Row:
-    """The mean reward of a method, with the settings that were chosen on the seeds."""
-    is_short = name not in HEADS and " per " not in name
-    settings = " | ".join(dict.fromkeys(values_of(seeds, "methods", name, "setting")))
-    label = f"{name} ({settings})" if is_short else name
-    return Row(label, values_of(seeds, "methods", name, "reward"))
+def reward_of(found: Numbers, name: str) -> Row:
+    """Makes the row of a method's reward, with the settings that were chosen on the seeds."""
+    method = found["methods"][name]
+    if name in HEADS or " per " in name:
+        return Row(name, method["reward"])
+    return Row(f"{name} ({' | '.join(dict.fromkeys(method['setting']))})", method["reward"])
 
 
-def mean_of_best_rule(seeds: Sequence[Numbers]) -> float:
-    """The mean over seeds of the reward of that rule which was best on training prompts."""
-    return float(np.mean([seed["methods"][seed["best_rule"]]["reward"] for seed in seeds]))
+def mean_of_best_rule(found: Numbers) -> float:
+    """Computes the mean reward of each seed's best rule by training prompts."""
+    best = enumerate(found["best_rule"])
+    return float(np.mean([found["methods"][name]["reward"][seed] for seed, name in best]))
 
 
-def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row]) -> list[str]:
-    """What wins, by how much, and what doesn't."""
+def sentence(found: Numbers, differences: dict[tuple[str, str], Row]) -> str:
+    """Tells the differences in words."""
 
     def mean(name: str) -> float:
-        return reward_of(seeds, name).mean
+        return reward_of(found, name).mean
 
     def joint_against(kind: str) -> str:
         pairs = {level: (f"{level}: joint head", f"{level}: {kind}") for level in LEVELS}
@@ -186,19 +165,18 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
     def against(second: str, names: Sequence[str]) -> str:
         return sorted_out({name: differences[name, second] for name in names})
 
-    highest = max(seeds[0]["methods"], key=mean)
-    best_rules = " | ".join(dict.fromkeys(seed["best_rule"] for seed in seeds))
-    hindsight = max(seeds[0]["on_training"], key=mean)
-    highest_rule = values_of(seeds, "methods", hindsight, "reward")
+    highest = max(found["methods"], key=mean)
+    best_rules = " | ".join(dict.fromkeys(found["best_rule"]))
+    hindsight = max(found["on_training"], key=mean)
+    highest_rule = found["methods"][hindsight]["reward"]
     to_hindsight = {
-        name: Row(name, values_of(seeds, "methods", name, "reward") - highest_rule)
-        for name in MAIN_HEADS
+        name: Row(name, found["methods"][name]["reward"] - highest_rule) for name in MAIN_HEADS
     }
-    return [
-        f"With {seeds[0]['budget']:,} responses each, {highest} has the highest mean reward "
+    parts = [
+        f"With {found['budget'][0]:,} responses each, {highest} has the highest mean reward "
         f"({mean(highest):.3f}).",
         f"Heads against the best rule without learning ({best_rules}, "
-        f"{mean_of_best_rule(seeds):.3f}): {against(BEST_RULE, MAIN_HEADS)}.",
+        f"{mean_of_best_rule(found):.3f}): {against(BEST_RULE, MAIN_HEADS)}.",
         f"Against the one that is highest on the test prompts themselves, which favours it "
         f"({hindsight}, {mean(hindsight):.3f}): {sorted_out(to_hindsight)}.",
         "Joint heads, which choose a temperature and whether there is min-p, against heads for six "
@@ -214,54 +192,50 @@ def sentences(seeds: Sequence[Numbers], differences: dict[tuple[str, str], Row])
         "Better and worse are beyond the interval over seeds. In brackets after a difference: "
         "on how many seeds the interval over test prompts is above 0.",
     ]
+    return " ".join(parts)
 
 
 def sorted_out(differences: dict[str, Row]) -> str:
-    """Names with their differences, by what can be said of them.
+    """Sorts named differences into better, worse and undecided.
 
     >>> rows = {"a": Row("", [0.1, 0.102]), "b": Row("", [0.1, -0.1]), "c": Row("", [-0.2, -0.2])}
     >>> sorted_out(rows)
     'better: a (+0.101); worse: c (-0.200); undecided: b (+0.000)'
     """
-    parts = []
-    for sign, word in ((1, "better"), (-1, "worse"), (0, "undecided")):
-        found = [
-            f"{name} ({row.mean:+.3f})" for name, row in differences.items() if row.sign() == sign
-        ]
-        parts += [f"{word}: {', '.join(found)}"] if found else []
-    return "; ".join(parts)
+    parts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+    for name, row in differences.items():
+        parts[row.told(*parts)].append(f"{name} ({row.mean:+.3f})")
+    return "; ".join(f"{word}: {', '.join(named)}" for word, named in parts.items() if named)
 
 
-def listing(seeds: Sequence[Numbers], names: Sequence[str]) -> str:
-    """Every method with its rewards task by task, its responses and the settings of each seed."""
+def listing(found: Numbers, names: Sequence[str]) -> str:
+    """Lists every method with its rewards by task, its responses and the settings of each seed."""
     width = max(map(len, names)) + 2
     heads = "".join(f"{task:>19}" for task in MIXTURE)
     lines = [f"{'':<{width}}{'mean':>7}{heads}{'responses':>12}   setting, seed by seed"]
     for name in names:
-        rewards = [values_of(seeds, "methods", name, "tasks", task).mean() for task in MIXTURE]
-        columns = "".join(f"{reward:19.3f}" for reward in rewards)
-        responses = values_of(seeds, "methods", name, "responses").max()
-        settings = " | ".join(values_of(seeds, "methods", name, "setting"))
-        mean = f"{reward_of(seeds, name).mean:7.3f}"
-        lines.append(f"{name:<{width}}{mean}{columns}{responses:12,}   {settings}")
+        method = found["methods"][name]
+        columns = "".join(f"{method['tasks'][task].mean():19.3f}" for task in MIXTURE)
+        mean, responses = f"{method['reward'].mean():7.3f}", f"{method['responses'].max():12,}"
+        settings = " | ".join(method["setting"])
+        lines.append(f"{name:<{width}}{mean}{columns}{responses}   {settings}")
     return "\n".join(lines) + "\n"
 
 
-def draw(seeds: Sequence[Numbers]) -> Figure:
-    """Mean reward against responses spent: what isn't learned, then the heads of each level."""
+def draw(found: Numbers) -> Figure:
+    """Draws mean reward against responses spent: rules, then the heads of each level."""
     fig, [axes] = plots.figure(1, 1 + len(LEVELS), width=5, height=4.6)
-    parts = {"Not learned": [name for name in seeds[0]["methods"] if name not in HEADS]}
-    parts |= {
-        f"Heads, {level} level": [n for n in HEADS if n.startswith(level)] for level in LEVELS
-    }
+    parts = {"Not learned": [name for name in found["methods"] if name not in HEADS]}
+    for level in LEVELS:
+        parts[f"Heads, {level} level"] = [name for name in HEADS if name.startswith(level)]
     for ax, (title, names) in zip(axes, parts.items(), strict=True):
-        draw_curves(ax, seeds, names, title)
-    line: dict[str, Any] = {"color": plots.GREY, "linestyle": ":", "linewidth": 1}
+        draw_curves(ax, found, names, title)
     axes[0].set_ylabel("mean reward on test prompts")
+    best = mean_of_best_rule(found)
     for ax in axes[1:]:
-        ax.axhline(mean_of_best_rule(seeds), label="_best rule", **line)
-        place = {"fontsize": 8, "va": "top", "transform": ax.get_yaxis_transform()}
-        ax.text(0.01, mean_of_best_rule(seeds), "best rule", color=plots.GREY, **place)
+        ax.axhline(best, label="_best rule", color=plots.GREY, linestyle=":", linewidth=1)
+        place: dict[str, Any] = {"va": "top", "transform": ax.get_yaxis_transform()}
+        ax.text(0.01, best, "best rule", color=plots.GREY, fontsize=8, **place)
     # The same scale, so that heights compare.
     bounds = np.array([ax.get_ylim() for ax in axes])
     for ax in axes:
@@ -270,20 +244,20 @@ def draw(seeds: Sequence[Numbers]) -> Figure:
     return fig
 
 
-def draw_curves(ax: Axes, seeds: Sequence[Numbers], names: Sequence[str], title: str) -> None:
-    """A line for each of some methods, named with its last reward and the interval over seeds."""
+def draw_curves(ax: Axes, found: Numbers, names: Sequence[str], title: str) -> None:
+    """Draws a line per method, named with its last reward and the interval over seeds."""
     styles = itertools.product(("-", "--", ":"), (*plots.COLOURS, "black"))
-    last = {name: reward_of(seeds, name) for name in names}
+    last = {name: reward_of(found, name) for name in names}
     short = {name: name.split(": ")[-1] for name in names}  # the title says the level
     for (name, row), (style, colour) in zip(last.items(), styles, strict=False):
         # The points of a method are at the same numbers of responses on every seed.
-        n_responses, rewards = values_of(seeds, "methods", name, "curve").mean(0).T
+        n_responses, rewards = found["methods"][name]["curve"].mean(0).T
         # Without its sign: a reward is no difference.
         label = f"{short[name]} {row.text().removeprefix('+')}"
         ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
     best = short[max(last, key=lambda name: last[name].mean)]
     ax.set(xscale="log", xlabel="responses spent (thousands)")
     ax.set_title(f"{title}\nhighest: {best}")
-    points = [int(n) for n, _ in seeds[0]["methods"][names[0]]["curve"]]
+    points = found["methods"][names[0]]["curve"][0, :, 0].astype(int).tolist()
     ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
     ax.set_xticks([], minor=True)

@@ -1,22 +1,12 @@
 """Table 1: on free continuations, the token-level head learns to avoid repeats."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import learned_constant
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    compared,
-    direction,
-    draw_bars,
-    percent_at,
-    values_of,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
+from minilpo.experiments.figures import draw_bars
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 from minilpo.tasks.continuation import repeated
@@ -31,9 +21,9 @@ SAMPLES = 10  # the paper's number
 
 
 def measure(lab: Lab) -> Numbers:
-    """Repeats and rewards at every fixed temperature and with the head, trained on the reward."""
+    """Measures repeats and rewards at every fixed temperature and with the head."""
     test = lab.fixed("test", (TASK,), TEMPERATURES)
-    head = lab.head("token", (TASK,), TEMPERATURES, samples=SAMPLES)
+    head = lab.head("token", (TASK,), Temperatures(TEMPERATURES), samples=SAMPLES)
     rollout, rewards = lab.adaptive(head.greedy, test)
     made, constant = rollout.decisions, learned_constant(head.constant)
     # Repeats are counted in the texts: the reward, which trains the head, asks for more than that.
@@ -50,20 +40,18 @@ def measure(lab: Lab) -> Numbers:
     }
 
 
-def conclude(seeds: Sequence[Numbers]) -> Finding:
-    """Percentages of repeated 3-grams, differences, and what the head gets of its reward."""
-    head, reward = values_of(seeds, "adaptive"), values_of(seeds, "reward")
-    repeats, rewards = values_of(seeds, "repeats"), values_of(seeds, "fixed_rewards")  # (seeds, K)
+def conclude(found: Numbers) -> Finding:
+    """Compares repeats with greedy's and the warmest's, and the reward with a constant's."""
+    head, reward = found["adaptive"], found["reward"]
+    repeats, rewards = found["repeats"], found["fixed_rewards"]  # (S, K)
     to_greedy = Row("head - greedy (points)", 100 * (head - repeats[:, 0]), "-0.14")
     to_warmest = Row("head - warmest (points)", 100 * (head - repeats[:, -1]))
-    constant = values_of(seeds, "learned_constant_reward")
-    gain = Row("reward: head - learned constant", reward - constant)
-    with_constant, not_greedy = (values_of(seeds, k) for k in ("learned_constant", "not_greedy"))
+    gain = Row("reward: head - learned constant", reward - found["learned_constant_reward"])
     rows = [
         *percent_at("repeats at", TEMPERATURES, repeats, {0.0: "0.36"}),
         Row("repeats with the head (%)", 100 * head, "0.22"),
-        Row("repeats with a learned constant (%)", 100 * with_constant),
-        Row("choices that aren't greedy (%)", 100 * not_greedy, "94"),
+        Row("repeats with a learned constant (%)", 100 * found["learned_constant"]),
+        Row("choices that aren't greedy (%)", 100 * found["not_greedy"], "94"),
         to_greedy,
         to_warmest,
         *(Row(f"reward at t={t:g}", rewards[:, k]) for k, t in enumerate(TEMPERATURES)),
@@ -81,10 +69,10 @@ def conclude(seeds: Sequence[Numbers]) -> Finding:
     return Finding(rows, agrees, direction(agrees, how))
 
 
-def draw(seeds: Sequence[Numbers]) -> Figure:
-    """Repeats by temperature, and with the head."""
+def draw(found: Numbers) -> Figure:
+    """Draws repeats by temperature, and with the head."""
     fig, [[ax]] = plots.figure(1, 1, width=5)
-    values = [[*seed["repeats"], seed["adaptive"]] for seed in seeds]
+    values = np.column_stack([found["repeats"], found["adaptive"]])
     colours = [plots.BLUE] * len(TEMPERATURES) + [plots.ORANGE]
     mean = draw_bars(ax, np.arange(len(colours)), values, color=colours, width=0.7)
     plots.name_ticks(ax, Temperatures(TEMPERATURES).names, "head")

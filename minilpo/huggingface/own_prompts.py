@@ -3,31 +3,38 @@
 import random
 from collections.abc import Callable, Sequence
 
+from minilpo.lm.language_model import LanguageModel
 from minilpo.tasks import Task, split_of
 from minilpo.tasks.calling import limited
 
 
 class OwnPrompts(Task):
-    """Prompts from a list, rewards from a function: what `train_lpo` needs.
+    """Prompts from a list, rewards from a function: all that `train_lpo` needs.
 
-    The prompts are split as those of every task, by their text alone: two thirds are for training,
-    a tenth for choosing the best head, and a quarter is left to test on, see `of_split`.
+    The text of a prompt decides its split, as in every task: two thirds are for training, a tenth
+    chooses the best head, and a quarter is left to test on.
 
     Args:
-        prompts: texts; one that is there twice counts once.
+        prompts: texts. Of several that differ only in white space one is kept.
         reward: scores a response, any text, to a prompt: in [0, 1].
         name: of the task.
+        lm: the language model. Of several prompts that are the same tokens for it one is kept.
 
     Raises:
-        ValueError: if they aren't texts, or a split would be empty.
+        ValueError: if they aren't texts.
 
-    >>> task = OwnPrompts([f"Count to {n}." for n in range(40)], lambda prompt, response: 1.0)
+    >>> prompts = [f"Count to {n}." for n in range(40)]
+    >>> task = OwnPrompts([*prompts, "Count to  7.\\n"], lambda prompt, response: 1.0)
     >>> [len(task.of_split(split)) for split in ("train", "validation", "test")]
     [26, 7, 7]
     """
 
     def __init__(
-        self, prompts: Sequence[str], reward: Callable[[str, str], float], name: str = "own_prompts"
+        self,
+        prompts: Sequence[str],
+        reward: Callable[[str, str], float],
+        name: str = "own_prompts",
+        lm: LanguageModel | None = None,
     ):
         texts = [] if isinstance(prompts, str) else list(prompts)
         if not texts or not all(isinstance(text, str) for text in texts):
@@ -35,14 +42,11 @@ class OwnPrompts(Task):
                 f"prompts must be a list of texts, got {str(prompts)[:60]!r}; "
                 "pass a list like ['Tell me a story about a fox.']"
             )
-        self.name = name
-        self.prompts, self._reward = list(dict.fromkeys(texts)), reward
-        for split in ("train", "validation"):
-            if not self.of_split(split):
-                raise ValueError(
-                    f"prompts must be enough for every split, but of {len(self.prompts)} different "
-                    f"ones none falls into the {split} split; pass more (100 or so)"
-                )
+        # Else a head could be tested on a prompt that it was trained on.
+        texts = list({" ".join(text.split()): text for text in texts[::-1]}.values())
+        if lm is not None:
+            texts = list(dict(zip(map(tuple, lm.encode(texts)), texts, strict=True)).values())
+        self.name, self.prompts, self._reward = name, texts[::-1], reward
 
     def of_split(self, split: str) -> list[str]:
         """Selects the prompts of the "train", the "validation" or the "test" split."""

@@ -24,6 +24,8 @@ def device_of(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
+        if device.type == "cpu" and device.index is not None:
+            raise ValueError("the CPU is one device, without a number")
         if device.type != "cpu" and device.index is None:
             # torchrun numbers the processes of one machine; alone, a process takes the first card.
             device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))

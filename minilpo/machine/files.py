@@ -1,8 +1,7 @@
-"""Reading and writing files: whole or not at all, none damaged is believed, none runs code.
+"""Writes files whole or not at all, and believes none that isn't as it was written.
 
-What a run reads back is sealed: the file carries its own checksum, a checkpoint as the comment that
-ends every zip archive, a JSON file as its last entry. A single wrong bit shows. What fits its
-checksum is believed: we wrote it. If it is strange all the same, `must_hold` says so in one line.
+A folder of ours has a record: the SHA-256 of every file that a finished step has written. Reading
+compares, so a single wrong bit shows. What fits is believed, because we wrote it.
 """
 
 import contextlib
@@ -12,8 +11,10 @@ import io
 import json
 import os
 import pickle
+import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,71 +24,260 @@ from minilpo.machine.text import named, one_line
 from minilpo.seeds import torch_defaults
 
 LARGEST_FILE = 2**31  # bytes; nothing that minilpo writes comes near
-CHECKSUM = 64  # characters of a SHA-256
-DAMAGED = "delete it and repeat the step that made it"
+RECORD = "record.json"
+Entry = tuple[Any, dict[str, bytes]]  # the settings of a step and the files that it writes
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all: to a partial file beside it, which then takes its name.
 
-    A file that was there keeps its permissions. A process that is killed in between leaves the
-    partial file, see `tidy`.
-
-    Raises:
-        OSError: if the folder isn't there or can't be written, or the disk is full; an older file
-            is then untouched.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> write_bytes(folder / "a.txt", b"hello")
-    >>> [path.name for path in folder.iterdir()]
-    ['a.txt']
+    A file that was there keeps its permissions, and after an OSError its content too.
     """
-    partial = path.parent / f".{path.name}.partial"
+    write_partial(path, data)
     try:
-        with _new_file(partial) as file:
+        os.replace(partial_of(path), path)
+    except BaseException as error:
+        _give_up(path, error)
+
+
+def partial_of(path: Path) -> Path:
+    """Names the partial file beside a file."""
+    return path.parent / f".{path.name}.partial"
+
+
+def write_partial(path: Path, data: bytes) -> None:
+    """Writes the partial file of a path, with the permissions that the file has, if it exists."""
+    try:
+        with _new_file(partial_of(path)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
-            os.chmod(partial, stat.S_IMODE(path.stat().st_mode))
-        os.replace(partial, path)
-    except BaseException as error:  # Ctrl-C too leaves nothing half-written behind
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)  # the file that was wanted, not the partial one
-        raise
+            os.chmod(partial_of(path), stat.S_IMODE(path.stat().st_mode))
+    except BaseException as error:  # Ctrl-C too leaves nothing half-written
+        _give_up(path, error)
+
+
+def _give_up(path: Path, error: BaseException) -> None:
+    """Removes a partial file, and raises the error with the name of the file that was wanted."""
+    with contextlib.suppress(OSError):
+        partial_of(path).unlink(missing_ok=True)
+    if isinstance(error, OSError):
+        error.filename = str(path)
+    raise error
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """A new file in the place of an old one. A link of that name is never followed."""
+    """Opens a new file in the place of an old one. A link of that name is never followed."""
     path.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return os.fdopen(os.open(path, flags, 0o666), "wb")  # 0o666 less what the umask says
 
 
-def tidy(*folders: Path) -> None:
-    """Removes partial files that a killed process has left in folders of ours."""
-    for folder in folders:
-        for path in list(folder.glob(".*.partial")):
-            path.unlink(missing_ok=True)
+def read_bytes(path: Path) -> bytes:
+    """Reads a file, if it is one: a device or a pipe could keep a reader waiting for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path} must be a file, got something else of that name; remove it")
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise ValueError(f"{path} must be a file of minilpo, got one of {size:,} bytes; move it")
+    return path.read_bytes()
+
+
+def digest_of(path: Path) -> str:
+    """Computes the SHA-256 of a file's content, in hexadecimal digits."""
+    return sha256(read_bytes(path))
+
+
+def sha256(data: bytes) -> str:
+    """Computes the SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Record:
+    """The record of a folder: for each finished step its settings and the SHA-256 of its files.
+
+    It lies in `record.json`, the only file that carries a checksum of its own; a new folder has
+    none. Raises ValueError if it is damaged or names files elsewhere; the remedy ends the message.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> Record(folder, "").commit({"greet": ({"seed": 0}, {"a.txt": b"hello"})})
+    >>> record = Record(folder, "")
+    >>> record.settings_of("greet"), record.read("a.txt", "")
+    ({'seed': 0}, b'hello')
+    >>> _ = (folder / "a.txt").write_bytes(b"Hello")
+    >>> record.read("a.txt", "greet again")
+    Traceback (most recent call last):
+    ValueError: ... must be the file that record.json names, but it was changed or damaged; greet
+    again
+    """
+
+    def __init__(self, folder: Path, remedy: str):
+        self.folder, self.path = folder, folder / RECORD
+        self.steps: dict[str, dict[str, Any]] = {}
+        self.seconds: dict[str, float] = {}  # spent on each phase, for the steps to add to
+        self.gone: list[str] = []  # files that the last commit has removed
+        if not self.path.exists():
+            return
+        data = read_bytes(self.path)
+        with must_hold(self.path, "a record as minilpo wrote it", remedy):
+            content = json.loads(data)
+            if content.pop("sha256", None) != _seal(content):
+                raise ValueError("it was damaged, changed by hand or made by another version")
+            self.steps, self.seconds = content["steps"], content["seconds"]
+            self.gone = content["gone"]
+            for name in (*self.files, *self.gone):  # in a stranger's folder they may be any
+                if folder.resolve() not in ((folder / name).parent.resolve() / "name").parents:
+                    raise ValueError(f"it names {name!r}, which is elsewhere")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of every file, by its name in the folder."""
+        return {name: sha for step in self.steps.values() for name, sha in step["files"].items()}
+
+    def settings_of(self, step: str) -> Any:
+        """The settings that a step was finished with, or None if it isn't finished."""
+        return self.steps[step]["settings"] if step in self.steps else None
+
+    def commit(self, finished: dict[str, Entry], undone: Sequence[str] = ()) -> None:
+        """Finishes steps: all files and entries come into force together, or none of them.
+
+        1. Every new file is written beside the old one. 2. The record names the new ones: from now
+        on they count. 3. They take their places, and files that no step names any more go. A
+        process that is killed before 2 changes nothing; after 2, `settle` repeats 3. Steps that
+        are `undone` no longer count, and their files go.
+        """
+        steps = {step: entry for step, entry in self.steps.items() if step not in undone}
+        for step, (settings, files) in finished.items():
+            digests = {name: sha256(data) for name, data in files.items()}
+            steps[step] = {"settings": settings, "files": digests}
+        new: dict[str, bytes] = {}
+        for _, files in finished.values():
+            new |= files
+        before, self.steps = self.files, steps
+        self.gone = sorted(before.keys() - self.files.keys())
+        content = {"steps": steps, "seconds": self.seconds, "gone": self.gone}
+        try:
+            for name, data in new.items():
+                if "/" in name:  # the folder itself may have been removed: that is an error
+                    (self.folder / name).parent.mkdir(exist_ok=True)
+                write_partial(self.folder / name, data)
+            write_json(self.path, {**content, "sha256": _seal(content)})
+        except OSError:  # the disk is full, for example
+            for name in new:
+                partial_of(self.folder / name).unlink(missing_ok=True)
+            raise
+        self.settle()
+
+    def settle(self) -> None:
+        """Ends a commit: new files take their places, and files that are no longer named go.
+
+        Partial files that the record doesn't name are of a commit that was never made: they go too.
+        """
+        files = self.files
+        for folder in {(self.folder / name).parent for name in (RECORD, *files)}:
+            for partial in list(folder.glob(".*.partial")):
+                path = folder / partial.name[1 : -len(".partial")]
+                name = path.relative_to(self.folder).as_posix()
+                if name in files and digest_of(partial) == files[name]:
+                    os.replace(partial, path)
+                else:
+                    partial.unlink(missing_ok=True)
+        for name in self.gone:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def holds(self, name: str) -> bool:
+        """Tells whether the record names a file that is there."""
+        path = self.folder / name
+        return name in self.files and (path.is_file() or partial_of(path).is_file())
+
+    def read(self, name: str, remedy: str) -> bytes:
+        """Reads a file that the record names; raises ValueError if it isn't as it was written."""
+        path = self.folder / name
+        for file in (path, partial_of(path)):  # which counts, if its commit was interrupted
+            if file.exists():
+                data = read_bytes(file)
+                if sha256(data) == self.files.get(name):
+                    return data
+        what = "was changed or damaged" if path.exists() else "isn't there"
+        raise ValueError(f"{path} must be the file that {RECORD} names, but it {what}; {remedy}")
+
+
+def _seal(content: Any) -> str:
+    return sha256(json_bytes(content))
+
+
+@contextlib.contextmanager
+def must_hold(path: Path, what: str, remedy: str) -> Iterator[None]:
+    """Turns any error of a reader of strange content into one line with the file's name.
+
+    Raises ValueError for any error within, but for one of the disk or for too little memory.
+
+    >>> with must_hold(Path("a.json"), "a step", "make a new one"):
+    ...     {"loss": 0.5}["step"]
+    Traceback (most recent call last):
+    ValueError: a.json must hold a step, but KeyError: 'step'; make a new one
+    """
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        why = one_line(str(error), 200) if type(error) is ValueError else named(error)
+        raise ValueError(f"{path} must hold {what}, but {why}; {remedy}") from None
+
+
+# JSON and tensors
+
+
+def json_bytes(content: Any) -> bytes:
+    """Returns JSON in the order of the keys given, indented by two spaces."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `json_bytes` to a file."""
+    write_bytes(path, json_bytes(content))
+
+
+@torch_defaults()
+def tensor_bytes(content: dict[str, Any]) -> bytes:
+    """Returns a dictionary of tensors, numbers and strings as `torch.load` reads it from a file.
+
+    The same content gives the same bytes, whatever device the tensors are on.
+    """
+    buffer = io.BytesIO()  # a file name would become part of the bytes
+    torch.save(_on_cpu(content), buffer)
+    return buffer.getvalue()
+
+
+def _on_cpu(content: Any) -> Any:
+    """Brings all tensors to the CPU: every machine can read those."""
+    if isinstance(content, dict):
+        return {name: _on_cpu(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_on_cpu(value) for value in content]
+    return content.cpu() if isinstance(content, torch.Tensor) else content
+
+
+@torch_defaults()
+def tensors_of(data: bytes) -> dict[str, Any]:
+    """Reads `tensor_bytes`, to the CPU. Never runs code; raises ValueError if there is some."""
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError:  # PyTorch's text tells how to run the code
+        raise ValueError("it is damaged: it holds more than numbers and text") from None
+
+
+# One process per folder
 
 
 @contextlib.contextmanager
 def work_in(folder: Path, megabytes: int = 0) -> Iterator[None]:
-    """Makes a folder if need be, and keeps it for this process: a second one gets an error.
+    """Makes a folder if need be, and keeps it for this process: a second one gets a ValueError.
 
-    That the folder can be written, and has room, is tried at once and not after the work. A folder
-    that is still empty in the end, because nothing came of it, is removed again.
-
-    Args:
-        folder: where files are going to be written.
-        megabytes: how much room there must be.
-
-    Raises:
-        ValueError: if another process works there.
-        OSError: if the folder can't be made or written, or the disk is too full.
+    Raises an OSError at once, not after the work, if the folder can't be written or lacks room. A
+    folder that is still empty in the end is removed again.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(
@@ -96,7 +286,7 @@ def work_in(folder: Path, megabytes: int = 0) -> Iterator[None]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _lock(folder):
+        with lock(folder):
             _try_to_write(folder, megabytes * 10**6)
             yield
     finally:
@@ -106,25 +296,26 @@ def work_in(folder: Path, megabytes: int = 0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """The operating system forgets this lock with the process, so no stale one is in the way."""
+def lock(folder: Path) -> Iterator[None]:
+    """Locks a folder. The system forgets the lock with the process, so none is ever stale."""
     try:
         import fcntl
 
         handle = os.open(folder, os.O_RDONLY)
     except (ImportError, PermissionError):
-        # Windows has no such locks; and `_try_to_write` says what can't be written.
+        # Windows has no such locks; and `_try_to_write` says that the folder can't be written.
         yield
         return
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else it knows no locks
-                raise ValueError(
-                    f"{folder} must be used by one minilpo at a time, but another one is at work "
-                    "there; wait until it has ended, or choose another folder"
-                ) from None
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):  # else the file system has no locks
+            os.close(handle)
+            raise ValueError(
+                f"{folder} must be used by one minilpo at a time, but another one is at work "
+                "there; wait until it has ended, or choose another folder"
+            ) from None
+    try:
         yield
     finally:
         os.close(handle)
@@ -150,127 +341,21 @@ def _try_to_write(folder: Path, n_bytes: int) -> None:
             trial.unlink(missing_ok=True)
 
 
-def read_bytes(path: Path) -> bytes:
-    """Reads a file, if it is one: a device or a pipe could keep a reader waiting for ever."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path} must be a file, got something else of that name; remove it")
-    if (size := path.stat().st_size) > LARGEST_FILE:
-        raise ValueError(f"{path} must be a file of minilpo, got one of {size:,} bytes; move it")
-    return path.read_bytes()
-
-
-def digest_of(path: Path) -> str:
-    """Computes the SHA-256 of a file's content, in hexadecimal digits."""
-    return _checksum(read_bytes(path))
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 @contextlib.contextmanager
-def must_hold(path: Path, what: str, remedy: str) -> Iterator[None]:
-    """Turns whatever a reader of strange content stumbles on into one line with the file's name.
+def temporary_folder() -> Iterator[Path]:
+    """Makes a folder for this process alone, and removes it in the end.
 
-    Raises ValueError for any error within, but for one of the disk or for too little memory.
-
-    >>> with must_hold(Path("a.json"), "a step", "make a new one"):
-    ...     {"loss": 0.5}["step"]
-    Traceback (most recent call last):
-    ValueError: a.json must hold a step, but KeyError: 'step'; make a new one
+    Before, it removes those of processes that were killed: nobody holds their locks any more.
     """
+    if hasattr(os, "getuid"):  # Windows has no such locks
+        for left in Path(tempfile.gettempdir()).glob("minilpo-*.locked"):
+            with contextlib.suppress(OSError, ValueError):
+                if left.stat().st_uid == os.getuid():
+                    with lock(left):
+                        shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(".locked", "minilpo-"))
     try:
-        yield
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        why = one_line(str(error), 200) if type(error) is ValueError else named(error)
-        raise ValueError(f"{path} must hold {what}, but {why}; {remedy}") from None
-
-
-# JSON
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON in the order of the keys given, indented by two spaces."""
-    write_bytes(path, (_dump(content) + "\n").encode())
-
-
-def write_sealed_json(path: Path, content: dict[str, Any]) -> None:
-    """Does `write_json` for what a run reads back: the last entry is the checksum of the others."""
-    write_json(path, {**content, "sha256": _checksum(_dump(content).encode())})
-
-
-def read_sealed_json(path: Path, remedy: str = DAMAGED) -> dict[str, Any]:
-    """Reads what `write_sealed_json` wrote.
-
-    Raises ValueError if the file is damaged or was changed by hand; it ends with the remedy.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "a.json"
-    >>> write_sealed_json(path, {"a": 1})
-    >>> read_sealed_json(path)
-    {'a': 1}
-    >>> _ = path.write_text(path.read_text().replace("1", "2", 1))
-    >>> read_sealed_json(path)
-    Traceback (most recent call last):
-    ValueError: ... must hold what minilpo wrote, but its content doesn't fit its checksum: ...
-    """
-    data = read_bytes(path)
-    with must_hold(path, "what minilpo wrote", remedy):
-        content = json.loads(data)
-        if content.pop("sha256", None) != _checksum(_dump(content).encode()):
-            raise ValueError(
-                "its content doesn't fit its checksum: it was damaged, changed by hand, or made by "
-                "another version of minilpo"
-            )
-        return content
-
-
-def _dump(content: Any) -> str:
-    return json.dumps(content, indent=2, allow_nan=False)
-
-
-# Checkpoints
-
-
-@torch_defaults()
-def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Saves a dictionary of tensors, numbers and strings, sealed; same content, same bytes.
-
-    The file is a zip archive, as PyTorch writes it. It ends with a comment, for which there is room
-    in the format: the checksum of everything before. `torch.load` reads it as it is.
-    """
-    buffer = io.BytesIO()  # a file name would become part of the bytes
-    torch.save(_on_cpu(content), buffer)
-    # The archive ends with the length of its comment, until now 0.
-    data = buffer.getvalue()[:-2] + CHECKSUM.to_bytes(2, "little")
-    write_bytes(path, data + _checksum(data).encode())
-
-
-def _on_cpu(content: Any) -> Any:
-    """The same with all tensors on the CPU: every machine can read those."""
-    if isinstance(content, dict):
-        return {name: _on_cpu(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [_on_cpu(value) for value in content]
-    return content.cpu() if isinstance(content, torch.Tensor) else content
-
-
-@torch_defaults()
-def load_tensors(path: Path, remedy: str = DAMAGED) -> dict[str, Any]:
-    """Loads what `save_tensors` saved, to the CPU. Never runs code from the file.
-
-    Raises ValueError if the file is damaged; it ends with the remedy.
-    """
-    data = read_bytes(path)
-    with must_hold(path, "what minilpo saved", remedy):
-        if data[-CHECKSUM:] != _checksum(data[:-CHECKSUM]).encode():
-            raise ValueError(
-                "its content doesn't fit its checksum: "
-                "it was cut short, damaged or not made by minilpo"
-            )
-        try:
-            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        except pickle.UnpicklingError:  # PyTorch's text tells how to run the code
-            raise ValueError("it is damaged: it holds more than numbers and text") from None
+        with lock(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""Hands out the page of `minilpo play` and the answers to its questions, to this machine alone.
+"""The server of `minilpo play`: hands the page and its answers to this machine alone.
 
-Who may ask: a request must name this machine as its host (so that no foreign name can be pointed
-here), come from the page itself or from no page, and carry the random token of the address. Other
-web pages that are open in the same browser fulfil none of these.
+A request must name this machine as its host (so no foreign name can be pointed here), come from the
+page itself or from no page, and carry the random token of the address. Other pages in the same
+browser can do none of these.
 
-Connections have threads of their own, so a slow one holds nobody up. The questions are answered one
-after the other in the main thread: the language model is asked by one at a time, and only there can
-an alarm stop the code of a user's own task (see `tasks.calling.limited`).
+Connections have threads of their own, so a slow one delays nobody. The main thread answers the
+questions one after the other: only there can an alarm stop the code of a user's own task (see
+`tasks.calling.limited`).
 """
 
 import contextlib
@@ -33,14 +33,14 @@ LOOPBACK = "127.0.0.1"
 LOWEST_PORT, HIGHEST_PORT = 1024, 65535
 LONGEST_BODY = 20_000  # bytes of a question
 PATIENCE = 10.0  # seconds until a connection that says nothing is closed
-MOST_WAITING = 16  # questions
+MOST_WAITING = 16  # more questions are refused
 FILES = {  # by their place under the address
     "": ("page.html", "text/html"),
     "page.css": ("page.css", "text/css"),
     "page.js": ("page.js", "text/javascript"),
 }
 HEADERS = {
-    # Nothing may be loaded but the page's own script and style, and nothing asked but this server.
+    # Only the page's own script and style may be loaded, and only this server may be asked.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -132,20 +132,20 @@ class Server(ThreadingHTTPServer):
                     answer.set_exception(error)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that breaks off is no matter; anything else is worth a line."""
+        """Prints a line on any error but a connection that broke off."""
         error = sys.exc_info()[1]
         if not isinstance(error, (ConnectionError, TimeoutError)):
             print(f"minilpo: {one_line(repr(error))}", file=sys.stderr, flush=True)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request: who asks is looked at first, then what for."""
+    """Handles one request: checks the sender first, then the question."""
 
     server: Server
     timeout = PATIENCE
 
     def do_GET(self) -> None:  # noqa: N802
-        """The page, its style and its script."""
+        """Sends the page, its style or its script."""
         place = self._place()
         if place is None:
             return self._refuse(403, "open the address that minilpo play has printed")
@@ -155,8 +155,8 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, f"{kind}; charset=utf-8", Path(__file__).with_name(name).read_bytes())
 
     def do_POST(self) -> None:  # noqa: N802
-        """A question and its answer, both in JSON."""
-        # Read before anything is refused: who is still writing might not see the refusal.
+        """Answers a question; both are JSON."""
+        # Reads it all before a refusal: a sender that is still writing might not see it.
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit()) or "Transfer-Encoding" in self.headers:
             return self._refuse(411, "a question must say its length")
@@ -190,14 +190,14 @@ class Handler(BaseHTTPRequestHandler):
         self._send_json(200, answer)
 
     def _place(self) -> str | None:
-        """What is asked for under the address, or None if whoever asks isn't allowed to."""
+        """Finds the place under the address; None if the sender isn't allowed to ask."""
         hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
         if len(hosts) != 1 or hosts[0] not in self.server.hosts:
             return None
         if origins and origins != [f"http://{hosts[0]}"]:
             return None
         token, slash, place = self.path.removeprefix("/").partition("/")
-        # Compared in constant time: how long it takes doesn't tell how much of a guess is right.
+        # In constant time: the time of the answer doesn't tell how much of a guess is right.
         is_known = hmac.compare_digest(token.encode(), self.server.token.encode())
         return place if is_known and slash else None
 
@@ -218,12 +218,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the parent refuses, such as another method, is refused like the rest."""
+        """Refuses like everything else what the parent refuses, such as another method."""
         self._refuse(code, message or "this request isn't understood")
 
     def version_string(self) -> str:
-        """What a reply says of its server: not which version of Python it is."""
+        """Names the server in replies, without the version of Python."""
         return "minilpo"
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Requests aren't logged: the terminal keeps the address in sight."""
+        """Logs nothing: the terminal keeps the address in sight."""

@@ -1,10 +1,10 @@
-"""The page's questions, answered from a run: prompts, responses, next words, rewards.
+"""Answers to the page's questions from a run: prompts, responses, next words, rewards.
 
-No HTTP and no HTML here. What is asked comes from outside, so `Table.answer` looks at all of it.
+No HTTP and no HTML here. Questions come from outside, so `Table.answer` checks all of them.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ N_WORDS = 12  # next words that are shown one by one
 LONGEST_PROMPT = 2000  # characters
 COLDEST, HOTTEST = 0.01, 2.0  # temperatures that can be asked for, besides 0
 LARGEST_SEED = 999_999
+# Arguments that may be null, and whose limits they have otherwise.
+OPTIONAL = {"picked_from": "task", "fixed": "temperature", "taken": "taken"}
 
 
 class Table:
@@ -49,16 +51,17 @@ class Table:
     ):
         self.lm, self.head, self.choices, self.name = lm, head, choices, name
         self.tasks = {task.name: task for task in tasks}
-        n_tokens = lm.tokenizer.vocab_size
-        self.required = {
-            "task": f"one of {', '.join(self.tasks)}",
-            "picked_from": f"null or one of {', '.join(self.tasks)}",
-            "prompt": f"a text with at least one word and at most {LONGEST_PROMPT} characters",
-            "temperature": f"0, or from {COLDEST} to {HOTTEST:g}",
-            "fixed": f"null (the head decides), 0, or from {COLDEST} to {HOTTEST:g}",
-            "seed": f"a whole number from 0 to {LARGEST_SEED:,}",
-            "token_ids": f"a list of at most {lm.max_length} whole numbers below {n_tokens}",
-            "taken": f"null or a whole number from 0 to {n_tokens - 1}",
+        n, size = lm.max_length, lm.tokenizer.vocab_size
+        self.limits: dict[str, tuple[str, Callable[[Any], bool]]] = {
+            "task": (f"one of {', '.join(self.tasks)}", lambda v: v in list(self.tasks)),
+            "prompt": (f"a text with a word, at most {LONGEST_PROMPT} characters", _is_prompt),
+            "temperature": (f"0, or from {COLDEST} to {HOTTEST:g}", _is_temperature),
+            "seed": (f"a whole number from 0 to {LARGEST_SEED:,}", _is_below(LARGEST_SEED + 1)),
+            "token_ids": (
+                f"a list of at most {n} whole numbers below {size}",
+                lambda v: isinstance(v, list) and len(v) <= n and all(map(_is_below(size), v)),
+            ),
+            "taken": (f"a whole number from 0 to {size - 1}", _is_below(size)),
         }
 
     def answer(self, question: str, asked: Answer) -> Answer:
@@ -75,40 +78,17 @@ class Table:
             wanted, got = ", ".join(names), ", ".join(asked)
             raise ValueError(f"{question} must be asked with [{wanted}], got [{got}]")
         for name, value in asked.items():
-            if not self._fits(name, value):
-                got = one_line(repr(value), 60)
-                raise ValueError(f"{name} must be {self.required[name]}, got {got}")
+            required, fits = self.limits[OPTIONAL.get(name, name)]
+            if name in OPTIONAL:
+                required = f"null or {required}"
+            if not (fits(value) or (value is None and name in OPTIONAL)):
+                raise ValueError(f"{name} must be {required}, got {one_line(repr(value), 60)}")
         return method(**asked)
-
-    def _fits(self, name: str, value: Any) -> bool:
-        """Whether an argument is what it must be."""
-        if value is None:
-            return name in ("picked_from", "fixed", "taken")
-        if name in ("task", "picked_from"):
-            return isinstance(value, str) and value in self.tasks
-        if name == "prompt":
-            # Half of a pair of surrogates can't be encoded.
-            is_text = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
-            return is_text and bool(value.strip()) and len(value) <= LONGEST_PROMPT
-        if name in ("temperature", "fixed"):
-            return type(value) in (int, float) and (value == 0 or COLDEST <= value <= HOTTEST)
-        if name == "seed":
-            return type(value) is int and 0 <= value <= LARGEST_SEED
-        if name == "taken":
-            return self._is_token(value)
-        return (
-            isinstance(value, list)
-            and len(value) <= self.lm.max_length
-            and all(self._is_token(token_id) for token_id in value)
-        )
-
-    def _is_token(self, value: Any) -> bool:
-        return type(value) is int and 0 <= value < self.lm.tokenizer.vocab_size
 
     # The questions
 
     def about(self) -> Answer:
-        """What the page has to know of the run."""
+        """Describes the run: name, level, temperatures and tasks."""
         pairs, temperatures = zip(self.choices.temperatures, self.choices.names, strict=True), []
         for k, (value, name) in enumerate(pairs):
             colour = background(k, len(self.choices))
@@ -117,17 +97,20 @@ class Table:
         return {**about, "tasks": list(self.tasks)}
 
     def prompts(self, task: str) -> Answer:
-        """Prompts of a task that training never saw; fewer than `N_PROMPTS` if it has few."""
+        """Draws prompts that training never saw; fewer than `N_PROMPTS` if the task has few."""
         rng = python_rng(0, f"to play with {task}")
         # One by one: asked for twelve at once, a task with only ten would refuse.
         drawn = [draw_prompts(self.tasks[task], 1, "test", rng)[0] for _ in range(N_PROMPTS)]
         return {"prompts": list(dict.fromkeys(drawn))}
 
     def write(self, prompt: str, picked_from: str | None, fixed: float | None, seed: int) -> Answer:
-        """One response, word by word; the same as `minilpo sample` with that seed.
+        """Writes one response, word by word; `minilpo sample` with that seed writes the same.
 
-        `picked_from` is the prompt's task; None: it was typed, and the tasks are asked for theirs.
-        `fixed` is the temperature of all words; None: the head decides.
+        Args:
+            prompt: from the list, or typed.
+            picked_from: the task whose list it is from; None if it was typed.
+            fixed: the temperature of all words; None if the head decides.
+            seed: of the sampling.
         """
         rollout = self._generate(prompt, fixed, seed, 1)
         options = self._options(fixed)
@@ -147,12 +130,17 @@ class Table:
     def place(
         self, prompt: str, token_ids: list[int], taken: int | None, temperature: float
     ) -> Answer:
-        """What could come next at a place in a response: Eq. 2 for every word.
+        """Computes the probabilities of the next word (Eq. 2) at a place in a response.
 
-        `token_ids` are the response up to there, `taken` the token that stood there, which is
-        always among those shown: the likeliest words, and the sum of all others. And what the head
-        gives each of its temperatures, or None where it isn't asked: at sequence level, within a
-        response.
+        Args:
+            prompt: of the response.
+            token_ids: of the response, up to the place.
+            taken: the token that was written there, which the answer always shows; or None.
+            temperature: of the probabilities.
+
+        Returns:
+            The likeliest words, the sum of all others, and the head's probability of each of its
+            temperatures; None for these within a response at sequence level, where it isn't asked.
         """
         [read] = self.lm.encode([prompt])
         if len(read) + len(token_ids) > self.lm.max_length:
@@ -182,7 +170,7 @@ class Table:
     def rewards(
         self, prompt: str, picked_from: str | None, fixed: float | None, seed: int
     ) -> Answer:
-        """The rewards of `N_SAMPLES` responses; the arguments are those of `write`."""
+        """Rewards `N_SAMPLES` responses; the arguments are those of `write`."""
         grader = self._grader(prompt, picked_from)
         if grader is None:
             raise ValueError(
@@ -202,13 +190,13 @@ class Table:
         return self.choices if fixed is None else Temperatures([fixed])
 
     def _grader(self, prompt: str, picked_from: str | None) -> Task | None:
-        """The task that rewards responses to a prompt, if there is one."""
+        """Finds the task that rewards responses to a prompt, if there is one."""
         if picked_from is not None:
             return self.tasks[picked_from]
         return grader_of(self.tasks.values(), prompt)
 
     def _colour(self, k: int, fixed: float | None) -> str:
-        """The colour of choice k, or of the run's first choice that is as hot as `fixed`."""
+        """Picks the colour of choice k, or of the run's first choice that is as hot as `fixed`."""
         scale = self.choices.temperatures
         if fixed is not None:
             k = min(sum(temperature < fixed for temperature in scale), len(scale) - 1)
@@ -220,6 +208,20 @@ class Table:
         return {"text": text, "prob": prob, "taken": is_taken}
 
 
+def _is_below(bound: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and 0 <= value < bound
+
+
+def _is_temperature(value: Any) -> bool:
+    return type(value) in (int, float) and (value == 0 or COLDEST <= value <= HOTTEST)
+
+
+def _is_prompt(value: Any) -> bool:
+    # Half of a pair of surrogates can't be encoded.
+    is_text = isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
+    return is_text and bool(value.strip()) and len(value) <= LONGEST_PROMPT
+
+
 def _label(piece: str) -> str:
-    """The text of a token as it can be shown: a line break, too, is something to be seen."""
+    """Makes the text of a token visible, also of a line break or a space."""
     return printable(piece.strip() or piece.strip(" ") or "␣")

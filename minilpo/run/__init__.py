@@ -1,21 +1,21 @@
 """A run: a folder, and the steps that fill it.
 
     processes  several of them that work on one run
-    folder     what it holds, made, opened and believed
+    folder     the folder: settings, record, files
+    begin      makes the folder: tokenizer and corpus
     steps      pretrain, train, evaluate
 
+record.json                          a record per finished step: its settings, the SHA-256 of its
+                                     files; and the seconds spent
 config.json, tokenizer.json          written first: the resolved settings
 model.pt, pretrain_log.json          by `pretrain_step`
 head.pt, lpo_log.json                by `train_step`, with constant_head.pt, a control, and with
                                      --train-lm trained_model.pt
 metrics.json, examples.txt, figures/ by `evaluate_step`
 report.html                          by the same: all of it on one page
-timings.json                         seconds spent, the only file that differs between two runs of
-                                     the same seed (`metrics.json` repeats it under "seconds",
-                                     `report.html` in the paragraph "times")
 *_state.pt                           half-done work, gone once a step is done
 
-The log of a step is written last and names the files that the step read and wrote, with their
-checksums: a step is done if its log is there and every file it names is as it was. Old results stay
-until new ones take their place.
+All files of a step and its record come into force together: see `machine.files.Record.commit`. Old
+results stay until new ones take their place. Two runs of the same seed differ in the seconds alone
+(record.json, "seconds" in `metrics.json`, the paragraph "times" of `report.html`).
 """

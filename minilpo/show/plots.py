@@ -1,4 +1,4 @@
-"""Arrays to matplotlib axes. A plot draws on the axes it is given and returns one sentence on it.
+"""Arrays to matplotlib axes. A plot draws on the axes it gets and returns one sentence on it.
 
 Colours are Okabe and Ito's, which people with any common colour-blindness can tell apart.
 """
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import matplotlib.image
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,20 +16,22 @@ from matplotlib.figure import Figure
 
 from minilpo.setting import have_rules
 
-LEVEL = 6  # so many long names stand level beside each other
+LEVEL = 6  # more long names than these are written upwards
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#767676"
+# Without the version of matplotlib, which it would write into the file.
+AS_PNG: dict[str, Any] = {"format": "png", "metadata": {"Software": None}}
 COLOURS = (BLUE, ORANGE, GREEN, PINK, GREY)
 
 
 def own_style() -> AbstractContextManager[None]:
-    """While it lasts, figures look the same, whatever the user has set for matplotlib."""
+    """Gives a context in which the user's settings of matplotlib change no figure."""
     return matplotlib.style.context("default")
 
 
 def figure(
     n_rows: int, n_columns: int, width: float = 3.3, height: float = 2.9
 ) -> tuple[Figure, np.ndarray]:
-    """A figure that belongs to no window, and its axes, (n_rows, n_columns)."""
+    """Makes a figure that belongs to no window, and its axes, (n_rows, n_columns)."""
     fig = Figure(figsize=(width * n_columns, height * n_rows), dpi=150, layout="constrained")
     axes = fig.subplots(n_rows, n_columns, squeeze=False)
     for ax in axes.flat:
@@ -37,20 +40,44 @@ def figure(
     return fig, axes
 
 
+def grid(n: int) -> tuple[Figure, list[Axes]]:
+    """Makes a figure of n panels: two in a row, or three if the last row is full then."""
+    n_columns = 3 if n % 3 == 0 else min(n, 2)
+    fig, axes = figure(-(-n // n_columns), n_columns)
+    for ax in axes.flat[n:]:
+        ax.remove()
+    return fig, list(axes.flat[:n])
+
+
 def png(fig: Figure) -> bytes:
-    """The figure as a file: the same bytes for the same figure, so without matplotlib's version."""
+    """Draws the figure into a file. The same figure gives the same bytes."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", metadata={"Software": None})
+    fig.savefig(buffer, **AS_PNG)
     return buffer.getvalue()
 
 
+def panels(fig: Figure, whole: bytes) -> list[bytes]:
+    """Cuts the file of a figure into one file per panel, each with its title and labels."""
+    pixels = matplotlib.image.imread(io.BytesIO(whole))  # (height, width, 4)
+    parts = []
+    for ax in fig.axes:
+        box = ax.get_tightbbox()
+        assert box is not None  # only axes that can't be seen have none
+        top, bottom = (max(0, len(pixels) - round(y)) for y in (box.y1 + 4, box.y0 - 4))
+        left, right = max(0, round(box.x0) - 4), round(box.x1) + 4
+        buffer, part = io.BytesIO(), np.ascontiguousarray(pixels[top:bottom, left:right])
+        matplotlib.image.imsave(buffer, part, **AS_PNG)
+        parts.append(buffer.getvalue())
+    return parts
+
+
 def legend(ax: Axes, **options: Any) -> None:
-    """A small legend without a frame."""
+    """Adds a small legend without a frame."""
     ax.legend(frameon=False, fontsize=8, **options)
 
 
 def name_ticks(ax: Axes, names: Sequence[str], *others: str) -> None:
-    """Names the places 0, 1, ... by the choices, and by other words after the last."""
+    """Writes the names of the choices at 0, 1, ..., and other words after the last."""
     ticks = [name.replace(", ", "\n") for name in [*names, *others]]
     ax.set_xticks(np.arange(len(ticks)), ticks)
     if have_rules(names):  # long names stand beside each other in small type
@@ -65,7 +92,7 @@ def reward_by_temperature(
     chosen: float,
     adaptive: float,
 ) -> str:
-    """A task's mean reward by fixed temperature; the head's at the mean of those it has chosen."""
+    """Draws a task's mean reward by fixed temperature. The head stands at its mean choice."""
     best, words = _highest_and_lowest(name, [f"{t:g}" for t in temperatures], fixed)
     ax.plot(temperatures, fixed, "o-", color=BLUE, label="fixed temperature", markersize=4)
     star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "black", "zorder": 3}
@@ -79,7 +106,7 @@ def reward_by_temperature(
 def reward_by_name(
     ax: Axes, name: str, names: Sequence[str], fixed: Sequence[float], adaptive: float
 ) -> str:
-    """A task's mean reward by fixed choice; the head's is a line, as it has no one place there."""
+    """Draws a task's mean reward by fixed choice. The head has no place there: it is a line."""
     best, words = _highest_and_lowest(name, names, fixed)
     ax.bar(np.arange(len(fixed)), fixed, color=BLUE, width=0.7)
     ax.axhline(adaptive, color=ORANGE, linestyle="--", linewidth=2)
@@ -92,7 +119,7 @@ def reward_by_name(
 
 
 def _highest_and_lowest(name: str, names: Sequence[str], fixed: Sequence[float]) -> tuple[str, str]:
-    """The name of a task's best choice, and the beginning of a sentence on best and worst."""
+    """Finds the name of a task's best choice, and begins a sentence on best and worst."""
     best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
     words = f"{name}: the mean reward of a fixed temperature is highest at {names[best]} "
     words += f"({fixed[best]:.2f}) and lowest at {names[low]} ({fixed[low]:.2f})"
@@ -102,7 +129,7 @@ def _highest_and_lowest(name: str, names: Sequence[str], fixed: Sequence[float])
 def win_rates(
     ax: Axes, names: Sequence[str], rates: Sequence[float], intervals: Sequence[Sequence[float]]
 ) -> str:
-    """How often the head beats each choice when it is fixed, in percent, with 95% intervals."""
+    """Draws how often the head beats each fixed choice, in percent, with 95% intervals."""
     percent, bounds = 100 * np.asarray(rates), 100 * np.asarray(intervals)
     places = np.arange(len(names))
     ax.bar(places, percent, color=BLUE, width=0.7)
@@ -125,7 +152,7 @@ def win_rates(
 def choice_histogram(
     ax: Axes, name: str, names: Sequence[str], shares: Sequence[float], chosen: float
 ) -> str:
-    """How often the head chose each of the choices on a task's prompts, in percent."""
+    """Draws how often the head chose each of the choices on a task's prompts, in percent."""
     ax.bar(np.arange(len(shares)), 100 * np.asarray(shares), color=GREEN, width=0.8)
     name_ticks(ax, names)
     ax.set(ylim=(0, 102), xlabel="chosen temperature", ylabel="share of choices (%)")
@@ -147,7 +174,7 @@ def curve(
     title: str,
     breaks: Sequence[float] = (),
 ) -> str:
-    """One or two quantities in the course of a training; a dotted line at each of the `breaks`."""
+    """Draws one or two quantities over a training, with a dotted line at each of the `breaks`."""
     for place in breaks:
         ax.axvline(place, color=GREY, linestyle=":", linewidth=1)
     dots: dict[str, Any] = {"marker": "o" if len(x) <= 30 else None, "markersize": 3}
@@ -188,12 +215,12 @@ def name_lines(ax: Axes) -> None:
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Places near some rising values, at least a gap apart.
+    """Moves rising values apart, as little as possible, until they are at least a gap apart.
 
     >>> spread([0.0, 10.0, 11.0, 20.0], gap=3.0)
     [0.0, 9.0, 12.0, 20.0]
     """
-    groups: list[list[float]] = []  # of values whose places touch, as if there were no gaps
+    groups: list[list[float]] = []  # of values that touch, as if there were no gaps
     for i, value in enumerate(values):
         groups.append([value - gap * i])
         while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):

@@ -1,7 +1,6 @@
-"""What a run shows of its results: the result table, the figures and a few responses."""
+"""The results of a run as a person reads them: table, sentences, figures and a few responses."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,6 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.files import write_bytes
 from minilpo.machine.text import printable
 from minilpo.setting import have_rules
 from minilpo.show import plots
@@ -26,64 +24,78 @@ CAPTIONS = {
     "training.png": "How the training went: the language model's loss; how far the head's scores "
     "of better and worse responses are apart; how undecided the head is; the rewards.",
 }
-FIGURES = (*CAPTIONS, "descriptions.txt")  # the files in the folder of the figures
-Drawn = tuple[Figure, list[str]]  # a figure, and a sentence on each of its panels
 
 
 class Picture(NamedTuple):
-    """A figure as it is shown."""
+    """A figure in the forms in which it is shown."""
 
     name: str  # of its file
+    title: str  # what it finds, if it has several panels
     png: bytes
-    sentences: list[str]  # what each panel shows
+    panels: list[bytes]  # each panel alone, for narrow pages
+    sentences: list[str]  # on each panel
     caption: str  # how to read it
 
 
 def result_table(metrics: dict[str, Any]) -> str:
-    """Mean rewards as plain text: fixed choices, the head, the best constants; conclusions."""
+    """Writes mean rewards as plain text, a line per task, and the conclusions below."""
     return "\n".join([*_reward_lines(metrics), "", *conclusions(metrics)])
 
 
 def conclusions(metrics: dict[str, Any]) -> list[str]:
-    """What the mean rewards come to, a line for each."""
-    lines = _gain_lines(metrics["mean"])
+    """Says what follows from the numbers of `metrics.json`; the verdict comes first.
+
+    Terminal and report show the same sentences.
+    """
+    mean, tasks, names = metrics["mean"], metrics["tasks"], metrics["choices"]
+    best = mean["best_fixed"]
+    lines = [
+        verdict(mean["gain_over_best_fixed"]),
+        f"The best constant, chosen on training prompts, is t={best['name']}: mean reward "
+        f"{best['reward']:.3f}. The head gets {mean['adaptive']:.3f}.",
+        f"{_gap_closed(mean)} Against the best constant per task, {mean['best_per_task']:.3f}, the "
+        f"head gains {_difference(mean['gain_over_best_per_task'])}; against the best per kind of "
+        f"prompt, {mean['best_per_kind']:.3f}, {_difference(mean['gain_over_best_per_kind'])}.",
+        _task_by_task(tasks, names.index(best["name"])),
+    ]
     if "controls" in metrics:
         controls = metrics["controls"]
         constant, at_random = controls["learned_constant"], controls["random_head"]
         lines += [
-            f"controls: temperatures at random {at_random['reward']:.3f}; "
-            f"a head that sees nothing {constant['reward']:.3f}, always at t={constant['name']}",
-            f"of the gain, {_difference(controls['found_a_better_constant'])} is a better "
-            f"constant, {_difference(controls['adapted_to_the_context'])} is adapting to the "
-            "context",
+            f"Temperatures at random get {at_random['reward']:.3f}. A head that sees nothing had "
+            "the same training with an input of zeros: it could only learn a constant, "
+            f"t={constant['name']}, and gets {constant['reward']:.3f}.",
+            "So the gain over the best constant has two parts: "
+            f"{_difference(controls['found_a_better_constant'])} for a better constant, "
+            f"{_difference(controls['adapted_to_the_context'])} for adapting to the context.",
         ]
-    for name, task in metrics["tasks"].items():
+    for name, task in tasks.items():
         if "two_temperatures" in task:
             rule = task["two_temperatures"]
             lines.append(
                 f"{name}: first words at {task['first_word_temperature']:.2f}, "
                 f"the rest at {task['other_temperature']:.2f}; "
                 f"the best rule of two temperatures ({rule['first_name']} and {rule['rest_name']}) "
-                f"gets {rule['reward']:.3f}"
+                f"gets {rule['reward']:.3f}."
             )
-    for k, name in enumerate(metrics["choices"]):
-        # There is nothing adaptive to be seen of a head that has become a constant.
-        if all(task["histogram"][k] == 1 for task in metrics["tasks"].values()):
+    for k, name in enumerate(names):
+        # A head that has become a constant adapts to nothing, whatever it gains.
+        if all(task["histogram"][k] == 1 for task in tasks.values()):
             lines.append(
-                f"the head chose t={name} every single time: "
-                "it collapsed to one temperature and adapts to nothing"
+                f"The head chose t={name} every single time: "
+                "it collapsed to one temperature and adapts to nothing."
             )
     if "ood" in metrics:
         ood = metrics["ood"]["mean"]
         lines.append(
-            f"new wordings or subjects: best constant {ood['best_fixed']['reward']:.3f}, "
-            f"head {ood['adaptive']:.3f}, a gain of {_difference(ood['gain_over_best_fixed'])}"
+            f"New wordings or subjects: best constant {ood['best_fixed']['reward']:.3f}, head "
+            f"{ood['adaptive']:.3f}. {verdict(ood['gain_over_best_fixed'])}"
         )
     return lines
 
 
 def verdict(gain: dict[str, Any]) -> str:
-    """Says in one sentence whether the head won against the best constant temperature.
+    """Says in one sentence if the head won against the best constant temperature.
 
     `gain` is the difference of their mean rewards, with its 95% interval.
 
@@ -103,13 +115,42 @@ def verdict(gain: dict[str, Any]) -> str:
     )
 
 
-def _difference(difference: dict[str, Any], before: str = "") -> str:
+def _difference(difference: dict[str, Any]) -> str:
     low, high = difference["ci95"]
-    return f"{difference['estimate']:+.3f} ({before}{low:+.3f} to {high:+.3f})"
+    return f"{difference['estimate']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def _gap_closed(mean: dict[str, Any]) -> str:
+    """Says how far the head goes from the best constant to the best per task, if there is a gap."""
+    closed, interval = mean["gap_closed"], mean["gap_closed_ci95"]
+    if closed is None:
+        return "The best per task isn't above the best constant: there is no gap to close."
+    if interval is None:
+        return (
+            f"The head closes {closed:.0%} of the gap to the best per task, which may be 0: "
+            "no interval for that."
+        )
+    low, high = interval
+    return (
+        f"The head closes {closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})."
+    )
+
+
+def _task_by_task(tasks: dict[str, Any], constant: int) -> str:
+    """Says on which tasks the head gets more than the best constant, which is choice `constant`."""
+    more: list[str] = []
+    less: list[str] = []
+    for name, task in tasks.items():
+        gain = task["adaptive"] - task["fixed"][constant]
+        (more if gain > 0 else less).append(f"{name} ({gain:+.3f})")
+    return (
+        "Task by task, the head got more than the best constant in "
+        f"{', '.join(more) or 'none'}; not more in {', '.join(less) or 'none'}."
+    )
 
 
 def _reward_lines(metrics: dict[str, Any]) -> list[str]:
-    """The table itself: a line for each task, and one for their mean."""
+    """Writes the table itself: a line for each task, and one for their mean."""
     width = max(len(name) for name in [*metrics["tasks"], "mean reward"]) + 2
     # The parts of a name stand in several lines, its last in the lowest.
     heads = [f"t={name}".split(", ") for name in metrics["choices"]]
@@ -129,35 +170,10 @@ def _reward_lines(metrics: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _gain_lines(mean: dict[str, Any]) -> list[str]:
-    best, gain = mean["best_fixed"], mean["gain_over_best_fixed"]
-    return [
-        f"best constant, chosen on training prompts: t={best['name']}, "
-        f"mean reward {best['reward']:.3f}",
-        f"head: {mean['adaptive']:.3f}, a gain of {_difference(gain, '95% interval ')}; "
-        f"{_gap_closed(mean)}",
-        f"against the best constant per task, {mean['best_per_task']:.3f}, a gain of "
-        f"{_difference(mean['gain_over_best_per_task'])}; "
-        f"against the best per kind of prompt, {mean['best_per_kind']:.3f}, "
-        f"{_difference(mean['gain_over_best_per_kind'])}",
-    ]
-
-
-def _gap_closed(mean: dict[str, Any]) -> str:
-    """How much of the way to the best constant per task the head goes, where there is a way."""
-    closed, interval = mean["gap_closed"], mean["gap_closed_ci95"]
-    if closed is None:
-        return "the best per task isn't above the best constant: no gap to close"
-    if interval is None:
-        return f"the gap to the best per task ({closed:.0%} closed) may be 0: no interval for that"
-    low, high = interval
-    return f"{closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})"
-
-
 def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4) -> str:
-    """Shows responses by the head, and at the coldest and the warmest choice.
+    """Writes out responses to the first prompts of each task, with their rewards.
 
-    They are those to the first prompts of each task. `choices` are what the head chose among.
+    One is by the head, one at the coldest and one at the warmest of the `choices`.
     """
     K, made = len(choices), test.adaptive.decisions
     lines = []
@@ -182,16 +198,22 @@ def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4
 
 
 def strips_of(rollout: Rollout, names: Sequence[str], lm: GPTLanguageModel) -> list[Strip]:
-    """Pairs every response of a rollout with its choices, token by token, without the end token.
+    """Makes a strip of every response of a rollout, without the end token.
 
-    `names` are those of all K choices; `lm` wrote the responses.
+    Args:
+        rollout: R responses.
+        names: of all K choices.
+        lm: the language model that wrote the responses.
+
+    Returns:
+        R strips.
     """
     T = rollout.token_ids.shape[1]
     strips = []
     for row in range(len(rollout.responses)):
         length = int(rollout.response_mask[row].sum())
         token_ids = rollout.token_ids[row, :length]
-        # At sequence level a single choice is that of all tokens.
+        # At sequence level one choice holds for all tokens.
         choice_ids = rollout.decisions.choice_ids[row].expand(T)[:length]
         is_word = ~torch.isin(token_ids, torch.tensor(lm.end_ids))
         pieces = lm.tokenizer.pieces(token_ids[is_word].tolist())
@@ -211,85 +233,81 @@ def draw_figures(
     )
     pictures = []
     for (name, caption), (fig, sentences) in zip(CAPTIONS.items(), drawn, strict=True):
-        pictures.append(Picture(name, plots.png(fig), sentences, caption))
+        png = plots.png(fig)
+        panels = plots.panels(fig, png)
+        pictures.append(Picture(name, fig.get_suptitle(), png, panels, sentences, caption))
     return pictures
 
 
-def write_figures(pictures: Sequence[Picture], folder: Path) -> list[Path]:
-    """Writes figures, and what each shows in words as `descriptions.txt`. Returns all paths."""
-    texts = []
-    for shown in pictures:
-        write_bytes(folder / shown.name, shown.png)
-        texts.append("\n".join([shown.name, *shown.sentences]))
-    write_bytes(folder / "descriptions.txt", ("\n\n".join(texts) + "\n").encode())
-    return [folder / name for name in FIGURES]
+def figure_files(pictures: Sequence[Picture]) -> dict[str, bytes]:
+    """Returns the files of figures by name, with `descriptions.txt`: the sentences on them."""
+    texts = ["\n".join([shown.name, *shown.sentences]) for shown in pictures]
+    descriptions = ("\n\n".join(texts) + "\n").encode()
+    return {**{shown.name: shown.png for shown in pictures}, "descriptions.txt": descriptions}
 
 
-def _draw_rewards(metrics: dict[str, Any]) -> Drawn:
+def _draw_rewards(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
     temperatures, names, tasks = metrics["temperatures"], metrics["choices"], metrics["tasks"]
     on_an_axis = not have_rules(names)  # else a temperature may be there twice
-    fig, axes = plots.figure(1, len(tasks))
+    fig, axes = plots.grid(len(tasks))
     sentences, best = [], set()
-    for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
+    for ax, (name, task) in zip(axes, tasks.items(), strict=True):
         chosen, fixed, reward = task["chosen_temperature"], task["fixed"], task["adaptive"]
         if on_an_axis:
             said = plots.reward_by_temperature(ax, name, temperatures, fixed, chosen, reward)
+            plots.legend(ax)
         else:
             said = plots.reward_by_name(ax, name, names, fixed, reward)
         sentences.append(said)
         best.add(fixed.index(max(fixed)))
-    if on_an_axis:
-        plots.legend(axes[0, 0], loc="lower left")
     which = "No single" if len(best) > 1 else "One"
     fig.suptitle(f"{which} temperature serves every task")
     return fig, sentences
 
 
-def _draw_win_rates(metrics: dict[str, Any]) -> Drawn:
+def _draw_win_rates(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
     fig, [[ax]] = plots.figure(1, 1, width=5)
     rates, intervals = list(metrics["win_rate"].values()), list(metrics["win_rate_ci95"].values())
     return fig, [plots.win_rates(ax, metrics["choices"], rates, intervals)]
 
 
-def _draw_choices(metrics: dict[str, Any]) -> Drawn:
+def _draw_choices(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
     tasks = metrics["tasks"]
-    fig, axes = plots.figure(1, len(tasks))
+    fig, axes = plots.grid(len(tasks))
     sentences = []
-    for ax, (name, task) in zip(axes.flat, tasks.items(), strict=True):
+    for ax, (name, task) in zip(axes, tasks.items(), strict=True):
         shares, chosen = task["histogram"], task["chosen_temperature"]
         sentences.append(plots.choice_histogram(ax, name, metrics["choices"], shares, chosen))
-    fig.suptitle(
-        "Which temperature the head chooses, task by task (the paper's Figure 4 in miniature)"
-    )
+    fig.suptitle("Temperatures that the head chooses, task by task")
     return fig, sentences
 
 
-def _draw_training(pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]) -> Drawn:
-    fig, [[loss, margin, entropy, reward]] = plots.figure(1, 4)
+def _draw_training(
+    pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]
+) -> tuple[Figure, list[str]]:
+    fig, [loss, margin, entropy, reward] = plots.grid(4)
     steps, held_out = _column(pretrain_log, "step"), _column(pretrain_log, "held_out_loss")
     lines = {"training": _column(pretrain_log, "loss"), "held-out": held_out}
-    title = f"Language model: {held_out[-1]:.2f} nats a token"
-    names = "pretraining step", "loss (nats a token)", title
+    title = f"Held-out loss: best {min(held_out):.2f}"
+    names = "pretraining step", "loss (nats per token)", title
     sentences = [plots.curve(loss, steps, lines, *names)]
-    loss.set_ylim(bottom=0)
 
     epochs = [epoch for entry in lpo_log for epoch in entry["epochs"]]
     count = [i + 1 for i in range(len(epochs))]
     breaks = [i + 0.5 for i in count[:-1] if i % len(lpo_log[0]["epochs"]) == 0]
-    nats = _column(epochs, "entropy")
-    for ax, key, title in (
-        (margin, "margin", "Each round draws new responses"),
-        (entropy, "entropy", f"The head's entropy: {nats[0]:.2f} to {nats[-1]:.2f}"),
-    ):
-        lines, names = {key: _column(epochs, key)}, ("LPO epoch", f"{key} (nats)", title)
-        sentences.append(plots.curve(ax, count, lines, *names, breaks))
-    entropy.set_ylim(bottom=0)
+    for ax, key in ((margin, "margin"), (entropy, "entropy")):
+        nats, name = _column(epochs, key), f"{key} (nats)"
+        title = f"{key.capitalize()}: {nats[0]:.2f} to {nats[-1]:.2f}"
+        sentences.append(plots.curve(ax, count, {key: nats}, "LPO epoch", name, title, breaks))
+    for ax in (loss, entropy):
+        ax.set_ylim(bottom=0)
 
     rounds, held_out = _column(lpo_log, "round"), _column(lpo_log, "validation_reward")
     lines = {"sampled": _column(lpo_log, "sampled_reward"), "held-out, greedy": held_out}
     names = "LPO round", "mean reward", f"Held-out reward: best {max(held_out):.3f}"
     sentences.append(plots.curve(reward, rounds, lines, *names))
     reward.set_xticks(rounds)
+    fig.suptitle("How the training went")
     return fig, sentences
 
 

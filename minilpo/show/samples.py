@@ -1,15 +1,19 @@
 """One response at a time, as `minilpo sample` shows it: by the head or at a fixed temperature."""
 
+import contextlib
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
-from minilpo.decoding.policies import Fixed, GreedyHead
+from minilpo.decoding.policies import Fixed, GreedyHead, Policy
+from minilpo.decoding.rollout import Rollout
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import printable
+from minilpo.lm.pretraining import Example
+from minilpo.machine.text import one_line, printable
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.show.report import strips_of
 from minilpo.show.strip import Strip
@@ -17,7 +21,7 @@ from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 
 def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
-    """A few prompts of every task that training never saw, each as it is typed in a terminal."""
+    """Lists prompts of every task that training never saw, quoted as a terminal needs them."""
     lines = []
     for task in tasks:
         prompts = draw_prompts(task, n_per_task, "test", python_rng(seed, f"to copy {task.name}"))
@@ -25,12 +29,40 @@ def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
     return "\n".join(lines)
 
 
+def sentences_while_training(
+    lm: GPTLanguageModel, examples: Sequence[Example], n_steps: int, say: Callable[[str], object]
+) -> Callable[[int], None]:
+    """Makes a callback that says a sentence of the model's own after every tenth of its training.
+
+    The model answers the prompt of the longest example: the sentences show how it learns. They have
+    a random generator of their own, so the training stays the same to the bit.
+
+    Args:
+        lm: the model, as it is at each call.
+        examples: held-out ones.
+        n_steps: of the whole training; the callback gets the number of steps done.
+        say: shows a line.
+    """
+    token_ids, n_prompt = max(examples, key=lambda example: len(example[0]))
+    prompt, policy = lm.decode(list(token_ids[:n_prompt])), Fixed(Temperatures([0.6]))
+    say(f"pretraining   0%| the model is asked: {printable(prompt)}")
+
+    def callback(step: int) -> None:
+        if step * 10 // n_steps == (step - 1) * 10 // n_steps:
+            return
+        # If its numbers aren't finite, the next step says so better.
+        with contextlib.suppress(ValueError):
+            generator = torch_generator(0, "sentences while training")
+            rollout = generate(lm, [prompt], policy, generator, max_new_tokens=30)
+            sentence = re.split(r"(?<=[.!?]) ", rollout.responses[0])[0]
+            say(f"pretraining {100 * step // n_steps:3}%| it answers: {one_line(sentence, 80)}")
+
+    return callback
+
+
 @dataclass(frozen=True)
 class Sampler:
-    """Writes single responses, all from the same random numbers.
-
-    Where one of the tasks knows the prompt, its reward is shown.
-    """
+    """Writes single responses, all from the same random numbers."""
 
     lm: GPTLanguageModel
     tasks: Sequence[Task]
@@ -39,9 +71,8 @@ class Sampler:
     seed: int
 
     def with_head(self, prompt: str) -> tuple[Strip, list[str]]:
-        """A response by the head's most likely choices, and lines about it."""
-        policy = GreedyHead(self.head, self.choices)
-        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
+        """Writes a response by the head's most likely choices. Returns it, and lines about it."""
+        rollout, reward = self._write(prompt, GreedyHead(self.head, self.choices))
         names, decisions, lines = self.choices.names, rollout.decisions, []
         [shown] = strips_of(rollout, names, self.lm)
         if self.head.level == "sequence":
@@ -50,16 +81,19 @@ class Sampler:
             parts = "; ".join(f"{name}: {100 * prob:.0f}%" for name, prob in shares)
             chosen = f"temperature {names[int(decisions.choice_ids[0, 0])]}"
             lines.append(f"chosen for the whole response: {chosen} (the head says {parts})")
-        return shown, lines + self._reward(prompt, rollout.responses[0])
+        return shown, lines + reward
 
     def at(self, temperature: float, prompt: str) -> str:
-        """A response at a fixed temperature, and its reward."""
-        policy = Fixed(Temperatures([temperature]))
-        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
-        response = rollout.responses[0]
-        lines = [f"at a fixed temperature of {temperature:g}: {printable(response)}"]
-        return "\n".join(lines + self._reward(prompt, response))
+        """Writes a response at a fixed temperature. Returns it with its reward, as text."""
+        rollout, reward = self._write(prompt, Fixed(Temperatures([temperature])))
+        response = printable(rollout.responses[0])
+        return "\n".join([f"at a fixed temperature of {temperature:g}: {response}", *reward])
 
-    def _reward(self, prompt: str, response: str) -> list[str]:
+    def _write(self, prompt: str, policy: Policy) -> tuple[Rollout, list[str]]:
+        """Writes a response. Returns it, and its reward as a line if a task knows the prompt."""
+        rollout = generate(self.lm, [prompt], policy, torch_generator(self.seed, "sample"))
         task = grader_of(self.tasks, prompt)
-        return [f"reward: {judge(task, prompt, response):.2f} ({task.name})"] if task else []
+        if task is None:
+            return rollout, []
+        reward = judge(task, prompt, rollout.responses[0])
+        return rollout, [f"reward: {reward:.2f} ({task.name})"]

@@ -1,34 +1,29 @@
 """The temperature strip: a text whose every word carries its temperature (the paper's Figure 6).
 
-Four forms of the same: plain text with names, terminal colours, a self-contained HTML page, and
-matplotlib axes. Colours run from blue (cold) over white to orange (warm), which people with any
-common colour-blindness can tell apart; page and axes show the names too.
+It has four forms: plain text with names, terminal colours, HTML and matplotlib axes. Colours run
+from blue (cold) over white to orange (warm): people with any common colour-blindness can tell them
+apart. HTML and axes show the names too.
 """
 
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from minilpo.machine.text import printable
-from minilpo.show.document import Html, document, element, joined
+from minilpo.show.document import WORDS, Html, document, element, joined
 
 BLUE_TO_ORANGE = (27, 69, 111, 152, 223, 215, 208)  # of a terminal's 256 colours
-# Backgrounds on which black text is easy to read.
+# Black text is easy to read on these.
 COLD, NEUTRAL, WARM = (118, 178, 231), (247, 247, 247), (245, 166, 92)
-COLUMNS = 78  # characters per line, where lines are broken by hand
-LEGEND = 13  # where it begins
-SMALL = 5 / 9  # the size of what stands under a word, in that of words
-STYLE = """
-.strip { line-height: 2.6; }
-.word { display: inline-block; max-width: 100%; overflow-wrap: anywhere; line-height: 1.2;
-  padding: .1em .25em; border-radius: .2em; box-sizing: border-box; text-align: center;
-  color: #000; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-.word small { display: block; font-size: .7em; }
-"""
+COLUMNS = 78  # characters per line of a drawing
+LEGEND = 13  # the column where the names of a drawing's legend begin
+SMALL = 5 / 9  # the size of a name under a word, beside the word's
+STYLE = WORDS  # for `html_words` outside of a page of ours, such as in a notebook
 
 
 @dataclass(frozen=True)
@@ -46,17 +41,17 @@ class Strip:
     names: Sequence[str]  # of all K choices, from cold to warm
 
     def words(self) -> Iterator[tuple[str, int]]:
-        """Pairs each piece with its choice."""
+        """Gives each piece with its choice."""
         return zip(self.pieces, self.choice_ids, strict=True)
 
 
 def warmth(k: int, K: int) -> float:
-    """The place of choice k among K from cold to warm, from 0 to 1."""
+    """Computes the place of choice k among K: 0 is the coldest, 1 the warmest."""
     return k / max(1, K - 1)
 
 
 def background(k: int, K: int) -> str:
-    """The colour behind a word that choice k of K wrote, as #rrggbb.
+    """Picks the colour behind a word that choice k of K wrote, as #rrggbb.
 
     >>> background(0, K=2), background(1, K=2)
     ('#76b2e7', '#f5a65c')
@@ -83,36 +78,57 @@ def terminal(strip: Strip) -> str:
     return f"{text.strip()}\n\ntemperature: {legend}"
 
 
+def has_colours(stream: TextIO) -> bool:
+    """Tells whether a stream shows colours: a terminal that isn't "dumb", if nobody objects.
+
+    NO_COLOR objects (https://no-color.org): set to anything but an empty text.
+    """
+    is_dumb = os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not is_dumb and not os.environ.get("NO_COLOR")
+
+
 def html_page(strips: Sequence[Strip], title: str) -> str:
-    """A page that needs nothing but itself, with a name under each word."""
+    """Makes a page that stands alone, with a legend and each prompt over its response."""
     parts = [html_legend(strips[0].names if strips else [])]
     for strip in strips:
         parts += [element("p", element("b", strip.prompt)), html_words(strip)]
-    return document(title, *parts, style=STYLE)
+    return document(title, *parts)
 
 
 def html_words(strip: Strip) -> Html:
-    """A paragraph of a page: the words, each on its colour and with its name, for `STYLE`."""
+    """Makes a paragraph of the words, in the style `STYLE`.
+
+    Each word stands on its colour, over its name. Where one choice wrote all of them, they stand
+    behind one badge with its colour and name instead.
+    """
+    words, K = list(strip.words()), len(strip.names)
+    if len({k for _, k in words}) == 1:
+        k = words[0][1]
+        badge = element("span", f"t={strip.names[k]}", class_="word badge", style=_behind(k, K))
+        return element("p", badge, " ", "".join(strip.pieces).strip(), class_="strip whole")
     parts: list[Html] = []
-    for piece, k in strip.words():
-        name = element("small", strip.names[k])
+    for piece, k in words:
         parts.append(Html(" " * piece[:1].isspace()))
-        parts.append(_html_word(k, len(strip.names), piece.strip(), name))
+        parts.append(_html_word(k, K, piece.strip(), element("small", strip.names[k])))
     return element("p", *parts, class_="strip")
 
 
 def html_legend(names: Sequence[str]) -> Html:
-    """A paragraph that says which colour is which temperature."""
+    """Makes a paragraph that says which colour is which temperature."""
     words = [_html_word(k, len(names), name) for k, name in enumerate(names)]
     return element("p", "Temperature: ", joined(words, " "))
 
 
 def _html_word(k: int, K: int, *parts: str) -> Html:
-    return element("span", *parts, class_="word", style=f"background:{background(k, K)}")
+    return element("span", *parts, class_="word", style=_behind(k, K))
+
+
+def _behind(k: int, K: int) -> str:
+    return f"background:{background(k, K)}"
 
 
 def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, int]]]:
-    """Breaks a strip into lines: of each piece its first column, stripped text and choice.
+    """Breaks a strip into lines of pieces: (first column, stripped text, choice) each.
 
     >>> lines_of(Strip("", [" one", " two", "."], [0, 1, 1], ["0", "1"]), columns=6)
     [[(0, 'one', 0)], [(0, 'two', 1), (3, '.', 1)]]
@@ -122,7 +138,7 @@ def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, 
     for piece, k in strip.words():
         text = piece.strip()
         gap = 1 if piece[:1].isspace() and lines[-1] else 0
-        # What stands under a short word may need more room than the word, which is then centred.
+        # The name under a short word may need more room than the word, which is then centred.
         width = max(len(text), int(SMALL * len(strip.names[k])))
         if lines[-1] and column + gap + width > columns:
             lines.append([])
@@ -132,31 +148,21 @@ def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, 
     return lines
 
 
-def legend_of(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Finds where each name stands in the legend of a drawing: its column and its line, from 0.
-
-    >>> legend_of(["0", "0.5"])
-    [(13, 0), (18, 0)]
-    """
-    places: list[tuple[int, int]] = []
-    column, line = LEGEND, 0
-    for name in names:
-        if column > LEGEND and column + len(name) > COLUMNS:
-            column, line = LEGEND, line + 1
-        places.append((column, line))
-        column += max(5, len(name) + 1)
-    return places
+def _legend_of(names: Sequence[str]) -> list[list[tuple[int, str, int]]]:
+    legend = Strip("", [f" {name}" for name in names], range(len(names)), names)
+    return lines_of(legend, COLUMNS - LEGEND)
 
 
 def height(strips: Sequence[Strip]) -> int:
-    """How many lines `draw` fills, legend and prompts included."""
-    prompts = sum(len(textwrap.wrap(strip.prompt, COLUMNS)) for strip in strips)
-    legend = max((line for _, line in legend_of(strips[0].names)), default=0) if strips else 0
-    return 2 + legend + prompts + sum(len(lines_of(strip)) + 1 for strip in strips)
+    """Counts the lines that `draw` fills, with legend and prompts."""
+    lines = len(_legend_of(strips[0].names)) if strips else 1
+    for strip in strips:
+        lines += 1 + len(textwrap.wrap(strip.prompt, COLUMNS)) + len(lines_of(strip))
+    return lines + 1
 
 
 def draw(ax: Axes, strips: Sequence[Strip]) -> str:
-    """Draws the strips, the name under each word, and a legend. Returns one sentence on it."""
+    """Draws strips, the name under each word, and a legend. Returns one sentence on it."""
     ax.set(xlim=(0, COLUMNS), ylim=(height(strips), 0))
     ax.axis("off")
     font: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
@@ -170,10 +176,11 @@ def draw(ax: Axes, strips: Sequence[Strip]) -> str:
     names = strips[0].names
     ax.text(0, 0.5, "temperature", **font)
     y = 0.5
-    for k, (column, line) in enumerate(legend_of(names)):
-        y = line + 0.5
-        put(column, y, names[k], background(k, len(names)))
-    y += 1.5
+    for pieces in _legend_of(names):
+        for column, text, k in pieces:
+            put(LEGEND + column, y, text, background(k, len(names)))
+        y += 1
+    y += 0.5
     for strip in strips:
         for words in textwrap.wrap(strip.prompt, COLUMNS):
             ax.text(0, y, words, **(font | {"weight": "bold"}))

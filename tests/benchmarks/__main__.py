@@ -1,4 +1,4 @@
-"""How fast is minilpo? `python -m tests.benchmarks [--demo] [--figure FILE]` prints one table.
+"""Prints minilpo's speed as one table: `python -m tests.benchmarks [--demo] [--figure FILE]`
 
 Run it from the repository root. Seconds differ from machine to machine. Ratios of numbers from the
 same run compare: against transformers' GPT-2 with our weights, and against the machine's own peak
@@ -14,7 +14,6 @@ in products of matrices.
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.pretraining import Corpus, Example, pretrain
 from minilpo.lm.tokenizer import Tokenizer
 from minilpo.machine.threads import in_words, pick
+from minilpo.run.begin import corpus_of, create_run
 from minilpo.run.folder import Run
 from tests.benchmarks.commands import print_demo, print_memory
 from tests.benchmarks.measure import QUICK, Sizes, matmul_peak, print_row
@@ -37,24 +37,9 @@ def demonstrations(sizes: Sizes) -> tuple[Run, Tokenizer, list[Example]]:
     """The run that the demo makes, its tokenizer, and the first examples of its corpus."""
     config = RunConfig(pretrain=PretrainConfig(demonstrations=sizes.demonstrations))
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.create(Path(folder), config)
+        run = create_run(Path(folder), config)
         tokenizer = run.tokenizer()
-    return run, tokenizer, list(run.corpus(tokenizer).examples[: sizes.n_examples])
-
-
-def sizes_asked_for(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Sizes:
-    """The sizes of the command line; ends the program where these say nothing or too much."""
-    if args.quick:
-        return QUICK
-    if args.repeats < 5 or args.steps < 1:
-        parser.error("--repeats must be at least 5 and --steps at least 1")
-    sizes = replace(Sizes(), repeats=args.repeats, steps=args.steps)
-    if sizes.n_examples > sizes.demonstrations:
-        parser.error(
-            f"--repeats and --steps must need at most {sizes.demonstrations} demonstrations, got "
-            f"{sizes.n_examples}; make one of them smaller"
-        )
-    return sizes
+    return run, tokenizer, list(corpus_of(run, tokenizer).examples[: sizes.n_examples])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,10 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks", description="Ratios of speeds, measured in one run."
     )
-    n = "(default: %(default)s)"
-    parser.add_argument("--repeats", type=int, default=Sizes.repeats, help=f"turns per median {n}")
-    steps = f"pretraining steps per turn {n}"
-    parser.add_argument("--steps", type=int, default=Sizes.steps, help=steps)
     demo = "also run the whole demo, and measure the memory of training"
     parser.add_argument("--demo", action="store_true", help=demo)
     figure = "write the figure of how each phase grows"
@@ -73,13 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quick = "try everything in seconds, at sizes too small to mean anything"
     parser.add_argument("--quick", action="store_true", help=quick)
     args = parser.parse_args(arguments)
-    sizes, threads = sizes_asked_for(parser, args), pick()
+    sizes, threads = QUICK if args.quick else Sizes(), pick()
 
     run, tokenizer, examples = demonstrations(sizes)
     starts = range(0, len(examples), sizes.block)
     blocks = [examples[start : start + sizes.block] for start in starts]
     model, peak = run.new_model(), matmul_peak()
-    print(f"torch {torch.__version__}, {in_words(threads.n)}")
+    print(f"torch {torch.__version__}, {in_words(threads)}")
     print(f"matrix-product peak {peak / 1e9:.0f} GFLOP/s in fp32")
     print(f"medians of {sizes.repeats} turns; ratio: how many times as fast as the peer\n")
     print_row("", "minilpo", "transformers", "ratio")

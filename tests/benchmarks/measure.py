@@ -27,7 +27,7 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured."""
+    """The amount of work that is measured."""
 
     demonstrations: int = PretrainConfig.demonstrations  # of the corpus
     repeats: int = 7  # turns per median
@@ -37,13 +37,9 @@ class Sizes:
     prompts: int = 64  # per task, twice as many for LPO
     points: int = 5  # sizes at which growth is measured, at most
     repeats_of_point: int = 5  # turns per median there
-    levels: tuple[str, ...] = ("sequence", "token")  # of the training whose memory is measured
-    memory: tuple[tuple[int, int], ...] = (
-        (1, 512),
-        (2, 512),
-        (8, 512),
-        (1, 5120),
-    )  # rounds, prompts
+    # Levels, and rounds and prompts, of the training whose memory is measured.
+    levels: tuple[str, ...] = ("sequence", "token")
+    memory: tuple[tuple[int, int], ...] = ((1, 512), (2, 512), (8, 512), (1, 5120))
     model: tuple[str, ...] = ()  # flags of the run whose memory is measured
     demo: tuple[str, ...] = ()  # flags of the demo
 
@@ -66,7 +62,7 @@ QUICK = Sizes(
     demonstrations=8000,
     repeats=1,
     steps=1,
-    steps_of_writer=30,
+    steps_of_writer=120,  # with less, few responses are rewarded and none is in a pair
     rows=(16,),
     prompts=2,
     points=2,

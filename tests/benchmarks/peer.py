@@ -20,27 +20,18 @@ def transformers_model(model: GPT, **settings: object) -> GPT2LMHeadModel:
     """transformers' GPT-2 with our weights, ready to be trained; `settings` are its own."""
     shape = dataclasses.asdict(model.config)
     shape["n_positions"] = shape.pop("block_size")  # the other names are the same
-    no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-    config = GPT2Config(
-        **{
-            **shape,
-            **no_dropout,
-            "use_cache": False,
-            "bos_token_id": None,
-            "eos_token_id": None,
-            **settings,
-        }
-    )
-    other = GPT2LMHeadModel(config)
+    no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+    plain = {**no_dropout, "use_cache": False, "bos_token_id": None, "eos_token_id": None}
+    other = GPT2LMHeadModel(GPT2Config(**{**shape, **plain, **settings}))
     other.loss_type = "ForCausalLM"  # what it would take anyway, with a warning
     other.load_state_dict(as_transformers_weights(model))
     return other.train()
 
 
 def transformers_loss(model: GPT2LMHeadModel, token_ids: Tensor, target_mask: Tensor) -> Tensor:
-    """`language_model_loss` the way transformers is used: labels, -100 where nothing is learned.
+    """Computes `language_model_loss` as users of transformers do: labels, -100 at other places.
 
-    Padding stands behind, where causal attention never looks: without a mask the result is the
+    Padding is on the right, where causal attention never looks: without a mask the result is the
     same, and transformers faster.
     """
     labels = token_ids.clone()
@@ -52,7 +43,7 @@ def transformers_loss(model: GPT2LMHeadModel, token_ids: Tensor, target_mask: Te
 def transformers_pretrain(
     model: GPT2LMHeadModel, examples: Sequence[Example], pad_id: int, config: PretrainConfig
 ) -> None:
-    """What `pretrain` does, without its schedule, its two groups of parameters and its log."""
+    """Pretrains as `pretrain` does, without schedule, groups of parameters and log."""
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     batches = training_batches(
         examples, config.batch_size, pad_id, python_rng(0, "order of the demonstrations")
@@ -67,7 +58,7 @@ def transformers_pretrain(
 def transformers_step_seconds(
     model: GPT, pad_id: int, blocks: Sequence[Sequence[Example]], steps: int
 ) -> list[float]:
-    """Seconds a pretraining step, block by block; the first block only warms up."""
+    """Measures the seconds per pretraining step, block by block; the first block only warms up."""
     other, config = transformers_model(model), PretrainConfig(steps=steps)
     return [
         seconds_of(partial(transformers_pretrain, other, block, pad_id, config)) / steps
@@ -84,7 +75,7 @@ def transformers_sample(
     pad_id: int,
     eos_id: int | None,
 ) -> Tensor:
-    """What `generate` writes at temperature 1, with its cache; endlessly without an `eos_id`."""
+    """Samples as `generate` does at temperature 1; without an `eos_id` no response ends."""
     T = max(map(len, prompts))
     token_ids = torch.tensor([[pad_id] * (T - len(prompt)) + list(prompt) for prompt in prompts])
     return model.generate(

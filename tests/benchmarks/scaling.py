@@ -1,4 +1,4 @@
-"""How each phase grows, one setting at a time. A rollout is sampled, scored and paired."""
+"""The growth of each phase, one setting at a time. A rollout is sampled, scored and paired."""
 
 from collections.abc import Callable
 from dataclasses import replace

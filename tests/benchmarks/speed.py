@@ -107,7 +107,7 @@ def print_pretraining(
 
 
 def print_share_of_peak(per_operation: Timed, peak: float, note: str = "") -> None:
-    """How near both come to the machine's peak in products of matrices."""
+    """Prints how near both come to the machine's peak in products of matrices."""
     both = per_operation.ours, per_operation.theirs
     shares = [f"{1 / median(seconds) / peak:.1%}" for seconds in both]
     print_row("  share of the matrix-product peak", *shares, note=note)
@@ -157,7 +157,7 @@ def print_sampling(lm: GPTLanguageModel, run: Run, sizes: Sizes, peak: float) ->
     prompts = [prompt.text for prompt in drawn]
     encoded, pad_id, eos_id = lm.encode(prompts), lm.tokenizer.pad_id, lm.tokenizer.eos_id
     room = lm.max_length - max(map(len, encoded))
-    # Tokens of each turn: what is drawn differs, and so does how much.
+    # Tokens of each turn: responses differ, and so do their lengths.
     ours_written, theirs_written = [], []
 
     def ours(turn: int) -> None:
@@ -239,7 +239,7 @@ def rollout_in_pairs(
         rollout, rewards = respond(lm, part, policy, generator, n_samples=config.samples)
         rows, pairs = form_pairs(rollout, rewards, part, config, generator).compact()
         chunks.append((rewards, rollout.rows(rows), pairs))
-    return join(chunks, may_be_empty=False)[1:]
+    return join(chunks, may_be_empty=True)[1:]  # few responses may be in no pair
 
 
 def print_lpo(lm: GPTLanguageModel, run: Run, sizes: Sizes) -> None:

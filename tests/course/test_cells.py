@@ -1,110 +1,129 @@
-"""Exercise cells are found by their tags; a file that is no notebook is one line."""
+"""Cells are found as a student would find them; a file that is no notebook is one line."""
 
-import json
+import ast
 
 import pytest
 
-from minilpo.course import cells
-from minilpo.course.cells import read_cells
-from tests.course.notebooks import NAME, cell, notebook
-
-NAMES = (NAME, "entropy")
+from minilpo.course.cells import answer_to, definitions, parse, read_cells, touched
+from tests.course.notebooks import NAME, RIGHT, STUB, WRONG, cell, notebook
 
 
 def read(path):
-    return read_cells(path, NAMES)
+    return read_cells(path.read_bytes())
 
 
-def test_tags_decide_and_not_the_name_of_the_file_nor_the_place(tmp_path):
-    path = notebook(
-        tmp_path / "Homework of Zoë (3).txt",
-        cell("x", "first = 1", tags=[]),
-        cell(NAME, "a\nb", tags=["graded", NAME, "exercise"]),
-        cell("entropy", "c"),
-    )
-    assert read(path).sources == {NAME: "a\nb", "entropy": "c"}
+def found(folder, *cells):
+    return answer_to(NAME, read(notebook(folder / "a.ipynb", *cells)))
 
 
-def test_of_two_cells_for_an_exercise_the_last_counts(tmp_path):
-    found = read(notebook(tmp_path / "a.ipynb", (NAME, "a"), ("entropy", "x"), (NAME, "b")))
-    assert found.sources[NAME] == "b" and found.repeated == {NAME}
+def test_a_cell_is_found_by_its_tags_then_by_the_name_it_defines_and_a_stub_comes_last(tmp_path):
+    for cells, number in (
+        ([STUB, (NAME, RIGHT), WRONG], 2),
+        ([(NAME, RIGHT), (NAME, WRONG), (NAME, STUB)], 2),
+        ([(NAME, STUB), WRONG, RIGHT, STUB], 3),
+        ([(NAME, "def other(): return 1"), RIGHT], 2),
+        ([(NAME, "x = 1"), (NAME, "# emptied")], 1),
+        ([(NAME, "def f(:"), "y = 2"], 1),
+        ([(NAME, STUB), (NAME, STUB)], 2),
+        ([f"if True:\n    {NAME} = lambda l, t: 1", (NAME, f"if True:\n    {NAME} = len")], 2),
+        ([f"{NAME} = lambda logits, t: logits"], 1),
+    ):
+        assert found(tmp_path, *cells).number == number, cells
+    assert found(tmp_path, f"{NAME} = 0.5", f"x = {NAME}") is None
+    assert found(tmp_path, f"{NAME} = exercises.{NAME}.check({NAME}).function") is None
 
 
-@pytest.mark.parametrize(
-    "tags", [[NAME], ["exercise"], ["Exercise", NAME], [], None, "x", [[], {}]]
-)
-def test_a_cell_without_both_tags_is_no_exercise_cell(tmp_path, tags):
-    one = cell(NAME, f"x = 1\ndef {NAME}(a): pass\n")
+@pytest.mark.parametrize("tags", [[NAME], ["exercise"], ["Exercise", NAME], None, "x", [[], {}]])
+def test_a_cell_without_both_tags_answers_only_by_what_it_defines(tmp_path, tags):
+    one = cell(NAME, "x = 1")
     one["metadata"]["tags"] = tags
-    found = read(notebook(tmp_path / "a.ipynb", cell("", "1", tags=[]), one))
-    assert not found.sources and found.untagged == {NAME: 2}
+    assert found(tmp_path, one) is None
 
 
 def test_what_isnt_made_like_a_cell_is_left_out(tmp_path):
-    odd = [
-        None,
-        1,
-        [],
-        {},
-        {"cell_type": "code"},
-        {"cell_type": "code", "metadata": 3, "source": 4},
-    ]
-    odd += [{**cell(NAME, "x"), "source": source} for source in (None, 1, [1], {"a": "b"})]
-    odd += [{**cell(NAME, "x"), "metadata": metadata} for metadata in (None, [], "tags", 3)]
+    odd = [None, 1, [], {}, {"cell_type": "code"}]
+    odd += [{**cell(NAME, "x"), "source": source} for source in (None, 1, {"a": "b"})]
     odd += [cell(NAME, "text", kind="markdown"), cell(NAME, "text", kind=["code"])]
-    assert not read(notebook(tmp_path / "a.ipynb", *odd)).sources
-    assert read(notebook(tmp_path / "b.ipynb", *odd, (NAME, "good"))).sources == {NAME: "good"}
+    assert found(tmp_path, *odd) is None
+    assert found(tmp_path, *odd, {**cell(NAME, ""), "source": RIGHT}).source == RIGHT
 
 
-def test_a_source_may_be_one_text(tmp_path):
-    one = {**cell(NAME, ""), "source": "a = 1\nb = 2"}
-    assert read(notebook(tmp_path / "a.ipynb", one)).sources == {NAME: "a = 1\nb = 2"}
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [
+        ("%%time\nx = 1", "pass\nx = 1"),
+        ("%%html\n<b>", ""),
+        ("if x:\n    %matplotlib inline\n    y = 1", "if x:\n    pass\n    y = 1"),
+        ("x = (10\n% 3)", "x = 10 % 3"),
+        ("!ls 'it is\nx??\n?x\n%time x", "pass\npass\npass\npass"),
+        ("!pip install \\\n  a \\\n  b\nx = 1", "pass\nx = 1"),
+        ("a, b = %who_ls\r\nx = '''\r\n% 3 ?'''", "pass\nx = '\\n% 3 ?'"),
+    ],
+)
+def test_magic_is_dropped_and_what_only_looks_like_it_stays(source, kept):
+    body, problem = parse(source)
+    assert (ast.unparse(body), problem) == (kept, "")
+
+
+def test_definitions_are_imports_functions_and_constants_but_nothing_that_may_take_long(tmp_path):
+    lines = {
+        "import math": True,
+        "import unused": False,
+        "from somewhere import *": True,
+        "from minilpo import train": True,
+        "def f(x): return math.sin(x + g(train))": True,
+        "class A: pass": True,
+        "N, M = 2 ** 10, [1, -1]": True,
+        "DIGITS: object = re.compile('[0-9]').match": True,
+        "try:\n    import math\nexcept ImportError:\n    math = None": True,
+        "run = train(3)": False,
+        "y = [f(3)]": False,
+        "N = exercises.f.check(f).function": False,
+        "N += 1": False,
+        "print(N)": False,
+        "for i in range(3):\n    N = i": False,
+    }
+    cells = read(notebook(tmp_path / "a.ipynb", *lines))
+    kept = definitions(cells)
+    assert [bool(kept[one.number]) for one in cells] == list(lines.values())
+
+
+def test_what_could_tamper_with_a_check_is_named():
+    for source, words in {
+        "import ctypes as c": "ctypes",
+        "import os\nos._exit(0)": "_exit",
+        "def f(x):\n    inspect.stack()": "inspect",
+        "from minilpo.exercises import trial": "minilpo.exercises",
+        "import minilpo.course.examinee": "minilpo.course.examinee",
+        "exercises.entropy.solution_source()": "solution_source",
+        "from minilpo.tasks import Task\nx = 'inspect'": "",
+        "exercises.entropy.hint()": "",
+    }.items():
+        assert touched(ast.parse(source).body) == words
 
 
 BROKEN = {
     "empty": (b"", "an empty file"),
     "blank": (b" \n", "an empty file"),
-    "text": (b"def f(): pass", "isn't JSON"),
-    "picture": (b"\x89PNG\r\n\x1a\n\x00\xff", "isn't JSON"),
-    "cut": (b'{"cells": [', "isn't JSON"),
-    "digits": (b'{"cells": ' + b"9" * 5000 + b"}", "isn't JSON"),
-    "deep": (b"[" * 200_000, "brackets never end"),
-    "deep dictionary": (b'{"cells":' * 200_000, "brackets never end"),
-    "list": (b"[]", "no list of cells"),
-    "number": (b"NaN", "no list of cells"),
-    "no cells": (b"{}", "no list of cells"),
-    "cells are no list": (b'{"cells": {"0": 1}}', "no list of cells"),
-    "format 3": (b'{"nbformat": 3, "worksheets": [{"cells": []}]}', "no list of cells"),
+    "text": (b"def f(): pass", "other bytes"),
+    "picture": (b"\x89PNG\r\n\x1a\n\x00\xff", "other bytes"),
+    "digits": (b'{"cells": ' + b"9" * 5000 + b"}", "other bytes"),
+    "deep": (b"[" * 200_000, "other bytes"),
+    "number": (b"NaN", "other bytes"),
+    "cells are no list": (b'{"cells": {"0": 1}}', "other bytes"),
+    "format 3": (b'{"nbformat": 3, "worksheets": [{"cells": []}]}', "other bytes"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_file_that_is_no_notebook_is_one_line(tmp_path, name):
+def test_a_file_that_is_no_notebook_is_one_line(name):
     data, message = BROKEN[name]
-    (tmp_path / "a.ipynb").write_bytes(data)
     with pytest.raises(ValueError, match=message) as caught:
-        read(tmp_path / "a.ipynb")
+        read_cells(data)
     assert "\n" not in str(caught.value)
 
 
 def test_a_byte_order_mark_does_no_harm(tmp_path):
     path = notebook(tmp_path / "a.ipynb", (NAME, "x"))
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read(path).sources == {NAME: "x"}
-
-
-def test_a_folder_a_missing_file_and_a_large_one_are_one_line(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="got a folder"):
-        read(tmp_path)
-    with pytest.raises(FileNotFoundError):
-        read(tmp_path / "nothing.ipynb")
-    monkeypatch.setattr(cells, "LARGEST_NOTEBOOK", 100)
-    path = notebook(tmp_path / "a.ipynb", (NAME, "x" * 100))
-    with pytest.raises(ValueError, match="clear its outputs"):
-        read(path)
-
-
-def test_every_lessons_stub_can_be_found_as_jupyter_saves_it(tmp_path):
-    text = json.dumps({"cells": [cell(NAME, f"def {NAME}(): ...")]}, indent=1)
-    (tmp_path / "a.ipynb").write_text(text + "\n")
-    assert list(read(tmp_path / "a.ipynb").sources) == [NAME]
+    assert read(path)[0].source == "x"

@@ -4,13 +4,11 @@ import json
 
 import pytest
 
-from minilpo import exercises
 from minilpo.cli import main
-from minilpo.course.grade import grade
 from minilpo.course.lessons import LESSONS
 from tests.outside import fails
 
-nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("nbformat")
 
 
 def test_lessons_are_copied_and_the_learners_own_work_is_kept(tmp_path, capsys):
@@ -22,6 +20,9 @@ def test_lessons_are_copied_and_the_learners_own_work_is_kept(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"kept yours: {LESSONS[1].file}" in said and said.startswith("0 files copied")
     assert (place / LESSONS[1].file).read_text() == "solved"
+    assert not (place / "grading.md").exists()
+    assert main(["tutorials", str(place), "--teacher"]) == 0
+    assert (place / "grading.md").is_file()
 
 
 def test_lessons_go_into_no_file(tmp_path, capsys):
@@ -35,31 +36,11 @@ def test_grading_prints_a_table_and_says_what_stood_between(tmp_path, capsys):
     notebook, out = tmp_path / "class" / LESSONS[4].file, tmp_path / "grades.csv"
     assert main(["grade", str(notebook), "--out", str(out), "--seed", "1"]) == 0
     said = capsys.readouterr().out
-    assert "0 / 2" in said and "best_worst_pairs not written" in said and "process" in said
+    assert "0 / 2" in said and "best_worst_pairs not written" in said and "graded" in said
     grades = json.loads(out.with_suffix(".json").read_text())
     assert (
         grades["seed"] == 1 and [row["result"] for row in grades["grades"]] == ["not written"] * 2
     )
-
-
-def test_the_stubs_of_all_lessons_are_not_written_and_the_solutions_in_their_place_pass(tmp_path):
-    """Also a class that begins as its stub does, with what it inherits from."""
-    from tests.course.run_lessons import solved
-
-    assert main(["tutorials", str(tmp_path)]) == 0
-    paths = [tmp_path / lesson.file for lesson in LESSONS]
-    for solve, result in ((False, "not written"), (True, "passed")):
-        for path in paths if solve else []:
-            notebook = nbformat.read(path, as_version=4)
-            solved(notebook)
-            for cell in notebook.cells:
-                cell.source = cell.source.replace(
-                    "class WordCountTask:", "class WordCountTask(Task):"
-                )
-            nbformat.write(notebook, path)
-        rows = grade(paths, tmp_path / "grades.csv", seed=3).rows
-        assert len(rows) == len(exercises.ALL)
-        assert {(row.result, row.message) for row in rows if row.result != result} == set()
 
 
 @pytest.mark.parametrize(
@@ -68,12 +49,14 @@ def test_the_stubs_of_all_lessons_are_not_written_and_the_solutions_in_their_pla
         (["--jobs", "0"], "--jobs must be from 1 to 64, got 0"),
         (["--seconds", "0"], "--seconds must be from 1 to 3,600, got 0"),
         (["--out", "grades.txt"], "must be a name ending in .csv"),
+        (["missing.ipynb"], "NOTEBOOK must be a file that is there, got missing.ipynb"),
     ],
 )
 def test_bad_words_are_one_line(words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.ipynb").touch()
     assert message in fails(capsys, "grade", "a.ipynb", *words)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ipynb"]
 
 
 def test_the_doctors_verdict_is_the_exit_status(monkeypatch, capsys):

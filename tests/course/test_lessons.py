@@ -5,6 +5,8 @@ import base64
 import json
 import re
 import shlex
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ import minilpo
 from minilpo import exercises
 from minilpo.cli import COMMANDS, make_parser
 from minilpo.config import SECTIONS
-from minilpo.course.examinee import NAMES
-from minilpo.course.lessons import LESSONS, copy_lessons, folder
+from minilpo.course.examinee import results
+from minilpo.course.lessons import FOR_STUDENTS, FOR_TEACHERS, LESSONS, copy_lessons, folder
 from minilpo.flags import given
 
 nbformat = pytest.importorskip("nbformat", reason="lessons are read with the extra `tutorials`")
@@ -61,11 +63,8 @@ def test_what_a_lesson_prints_of_the_library_is_what_stands_there(lesson):
     for cell in code_cells(notebook_of(lesson)):
         if "inspect.getsource" in cell.source:
             text = "".join(out.get("text", "") for out in cell.outputs)
-            assert text.strip() and {line.strip() for line in text.splitlines()} <= {
-                *there,
-                "",
-                "...",
-            }
+            shown = {line.strip() for line in text.splitlines()}
+            assert text.strip() and shown <= {*there, "", "..."}
 
 
 @every_lesson
@@ -151,14 +150,6 @@ def test_a_stub_has_the_arguments_of_its_exercise_and_nothing_of_the_solution(le
 
 
 @every_lesson
-def test_an_exercise_cell_has_the_names_that_the_grader_gives_it(lesson):
-    [setup] = code_cells(notebook_of(lesson), "setup")
-    names = {}
-    exec("\n".join(line for line in setup.source.splitlines() if line.startswith("import ")), names)
-    assert NAMES.keys() - {"Task"} <= set(names)  # tasks are written in the last lesson alone
-
-
-@every_lesson
 def test_outside_of_exercises_nothing_of_the_library_is_defined_anew(lesson):
     for cell in code_cells(notebook_of(lesson)):
         if "exercise" in cell.metadata.get("tags", []):
@@ -178,13 +169,6 @@ def test_the_map_names_the_lesson_with_its_time_and_its_exercises(lesson):
     assert f"[{lesson.title}]({lesson.file})" in row and f"| {lesson.seconds:g} s |" in row
     named = set(re.findall(r"`(\w+)`", row))
     assert named == {name for name, exercise in BY_NAME.items() if exercise.lesson == lesson.number}
-
-
-def test_every_page_of_the_course_leads_to_pages_that_exist():
-    for page in TUTORIALS.glob("*.md"):
-        text = page.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            assert target.startswith("https://") or (TUTORIALS / target).is_file(), (page, target)
 
 
 def commands_in(text):
@@ -232,24 +216,47 @@ def test_the_figure_for_the_projector_is_that_of_the_lesson(lesson):
     assert base64.b64decode(figure.data["image/png"]) == slide.read_bytes()
 
 
-def test_the_solutions_go_where_the_stubs_are():
-    for lesson in LESSONS:
-        notebook = notebook_of(lesson)
-        names = solved(notebook)
-        assert sorted(names) == sorted(n for n, e in BY_NAME.items() if e.lesson == lesson.number)
-        assert not any(
-            "raise NotImplementedError" in c.source for c in code_cells(notebook, "exercise")
-        )
+@every_lesson
+def test_stubs_are_not_written_and_solutions_in_their_place_pass_when_graded(lesson, monkeypatch):
+    """Also a class that begins as its stub does, with its base class."""
+    monkeypatch.setitem(sys.modules, "__main__", None)
+    notebook = notebook_of(lesson)
+    for result in ("not written", "passed"):
+        first, *graded = results(nbformat.writes(notebook).encode(), seed=3)
+        of_lesson = {name for name, one in BY_NAME.items() if one.lesson == lesson.number}
+        assert set(first["exercises"]) == of_lesson and len(graded) == len(of_lesson)
+        assert [one["message"] for one in graded if one["result"] != result] == []
+        solved(notebook)
+        for cell in notebook.cells:
+            cell.source = cell.source.replace("class WordCountTask:", "class WordCountTask(Task):")
 
 
 def test_copied_lessons_hold_no_outputs_and_run_the_same_cells(tmp_path):
     copied = copy_lessons(tmp_path / "lessons")
-    assert {lesson.file for lesson in LESSONS} | {"README.md"} <= set(copied.new)
+    assert copied.new == list(FOR_STUDENTS)
     for lesson in LESSONS:
         mine = json.loads((tmp_path / "lessons" / lesson.file).read_text(encoding="utf-8"))
         theirs = json.loads((folder() / lesson.file).read_text(encoding="utf-8"))
         assert [c["source"] for c in mine["cells"]] == [c["source"] for c in theirs["cells"]]
         assert not any(cell.get("outputs") for cell in mine["cells"])
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_what_is_copied_is_a_list_in_which_every_link_of_a_page_leads_somewhere(tmp_path, teacher):
+    """And not whatever lies in the folder: checkpoints, a teacher's solved notebook."""
+    copy_lessons(tmp_path, teacher)
+    files = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {*FOR_STUDENTS, *(FOR_TEACHERS if teacher else ())}
+    for page in tmp_path.glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            is_there = (tmp_path / target).is_file() or target.startswith("https://")
+            assert is_there, (page.name, target)
+
+
+def test_the_wheel_holds_the_lessons_and_pages_of_the_list():
+    text = (TUTORIALS.parent / "pyproject.toml").read_text(encoding="utf-8")
+    listed = re.findall(r'^"tutorials/(\S+)" = "minilpo/tutorials/\1"$', text, re.MULTILINE)
+    assert listed == [*FOR_STUDENTS, *FOR_TEACHERS]
 
 
 def test_copying_again_never_touches_what_is_there(tmp_path):
@@ -263,6 +270,12 @@ def test_copying_again_never_touches_what_is_there(tmp_path):
     assert second.kept == [LESSONS[0].file, LESSONS[1].file] and second.new == [LESSONS[2].file]
     assert len(second.same) == len(first.new) - 3
     assert mine.read_text() == "my own work" and not (tmp_path / "nowhere").exists()
+
+
+def test_several_may_copy_to_one_folder_at_the_same_time(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        copies = list(pool.map(copy_lessons, [tmp_path / "here"] * 8))
+    assert all(not one.kept and len(one.new + one.same) == len(FOR_STUDENTS) for one in copies)
 
 
 def test_lessons_are_not_copied_into_a_file(tmp_path):

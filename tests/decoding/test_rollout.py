@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
-from minilpo.decoding.choices import Temperatures
+from minilpo.decoding.choices import FirstTokens, Temperatures
 from minilpo.decoding.generate import generate, uniforms_of
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.decoding.rollout import forward_rollout, marginal_decisions
@@ -283,6 +283,18 @@ def test_log_probabilities_do_not_depend_on_how_responses_are_split_up_to_be_rea
                 torch.testing.assert_close(whole[row, :n, k], expected, atol=1e-3, rtol=1e-3)
 
 
+def test_the_place_of_a_token_is_counted_in_its_own_response(lm):
+    """Options that force the first token of a response leave every later token to the model."""
+    forced = FirstTokens([5, 6], ["a", "b"], temperature=1.0)
+    policy = Fixed(forced, order=[1])
+    rollout = generate(lm, PROMPTS, policy, seeded(0), n_samples=2, max_new_tokens=4)
+    first, *later = marginal_decisions(lm, rollout, forced).choice_logprobs.unbind(1)
+    assert first.tolist() == [[-20.0, 0.0]] * 6
+    for logprobs, mask in zip(later, rollout.response_mask[:, 1:].T, strict=True):
+        a, b = logprobs[mask].unbind(1)
+        assert mask.any() and torch.equal(a, b) and (a < 0).all() and (a > -20).all()
+
+
 def test_gradients_may_go_through_everything_that_a_rollout_holds(lm, head):
     rollout = generate(lm, PROMPTS, GreedyHead(head, CHOICES), seeded(0), max_new_tokens=5)
     held = [*vars(rollout).values(), *vars(rollout.decisions).values()]
@@ -315,11 +327,14 @@ def test_what_can_not_be_written_is_refused_with_what_to_pass_instead(lm, head):
             generate(lm, PROMPTS, policy, seeded(0), n_samples=n, max_new_tokens=most)
 
 
+@pytest.mark.parametrize("most", [None, 1])
 @pytest.mark.parametrize("level", ["sequence", "token"])
-def test_a_broken_language_model_is_named_wherever_the_break_shows(lm, level):
-    """Here in the embedding of a word that no prompt has: the hidden states are fine."""
+def test_a_broken_language_model_is_named_wherever_the_break_shows(lm, level, most):
+    """Here in the embedding of a word that no prompt has: the hidden states are fine. With one
+    token to write, all rows end in the same step.
+    """
     head = AdaptiveDecoder(16, len(TEMPERATURES), level, n_hidden=8, generator=seeded(1))
     policy = GreedyHead(head.requires_grad_(False), Temperatures(TEMPERATURES))
     lm.model.token_embedding.weight[lm.tokenizer.ids_of([" drum"])] = torch.nan
     with pytest.raises(ValueError, match="the language model's logits must be finite, got NaN"):
-        generate(lm, PROMPTS, policy, seeded(0))
+        generate(lm, PROMPTS, policy, seeded(0), max_new_tokens=most)

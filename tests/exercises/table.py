@@ -15,13 +15,14 @@ HEADER = """# What the graders accept and what they reject
 
 Every exercise of the lessons has a grader: `exercises.NAME.check(NAME)` calls the function that a learner has written.
 It compares the results with those of the right function on about fifteen random inputs, of every sign and several
-shapes: first type, shape, dtype and device, then the values. Each input is tried twice. It also looks whether the
-function changes its input or anybody's random numbers, calls the library's own, prints instead of returning, or never
-ends. Where the results are those of a mistake that the grader knows, it says which.
+shapes: first type, shape, dtype and device, then the values. It calls the function twice on each input. It also reports
+a function that changes its input, depends on random numbers that everybody shares, calls the library's own, prints
+instead of returning, or never ends. If the results are those of one mistake that the grader knows, or of two, it names
+them.
 
-Who grades the graders? This page comes from running them on known answers: right ones, written in different ways, which
-must all be accepted, and wrong ones, which must all be rejected with the message that is meant for them. The tests
-repeat it with other random inputs.
+Who grades the graders? This page is the result of running them on known answers. They must accept all right ones,
+however they are written, and reject all wrong ones with the message that is meant for them. The tests repeat this with
+other random inputs.
 
 {totals}
 """
@@ -31,7 +32,7 @@ ABOUT_VALUES = re.compile(
 
 
 def page() -> str:
-    """The page, from grading every answer once."""
+    """Writes the page from grading every answer once."""
     parts, n_right, n_wrong = [], 0, 0
     for lesson in sorted({exercise.lesson for exercise in BY_NAME.values()}):
         parts.append(f"## Lesson {lesson}\n")
@@ -48,7 +49,7 @@ def page() -> str:
 
 
 def section(exercise) -> str:
-    """One exercise: how its right answers are written, and what is said about its wrong ones."""
+    """Writes one exercise: the ways of its right answers, the messages of its wrong ones."""
     ways = RIGHT[exercise.name]
     for how, answer in ways.items():
         assert judged(exercise, answer).passed, f"{exercise.name}, {how}: isn't accepted"
@@ -62,16 +63,16 @@ def section(exercise) -> str:
 
 
 def shortened(message: str) -> str:
-    """A message without what may be another on another machine."""
+    """Leaves out the parts of a message that may differ on another machine."""
     error = re.match(r"it raised \w+", message)
     if error:
         return f"{error[0]} (and why, and where)"
-    rest = ABOUT_VALUES.sub("", message, count=1)
+    rest = re.sub(r" \(line \d+\)", "", ABOUT_VALUES.sub("", message, count=1))
     return rest or "some values are wrong (and which, and what is right)"
 
 
 def escaped(text: str) -> str:
-    """A text for a cell of a table."""
+    """Escapes a text for a cell of a table."""
     return text.replace("|", r"\|")
 
 

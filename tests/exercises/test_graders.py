@@ -1,4 +1,4 @@
-"""The graders are graded: right answers pass however they are written, wrong ones get their message."""
+"""Grades the graders: right answers pass however they are written, wrong ones get their message."""
 
 import importlib
 import inspect
@@ -20,15 +20,15 @@ RIGHT_ANSWERS = [(name, how) for name in RIGHT for how in RIGHT[name]]
 WRONG_ANSWERS = [(name, wrong) for name in WRONG for wrong in WRONG[name]]
 
 
-def judged(exercise, answer, seed=0, seconds=5.0):
-    """The verdict on an answer, without a word on the screen."""
+def judged(exercise, answer, seed=0):
+    """Judges an answer without printing anything."""
     return exercise.examine(
-        lambda case: observe(answer, exercise.entry, case, exercise.may_use, seconds), seed
+        lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
     )
 
 
 def solution_of(exercise):
-    """The solution as a learner would paste it into a cell."""
+    """Runs the solution as a learner would paste it into a cell."""
     names = {"torch": torch, "math": __import__("math"), "random": __import__("random")}
     names["F"] = torch.nn.functional
     exec(exercise.solution_source(), names)
@@ -48,9 +48,8 @@ def test_two_right_answers_are_known_and_six_wrong_ones(name):
 
 @pytest.mark.parametrize(("name", "how"), RIGHT_ANSWERS)
 def test_a_right_answer_passes_however_it_is_written(name, how):
-    for seed in (1, 2):
-        verdict = judged(BY_NAME[name], RIGHT[name][how], seed)
-        assert verdict.passed, verdict.text
+    verdict = judged(BY_NAME[name], RIGHT[name][how], seed=1)  # `test_table` tries seed 0
+    assert verdict.passed, verdict.text
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,6 @@ def test_the_solution_stands_for_itself_and_passes(name):
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_what_is_wrong_with_any_function_is_said(name):
-    """Mistakes that have nothing to do with the question."""
     exercise, answer = BY_NAME[name], next(iter(RIGHT[name].values()))
     if inspect.isclass(answer):
         pytest.skip("a class is to be written")
@@ -81,17 +79,12 @@ def test_what_is_wrong_with_any_function_is_said(name):
     def raising(*arguments):
         raise IndexError("list index out of range")
 
-    def drawing(*arguments):
-        torch.rand(1)
-        return answer(*arguments)
-
     def leaving(*arguments):
         raise SystemExit
 
     said = {
         printing: "it prints its result",
         raising: "it raised IndexError: list index out of range (line",
-        drawing: "PyTorch's random numbers",
         leaving: "it raised SystemExit",
         (lambda: 0): "it raised TypeError",
         (lambda *arguments: ...): "isn't written yet",
@@ -101,16 +94,6 @@ def test_what_is_wrong_with_any_function_is_said(name):
         verdict = judged(exercise, broken)
         assert not verdict.passed
         assert message in verdict.text, verdict.text
-
-
-@pytest.mark.parametrize("name", BY_NAME)
-def test_an_endless_answer_is_stopped(name):
-    def endless(*arguments):
-        while True:
-            pass
-
-    verdict = judged(BY_NAME[name], endless, seconds=0.05)
-    assert not verdict.passed and "stopped after 0.05 seconds" in verdict.message
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -1,4 +1,4 @@
-"""The page about the graders is what the graders say."""
+"""Compares the page about the graders with what the graders say."""
 
 from tests.exercises import table
 

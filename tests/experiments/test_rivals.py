@@ -14,18 +14,21 @@ from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.evaluation.measure import Prompts
 from minilpo.experiments import methods, rivals
+from minilpo.experiments.base import over_seeds
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.experiments.methods import (
     HEADS,
     JOINT,
     LEAST_PROMPTS,
-    Best,
+    TEST_SAMPLES,
     Rule,
     Scorer,
-    Trial,
     asked_of,
+    best_settings,
+    part_of,
     responses_spent,
     rules_of,
+    settings_for,
     try_out,
     whole_and_early,
 )
@@ -33,6 +36,7 @@ from minilpo.experiments.rivals import BEST_RULE, LEVELS, MAIN_HEADS, PAIRS
 from minilpo.run import processes
 from minilpo.tasks import Prompt, split_of
 from tests import standin
+from tests.experiments import five, named, titles
 
 CONFIG = RunConfig(
     temperatures=(0.0, 0.5, 1.0),
@@ -40,8 +44,6 @@ CONFIG = RunConfig(
     lpo=LPOConfig(rounds=3, prompts=96, samples=4, epochs=2, n_hidden=8, validation_prompts=9),
 )
 RULE = Rule("{:g}", [(0.0,), (0.5,), (1.0,)], lambda t: Fixed(Temperatures(t)), ("", "per kind"))
-RULES = {"cold": 0.0, "warm": 1.0}
-GAP_PAIRS = {"level": "sequence", "pairs": "gap"}
 
 
 class Halves(standin.Warmth):
@@ -53,10 +55,13 @@ class Halves(standin.Warmth):
     def kind(self, prompt):
         return f"{self.name} {'odd' if int(prompt.split()[1]) % 2 else 'even'}"
 
+    def reward(self, prompt, response):
+        return super().reward(prompt, response.split(",")[0])  # of names like "1, min-p 0.5"
+
 
 @pytest.fixture
 def writer(monkeypatch):
-    """What is written, and whatever was asked for."""
+    """Takes the place of `generate`: keeps every call and text."""
     writer = standin.Writer()
     monkeypatch.setattr("minilpo.decoding.generate.generate", writer)
     return writer
@@ -77,6 +82,13 @@ def lab_in(folder, names=MIXTURE, **settings):
     return lab
 
 
+def prompts_of(names, numbers):
+    """A prompt of each task named; the number in it tells its kind."""
+    tasks = {name: Halves(name, warm=True) for name in names}
+    pairs = zip(names, numbers, strict=True)
+    return Prompts([Prompt(f"{name} {number}", tasks[name]) for name, number in pairs])
+
+
 def one_of_each(lab):
     """A prompt of each task."""
     tasks = lab.run.tasks
@@ -87,23 +99,15 @@ def n_written(writer):
     return sum(len(prompts) * n_samples for _, prompts, _, _, n_samples in writer.calls)
 
 
-# What the lab does with choices and rounds
+# The lab's choices and rounds
 
 
 def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab):
     joint = Temperatures([0.0, 1.0, 1.0], min_p=[0.0, 0.0, 0.5])
     other = Temperatures([0.0, 1.0, 1.0], min_p=[0.0, 0.0, 0.4])
-    same = Temperatures([0.0, 0.5, 1.0])
-    parse = standin.Warmth.reward
-
-    def reward(self, prompt, response):  # of names like "1, min-p 0.5"
-        return parse(self, prompt, response.split(",")[0])
-
-    for task in lab.run.tasks:
-        task.reward = reward.__get__(task)
-    heads = [lab.head(choices=choices) for choices in (joint, other, same)]
+    heads = [lab.head(choices=choices) for choices in (joint, other, None)]
     assert heads[0].choices is joint and heads[0].head.n_choices == 3
-    assert lab.head() is heads[2] and lab.head(temperatures=(0.0, 0.5, 1.0)) is heads[2]
+    assert lab.head() is lab.head(choices=Temperatures([0.0, 0.5, 1.0])) is heads[2]
     assert len({id(head) for head in heads}) == len(list(lab.folder.glob("head_*.pt"))) == 3
 
 
@@ -150,35 +154,25 @@ def test_every_method_may_use_as_many_responses_and_no_rule_uses_more(lab, write
         lab.head(**settings)
         assert n_written(writer) == n
     writer.calls.clear()
-    trial = try_out(lab, RULE, spent[-1])
-    assert n_written(writer) == trial.n_responses
-    assert spent[-1] - 4 * len(RULE.settings) < trial.n_responses <= spent[-1]
+    _, rewards = try_out(lab, RULE, spent[-1])
+    assert n_written(writer) == rewards.size
+    assert spent[-1] - 4 * len(RULE.settings) < rewards.size <= spent[-1]
 
 
 def test_heads_take_as_many_gradient_steps_whichever_pairs_are_formed(lab):
-    """At most one pair of a prompt by best/worst, all 28 or 120 of them by the other two."""
-    n = lab.config.lpo.samples
-    of_best_worst = asked_of(lab, "sequence: temperature head")["pairs_per_batch"]
-    assert of_best_worst == lab.config.lpo.pairs_per_batch
+    """At most one pair of a prompt by best/worst, all 6 of four samples by the other two."""
     for name, asked in HEADS.items():
-        all_pairs = asked.get("pairs") in ("all", "gap")
-        batch = asked_of(lab, name)["pairs_per_batch"]
-        assert batch == of_best_worst * (n * (n - 1) // 2 if all_pairs else 1)
-        assert asked.items() <= asked_of(lab, name).items()
+        pairs = 6 if asked.get("pairs") in ("all", "gap") else 1
+        batch = pairs * lab.config.lpo.pairs_per_batch
+        assert asked_of(lab, name) == {**asked, "pairs_per_batch": batch}
 
 
 def test_rules_have_a_dozen_settings_or_those_of_a_head_and_each_makes_a_policy(lab):
-    rules = rules_of(lab)
-    for name, rule in rules.items():
+    for name, rule in rules_of(lab).items():
         own = {"constant": 3, "joint constant": len(JOINT)}.get(name, 12)
-        assert len(rule.settings) == len(set(rule.settings)) == own
-        assert len({rule.name(k) for k in range(own)}) == own
+        assert len(rule.settings) == len({rule.words.format(*s) for s in rule.settings}) == own
         assert rule.of(*range(own)).level in ("sequence", "token")
         assert rule.of(own - 1) is not None
-    assert {level for level in ("sequence", "token") if f"{level}: joint head" in HEADS} == {
-        "sequence",
-        "token",
-    }
 
 
 def test_by_place_pairs_each_first_temperature_with_its_rest(lab):
@@ -187,71 +181,16 @@ def test_by_place_pairs_each_first_temperature_with_its_rest(lab):
     assert pairs == [[0.0, 0.4], [0.8, 1.0]]
 
 
-def test_settings_are_tried_on_training_prompts_and_scored_on_others(lab, writer):
-    trial = try_out(lab, RULE, 600)
-    assert {split_of(prompt) for prompt in trial.prompts.texts} == {"train"}
-    assert [*trial.prompts.names] == [name for name in MIXTURE for _ in range(50)]
+def test_settings_are_tried_on_training_prompts(lab):
+    prompts, rewards = try_out(lab, RULE, 600)
+    assert {split_of(prompt) for prompt in prompts.texts} == {"train"}
+    assert [*prompts.names] == [name for name in MIXTURE for _ in range(50)]
     # The response under setting k says its temperature; the first and the third task like it warm.
     likes = np.repeat([1, 0, 1, 0], 50)[:, None]
-    expected = np.where(likes, [[0.0, 0.5, 1.0]], [[1.0, 0.5, 0.0]])
-    assert np.array_equal(trial.rewards, expected)
+    assert np.array_equal(rewards, np.where(likes, [[0.0, 0.5, 1.0]], [[1.0, 0.5, 0.0]]))
 
 
-# Which setting is best
-
-
-def trial_of(rewards, names, numbers):
-    """A trial of `RULE`: the task of each prompt, and the number in it, which tells its kind."""
-    tasks = {name: Halves(name, warm=True) for name in names}
-    pairs = zip(names, numbers, strict=True)
-    prompts = [Prompt(f"{name} {number}", tasks[name]) for name, number in pairs]
-    return Trial(RULE, Prompts(prompts), np.array(rewards))
-
-
-def test_the_best_setting_has_the_highest_mean_over_its_group():
-    n = LEAST_PROMPTS
-    # Task a: even prompts like setting 0, odd ones setting 2. Task b: 1, but for one odd prompt.
-    rewards = [[1, 0, 0.2]] * n + [[0, 0.1, 0.9]] * n + [[0, 1, 0]] * n + [[1, 0, 0]]
-    names = ["a"] * (2 * n) + ["b"] * (n + 1)
-    numbers = [0] * n + [1] * n + [2] * n + [3]
-    trial = trial_of(rewards, names, numbers)
-    every, by_task, by_kind = (trial.best(group) for group in ("", "per task", "per kind"))
-    assert every.settings == {"": int(np.mean(rewards, 0).argmax())}
-    assert by_task.settings == {"a": 2, "b": 1} and by_task.words == "a 1; b 0.5"
-    assert by_kind.settings == {**by_task.settings, "a even": 0, "a odd": 2, "b even": 1}
-    asked = trial_of([[0] * 3] * 4, ["a", "b", "b", "a"], [8, 9, 10, 11]).prompts
-    assert by_kind.of(asked) == (0, 1, 1, 2)  # the odd kind of b is too small: its task's
-    assert by_task.of(asked) == (2, 1, 1, 2) and len(set(every.of(asked))) == 1
-
-
-def test_a_part_of_a_trial_has_the_first_prompts_of_every_task():
-    names = ["a"] * 5 + ["b"] * 5
-    trial = trial_of([[p, 0, 0] for p in range(10)], names, range(10))
-    part = trial.part(14)  # 3 settings, 2 tasks
-    assert part.rewards[:, 0].tolist() == [0, 1, 5, 6] and part.n_responses == 12
-    assert part.prompts.texts == ["a 0", "a 1", "b 5", "b 6"]
-    assert trial.part(10**6).n_responses == trial.n_responses
-    assert trial.part(1).n_responses == 6  # a prompt of each at least
-
-
-def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_again_is_not_written(
-    lab, writer
-):
-    prompts = one_of_each(lab)
-    scorer = Scorer(lab, prompts)
-    best = Best(RULE, "per task", dict(zip(MIXTURE, (2, 2, 1, 0), strict=True)))
-    assert scorer.of_rule("x", best).tolist() == [1.0, 0.0, 0.5, 1.0]
-    assert n_written(writer) == 4 * methods.TEST_SAMPLES
-    assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}  # the same numbers
-    scorer.of_rule("x", replace(best, group="per task"))
-    assert n_written(writer) == 4 * methods.TEST_SAMPLES
-    other = replace(best, settings=dict.fromkeys(MIXTURE, 1))
-    assert scorer.of_rule("x", other).tolist() == [0.5] * 4  # of the same rule
-    scorer.of_rule("y", best)
-    assert n_written(writer) == 12 * methods.TEST_SAMPLES
-
-
-def test_the_best_rule_is_chosen_on_training_prompts_and_all_heads_learn_from_as_many_responses(
+def test_the_best_rule_is_chosen_on_training_prompts_and_heads_learn_from_as_many_responses(
     lab, writer, monkeypatch
 ):
     """Two rules; training prompts like it cold, test prompts warm."""
@@ -261,50 +200,94 @@ def test_the_best_rule_is_chosen_on_training_prompts_and_all_heads_learn_from_as
 
     for task in lab.run.tasks:
         task.reward = reward.__get__(task)
-    rules = {name: replace(RULE, settings=[(t,)], groups=("",)) for name, t in RULES.items()}
-    heads = [name for name in HEADS if HEADS[name] in ({"level": "sequence"}, GAP_PAIRS)]
-    costs = []
+    rules = {
+        name: replace(RULE, settings=[(temperature,)], groups=("",))
+        for name, temperature in (("cold", 0.0), ("warm", 1.0))
+    }
+    heads, costs = ["sequence: temperature head", "sequence: gap pairs"], []
 
     def head(self, real=Lab.head, **asked):
         writer.calls.clear()
         made = real(self, **asked)
-        costs.append((asked["rounds"] if "rounds" in asked else 3, n_written(writer)))
+        costs.append((asked.get("rounds", 3), n_written(writer)))
         return made
 
     monkeypatch.setattr(Lab, "head", head)
-    monkeypatch.setattr(rivals, "rules_of", lambda lab: rules)
+    monkeypatch.setattr(methods, "rules_of", lambda lab: rules)
     monkeypatch.setattr(rivals, "HEADS", {name: HEADS[name] for name in heads})
-    monkeypatch.setattr(rivals, "MAIN_HEADS", heads[:1])
     monkeypatch.setattr(rivals, "PAIRS", [(heads[0], BEST_RULE)])
     numbers = rivals.measure(lab)
+    found = numbers["methods"]
     assert numbers["on_training"] == {"cold": 1, "warm": 0} and numbers["best_rule"] == "cold"
-    assert [numbers["methods"][name]["reward"] for name in rules] == [0, 1]
+    assert [found[name]["reward"] for name in rules] == [0, 1]
     gain = numbers["differences"][f"{heads[0]} - {BEST_RULE}"]["estimate"]
-    assert gain == numbers["methods"][heads[0]]["reward"]  # the best rule has none
+    assert gain == found[heads[0]]["reward"]  # the best rule has none
     early, *_, whole = responses_spent(lab)
     assert sorted(costs) == [(1, early), (3, whole), (3, whole)]
-    assert {numbers["methods"][name]["responses"] for name in heads} == {whole}
+    assert {found[name]["responses"] for name in heads} == {whole}
+
+
+# The best setting
+
+
+def test_the_best_setting_has_the_highest_mean_over_its_group():
+    n = LEAST_PROMPTS
+    # Task a: even prompts like setting 0, odd ones setting 2. Task b: 1, but for one odd prompt.
+    rows = [[1, 0, 0.2]] * n + [[0, 0.1, 0.9]] * n + [[0, 1, 0]] * n + [[1, 0, 0]]
+    names = ["a"] * (2 * n) + ["b"] * (n + 1)
+    tried = prompts_of(names, [0] * n + [1] * n + [2] * n + [3]), np.array(rows)
+    groups = ("", "per task", "per kind")
+    every, by_task, by_kind = (best_settings(*tried, group) for group in groups)
+    assert every == {"": int(np.mean(rows, 0).argmax())} and by_task == {"a": 2, "b": 1}
+    assert by_kind == {**by_task, "a even": 0, "a odd": 2, "b even": 1}
+    asked = prompts_of(["a", "b", "b", "a"], [8, 9, 10, 11])
+    # The odd kind of b is too small: its task's.
+    assert settings_for(asked, by_kind, "per kind") == (0, 1, 1, 2)
+    assert settings_for(asked, by_task, "per task") == (2, 1, 1, 2)
+    assert len(set(settings_for(asked, every))) == 1
+
+
+def test_a_part_of_a_trial_has_the_first_prompts_of_every_task():
+    prompts = prompts_of(["a"] * 5 + ["b"] * 5, range(10))
+    tried = prompts, np.array([[p, 0, 0] for p in range(10)])  # 3 settings, 2 tasks
+    part, rewards = part_of(*tried, 14)
+    assert rewards[:, 0].tolist() == [0, 1, 5, 6] and part.texts == ["a 0", "a 1", "b 5", "b 6"]
+    # All of it, and a prompt of each task at least.
+    assert [part_of(*tried, n)[1].size for n in (10**6, 1)] == [30, 6]
+
+
+def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_again_is_not_written(
+    lab, writer
+):
+    scorer = Scorer(lab, one_of_each(lab))
+    assert scorer.of_rule("x", RULE, (2, 2, 1, 0)).tolist() == [1.0, 0.0, 0.5, 1.0]
+    assert n_written(writer) == 4 * TEST_SAMPLES
+    assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}  # the same numbers
+    scorer.of_rule("x", RULE, (2, 2, 1, 0))
+    assert n_written(writer) == 4 * TEST_SAMPLES
+    assert scorer.of_rule("x", RULE, (1, 1, 1, 1)).tolist() == [0.5] * 4  # other settings
+    scorer.of_rule("y", RULE, (2, 2, 1, 0))
+    assert n_written(writer) == 12 * TEST_SAMPLES
 
 
 def test_a_curve_has_the_head_that_was_best_until_then_and_measures_it_once(lab, writer):
     head = lab.head()
     for entry, reward in zip(head.log, (0.5, 0.4, 0.6), strict=True):
         entry["validation_reward"] = reward
-    prompts = one_of_each(lab)
     writer.calls.clear()
-    curve = rivals.rewards_by_round(head, Scorer(lab, prompts), [10, 20, 30])
+    curve = rivals.rewards_by_round(head, Scorer(lab, one_of_each(lab)), [10, 20, 30])
     assert [*curve] == [10, 20, 30] and curve[10] is curve[20]
     assert len(writer.calls) == 2
     assert [rivals.round_kept(head, n) for n in (1, 2, 3)] == [1, 1, 3]
 
 
-# What is concluded
+# The conclusion
 
 
-def seed_of(noise, rewards=None, below=False):
+def seed_of(noise, rewards):
     """One seed's numbers: rewards by method, .8 where none is given."""
     names = ["constant", "dynatemp", "constant per kind", "joint constant per kind", *HEADS]
-    found = {name: (rewards or {}).get(name, 0.8) for name in names}
+    found = {name: rewards.get(name, 0.8) for name in names}
     made = {
         name: {
             "setting": f"{name}'s",
@@ -316,36 +299,22 @@ def seed_of(noise, rewards=None, below=False):
         for name, reward in found.items()
     }
     of = {name: method["reward"] for name, method in made.items()} | {BEST_RULE: found["dynatemp"]}
-    differences = {
-        f"{first} - {second}": {
-            "estimate": of[first] - of[second],
-            "ci95": [of[first] - of[second] - 0.005, of[first] - of[second] + 0.005],
-        }
-        for first, second in PAIRS
-    }
-    return {
-        "budget": 1000,
-        "methods": made,
-        "on_training": {"constant": 0.7, "dynatemp": 0.8},
-        "best_rule": "dynatemp",
-        "differences": differences,
-    }
+    differences = {}
+    for a, b in PAIRS:
+        interval = [of[a] - of[b] - 0.005, of[a] - of[b] + 0.005]
+        differences[f"{a} - {b}"] = {"estimate": of[a] - of[b], "ci95": interval}
+    on_training = {"constant": 0.7, "dynatemp": 0.8}
+    numbers = {"budget": 1000, "methods": made, "on_training": on_training}
+    return numbers | {"best_rule": "dynatemp", "differences": differences}
 
 
-def five(rewards):
-    return [seed_of(0.001 * (seed % 3 - 1), rewards) for seed in range(5)]
-
-
-WON = {
-    "dynatemp": 0.7,
-    "sequence: joint head": 0.85,
-    "token: temperature head": 0.9,
-    "token: joint head": 0.93,
-}
+HEADS_WON = {"token: temperature head": 0.9, "token: joint head": 0.93}
+WON = {"dynatemp": 0.7, "sequence: joint head": 0.85, **HEADS_WON}
+FIVE = five(seed_of, (-0.001, 0.0, 0.001, -0.001, 0.0), rewards=WON)
 
 
 def test_if_every_head_wins_it_agrees_and_says_by_how_much():
-    finding = rivals.conclude(five(WON))
+    finding = rivals.conclude(FIVE)
     assert finding.agrees
     said = finding.sentence
     assert said.startswith("With 1,000 responses each, token: joint head has the highest")
@@ -357,59 +326,55 @@ def test_if_every_head_wins_it_agrees_and_says_by_how_much():
     assert in_hindsight.startswith("(constant, 0.800): better: sequence: joint head (+0.050)")
     assert "undecided: sequence: temperature head (" in in_hindsight
     assert "worse" not in said.split("At sequence level, other ways")[0]
-    other_ways = {level: said.split(f"At {level} level, other ways")[1] for level in LEVELS}
     of_sequence, of_token = (
-        text.split(". At ")[0].split(". Better")[0] for text in other_ways.values()
+        said.split(f"At {level} level, other ways")[1].split(". At ")[0].split(". Better")[0]
+        for level in LEVELS
     )
     # As good as the temperature head of sequence level, and worse than that of token level.
     assert "undecided: sequence: all pairs (+0.000), sequence: gap pairs (+0.000)" in of_sequence
     assert "better" not in of_token and "worse: token: Eq. 10 (-0.100)" in of_token
-    rows = {row.label: row for row in finding.rows}
-    row = rows["token: joint head - token: temperature head [5 of 5]"]
+    row = named(finding)["token: joint head - token: temperature head [5 of 5]"]
     assert row.mean == pytest.approx(0.03)
 
 
 def test_if_the_heads_lose_it_says_so():
     lost = {**WON, "dynatemp": 0.95, "token: joint head": 0.88, "token: no min-p": 0.91}
-    finding = rivals.conclude(five(lost))
+    finding = rivals.conclude(five(seed_of, (-0.001, 0.0, 0.001), rewards=lost))
     said = finding.sentence
     assert not finding.agrees
     assert said.startswith("With 1,000 responses each, dynatemp has the highest mean reward (0.95")
-    heads_against_rule = said.split(". ")[1]
-    assert "better" not in heads_against_rule.split("best rule")[1]
-    for name in MAIN_HEADS:
-        assert name in heads_against_rule.split("worse:")[1]
+    against_rule = said.split(". ")[1]
+    assert "better" not in against_rule.split("best rule")[1]
+    assert all(name in against_rule.split("worse:")[1] for name in MAIN_HEADS)
     assert "better: sequence level (+0.050); worse: token level (-0.020)" in said
     assert "without min-p: better: sequence level (+0.050); worse: token level (-0.030)." in said
 
 
 def test_if_nothing_can_be_told_it_says_undecided():
-    def noisy(seed):
-        return seed_of(0.05 * (-1) ** seed, {"dynatemp": 0.8})
-
-    finding = rivals.conclude([noisy(seed) for seed in range(4)])
+    finding = rivals.conclude(five(seed_of, (0.05, -0.05) * 2, rewards={"dynatemp": 0.8}))
     assert not finding.agrees
-    heads_against_rule = finding.sentence.split(". ")[1]
-    assert "undecided: sequence: temperature head (+0.000)" in heads_against_rule
-    assert "worse:" not in heads_against_rule and "better:" not in heads_against_rule
-    labels = [row.label for row in finding.rows]
-    assert "token: joint head - best rule [2 of 4]" in labels
+    against_rule = finding.sentence.split(". ")[1]
+    assert "undecided: sequence: temperature head (+0.000)" in against_rule
+    assert "worse:" not in against_rule and "better:" not in against_rule
+    assert "token: joint head - best rule [2 of 4]" in named(finding)
 
 
 def test_the_table_names_settings_and_budget_and_the_list_has_every_task():
-    finding = rivals.conclude(five(WON))
+    finding = rivals.conclude(FIVE)
     labels = [row.label for row in finding.rows]
     assert labels[0] == "responses that each may use" and finding.rows[0].mean == 1000
     assert "dynatemp (dynatemp's)" in labels and "constant per kind" in labels
     listing = finding.files["methods.txt"].decode()
     assert all(name in listing for name in (*HEADS, *MIXTURE, "constant per kind's"))
     # Best first, rules before heads.
-    rules = [row for row in finding.rows if row.label.split(" (")[0] in ("constant", "dynatemp")]
-    assert [row.mean for row in rules] == sorted((row.mean for row in rules), reverse=True)
+    rules = [
+        row.mean for row in finding.rows if row.label.split(" (")[0] in ("constant", "dynatemp")
+    ]
+    assert rules == sorted(rules, reverse=True)
 
 
 def test_the_figure_names_every_method_with_its_reward_and_interval_on_one_scale():
-    fig = rivals.draw(five(WON))
+    fig = rivals.draw(FIVE)
     assert len({ax.get_ylim() for ax in fig.axes}) == 1
     assert {ax.get_xscale() for ax in fig.axes} == {"log"}
     first, *of_level = [[text.get_text() for text in ax.texts] for ax in fig.axes]
@@ -419,7 +384,6 @@ def test_the_figure_names_every_method_with_its_reward_and_interval_on_one_scale
         names = [name.removeprefix(f"{level}: ") for name in HEADS if name.startswith(level)]
         assert sorted(text.split(" 0.")[0] for text in shown) == sorted([*names, "best rule"])
     assert "joint head 0.930 ± 0.001" in of_level[1]
-    assert [ax.get_title() for ax in fig.axes][1:] == [
-        f"Heads, {level} level\nhighest: joint head" for level in LEVELS
-    ]
-    assert rivals.draw([seed_of(0.0, WON)]).axes[0].texts[0].get_text().count("±") == 0
+    assert titles(rivals, FIVE)[1:] == [f"Heads, {n} level highest: joint head" for n in LEVELS]
+    single = rivals.draw(over_seeds([seed_of(0.0, WON)]))
+    assert single.axes[0].texts[0].get_text().count("±") == 0

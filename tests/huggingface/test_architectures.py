@@ -56,8 +56,8 @@ def test_step_by_step_is_at_once_in_every_architecture(name):
         torch.testing.assert_close(found, torch.stack(whole), atol=2e-4, rtol=1e-3)
 
 
-def test_twenty_architectures_and_more_are_tried():
-    assert len(ARCHITECTURES) >= 20
+def test_the_architectures_are_as_many_as_the_pages_say():
+    assert len(ARCHITECTURES) == 36
 
 
 @pytest.mark.parametrize("name", ["gemma2", "cohere", "granite"])
@@ -71,18 +71,28 @@ def test_the_logits_are_the_models_own_where_they_are_no_linear_map_of_the_hidde
         assert batch.logits.abs().max() <= 2.0 < linear.abs().max()
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt", "llama"])
+@torch.inference_mode()
+def test_a_long_prompt_beside_a_long_response_is_read_in_the_models_room(name):
+    """Two texts of 64 tokens; side by side they would take more places than the model has."""
+    lm, lengths = language_model(name), torch.tensor([[2], [62]])
+    prompts, token_ids = [[5] * 62, [6] * 2], torch.randint(3, V, (2, 62), generator=seeded(0))
+    mask = torch.arange(62) < lengths
+    together = lm.forward_responses(prompts, token_ids, mask)
+    apart = [lm.forward_responses([prompts[i]], token_ids[[i]], mask[[i]]) for i in (0, 1)]
+    for whole, parts in zip(together, zip(*apart, strict=True), strict=True):
+        torch.testing.assert_close(whole, torch.cat(parts), atol=2e-4, rtol=1e-3)
+
+
 def test_a_long_text_is_read_again_in_parts(monkeypatch):
     lm, mask = language_model(), torch.ones(5, 3, dtype=torch.bool)
     prompts, token_ids = [[3, 4, 5], [6, 7], [8], [9, 3], [4, 4]], torch.full((5, 3), 5)
-    whole, runs = lm.forward_responses(prompts, token_ids, mask), []
-    real = lm.forward_once
-    monkeypatch.setattr(
-        lm, "forward_once", lambda *a, **b: runs.append(a[0].shape) or real(*a, **b)
-    )
+    whole, shapes = lm.forward_responses(prompts, token_ids, mask), []
+    lm.model.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
     monkeypatch.setattr("minilpo.huggingface.language_model.TOKENS_AT_ONCE", 12)
     for a, b in zip(whole, lm.forward_responses(prompts, token_ids, mask), strict=True):
         torch.testing.assert_close(a, b)
-    assert [tuple(shape) for shape in runs] == [(2, 6), (2, 5), (1, 5)]
+    assert shapes == [(2, 6), (2, 5), (1, 5)]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "qwen2_moe"])

@@ -11,11 +11,13 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import FirstTokens, Temperatures
 from minilpo.huggingface import OwnPrompts, load_head, save_head
+from minilpo.huggingface.head_file import _digest
 from minilpo.lpo import train_lpo
 from tests.conftest import seeded
 from tests.huggingface.tiny import WORDS, language_model
 
 CHOICES = Temperatures([0.0, 0.6, 1.2], top_k=[0, 5, 0], top_p=[1.0, 0.9, 1.0], min_p=[0, 0, 0.1])
+NOT_OURS = "must hold a head as save_head wrote it, but .*; save the head again with save_head"
 
 
 @pytest.fixture(scope="module")
@@ -36,119 +38,93 @@ def path(tmp_path, lm):
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
-def test_a_head_comes_back_with_its_level_and_its_choices(tmp_path, lm, level):
-    head = made(level)
-    save_head(tmp_path / "a", head, CHOICES, lm)
-    again, choices = load_head(str(tmp_path / "a"), lm)
+def test_a_head_comes_back_with_its_level_and_its_choices_and_goes_on_learning(path, lm, level):
+    head, first = made(level), path.read_bytes()
+    save_head(path, head, CHOICES, lm)
+    assert (path.read_bytes() == first) == (level == "token")  # the same head, the same bytes
+    again, choices = load_head(str(path), lm)
     assert again.level == level and choices.names == CHOICES.names
     assert torch.equal(choices.table, CHOICES.table) and torch.equal(choices.rules, CHOICES.rules)
-    x = torch.randn(4, 32, generator=seeded(2))
-    assert torch.equal(again(x), head(x)) and again(x).requires_grad  # it may go on learning
-
-
-def test_choices_from_an_array_are_saved_as_numbers(tmp_path, lm):
-    half = torch.linspace(0, 1, 3)
-    for table in (half, half.numpy(), [half[0], half.numpy()[1], 1]):
-        choices = Temperatures(table, top_k=torch.tensor([0, 5, 0]))
-        save_head(tmp_path / "c", made(), choices, lm)
-        assert load_head(tmp_path / "c", lm)[1].names == ("0", "0.5, top-k 5", "1")
-
-
-def test_a_loaded_head_goes_on_learning(lm, path):
-    head, choices = load_head(path, lm)
+    half, x = torch.linspace(0, 1, 3), torch.randn(4, 32, generator=seeded(2))
+    assert torch.equal(again(x), head(x))
+    for table in (half, half.numpy(), [half[0], half.numpy()[1], 1]):  # saved as plain numbers
+        save_head(path, head, Temperatures(table, top_k=torch.tensor([0, 5, 0])), lm)
+        assert load_head(path, lm)[1].names == ("0", "0.5, top-k 5", "1")
     words = [f"the {a} {b}" for a in WORDS.split() for b in WORDS.split()]
     task = OwnPrompts(words, lambda prompt, response: len(set(response.split())) / 100)
     config = LPOConfig(rounds=1, prompts=12, samples=2, epochs=1, validation_prompts=1)
-    train_lpo(lm, [task], head, choices, config, seed=0)
-    assert not torch.equal(head.mlp[0].weight, load_head(path, lm)[0].mlp[0].weight)
+    train_lpo(lm, [task], again, choices, config, seed=0)
+    assert not torch.equal(again(x), head(x))
 
 
-def test_the_same_head_gives_the_same_bytes(tmp_path, lm, path):
-    save_head(tmp_path / "b", made(), CHOICES, lm)
-    assert (tmp_path / "b").read_bytes() == path.read_bytes()
+class Trap:
+    def __reduce__(self):
+        return print, ("run!",)
 
 
-def test_every_wrong_byte_is_noticed(lm, path):
+def test_every_wrong_byte_every_cut_and_every_other_file_is_noticed_and_runs_nothing(
+    lm, path, capsys
+):
     data = path.read_bytes()
+    wrong = [data + b"x", b"{}", pickle.dumps(Trap()), save({"a": torch.zeros(2)})]
     for place in range(0, len(data), 37):
-        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
-        with pytest.raises(
-            ValueError, match="must hold a head as save_head wrote it, but .*; save the head again"
-        ):
-            load_head(path, lm)
-
-
-def test_every_cut_is_noticed(lm, path):
-    data = path.read_bytes()
-    for length in [*range(0, 40), *range(40, len(data), 211), len(data) - 1]:
-        path.write_bytes(data[:length])
-        with pytest.raises(ValueError, match="must hold a head as save_head wrote it, but "):
-            load_head(path, lm)
-    path.write_bytes(data + b"x")
-    with pytest.raises(ValueError, match="must hold a head as save_head wrote it, but "):
-        load_head(path, lm)
-
-
-def test_what_was_changed_by_hand_is_refused_even_with_a_right_checksum(lm, path):
-    from minilpo.huggingface.head_file import _digest
-
-    weights = load(path.read_bytes())
-    header = path.read_bytes()[8:]
-    about = json.loads(
-        json.JSONDecoder().raw_decode(header.decode("latin1"))[0]["__metadata__"]["minilpo"]
-    )
-    del about["sha256"]
-
-    def refused(words, weights=weights, **changes):
-        told = {**about, **changes}
-        told["sha256"] = _digest(told, weights)
-        path.write_bytes(save(weights, {"minilpo": json.dumps(told)}))
-        with pytest.raises(ValueError, match=words):
-            load_head(path, lm)
-
-    refused("format 2: made by another version", format=2)
-    refused("level must be 'sequence' or 'token', got 'word'", level="word")
-    refused("temperature must be 0 .*, got -1", temperatures=[-1, 0, 1])
-    refused("top_k must have one value per option", top_k=[1])
-    refused("got inf", temperatures=[0, 1, float("inf")])
-    refused("size mismatch", weights={**weights, "mlp.4.weight": torch.zeros(2, 8)})
-    refused("KeyError", weights={"mlp.4.bias": torch.zeros(3)})
-    refused("must be loaded for the model .* 'other', got ''", model="other")
-
-
-def test_a_file_of_something_else_is_refused_and_runs_nothing(lm, path):
-    class Trap:
-        def __reduce__(self):
-            return print, ("run!",)
-
-    for content in (b"", b"{}", pickle.dumps(Trap()), save({"a": torch.zeros(2)})):
+        wrong.append(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    wrong += [data[:n] for n in [*range(0, 40), *range(40, len(data), 211), len(data) - 1]]
+    for content in wrong:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="must hold a head as save_head wrote it, but "):
+        with pytest.raises(ValueError, match=NOT_OURS):
             load_head(path, lm)
     with pytest.raises(OSError):
         load_head(path.parent / "nothing", lm)
+    assert not capsys.readouterr().out
+
+
+CHANGES = {
+    "isn't of format 2: another version": {"format": 1},
+    "level must be 'sequence' or 'token', got 'word'": {"level": "word"},
+    "temperature must be 0 .*, got -1": {"temperatures": [-1, 0, 1]},
+    "top_k must have one value per option": {"top_k": [1]},
+    "got inf": {"temperatures": [0, 1, float("inf")]},
+    "size mismatch": {"mlp.4.weight": torch.zeros(2, 8)},
+    "must be loaded for the model .* 'other', got ''": {"model": "other"},
+}
+
+
+@pytest.mark.parametrize("words", CHANGES)
+def test_a_head_changed_by_hand_is_refused_even_with_a_right_checksum(lm, path, words):
+    data = path.read_bytes()
+    header = json.JSONDecoder().raw_decode(data[8:].decode("latin1"))[0]
+    about, weights = json.loads(header["__metadata__"]["minilpo"]), load(data)
+    for name, value in CHANGES[words].items():
+        (weights if name in weights else about)[name] = value
+    del about["sha256"]
+    about["sha256"] = _digest(about, weights)
+    path.write_bytes(save(weights, {"minilpo": json.dumps(about)}))
+    with pytest.raises(ValueError, match=words):
+        load_head(path, lm)
 
 
 def test_a_head_for_another_model_is_refused(lm, path):
-    wider = language_model(hidden_size=64)
-    with pytest.raises(ValueError, match="as wide as the model's, 64, got one for 32"):
-        load_head(path, wider)
-    with pytest.raises(ValueError, match="as wide as the model's, 64, got one for 32"):
-        save_head(path, made(), CHOICES, wider)
-    named = language_model()
+    wider, named = language_model(hidden_size=64), language_model()
+    for use in (lambda: load_head(path, wider), lambda: save_head(path, made(), CHOICES, wider)):
+        with pytest.raises(ValueError, match="as wide as the model's, 64, got one for 32"):
+            use()
     named.model.config.name_or_path = "someone/another"
-    with pytest.raises(ValueError, match="model.config.name_or_path = ''"):
+    with pytest.raises(ValueError, match="for, '', got 'someone/another'; .*config.name_or_path"):
         load_head(path, named)
 
 
-def test_what_could_not_be_loaded_is_not_saved(lm, tmp_path):
-    path = tmp_path / "new"
-    with pytest.raises(ValueError, match="have 3 choices, got .* and 2; pass"):
-        save_head(path, made(n_choices=2), CHOICES, lm)
-    with pytest.raises(ValueError, match="must be in float32"):
-        save_head(path, made().double(), CHOICES, lm)
-    with pytest.raises(ValueError, match="got ConstantHead and Temperatures"):
-        save_head(path, ConstantHead(32, 3), CHOICES, lm)
-    with pytest.raises(ValueError, match="got AdaptiveDecoder and FirstTokens"):
-        save_head(path, made(n_choices=1), FirstTokens([3], ["a"]), lm)
-    assert not path.exists()
+@pytest.mark.parametrize(
+    "head, choices",
+    [
+        (made(n_choices=2), CHOICES),
+        (made().double(), CHOICES),
+        (ConstantHead(32, 3), CHOICES),
+        (made(n_choices=1), FirstTokens([3], ["a"])),
+    ],
+)
+def test_a_head_that_could_not_be_loaded_is_not_saved(lm, tmp_path, head, choices):
+    words = f"for its {len(choices)} Temperatures, got .*{type(head).__name__}.*; pass head.float"
+    with pytest.raises(ValueError, match=words):
+        save_head(tmp_path / "new", head, choices, lm)
+    assert not (tmp_path / "new").exists()

@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, pipeline
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
-from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, Policy, SampledHead
-from minilpo.huggingface import deciding
+from minilpo.decoding.policies import Fixed, GreedyHead, MixedHead, SampledHead
+from minilpo.huggingface import HuggingFaceLanguageModel, deciding
 from tests.conftest import seeded
-from tests.huggingface.tiny import V, language_model
+from tests.huggingface.tiny import V, language_model, tiny, tokenizer
 
 CHOICES = Temperatures([0.0, 0.7, 1.5, 1.0], min_p=[0, 0, 0, 0.1])
 PROMPTS = ["the fox sees an owl", "dark wood"]
@@ -86,152 +86,100 @@ def test_the_first_tokens_are_as_frequent_as_they_should_be(lm):
     assert (expected > 0.01).sum() > 5
 
 
-@pytest.mark.parametrize("level", ["sequence", "token"])
-def test_where_nothing_is_left_to_chance_it_writes_what_our_loop_writes(lm, level):
-    cold = Temperatures([0.0, 1e-4])
-    head = AdaptiveDecoder(32, 2, level, n_hidden=8, generator=seeded(1)).requires_grad_(False)
-    policy = GreedyHead(head, cold)
-    ours = generate(lm, PROMPTS, policy, seeded(0), max_new_tokens=8)
-    with deciding(lm, policy, seeded(0)) as model:
-        theirs = model.generate(**inputs(lm), max_new_tokens=8, pad_token_id=1)[:, -8:]
-    assert torch.equal(ours.token_ids.long(), theirs)
-
-
-SILENTLY_WRONG = {
-    "temperature": 0.7,
-    "top_k": 50,
-    "top_p": 0.9,
-    "min_p": 0.1,
-    "typical_p": 0.9,
-    "do_sample": False,
-    "num_beams": 2,
-    "repetition_penalty": 1.1,
-    "no_repeat_ngram_size": 3,
-    "bad_words_ids": [[3]],
-    "min_new_tokens": 2,
-    "guidance_scale": 2.0,
-    "prompt_lookup_num_tokens": 2,
-    "penalty_alpha": 0.6,
-    "cache_implementation": "static",
-    "assistant_model": object(),
-    "prefix_allowed_tokens_fn": lambda batch, ids: [3],
-    "logits_processor": LogitsProcessorList(),
-    "custom_generate": "someone/code",
-    "inputs_embeds": torch.zeros(1, 2, 32),
-}
+SILENTLY_WRONG = dict(temperature=0.7, top_k=50, top_p=0.9, min_p=0.1, typical_p=0.9)
+SILENTLY_WRONG |= dict(do_sample=False, num_beams=2, repetition_penalty=1.1, min_new_tokens=2)
+SILENTLY_WRONG |= dict(no_repeat_ngram_size=3, bad_words_ids=[[3]], guidance_scale=2.0)
+SILENTLY_WRONG |= dict(prompt_lookup_num_tokens=2, penalty_alpha=0.6, assistant_model=object())
+SILENTLY_WRONG |= dict(cache_implementation="static", custom_generate="someone/code")
+SILENTLY_WRONG |= dict(prefix_allowed_tokens_fn=print, logits_processor=LogitsProcessorList())
+SILENTLY_WRONG |= dict(inputs_embeds=torch.zeros(1, 2, 32))
 
 
 @pytest.mark.parametrize("name", SILENTLY_WRONG)
-def test_refused_is_what_would_be_silently_wrong(lm, name):
-    with (
-        deciding(lm, GreedyHead(head_of("token"), CHOICES), seeded(0)) as model,
-        pytest.raises(ValueError, match=f"generate must leave to the head .*got {name}="),
-    ):
-        model.generate(**inputs(lm), max_new_tokens=2, **{name: SILENTLY_WRONG[name]})
-
-
-def test_refused_is_the_same_in_a_configuration(lm):
+def test_refused_is_each_argument_that_would_be_silently_wrong(lm, name):
+    options = {name: SILENTLY_WRONG[name]}
     with deciding(lm, GreedyHead(head_of("token"), CHOICES), seeded(0)) as model:
-        for name in ("temperature", "top_p", "num_beams", "repetition_penalty"):
-            config = GenerationConfig(**{"do_sample": True, name: SILENTLY_WRONG[name]})
+        with pytest.raises(ValueError, match=f"leave the probabilities .*got {name}="):
+            model.generate(**inputs(lm), max_new_tokens=2, **options)
+        if name in ("temperature", "top_p", "num_beams", "repetition_penalty"):
+            config = GenerationConfig(**{"do_sample": True, **options})
             with pytest.raises(ValueError, match=f"got {name}="):
                 model.generate(**inputs(lm), generation_config=config)
-        config = GenerationConfig(max_new_tokens=3, pad_token_id=1)
-        assert model.generate(**inputs(lm), generation_config=config).shape == (2, 8)
-        with pytest.raises(ValueError, match="all but its first argument by name"):
-            model.generate(inputs(lm)["input_ids"], config)
 
 
-def test_what_changes_nothing_may_be_said(lm):
+def test_an_argument_that_changes_nothing_may_be_given(lm):
+    said = dict(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_beams=1)
+    config = GenerationConfig(max_new_tokens=2, pad_token_id=1)
     with deciding(lm, GreedyHead(head_of("token"), CHOICES), seeded(0)) as model:
-        said = dict(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_beams=1)
-        out = model.generate(**inputs(lm), max_new_tokens=2, pad_token_id=1, **said)
-        out = model.generate(**inputs(lm), max_new_tokens=2, pad_token_id=1, temperature=None)
-    assert out.shape == (2, 7)
+        for given in (said, {"temperature": None}, {"stop_strings": None}):
+            out = model.generate(**inputs(lm), generation_config=config, **given)
+            assert out.shape == (2, 7)
+        assert model.generate(inputs(lm)["input_ids"], config).shape == (2, 7)
 
 
-def test_the_models_own_sampling_settings_are_put_aside_and_come_back(lm):
+def test_the_models_own_sampling_settings_are_put_aside_and_come_back():
     own = GenerationConfig(do_sample=True, temperature=0.1, top_k=3, repetition_penalty=5.0)
-    own.eos_token_id, own.pad_token_id = [7, 9], 1
-    lm.model.generation_config = own
-    flat = Fixed(Temperatures([100.0]))
-    with deciding(lm, flat, seeded(0)) as model:
-        out = model.generate(**inputs(lm), max_new_tokens=5, **TEXTS)
+    own.eos_token_id, own.pad_token_id, own.max_new_tokens = [7, 9], 1, 5
+    model = tiny("gemma2")
+    model.generation_config = own
+    lm = HuggingFaceLanguageModel(model, tokenizer())
+    with deciding(lm, Fixed(Temperatures([100.0])), seeded(0)):
         assert model.generation_config.eos_token_id == [1, 7, 9]  # and the tokenizer's
+        out = model.generate(**inputs(lm), **TEXTS)
+    assert out.sequences.shape[1] <= 5 + 5
     for scores in out.scores:
         torch.testing.assert_close(scores.exp(), torch.full((2, V), 1 / V), atol=1e-3, rtol=1e-3)
-    assert lm.model.generation_config is own and "generate" not in vars(lm.model)
+    assert model.generation_config is own and "generate" not in vars(model)
     assert not lm.un_embedding._forward_pre_hooks
-    hot = lm.model.generate(**inputs(lm), max_new_tokens=1, **TEXTS).scores[0]
+    hot = model.generate(**inputs(lm), **TEXTS).scores[0]
     assert (hot > -1e9).sum(-1).tolist() == [3, 3]  # its top_k again
 
-
-def test_what_the_model_itself_says_of_lengths_and_ends_stays(lm):
-    lm.model.generation_config = GenerationConfig(max_new_tokens=9, pad_token_id=1)
-    lm.end_ids = (7, 9)  # those of the tokenizer too
-    always = [[0.0] * V, [0.0] * V]
-    for row, token in zip(always, (7, 9), strict=True):
-        row[token] = 100.0
-
-    class Forced(Policy):
-        level = "token"
-
-        def choose(self, step):
-            return torch.zeros_like(step.rows)
-
+    class Forced(Fixed):
         def probs(self, step, choice):
-            wanted = always[1] if int(step.position) == 3 else [0.0] * 11 + [100.0] + [0.0] * 36
-            return torch.tensor([wanted] * len(step.rows)).softmax(-1)
+            token = 9 if int(step.position) == 3 else 11
+            return torch.eye(V)[[token] * len(step.rows)]
 
-    with deciding(lm, Fixed(Temperatures([0.0])), seeded(0)) as model:
-        free = model.generate(**inputs(lm)).shape[1] - 5
-    with deciding(lm, Forced(CHOICES), seeded(0)) as model:
+    with deciding(lm, Forced(CHOICES), seeded(0)):
         ended = model.generate(**inputs(lm))
-    assert free <= 9 and ended.shape[1] == 5 + 4 and (ended[:, -1] == 9).all()
+    assert ended[:, 5:].tolist() == [[11, 11, 11, 9]] * 2  # any of its ends will do
 
 
-def test_dropout_never_decides(lm):
-    for module in lm.model.modules():
-        if hasattr(module, "p"):
-            module.p = 0.5
-    lm.model.train()
-    policy = Fixed(Temperatures([0.0]))
-    written = generate(lm, ["the fox"], policy, seeded(0), max_new_tokens=8)
-    assert not lm.model.training
-    lm.model.train()
-    with deciding(lm, policy, seeded(0)) as model:
-        assert not model.training
-    again = generate(lm, ["the fox"], policy, seeded(0), max_new_tokens=8)
-    assert torch.equal(written.token_ids, again.token_ids)
+def test_a_pipeline_writes_by_the_head_or_hears_how_it_could(lm):
+    write = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer)
+    cold = Fixed(Temperatures([0.0]))
+    [expected] = generate(lm, PROMPTS[:1], cold, seeded(0), max_new_tokens=4).responses
+    options = dict(max_new_tokens=4, return_full_text=False, temperature=1.0)
+    with deciding(lm, cold, seeded(0)):
+        [written] = write(PROMPTS[0], **options)
+        with pytest.raises(ValueError, match="got temperature=0.7; .* a pipeline set it to 1.0"):
+            write(PROMPTS[0], **options | {"temperature": 0.7})
+    assert written["generated_text"].split() == expected.split()
 
 
-def test_everything_is_as_before_after_an_error_too(lm):
+def test_logits_that_are_no_numbers_end_in_the_words_of_our_own_loop(lm):
+    lm.model.get_input_embeddings().weight[5] = torch.nan
+    with deciding(lm, Fixed(CHOICES), seeded(0)) as model:
+        with pytest.raises(ValueError, match="the language model's logits must be finite, got NaN"):
+            model.generate(torch.tensor([[3, 5]]), max_new_tokens=4)
+
+
+def test_the_head_must_fit_and_everything_is_as_before_after_an_error_too(lm):
     before = lm.model.generation_config
+    narrow = GreedyHead(AdaptiveDecoder(16, len(CHOICES)), CHOICES)
+    with pytest.raises(ValueError, match="as wide as the model's, 32, got one for 16"):
+        with deciding(lm, narrow, seeded(0)):
+            pass
     with pytest.raises(RuntimeError), deciding(lm, Fixed(CHOICES), seeded(0)):
         raise RuntimeError
     assert lm.model.generation_config is before and "generate" not in vars(lm.model)
 
 
-def test_one_head_decides_at_a_time_and_it_must_fit(lm):
-    policy = GreedyHead(head_of("token"), CHOICES)
-    with deciding(lm, policy, seeded(0)), pytest.raises(ValueError, match="one head at a time"):
-        with deciding(lm, policy, seeded(0)):
-            pass
-    narrow = GreedyHead(AdaptiveDecoder(16, len(CHOICES)), CHOICES)
-    with pytest.raises(ValueError, match="as wide as the model's, 32, got one for 16"):
-        with deciding(lm, narrow, seeded(0)):
-            pass
-
-
 def test_a_policy_is_started_and_told_what_was_drawn(lm):
-    class Looked(Policy):
-        level, started, told = "token", [], []
+    class Looked(Fixed):
+        started, told = [], []
 
         def start(self, n_rows):
             self.started.append(n_rows)
-
-        def choose(self, step):
-            return torch.zeros_like(step.rows)
 
         def observe(self, step, token_ids):
             self.told.append((int(step.position), token_ids.tolist()))

@@ -1,63 +1,45 @@
-"""What is taken, what is refused and in which words; prompts, chats, ends and lengths."""
+"""Which models are taken, and which refused in words; prompts, chats, ends and lengths."""
 
 import functools
 
 import pytest
+import tokenizers
 import torch
-from transformers import (
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForSeq2SeqLM,
-    BertConfig,
-    LlamaConfig,
-    MambaConfig,
-    OpenAIGPTConfig,
-    T5Config,
-)
+import transformers as hf
+from transformers import AutoModelForCausalLM
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed
-from minilpo.huggingface import HuggingFaceLanguageModel
+from minilpo.huggingface import HuggingFaceLanguageModel, deciding
 from tests.conftest import seeded
-from tests.huggingface.tiny import LLAMA, V, language_model, tiny, tokenizer
+from tests.huggingface.tiny import LLAMA, SMALL, V, language_model, tiny, tokenizer
 
-SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
-REFUSED = {
-    "a model with another kind of cache": (
-        AutoModelForCausalLM,
-        MambaConfig(vocab_size=V, hidden_size=32, num_hidden_layers=2, state_size=4),
-        "step by step and at once its hidden states differ|got NoneType",
-    ),
-    "an encoder with a decoder": (
-        AutoModelForSeq2SeqLM,
-        T5Config(vocab_size=V, d_model=32, d_ff=48, num_layers=1, num_heads=2),
-        "it is an encoder with a decoder",
-    ),
-    "a model without an un-embedding": (
-        AutoModel,
-        LlamaConfig(vocab_size=V, **LLAMA),
-        r"get_output_embeddings\(\) gives no layer",
-    ),
-    "a model that sees what comes after": (
-        AutoModelForMaskedLM,
-        BertConfig(vocab_size=V, **SMALL),
-        "got NoneType|unexpected keyword argument 'use_cache'",
-    ),
-    "a model without a cache": (
-        AutoModelForCausalLM,
-        OpenAIGPTConfig(vocab_size=V, n_embd=32, n_layer=2, n_head=2),
-        "got NoneType",
-    ),
+COLD = Fixed(Temperatures([0.0]))
+MAMBA = dict(hidden_size=32, num_hidden_layers=2, state_size=4)
+T5 = dict(d_model=32, d_ff=48, num_layers=1, num_heads=2)
+REFUSED = {  # another kind of cache, a decoder with an encoder, no un-embedding, no end, no cache
+    "mamba": (AutoModelForCausalLM, MAMBA, "its hidden states differ|reorder_cache"),
+    "t5": (hf.AutoModelForSeq2SeqLM, T5, "exactly one of|decoder_input_ids"),
+    "llama": (hf.AutoModel, LLAMA, "has no attribute"),
+    "bert": (hf.AutoModelForMaskedLM, SMALL, "has no attribute|use_cache"),
+    "openai-gpt": (AutoModelForCausalLM, dict(n_embd=32, n_layer=2, n_head=2), "_cache|past_key"),
 }
 
 
-@pytest.mark.parametrize("what", REFUSED)
-def test_refused_in_words_is(what):
-    make, config, reason = REFUSED[what]
-    with pytest.raises(ValueError, match=f"must be a causal language model .*({reason})"):
-        HuggingFaceLanguageModel(make.from_config(config), tokenizer())
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_is_no_causal_language_model_with_a_cache_is_refused(name):
+    make, shape, reason = REFUSED[name]
+    model = make.from_config(hf.AutoConfig.for_model(name, vocab_size=V, **shape))
+    words = f"must be a causal language model .*({reason}).*; load them"
+    with pytest.raises(ValueError, match=words):
+        HuggingFaceLanguageModel(model, tokenizer())
+
+
+def test_a_text_in_the_place_of_a_model_or_a_tokenizer_is_refused():
+    for model, words in (("gpt2", tokenizer()), (tiny(), "gpt2")):
+        with pytest.raises(ValueError, match="must be a causal .* and the tokenizer its own, got"):
+            HuggingFaceLanguageModel(model, words)
 
 
 def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
@@ -74,19 +56,80 @@ def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
         HuggingFaceLanguageModel(model, tokenizer())
 
 
-def test_something_else_than_a_model_is_refused():
-    with pytest.raises(ValueError, match="must be a causal language model .* of str: "):
-        HuggingFaceLanguageModel("gpt2", tokenizer())
-    with pytest.raises(ValueError, match="tokenizer must be one of transformers, got str; load"):
-        HuggingFaceLanguageModel(tiny(), "gpt2")
+class Wrapper(torch.nn.Module):
+    """Takes any argument and has all members of the model that it wraps, as those of PEFT do."""
+
+    def __init__(self, inner, shift=0):
+        super().__init__()
+        self.inner, self.shift = inner, shift
+
+    def __getattr__(self, name):
+        found = self._modules.get(name)
+        return getattr(self._modules["inner"], name) if found is None else found
+
+    def forward(self, input_ids, **arguments):
+        return self.inner((input_ids + self.shift) % V, **arguments)
+
+    def generate(self, *inputs, **arguments):
+        self.inner.generation_config = self.generation_config
+        return self.inner.generate(*inputs, **arguments)
+
+
+def compiled(model):
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.parametrize("wrap", [Wrapper, pytest.param(compiled, marks=pytest.mark.slow)])
+def test_a_wrapped_model_writes_what_the_model_itself_writes(wrap):
+    """GPT-2 needs the places of tokens, which no wrapper's signature tells."""
+    model, prompts = tiny("gpt2"), ["the fox", "an owl sees a dark wood"]
+    plain, lm = language_model("gpt2"), HuggingFaceLanguageModel(wrap(model), tokenizer())
+    own = model.generation_config
+    expected = generate(plain, prompts, COLD, seeded(0), max_new_tokens=3).token_ids
+    found = generate(lm, prompts, COLD, seeded(0), max_new_tokens=3).token_ids
+    assert torch.equal(found, expected)
+    with deciding(lm, COLD, seeded(0)) as wrapped:
+        assert wrapped is lm.model
+        written = wrapped.generate(torch.tensor(lm.encode(prompts[:1])), max_new_tokens=3)
+        with pytest.raises(ValueError, match="got top_k=5"):
+            wrapped.generate(torch.tensor([[3]]), top_k=5)
+        with pytest.raises(ValueError, match="one head at a time"), deciding(lm, COLD, seeded(0)):
+            pass
+    n = written.shape[1] - 2
+    assert n and written[0, 2:].tolist() == expected[0, :n].tolist()
+    assert model.generation_config is own and "generate" not in vars(model)
+
+
+def test_a_wrapper_that_changes_what_is_read_is_named():
+    """Such as a learned prompt in front of each text: `generate` would write without it."""
+    with pytest.raises(ValueError, match="got Wrapper with .* a wrapper around LlamaForCausalLM"):
+        HuggingFaceLanguageModel(Wrapper(tiny(), shift=1), tokenizer())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_quantised_weights_are_taken_with_a_word_of_warning():
+    quantised = torch.ao.quantization.quantize_dynamic(tiny(), {torch.nn.Linear}, torch.qint8)
+    with pytest.warns(UserWarning, match="is quantised: .* differ by .* of their size"):
+        lm = HuggingFaceLanguageModel(quantised, tokenizer())
+    assert len(generate(lm, ["the fox"], COLD, seeded(0), n_samples=4).responses) == 4
 
 
 def test_a_model_is_put_in_evaluation_mode_and_otherwise_left_as_it_was():
-    model = tiny("gpt2").train().requires_grad_(True)
+    """Dropout never decides, also if the model has been trained meanwhile."""
+    model = tiny("gpt2").requires_grad_(True)
+    for module in model.modules():
+        if hasattr(module, "p"):
+            module.p = 0.5
     before = {name: weight.clone() for name, weight in model.named_parameters()}
-    lm = HuggingFaceLanguageModel(model, tokenizer())
-    generate(lm, ["the fox"], Fixed(Temperatures([1.0])), seeded(0), max_new_tokens=4)
-    assert not model.training
+    lm, written = HuggingFaceLanguageModel(model, tokenizer()), []
+    for _ in range(2):
+        model.train()
+        written.append(generate(lm, ["the fox"], COLD, seeded(0), max_new_tokens=8).responses)
+        assert not model.training
+    model.train()
+    with deciding(lm, COLD, seeded(0)):
+        assert not model.training
+    assert written[0] == written[1]
     for name, weight in model.named_parameters():
         assert torch.equal(weight, before[name]) and weight.requires_grad
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -96,11 +139,10 @@ def test_padding_beyond_what_a_model_can_read_is_said_in_words():
     """GPT-Neo has a mask of a fixed size; for a short prompt beside a long one it is too small."""
     lm = HuggingFaceLanguageModel(tiny("gpt_neo"), tokenizer(), max_length=64)
     lm.end_ids, long = (), "the fox sees an owl " * 12
-    greedy = Fixed(Temperatures([0.0]))
-    with pytest.raises(ValueError, match="fit into the 64 tokens .* with max_length=32 or less"):
-        generate(lm, ["the fox", long], greedy, seeded(0))
+    with pytest.raises(ValueError, match=r"room for \[1, 65\] tokens, .*; lower max_length"):
+        generate(lm, ["the fox", long], COLD, seeded(0))
     lm.max_length = 32
-    generate(lm, ["the fox", long[:100].strip()], greedy, seeded(0))
+    generate(lm, ["the fox", long[:100].strip()], COLD, seeded(0))
 
 
 def test_gradients_go_through_what_is_read_again():
@@ -112,36 +154,41 @@ def test_gradients_go_through_what_is_read_again():
 
 
 def test_a_prompt_goes_into_the_chat_template_if_there_is_one():
-    chat = tokenizer(chat=True)
-    lm = HuggingFaceLanguageModel(tiny(), chat)
-    assert chat.decode(lm.encode(["the fox"])[0]) == "[user] the fox <sep> [assistant]"
-    lm = HuggingFaceLanguageModel(tiny(), chat, system="all is well .")
-    texts = [chat.decode(token_ids) for token_ids in lm.encode(["the fox", "an owl sees"])]
-    assert texts[0] == "[system] all is well . <sep> [user] the fox <sep> [assistant]"
-    assert texts[1] == "[system] all is well . <sep> [user] an owl sees <sep> [assistant]"
-    for plain in (HuggingFaceLanguageModel(tiny(), chat, chat=False), language_model()):
-        assert plain.tokenizer.decode(plain.encode(["the fox"])[0]) == "the fox"
-
-
-def test_a_sentence_begins_after_a_mark_and_where_an_answer_does():
-    chat = tokenizer(chat=True)
-    ids = {piece: i for piece, i in chat.get_vocab().items()}
-    marks = {ids["."], ids["!"], ids["?"]}
-    assert set(language_model().sentence_starts) == marks
-    assert set(HuggingFaceLanguageModel(tiny(), chat).sentence_starts) == marks | {
-        ids["[assistant]"]
-    }
+    chat, fox = tokenizer(chat=True), "[user] the fox <sep> [assistant]"
+    forms = {fox: {}, "[system] a dark wood <sep> " + fox: {"system": "a dark wood"}}
+    forms["the fox"] = {"chat": False}
+    forms["is [user] the fox <sep> [assistant]"] = {"template": {"thinks": "is"}}
+    for text, options in forms.items():
+        lm = HuggingFaceLanguageModel(tiny(), chat, **options)
+        assert chat.decode(lm.encode(["the fox"])[0]) == text
+    ready = "<sep> [user] the fox [assistant] <eos>"  # it has been in a template
+    assert chat.decode(lm.encode([ready])[0]) == ready
+    plain = language_model()
+    assert plain.tokenizer.decode(plain.encode(["the fox"])[0]) == "the fox"
 
 
 def test_a_chat_that_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="chat=True and system must come with a tokenizer that"):
-        HuggingFaceLanguageModel(tiny(), tokenizer(), chat=True)
-    with pytest.raises(ValueError, match="chat=True and system must come with"):
-        HuggingFaceLanguageModel(tiny(), tokenizer(chat=True), chat=False, system="all is well")
     strict = tokenizer(chat=True)
     strict.chat_template = "{{ raise_exception('no system please') }}"
-    with pytest.raises(ValueError, match="the chat template must take .*no system please"):
-        HuggingFaceLanguageModel(tiny(), strict, system="all is well")
+    for words, options, reason in (
+        (tokenizer(), {"chat": True}, "the chat template must take .*is not set"),
+        (strict, {"system": "all"}, "must take .*no system please; change system or template"),
+        (tokenizer(chat=True), {"chat": False, "system": "all"}, "come with a chat template"),
+        (tokenizer(), {"template": {"thinks": 1}}, "must come with a chat template; leave"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            HuggingFaceLanguageModel(tiny(), words, **options)
+
+
+def test_a_prompt_has_one_beginning_and_no_end_whatever_a_tokenizer_adds():
+    plain, ended = tokenizer(), tokenizer()
+    ended.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<sep> $A <eos>", special_tokens=[("<sep>", 3), ("<eos>", 1)]
+    )
+    ids = plain("the fox")["input_ids"]
+    assert ended("the fox")["input_ids"] == [3, *ids, 1]
+    lm = HuggingFaceLanguageModel(tiny(), ended)
+    assert lm.encode(["the fox", "<sep> the fox"]) == [[3, *ids]] * 2
 
 
 def test_a_prompt_without_a_token_is_refused():
@@ -149,23 +196,37 @@ def test_a_prompt_without_a_token_is_refused():
         language_model().encode(["the fox", ""])
 
 
-def test_several_tokens_may_end_a_response():
-    model, words = tiny(), tokenizer()
+def test_a_text_has_no_special_tokens_and_none_that_the_tokenizer_lacks(monkeypatch):
+    lm = language_model()
+    decode, size = lm.tokenizer.decode, len(lm.tokenizer)
+
+    def strict(token_ids, **options):  # as tokenizers written in Python are
+        assert max(token_ids) < size < V, "id out of range"
+        return decode(token_ids, **options)
+
+    monkeypatch.setattr(lm.tokenizer, "decode", strict)
+    the, sep, fox, eos = lm.tokenizer.convert_tokens_to_ids(["the", "<sep>", "fox", "<eos>"])
+    assert lm.decode([the, sep, V - 1, fox, eos]) == "the fox"
+
+
+def test_a_sentence_begins_after_a_mark_and_where_an_answer_does():
+    chat = tokenizer(chat=True)
+    *marks, answer = chat.convert_tokens_to_ids([".", "!", "?", "[assistant]"])
+    assert set(language_model().sentence_starts) == {*marks}
+    assert set(HuggingFaceLanguageModel(tiny(), chat).sentence_starts) == {*marks, answer}
+
+
+def test_several_tokens_or_none_may_end_a_response():
+    model, words, warm = tiny(), tokenizer(), Fixed(Temperatures([3.0]))
     model.generation_config.eos_token_id = [5, 7]
     lm = HuggingFaceLanguageModel(model, words)
     assert lm.end_ids == (words.eos_token_id, 5, 7)
-    rollout = generate(
-        lm, ["the fox", "an owl"], Fixed(Temperatures([3.0])), seeded(0), n_samples=20
-    )
+    rollout = generate(lm, ["the fox", "an owl"], warm, seeded(0), n_samples=20)
     lengths = rollout.response_mask.sum(1)
     last = rollout.token_ids[torch.arange(40), lengths - 1]
     assert {5, 7} <= set(last.tolist()) and lengths.max() > 10
     before = rollout.response_mask & (torch.arange(lengths.max()) < lengths[:, None] - 1)
     assert not torch.isin(rollout.token_ids[before], torch.tensor(lm.end_ids)).any()
-
-
-def test_no_token_at_all_may_end_a_response():
-    model, words = tiny(), tokenizer()
     model.generation_config.eos_token_id = words.eos_token = None
     assert HuggingFaceLanguageModel(model, words).end_ids == ()
 
@@ -175,13 +236,6 @@ def test_the_longest_text_is_the_models_but_not_endless_and_can_be_set():
     assert language_model("bloom").max_length == 512  # it has no limit of its own
     assert language_model("llama", max_position_embeddings=100_000).max_length == 512
     assert HuggingFaceLanguageModel(tiny(), tokenizer(), max_length=10).max_length == 10
-    with pytest.raises(ValueError, match="max_length must be from 2 to .* 64, got 65"):
-        HuggingFaceLanguageModel(tiny(), tokenizer(), max_length=65)
-    with pytest.raises(ValueError, match="max_length must be from 2 to .* 64, got 1;"):
-        HuggingFaceLanguageModel(tiny(), tokenizer(), max_length=1)
-
-
-def test_special_tokens_are_no_part_of_a_response():
-    lm = language_model()
-    ids = lm.tokenizer.convert_tokens_to_ids
-    assert lm.decode([ids("the"), ids("<sep>"), ids("fox"), ids("<eos>")]) == "the fox"
+    for wrong in (1, 65):
+        with pytest.raises(ValueError, match=f"max_length must be from 2 to .* 64, got {wrong};"):
+            HuggingFaceLanguageModel(tiny(), tokenizer(), max_length=wrong)

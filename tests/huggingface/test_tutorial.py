@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import tokenizers
 import transformers
 
-from tests.huggingface.tiny import tiny, tokenizer
+from tests.huggingface.tiny import WORDS, tiny, tokenizer
 
 PAGE = Path(__file__).parents[2] / "tutorials" / "huggingface.md"
 
@@ -14,9 +15,11 @@ def test_the_lines_on_the_page_train_save_load_and_write(tmp_path, monkeypatch, 
     text = PAGE.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 90
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    model = tiny(max_position_embeddings=128)
+    model, numbers = tiny(max_position_embeddings=128, vocab_size=64), " ".join(map(str, range(11)))
     model.generation_config.eos_token_id = [2, 11, 14, 17, 20, 23]  # short responses
-    made = {transformers.AutoModelForCausalLM: model, transformers.AutoTokenizer: tokenizer()}
+    words = tokenizer(words=f"{WORDS} {numbers} owl cat dog pig hen ant bee cow elk")
+    words.backend_tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made = {transformers.AutoModelForCausalLM: model, transformers.AutoTokenizer: words}
     for class_, thing in made.items():
         monkeypatch.setattr(class_, "from_pretrained", lambda name, thing=thing: thing)
     monkeypatch.chdir(tmp_path)

@@ -2,13 +2,8 @@
 
 import tokenizers
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from minilpo.huggingface import HuggingFaceLanguageModel
 from minilpo.lm.language_model import GPTLanguageModel
@@ -18,13 +13,13 @@ from tests.gpt2_weights import as_transformers_tokenizer, as_transformers_weight
 V, ROOM = 48, 64
 WORDS = "the fox sees an owl in a dark wood and says that all is well . ! ? one two three four"
 TEMPLATE = (
-    "{% for message in messages %}[{{ message.role }}] {{ message.content }} <sep> {% endfor %}"
+    "{{ thinks ~ ' ' if thinks }}{% for message in messages %}[{{ message.role }}] {{ message.content }} <sep> {% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 
 # Sizes, in the words of the families of configurations.
-LLAMA = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
-LLAMA |= dict(num_key_value_heads=2, max_position_embeddings=ROOM)
+SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+LLAMA = SMALL | dict(num_key_value_heads=2, max_position_embeddings=ROOM)
 ONE_KEY_EACH = LLAMA | dict(num_key_value_heads=4)
 GPT = dict(n_embd=32, n_layer=2, n_head=4, n_positions=ROOM)
 WINDOW = dict(sliding_window=4)
@@ -90,7 +85,7 @@ def tiny(name="llama", **settings):
     return model.requires_grad_(False)
 
 
-def tokenizer(chat=False):
+def tokenizer(chat=False, words=WORDS):
     """One token per word, with an end of its own; a chat template if asked for."""
     words = [
         "<unk>",
@@ -100,13 +95,13 @@ def tokenizer(chat=False):
         "[user]",
         "[system]",
         "[assistant]",
-        *WORDS.split(),
+        *words.split(),
     ]
     backend = tokenizers.Tokenizer(
         tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
     )
     backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    made = PreTrainedTokenizerFast(
+    made = FastTokenizer(
         tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>", sep_token="<sep>"
     )
     made.model_input_names = ["input_ids", "attention_mask"]  # older versions give more
@@ -120,17 +115,10 @@ def language_model(name="llama", **settings):
 
 def exported(lm: GPTLanguageModel, **settings) -> HuggingFaceLanguageModel:
     """Our transformer and tokenizer as transformers' GPT-2, behind the adapter."""
-    shape = lm.model.config
-    config = GPT2Config(
-        vocab_size=shape.vocab_size,
-        n_positions=shape.block_size,
-        n_embd=shape.n_embd,
-        n_layer=shape.n_layer,
-        n_head=shape.n_head,
-        bos_token_id=None,
-        eos_token_id=lm.tokenizer.eos_id,
-        **settings,
-    )
+    ours = lm.model.config
+    shape = dict(n_embd=ours.n_embd, n_layer=ours.n_layer, n_head=ours.n_head)
+    shape |= dict(n_positions=ours.block_size, vocab_size=ours.vocab_size, bos_token_id=None)
+    config = GPT2Config(**shape, eos_token_id=lm.tokenizer.eos_id, **settings)
     gpt2 = GPT2LMHeadModel(config).to(lm.model.token_embedding.weight.dtype).requires_grad_(False)
     gpt2.load_state_dict(as_transformers_weights(lm.model))
     return HuggingFaceLanguageModel(gpt2, as_transformers_tokenizer(lm.tokenizer))

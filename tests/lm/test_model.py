@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from minilpo.config import ModelConfig
 from minilpo.lm.kv_cache import KVCache
@@ -15,32 +16,29 @@ from tests.gpt2_weights import as_transformers_weights
 CONFIG = ModelConfig(vocab_size=61, n_layer=3, n_head=4, n_embd=32, block_size=24)
 
 
+def random_ids(*shape, seed=1):
+    return torch.randint(0, CONFIG.vocab_size, shape, generator=seeded(seed))
+
+
+@torch.no_grad()
 def test_transformers_gpt2_with_our_weights_gives_the_same_logits():
     transformers = pytest.importorskip("transformers")
     model = GPT(CONFIG, seeded(0))
-    with (
-        torch.no_grad()
-    ):  # biases and norms away from their initial zeros and ones, so that each of them counts
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded(parameter.numel()))
-    config = transformers.GPT2Config(
-        vocab_size=CONFIG.vocab_size,
-        n_positions=CONFIG.block_size,
-        n_embd=CONFIG.n_embd,
-        n_layer=CONFIG.n_layer,
-        n_head=CONFIG.n_head,
-    )
-    other = transformers.GPT2LMHeadModel(config).eval()
+    # Biases and norms aren't at their initial zeros and ones, so that each of them counts.
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape, generator=seeded(parameter.numel()))
+    shape = dict(n_embd=CONFIG.n_embd, n_layer=CONFIG.n_layer, n_head=CONFIG.n_head)
+    shape |= dict(n_positions=CONFIG.block_size, vocab_size=CONFIG.vocab_size)
+    other = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape)).eval()
     other.load_state_dict(as_transformers_weights(model))
-    token_ids = torch.randint(0, CONFIG.vocab_size, (5, 24), generator=seeded(1))
-    torch.testing.assert_close(
-        model.logits(model(token_ids)), other(token_ids).logits, atol=1e-4, rtol=1e-4
-    )
+    token_ids = random_ids(5, 24)
+    expected = other(token_ids).logits
+    torch.testing.assert_close(model.logits(model(token_ids)), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_later_tokens_never_change_earlier_hidden_states():
     model = GPT(CONFIG, seeded(0))
-    token_ids = torch.randint(0, CONFIG.vocab_size, (2, 12), generator=seeded(1))
+    token_ids = random_ids(2, 12)
     changed = token_ids.clone()
     changed[:, 7:] = 3
     before, after = model(token_ids), model(changed)
@@ -50,7 +48,7 @@ def test_later_tokens_never_change_earlier_hidden_states():
 
 def test_hidden_states_wanted_at_some_places_are_those_of_all_and_so_are_their_gradients():
     wanted = torch.rand(3, 10, generator=seeded(2)) < 0.4
-    token_ids = torch.randint(0, CONFIG.vocab_size, (3, 10), generator=seeded(1))
+    token_ids = random_ids(3, 10)
     models = [GPT(CONFIG, seeded(0)) for _ in range(2)]
     results = [models[0](token_ids)[wanted], models[1].forward_at(token_ids, wanted)]
     torch.testing.assert_close(*results)
@@ -66,15 +64,11 @@ def test_reading_token_by_token_with_the_cache_equals_reading_at_once_whatever_t
     n_first, pad_lengths
 ):
     model = GPT(CONFIG, seeded(0))
-    rows = [
-        torch.randint(0, CONFIG.vocab_size, (20 - n,), generator=seeded(n)) for n in pad_lengths
-    ]
+    rows = [random_ids(20 - n, seed=n) for n in pad_lengths]
     pad_lengths = torch.tensor(pad_lengths)
-    padded = torch.stack(
-        [torch.cat([torch.zeros(20 - len(row), dtype=torch.long), row]) for row in rows]
-    )
+    padded = torch.stack([F.pad(row, (20 - len(row), 0)) for row in rows])
     cache = KVCache(CONFIG, pad_lengths, 20)
-    parts = [model(padded[:, :n_first], cache)] + [model(padded[:, n_first : n_first + 3], cache)]
+    parts = [model(padded[:, :n_first], cache), model(padded[:, n_first : n_first + 3], cache)]
     parts += [model(padded[:, t : t + 1], cache) for t in range(n_first + 3, 20)]
     together = torch.cat(parts, dim=1)
     for row, padding, hidden in zip(rows, pad_lengths, together, strict=True):
@@ -83,8 +77,8 @@ def test_reading_token_by_token_with_the_cache_equals_reading_at_once_whatever_t
 
 def test_a_cache_with_rows_copied_and_dropped_goes_on_as_if_it_had_always_been_so():
     model = GPT(CONFIG, seeded(0)).requires_grad_(False)
-    token_ids = torch.randint(0, CONFIG.vocab_size, (3, 6), generator=seeded(1))
-    next_ids = torch.randint(0, CONFIG.vocab_size, (4, 2), generator=seeded(2))
+    token_ids = random_ids(3, 6)
+    next_ids = random_ids(4, 2, seed=2)
     rows = torch.tensor([2, 0, 0, 2])
     cache = KVCache(CONFIG, torch.tensor([0, 2, 1]), 10, max_rows=4)
     model(token_ids, cache)
@@ -92,9 +86,8 @@ def test_a_cache_with_rows_copied_and_dropped_goes_on_as_if_it_had_always_been_s
     fresh = KVCache(CONFIG, torch.tensor([1, 0, 0, 1]), 10)
     model(token_ids[rows], fresh)
     for t in range(2):
-        torch.testing.assert_close(
-            model(next_ids[:, t : t + 1], cache), model(next_ids[:, t : t + 1], fresh)
-        )
+        column = next_ids[:, t : t + 1]
+        torch.testing.assert_close(model(column, cache), model(column, fresh))
 
 
 def test_the_same_generator_gives_the_same_weights_and_another_seed_others():

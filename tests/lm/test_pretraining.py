@@ -25,12 +25,8 @@ def examples(tokenizer, pairs):
 
 
 def new_model(tokenizer):
-    return GPT(
-        ModelConfig(
-            vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=32, block_size=110
-        ),
-        seeded(0),
-    )
+    shape = dict(vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=32)
+    return GPT(ModelConfig(**shape, block_size=110), seeded(0))
 
 
 def test_every_example_is_read_once_a_pass_and_decodes_to_its_text(tokenizer, pairs, examples):
@@ -49,10 +45,8 @@ def test_every_example_is_read_once_a_pass_and_decodes_to_its_text(tokenizer, pa
 def test_batches_are_mixed_and_waste_little_on_padding(tokenizer, examples):
     batches = training_batches(examples, 32, tokenizer.pad_id, python_rng(0, "order"))
     some = [next(batches)[0] for _ in range(60)]
-    padding = sum((batch == tokenizer.pad_id).sum().item() for batch in some) / sum(
-        batch.numel() for batch in some
-    )
-    assert padding < 0.08
+    padding = sum((batch == tokenizer.pad_id).sum().item() for batch in some)
+    assert padding < 0.08 * sum(batch.numel() for batch in some)
     lengths = [batch.shape[1] for batch in some]
     assert lengths != sorted(lengths)
 
@@ -66,40 +60,36 @@ def test_the_loss_is_the_mean_over_targets_of_all_logits(tokenizer, examples):
 
 
 def test_pretraining_lowers_the_held_out_loss_and_resumes_to_the_bit(tokenizer, examples):
-    config, states = PretrainConfig(steps=230, batch_size=16, warmup_steps=10), []
+    config, states, told = PretrainConfig(steps=230, batch_size=16, warmup_steps=10), [], []
     corpus = Corpus(examples, examples[:64], tokenizer.pad_id)
-    whole = new_model(tokenizer)
-    keeping = Pretraining(
-        whole,
-        config,
-        after_log=lambda training: states.append(copy.deepcopy(training.state_dict())),
-    )
-    log = pretrain(whole, corpus, config, 0, keeping)
+    whole, resumed = new_model(tokenizer), new_model(tokenizer)
+
+    def keep(training):
+        states.append(copy.deepcopy(training.state_dict()))
+
+    log = pretrain(whole, corpus, config, 0, Pretraining(whole, config, after_log=keep))
     assert log[-1]["held_out_loss"] < 0.8 * log[0]["held_out_loss"]
     assert [entry["step"] for entry in log] == [100, 200, 230]
     assert [state["step"] for state in states] == [100, 200, 230]
-    resumed = new_model(tokenizer)
-    training, told = Pretraining(resumed, config), []
+    training = Pretraining(resumed, config)
     training.load_state_dict(states[1])
     assert pretrain(resumed, corpus, config, 0, training, told.append) == log
     assert told == [1] * 30
-    assert all(
-        torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True)
-    )
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_pretraining_that_diverges_ends_at_the_step_and_names_the_flags(tokenizer, examples):
     """A rate and a decay that are both allowed, but whose product makes every weight grow."""
     config = PretrainConfig(steps=300, batch_size=4, learning_rate=1, weight_decay=10)
     saved, told, model = [], [], new_model(tokenizer)
-    training = Pretraining(
-        model, config, lambda training: saved.append(copy.deepcopy(training.state_dict()))
-    )
+
+    def keep(training):
+        saved.append(copy.deepcopy(training.state_dict()))
+
     corpus = Corpus(examples, examples[:8], tokenizer.pad_id)
-    with pytest.raises(
-        ValueError, match="^the loss must stay finite, got (nan|inf) at step"
-    ) as error:
-        pretrain(model, corpus, config, 0, training, told.append)
+    with pytest.raises(ValueError, match="^the loss must stay finite, got (nan|inf)") as error:
+        pretrain(model, corpus, config, 0, Pretraining(model, config, keep), told.append)
     assert f"at step {len(told) + 1} of 300" in str(error.value)
     assert str(error.value).endswith("a lower --learning-rate (now 1) or --weight-decay (now 10)")
     # Nothing broken is saved.

@@ -1,5 +1,6 @@
 """Text to tokens and back."""
 
+import itertools
 import random
 import re
 
@@ -12,11 +13,8 @@ from minilpo.rivals.controls import ALL_TASKS
 from minilpo.tasks import mixed_demonstrations, mixed_prompts, offers
 
 TASK_LIST = [task() for task in ALL_TASKS.values()]
-CORPUS = [
-    text
-    for pair in mixed_demonstrations(TASK_LIST, 6000, "train", random.Random(0))
-    for text in pair
-]
+PAIRS = mixed_demonstrations(TASK_LIST, 6000, "train", random.Random(0))
+CORPUS = [text for pair in PAIRS for text in pair]
 SPECIAL = (PAD, SEP, EOS)
 
 
@@ -43,31 +41,21 @@ def test_no_text_loses_anything_and_its_pieces_add_up_to_it(text):
     assert "".join(tokenizer.pieces(token_ids)) == (" " + text if text else "")
 
 
-def test_every_word_number_and_mark_is_one_token(full):
+def test_every_word_number_and_mark_is_one_token_wherever_it_stands(full):
+    special = {full.pad_id, full.sep_id, full.eos_id}
     for text in CORPUS[:2000]:
         token_ids = full.encode(text)
-        assert [piece.strip() for piece in full.pieces(token_ids)] == re.findall(
-            r"\w+|[^\w\s]+", text
-        )
-        assert not {full.pad_id, full.sep_id, full.eos_id} & set(token_ids)
-
-
-def test_a_word_is_the_same_token_wherever_it_stands(full):
-    words = ["Tell", "fox", "forest", "story"]
-    ids = [full.encode(word)[0] for word in words]
-    assert (
-        full.encode(" ".join(words)) == ids and full.encode(" ".join(reversed(words))) == ids[::-1]
-    )
+        pieces = [piece.strip() for piece in full.pieces(token_ids)]
+        assert pieces == re.findall(r"\w+|[^\w\s]+", text) and not special & set(token_ids)
+    ids = [full.encode(word)[0] for word in ("Tell", "fox", "forest", "story")]
+    assert full.encode("Tell fox forest story") == ids
+    assert full.encode("story forest fox Tell") == ids[::-1]
 
 
 def test_ids_run_from_zero_to_the_size_of_the_vocabulary_and_the_special_ones_differ(full):
     texts = {full.decode([token_id]) for token_id in range(full.vocab_size)}
-    assert len(texts) == full.vocab_size
-    assert (
-        full.vocab_size
-        == len({piece for text in CORPUS for piece in re.findall(r" ?\w+| ?[^\w\s]+", " " + text)})
-        + 3
-    )
+    pieces = {piece for t in CORPUS for piece in re.findall(r" ?\w+| ?[^\w\s]+", " " + t)}
+    assert len(texts) == full.vocab_size == len(pieces) + 3
     assert full.decode([full.pad_id, full.sep_id, full.eos_id]) == PAD + SEP + EOS
 
 
@@ -78,22 +66,15 @@ def test_the_same_texts_give_the_same_ids_in_any_order(full, tmp_path):
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "text, word",
-    [
-        ("Tell me a story about a zebra.", "zebra"),
-        ("A zebra and a gnu", "zebra"),
-        ("The fox; the bear.", ";"),
-        ("fox 777", "777"),
-        ("FOX", "FOX"),
-    ],
-)
-def test_an_unknown_word_is_an_error_that_names_it(full, text, word):
+UNKNOWN = {"Tell me a story about a zebra.": "zebra", "A zebra and a gnu": "zebra"}
+UNKNOWN |= {"The fox; the bear.": ";", "fox 777": "777", "FOX": "FOX"}
+
+
+@pytest.mark.parametrize("text", UNKNOWN)
+def test_an_unknown_word_is_an_error_that_names_it(full, text):
+    words = rf"^every word must be one the model .*, got '{re.escape(UNKNOWN[text])}'; (near|use)"
     for encode in (full.encode, lambda text: full.encode_batch(["The fox.", text, "a wolf"])):
-        with pytest.raises(
-            ValueError,
-            match=rf"^every word must be one the model .*, got '{re.escape(word)}'; (near|use)",
-        ):
+        with pytest.raises(ValueError, match=words):
             encode(text)
 
 
@@ -102,16 +83,15 @@ def test_an_unknown_word_is_an_error_that_names_it(full, text, word):
 )
 def test_a_special_token_cannot_be_typed_its_name_is_unknown_or_plain_text(known):
     tokenizer = Tokenizer.train([known])
-    for text in (
-        around.format(name) for name in SPECIAL for around in ("{}", "fox {}", "{} fox", "fox{}fox")
-    ):
+    special = {tokenizer.pad_id, tokenizer.sep_id, tokenizer.eos_id}
+    for name, around in itertools.product(SPECIAL, ("{}", "fox {}", "{} fox", "fox{}fox")):
+        text = around.format(name)
         try:
             token_ids = tokenizer.encode(text)
         except ValueError:
             assert known == "fox"
         else:
-            assert not {tokenizer.pad_id, tokenizer.sep_id, tokenizer.eos_id} & set(token_ids)
-            assert tokenizer.decode(token_ids) == text
+            assert not special & set(token_ids) and tokenizer.decode(token_ids) == text
 
 
 def test_a_saved_tokenizer_is_loaded_whole(full, tmp_path):
@@ -125,23 +105,23 @@ def test_a_saved_tokenizer_is_loaded_whole(full, tmp_path):
         loaded.encode("zebra")
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda whole: whole[: len(whole) // 2],
-        lambda whole: b"",
-        lambda whole: b"{}",
-        lambda whole: b"\xff\xfe\x00",
-        lambda whole: whole.replace(b"WordLevel", b"Unheard"),
-        lambda whole: whole.replace(b"<sep>", b"<was>"),
-    ],
-    ids=["cut short", "empty", "other JSON", "not text", "another model", "without <sep>"],
-)
+DAMAGES = {
+    "cut short": lambda whole: whole[: len(whole) // 2],
+    "empty": lambda whole: b"",
+    "other JSON": lambda whole: b"{}",
+    "not text": lambda whole: b"\xff\xfe\x00",
+    "another model": lambda whole: whole.replace(b"WordLevel", b"Unheard"),
+    "without <sep>": lambda whole: whole.replace(b"<sep>", b"<was>"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_an_error_that_names_it(full, tmp_path, damage):
-    full.save(tmp_path / "tokenizer.json")
-    (tmp_path / "tokenizer.json").write_bytes(damage((tmp_path / "tokenizer.json").read_bytes()))
+    path = tmp_path / "tokenizer.json"
+    full.save(path)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(ValueError, match=r"tokenizer\.json must be a tokenizer file"):
-        Tokenizer.load(tmp_path / "tokenizer.json")
+        Tokenizer.load(path)
 
 
 def test_a_missing_file_stays_a_missing_file(tmp_path):

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from minilpo.cli import main
-from minilpo.machine.files import read_sealed_json
 from tests.outside import BAR, TINY, fails, files_of, run_of
 
 SETTINGS = "--tasks coin_flip hidden_wish --steps 60 --demonstrations 1500 --rounds 2 --prompts 16 --n-hidden 4".split()
@@ -63,7 +62,7 @@ def test_a_reader_that_goes_away_is_one_line(run):
     said = [
         line
         for line in done.stderr.replace("\r", "\n").splitlines()
-        if line and not BAR.search(line)
+        if line.strip() and not BAR.search(line)
     ]
     assert done.returncode in (0, 2) and len(said) == (done.returncode == 2), done
     assert not said or "standard output was closed" in said[0]
@@ -77,13 +76,22 @@ def test_own_settings_for_figures_change_nothing(run, whole, tmp_path):
     for variables in (
         {"MPLBACKEND": "no_such_backend"},
         {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")},
+        {"MPLCONFIGDIR": str(tmp_path / "matplotlibrc" / "no_folder")},
     ):
         command = [sys.executable, "-m", "minilpo", "evaluate", "--run", str(run)]
         done = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, **variables}, cwd=tmp_path
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 and "cache" not in done.stderr, done.stderr
         assert files_of(run) == before
+
+
+def test_where_no_threads_can_be_started_one_line_says_so():
+    code = 'import threading\ndef start(self): raise RuntimeError("can\'t start new thread")\n'
+    code += "threading.Thread.start = start\nfrom minilpo.__main__ import main\nmain()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "ulimit -u" in done.stderr
 
 
 @pytest.mark.parametrize("empty", ["", " "])
@@ -244,7 +252,7 @@ def threads(monkeypatch):
 
 
 def stored(run: Path) -> int:
-    return read_sealed_json(run / "config.json")["threads"]
+    return json.loads((run / "config.json").read_text())["threads"]
 
 
 def test_the_number_of_threads_is_measured_once_said_kept_and_overruled(tmp_path, capsys, threads):

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from minilpo.cli import main
-from minilpo.machine.files import write_bytes
+from minilpo.machine.files import Record
 from tests.outside import TINY, fails, files_of, interrupt_after
 
 BRIEF = "--tasks coin_flip hidden_wish --steps 80 --demonstrations 1500 --rounds 2 --prompts 16 --n-hidden 4".split()
@@ -35,9 +35,9 @@ def brief():
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
-        patch.setattr(
-            "matplotlib.figure.Figure.savefig", lambda self, file, **_: file.write(b"a figure")
-        )
+        patch.setattr("minilpo.show.plots.png", lambda fig: b"a figure")
+        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
+        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
         yield
 
@@ -90,15 +90,11 @@ def snapshots_of(folder: Path, into: Path) -> list[Path]:
     def copy(place: str) -> None:
         if not folder.exists():
             return
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
         content = tuple(
-            sorted(
-                (str(p.relative_to(folder)), p.read_bytes() if p.is_file() else b"")
-                for p in folder.rglob("*")
-            )
+            (str(p), "" if "record.json.p" in p.name else p.read_bytes()) for p in paths
         )
-        if content not in seen and not any(
-            "timings" in name for name, _ in content if name.endswith(".partial")
-        ):
+        if content not in seen:
             seen[content] = into / str(len(seen))
             shutil.copytree(folder, seen[content])
 
@@ -196,31 +192,22 @@ def test_a_refused_flag_changes_nothing(run, capsys, command):
     assert main(["evaluate", "--run", str(run)]) == 0 and files_of(run) == before
 
 
-def test_an_interrupted_second_training_keeps_the_first_head_until_it_is_done(
-    run, tmp_path, capsys
-):
+def test_an_interrupted_second_training_keeps_the_first_head_until_it_is_done(run, tmp_path):
     before, train = files_of(run), ["train", "--run", str(run)]
     undisturbed = Path(shutil.copytree(run, tmp_path / "undisturbed"))
     assert main(["train", "--run", str(undisturbed), "--beta", "0.5"]) == 0
     interrupt_after("lpo_state.pt", [*train, "--beta", "0.5"])
-    state = {"lpo_state.pt": (run / "lpo_state.pt").read_bytes()}
-    assert files_of(run) == {**before, **state}
-    assert main(["evaluate", "--run", str(run)]) == 0 and files_of(run) == {
-        **before,
-        **state,
-    }  # of the first head
-    assert main([*train, "--beta", "1.0"]) == 0 and files_of(run) == {
-        **before,
-        **state,
-    }  # which is there
+    begun = files_of(run)
+    changed = {name for name in begun if begun[name] != before.get(name)}
+    assert changed == {"lpo_state.pt", "record.json"}
+    assert main(["evaluate", "--run", str(run)]) == 0  # of the first head
+    assert main([*train, "--beta", "1.0"]) == 0  # which is there
+    assert files_of(run) == begun
     assert main(train) == 0  # goes on with what was begun
     assert files_of(run) == files_of(undisturbed)
     assert json.loads((run / "config.json").read_text())["lpo"]["beta"] == 0.5
-    assert (
-        not {"metrics.json", "examples.txt", "report.html", "figures/win_rate.png"}
-        & files_of(run).keys()
-    )  # they showed the first head
-    capsys.readouterr()
+    gone = {"metrics.json", "examples.txt", "report.html", "figures/win_rate.png"}
+    assert not gone & files_of(run).keys()  # they showed the first head
 
 
 def test_half_done_training_with_other_settings_is_begun_anew(run, tmp_path):
@@ -234,15 +221,15 @@ def test_half_done_training_with_other_settings_is_begun_anew(run, tmp_path):
 def test_a_folder_removed_in_mid_run_is_said_and_leaves_no_stump(
     whole, tmp_path, capsys, monkeypatch
 ):
-    def write(path, data):
-        write_bytes(path, data)
-        if path.name == "pretrain_state.pt":
-            shutil.rmtree(path.parent)
+    def commit(record, finished, undone=(), commit=Record.commit):
+        commit(record, finished, undone)
+        if "half-done pretrain" in finished:
+            shutil.rmtree(record.folder)
 
-    monkeypatch.setattr("minilpo.machine.files.write_bytes", write)
-    said = fails(capsys, *demo(tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "commit", commit)
+        said = fails(capsys, *demo(tmp_path / "run"))
     assert "removed" in said and str(tmp_path / "run") in said and not (tmp_path / "run").exists()
-    monkeypatch.setattr("minilpo.machine.files.write_bytes", write_bytes)
     assert main(demo(tmp_path / "run")) == 0 and files_of(tmp_path / "run") == files_of(whole)
 
 
@@ -255,14 +242,15 @@ def test_two_processes_in_one_folder_the_second_is_told_so_and_the_first_goes_on
     pytest.importorskip("fcntl", reason="this system has no such locks")
     busy, told = tmp_path / "busy", []
 
-    def write(path, data):
-        write_bytes(path, data)
-        if path.name in ("config.json", "pretrain_state.pt", "lpo_state.pt") and len(told) < 4:
+    def commit(record, finished, undone=(), commit=Record.commit):
+        commit(record, finished, undone)
+        if len(told) < 4:
+            print(file=sys.stderr)  # to end the line of the bar
             told.append(fails(capsys, *demo(busy)))
             told.append(fails(capsys, "evaluate", "--run", busy))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("minilpo.machine.files.write_bytes", write)
+        patch.setattr(Record, "commit", commit)
         assert main(demo(busy)) == 0
     assert len(told) == 4 and all("at work" in line and "wait" in line for line in told)
     assert files_of(busy) == files_of(whole)
@@ -332,7 +320,7 @@ def farewell(process) -> tuple[int, list[str]]:
     lines = [
         line
         for line in re.split(r"[\n\r]", text)
-        if line and not re.search(r"%\||/s\]|computing with", line)
+        if line.strip() and not re.search(r"%\||/s\]|computing with", line)
     ]
     return process.returncode, lines
 
@@ -404,8 +392,8 @@ def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf
     (tmp_path / "wrapping.py").write_text(wrapping)
     deaf = f"import minilpo.run.steps as run, time\nFOLDER = {str(tmp_path)!r}\n"
     deaf += f"def wait():\n print('x', flush=True); time.sleep(60)\n{swallow}"
-    deaf += "real = run.Run.create\n"
-    deaf += "run.Run.create = lambda *a, **k: (swallow(), real(*a, **k))[1]\n"
+    deaf += "real = run.pretrain_step\n"
+    deaf += "run.pretrain_step = lambda *a, **k: (swallow(), real(*a, **k))[1]\n"
     process = start(
         ["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"], before=deaf
     )
@@ -420,7 +408,7 @@ def test_outside_of_an_import_an_interruption_lets_everything_be_put_in_order(tm
     tidy = "import minilpo.run.steps as run, time\n"
     tidy += "def wait(*_, **__):\n try: print('x', flush=True); time.sleep(60)\n"
     tidy += " finally: print('in order', flush=True)\n"
-    tidy += "run.Run.create = wait\n"
+    tidy += "run.pretrain_step = wait\n"
     process = start(["demo", "--out", str(tmp_path / "run"), *TINY], before=tidy)
     process.stdout.read(1)
     process.send_signal(signal.SIGINT)

@@ -18,7 +18,6 @@ import torch
 
 from minilpo.decoding import Rollout, SampledHead, respond
 from minilpo.lm.pretraining import add_gradients, collate
-from minilpo.machine.files import load_tensors
 from minilpo.run import processes
 from minilpo.tasks import Prompt
 from tests.conftest import CHOICES, seeded
@@ -70,16 +69,16 @@ def test_responses_shared_among_processes_are_those_that_one_process_writes(
     alone_generator, generators = seeded(0), [seeded(0) for _ in range(size)]
     expected, rewards = respond(*asked, alone_generator, **options)
     parts = []
-    monkeypatch.setattr(processes, "gathered", lambda part: parts.append(part) or [whole, []])
-    whole = [([*range(5)], expected, rewards)]
+    monkeypatch.setattr(processes, "gathered", lambda part: parts.append(part) or [whole, None])
+    whole = [*range(5)], expected, rewards
     for rank, generator in enumerate(generators):
         take_for(monkeypatch, rank, size)
         processes.respond(*asked, generator, progress=told.append, **options)
         assert torch.equal(generator.get_state(), alone_generator.get_state())
     if size > 1:
         monkeypatch.setattr(processes, "gathered", lambda part: parts)
-        assert sorted(p for part in parts for numbers, *_ in part for p in numbers) == [*range(5)]
-        assert sum(told) == size * 10 and (size > 4) == ([] in parts)
+        assert sorted(p for part in parts if part for p in part[0]) == [*range(5)]
+        assert sum(told) == size * 10 and (size > 4) == (None in parts)
     for rank in range(size):
         take_for(monkeypatch, rank, size)
         rollout, scored = processes.respond(*asked, seeded(0), **options)
@@ -98,7 +97,7 @@ def test_shared_gradients_and_losses_add_up_to_those_of_the_whole_batch(monkeypa
     weights = [*model.requires_grad_(True).parameters()]
     loss = add_gradients(model, *batch)
     expected = [weight.grad.clone() for weight in weights]
-    added = []  # what each process has to add: gradients and loss, one after the other
+    added = []  # what each process has to add: gradients, and the loss at the end
     monkeypatch.setattr(processes, "add_up", lambda values: added.append(values.clone()) or values)
     for rank in range(size):
         model.zero_grad()
@@ -107,12 +106,11 @@ def test_shared_gradients_and_losses_add_up_to_those_of_the_whole_batch(monkeypa
     if size == 1:
         assert got == loss and not added
         return
-    gradients, losses = sum(added[::2]), sum(added[1::2])
-    assert losses.item() == pytest.approx(loss)
-    torch.testing.assert_close(gradients, torch.cat([part.flatten() for part in expected]))
+    total = sum(added)
+    assert total[-1].item() == pytest.approx(loss)
+    torch.testing.assert_close(total[:-1], torch.cat([part.flatten() for part in expected]))
     # What was added up is what each of them then has.
-    totals = iter([gradients, losses])
-    monkeypatch.setattr(processes, "add_up", lambda values: next(totals))
+    monkeypatch.setattr(processes, "add_up", lambda values: total)
     assert processes.add_gradients(model, *batch) == pytest.approx(loss)
     torch.testing.assert_close([weight.grad for weight in weights], expected)
 
@@ -126,11 +124,11 @@ def test_the_others_work_in_a_copy_of_their_own_whatever_the_folder_is_called(
     take_for(monkeypatch, 1, 2)
     monkeypatch.setattr(processes.dist, "init_process_group", lambda *_, **__: None)
     monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: None)
-    content = processes._content(Path(".."))
+    content = {"file": b"content", "deep/er": b""}
     monkeypatch.setattr(processes, "gathered", lambda part: [content, part])
     with processes.joined(Path("..")) as own:
         assert own.resolve().parent.name.startswith("minilpo-") and own.name == "run"
-        assert (own / "file").read_text() == "content"
+        assert (own / "file").read_text() == "content" and (own / "deep" / "er").exists()
     assert not own.exists() and (tmp_path / "run" / "file").exists()
 
 
@@ -155,7 +153,11 @@ def alone(tmp_path_factory):
 
 
 def log_of(path, name):
-    return json.loads((path / name).read_text())["log"]
+    return json.loads((path / name).read_text())
+
+
+def tensors(path):
+    return torch.load(path, weights_only=True)
 
 
 @pytest.mark.parametrize("n", [2, pytest.param(4, marks=pytest.mark.slow)])
@@ -167,7 +169,7 @@ def test_pretraining_is_the_same_up_to_rounding_whoever_computes(alone, tmp_path
     for own, other in zip(ours, others, strict=True):
         assert own == pytest.approx(other, rel=1e-4)
     # (The bias of the keys has no gradient but rounding, which Adam makes as large as any other.)
-    ours, others = (load_tensors(p / "run" / "model.pt") for p in (alone, tmp_path))
+    ours, others = (tensors(p / "run" / "model.pt") for p in (alone, tmp_path))
     for key in ours:
         if not key.endswith("qkv.bias"):
             torch.testing.assert_close(ours[key], others[key], atol=2e-3, rtol=1e-2)
@@ -180,7 +182,7 @@ def test_lpo_has_the_same_pairs_and_makes_the_same_head_whoever_writes(alone, tm
     ended = run(n, f"train --run {path} {LPO}")
     assert ended.returncode == 0, ended.stderr
     assert {file.name for file in path.iterdir()} == {f.name for f in (alone / "run").iterdir()}
-    ours, others = load_tensors(alone / "run" / "head.pt"), load_tensors(path / "head.pt")
+    ours, others = tensors(alone / "run" / "head.pt"), tensors(path / "head.pt")
     for key in ours:
         torch.testing.assert_close(ours[key], others[key], atol=2e-4, rtol=1e-3)
     ours, others = log_of(alone / "run", "lpo_log.json"), log_of(path, "lpo_log.json")
@@ -229,7 +231,7 @@ def test_one_that_dies_ends_all_with_one_line_and_the_work_is_kept(tmp_path):
         "one of them has ended" in said(errors)[0] or "keeps what was finished" in said(errors)[0]
     )
     assert not [pid for pid in own if os.path.exists(f"/proc/{pid}")]
-    assert load_tensors(state)["step"] >= 100
+    assert tensors(state)["step"] >= 100
 
 
 def children_of(pid):

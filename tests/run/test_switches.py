@@ -13,12 +13,14 @@ from minilpo.decoding import Fixed, GreedyHead, SampledHead, respond
 from minilpo.decoding.policies import ByPlace
 from minilpo.lm.pretraining import Pretraining, pretrain
 from minilpo.lpo import train_lpo
-from minilpo.machine.files import load_tensors, save_tensors
+from minilpo.machine.files import tensor_bytes, tensors_of
+from minilpo.run.begin import corpus_of, create_run
 from minilpo.run.folder import Run
 from minilpo.run.steps import pretrain_step, train_step
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts
 from minilpo.training import TrainState
+from tests.outside import files_of
 
 CONFIG = RunConfig(
     tasks=("coin_flip", "hidden_wish"),
@@ -60,7 +62,7 @@ SWITCHES = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("switches") / "run"
-    run = Run.create(folder, CONFIG)
+    run = create_run(folder, CONFIG)
     pretrain_step(run), train_step(run)
     return folder
 
@@ -69,7 +71,7 @@ def weights_of(module) -> dict:
     return {name: (str(w.dtype), w.tolist()) for name, w in module.state_dict().items()}
 
 
-def all_of(folder, tmp_path) -> dict:
+def all_of(folder) -> dict:
     """What a user may do with a finished run, as values that can be compared."""
     run = Run.open(folder)
     lm, head, constant = run.language_model(), run.head(), run.constant_head()
@@ -87,26 +89,25 @@ def all_of(folder, tmp_path) -> dict:
         new, config = run.new_head(AdaptiveDecoder), replace(CONFIG.lpo, loss=loss)
         state = TrainState(new, config)
         seen[loss] = train_lpo(lm, run.tasks, new, run.choices, config, 0, state), weights_of(new)
-        save_tensors(tmp_path / f"{loss}.pt", state.state_dict())
-    model, corpus = run.new_model(), run.corpus(lm.tokenizer)
+        seen[f"{loss} state"] = tensor_bytes(state.state_dict())
+    model, corpus = run.new_model(), corpus_of(run, lm.tokenizer)
     pretraining = Pretraining(model, CONFIG.pretrain)
     seen["pretraining"] = pretrain(model, corpus, CONFIG.pretrain, 0, pretraining)
-    save_tensors(tmp_path / "pretraining.pt", pretraining.state_dict())
-    pretraining.load_state_dict(load_tensors(tmp_path / "pretraining.pt"))
-    files = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
-    return seen | files | {"resumed": weights_of(pretraining.model)}
+    seen["pretraining state"] = tensor_bytes(pretraining.state_dict())
+    pretraining.load_state_dict(tensors_of(seen["pretraining state"]))
+    return seen | {"resumed": weights_of(pretraining.model)}
 
 
 @pytest.fixture(scope="module")
-def plain(folder, tmp_path_factory):
-    return all_of(folder, tmp_path_factory.mktemp("plain"))
+def plain(folder):
+    return all_of(folder)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_switch_changes_nothing_and_stays_as_it_was_set(folder, plain, tmp_path, name):
+def test_a_switch_changes_nothing_and_stays_as_it_was_set(folder, plain, name):
     with SWITCHES[name]():
         before = switches()
-        seen = all_of(folder, tmp_path)
+        seen = all_of(folder)
         assert switches() == before
     for what in plain:
         assert seen[what] == plain[what], what
@@ -116,9 +117,7 @@ def test_a_switch_changes_nothing_and_stays_as_it_was_set(folder, plain, tmp_pat
 def test_the_steps_of_a_run_write_the_same_bytes(folder, tmp_path, name):
     with SWITCHES[name]():
         before = switches()
-        run = Run.create(tmp_path / "run", CONFIG)
+        run = create_run(tmp_path / "run", CONFIG)
         pretrain_step(run), train_step(run)
         assert run.is_done("train") and switches() == before
-    for path in folder.iterdir():
-        if path.name != "timings.json":
-            assert (tmp_path / "run" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert files_of(tmp_path / "run") == files_of(folder)

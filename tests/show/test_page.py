@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import re
-from html.parser import HTMLParser
 
 import pytest
 
@@ -35,37 +34,10 @@ from tests.evaluation.test_evaluation import (
     with_texts,
 )
 from tests.show.test_report import LPO_LOG, PRETRAIN_LOG
-from tests.show.test_strip import NASTY
+from tests.show.test_strip import NASTY, Reader
 
-VOID = {"meta", "img", "wbr"}
 LOG = [{**entry, "pairs": 7, "dropped_prompts": 2} for entry in LPO_LOG]
 SECONDS = {"pretrain": 11.0, "rollout": 22.0, "lpo": 33.0, "evaluate": 44.0, "total": 110.0}
-
-
-class Reader(HTMLParser):
-    """What a page contains; says if an element isn't closed where it should be."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.attributes, self.text, self.open = [], [], "", []
-        self.feed(page)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.attributes.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.attributes if name == tag]
 
 
 FOUR_NAMES = Temperatures(FOUR_TEMPERATURES).names
@@ -77,10 +49,10 @@ def words(text, k=1, prompt="Speak!"):
     return Strip(prompt, pieces, [k] * len(pieces), FOUR_NAMES)
 
 
-def results(metrics, best=(), worst=(), **config):
+def results(metrics, best=(), worst=(), first=(), **config):
     """What a page is made from, where figures are no matter."""
     config = RunConfig(temperatures=tuple(FOUR_TEMPERATURES), **config)
-    return Results(config, metrics, PRETRAIN_LOG, LOG, [], list(best), list(worst))
+    return Results(config, metrics, PRETRAIN_LOG, LOG, [], list(first), list(best), list(worst))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +70,8 @@ def whole(metrics):
     pictures = draw_figures(metrics, PRETRAIN_LOG, LOG)
     best = [Shown("cow", 1.0, words(f"best {i}")) for i in range(3)]
     worst = [Shown("ant", i / 8, words(f"worst {i}")) for i in range(3)]
-    return dataclasses.replace(results(metrics, best, worst), pictures=pictures)
+    first = [Shown("bee", 0.5, words(f"first {i}")) for i in range(3)]
+    return dataclasses.replace(results(metrics, best, worst, first), pictures=pictures)
 
 
 # What is on the page
@@ -106,15 +79,26 @@ def whole(metrics):
 
 def test_the_page_has_all_its_chapters_and_a_link_to_each(whole):
     read = Reader(run_page(whole))
-    names = [attributes["id"] for attributes in read.all("h2")]
+    names = [attributes["id"] for attributes in read.all("h2") if "id" in attributes]
     assert [attributes["href"] for attributes in read.all("a")] == [f"#{name}" for name in names]
-    assert len(names) == 7 and read.tags.count("h1") == 1
+    assert len(names) == 6 and read.tags.count("h1") == 1
+
+
+def test_verdict_curves_three_responses_and_the_table_come_first_in_this_order(whole):
+    page = run_page(whole)
+    parts = ['class="verdict"', "<img ", "first 2", "<table", "<nav ", "best 0", "--seed"]
+    places = [page.index(part) for part in parts]
+    assert places == sorted(places)
+    assert page.index("</figure>") < page.index("first 0") and page.count("first ") >= 3
 
 
 def test_a_chapter_without_numbers_is_left_out(metrics):
     some = {name: part for name, part in metrics.items() if name not in ("controls", "ood")}
     text = Reader(run_page(results(some))).text
-    assert "Where the gain comes from" not in text and "New wordings" not in text
+    assert (
+        "sees nothing" not in re.sub("and with a head that sees nothing;", "", text)
+        and "New wordings" not in text
+    )
 
 
 def test_the_table_has_every_number_under_its_task_and_the_best_fixed_ones_are_bold(metrics):
@@ -129,6 +113,10 @@ def test_the_table_has_every_number_under_its_task_and_the_best_fixed_ones_are_b
         assert list(columns[name][:5]) == [f"{reward:.3f}" for reward in expected]
         assert columns[name][6] == f"{column['best_per_task']:.3f}"
         assert columns[name][7] == f"{column['best_per_kind']:.3f}"
+    for row, control in ((8, "random_head"), (9, "learned_constant")):
+        found = metrics["controls"][control]
+        expected = [*found["tasks"].values(), found["reward"]]
+        assert text[row + 1][1:] == [f"{reward:.3f}" for reward in expected]
     bold = [[column for column, cell in enumerate(row) if "<b>" in cell] for row in rows[1:5]]
     for place, column in enumerate([*metrics["tasks"].values(), metrics["mean"]], 1):
         best = column["fixed"].index(max(column["fixed"]))
@@ -138,7 +126,7 @@ def test_the_table_has_every_number_under_its_task_and_the_best_fixed_ones_are_b
 def test_every_table_has_a_caption_and_every_cell_of_it_headings(whole):
     page = run_page(whole)
     blocks = re.findall(r"<table.*?</table>", page, re.DOTALL)
-    assert len(blocks) == page.count("<table") >= 9
+    assert len(blocks) == page.count("<table") >= 8
     for block in blocks:
         assert re.search(r"^<table[^>]*><caption><span>\w", block)
         head, *rows = re.findall(r"<tr>.*?</tr>", block)
@@ -151,7 +139,7 @@ def test_every_table_has_a_caption_and_every_cell_of_it_headings(whole):
 def test_the_page_says_what_the_terminal_says(whole):
     text = Reader(run_page(whole)).text
     assert all(line in text for line in conclusions(whole.metrics))
-    assert verdict(whole.metrics["mean"]["gain_over_best_fixed"]) in text
+    assert verdict(whole.metrics["ood"]["mean"]["gain_over_best_fixed"]) in text
 
 
 def test_the_steps_are_told_with_the_runs_own_numbers(metrics):
@@ -169,7 +157,7 @@ def test_the_page_names_the_rule_that_the_head_learned_by(metrics, rule):
     names |= {"grpo": "GRPO (Group Relative", "regression": "predicting rewards"}
     assert [name for name in RULES if f"head was trained by {names[name]}" in text] == [rule]
     assert ("21 pairs in all" in text) == (rule == "lpo")
-    said = "but for 6 prompts whose responses all scored the same." in text
+    said = "Nothing was learned from 6 prompts with equal rewards." in text
     assert said == (rule in ("reinforce", "grpo"))
 
 
@@ -199,10 +187,11 @@ def test_every_setting_is_there_with_its_value_and_its_meaning():
 
 def test_every_picture_is_in_the_page_with_an_alternative_text_that_says_what_it_shows(whole):
     images = Reader(run_page(whole)).all("img")
-    assert len(images) == len(whole.pictures) == 4
-    for image, shown in zip(images, whole.pictures, strict=True):
-        assert image["alt"] == " ".join(shown.sentences) and len(image["alt"]) > 40
-        assert image["src"].startswith("data:image/png;base64,")
+    sentences = [sentence for shown in whole.pictures for sentence in shown.sentences]
+    assert [image["alt"] for image in images] == sentences and len(sentences) == 3 + 1 + 3 + 4
+    for image in images:
+        assert len(image["alt"]) > 40 and image["src"].startswith("data:image/png;base64,")
+        assert int(image["width"]) < 600  # each panel alone: it fits beside or below the others
 
 
 def test_a_picture_says_how_large_it_is_and_a_broad_one_has_more_room():
@@ -220,12 +209,12 @@ def test_every_response_stands_there_with_its_task_its_reward_its_prompt_and_its
 ):
     page = run_page(whole)
     rows = re.findall(r'<li class="response">.*?</li>', page, re.DOTALL)
-    shown = [*whole.best, *whole.worst]
-    assert len(rows) == len(shown) == 6
+    shown = [*whole.first, *whole.best, *whole.worst]
+    assert len(rows) == len(shown) == 9
     for row, response in zip(rows, shown, strict=True):
         text = Reader(row).text
         assert f"{response.task}, reward {response.reward:.2f}" in text and "Speak!" in text
-        assert " ".join(f"{piece.strip()}0.3" for piece in response.strip.pieces) in text
+        assert "t=0.3 " + "".join(response.strip.pieces).strip() in text
     assert "3 of the best" in page and "3 of the worst" in page
 
 
@@ -237,7 +226,7 @@ def test_the_best_and_the_worst_are_picked_in_turn_from_every_task():
     names = ["a"] * 4 + ["b"] * 4 + ["c"] * 4
     rewards = [0.1, 0.9, 0.9, 0.5, 0.2, 0.2, 0.2, 0.2, 1.0, 0.0, 0.6, 0.4]
     # a: 1 2 3 0; b: 4 5 6 7; c: 8 10 11 9
-    assert best_and_worst(names, rewards, 8) == ([1, 4, 8, 2], [7, 9, 0, 6])
+    assert best_and_worst(names, rewards, 8) == ([1, 4, 8, 2], [0, 5, 9, 3])
 
 
 @pytest.mark.parametrize("n", [2, 7, 11, 12, 30])
@@ -250,19 +239,14 @@ def test_no_response_is_picked_twice_and_small_tasks_leave_room_to_others(n):
 
 def test_the_responses_are_those_of_the_head_with_their_own_rewards_and_words(lm):
     head = AdaptiveDecoder(16, len(CHOICES), "token", n_hidden=8, generator=seeded(1))
-    prompts = [
-        "Mia has 7 apples.",
-        "Tell me a story.",
-        "Mia has 9 apples.",
-        "Tell me a story of a fox.",
-    ]
+    prompts = ["Mia has 7 apples.", "Tell me a story.", "Mia has 9 apples.", "Tell me of a fox."]
     tasks = [type("T", (), {"name": name})() for name in ("math", "story")]
     policy = SampledHead(head, Temperatures(TEMPERATURES))
     rollout = generate(lm, prompts, policy, seeded(0), max_new_tokens=6)
     made = measured(tasks, [2, 2], [[0.0, 1.0]] * 4, [0.25, 0.75, 1.0, 0.5])
     test = dataclasses.replace(with_texts(made, prompts), adaptive=rollout)
-    best, worst = chosen_responses(test, lm, Temperatures(TEMPERATURES).names)
-    for shown, rows in ((best, [1, 2]), (worst, [0, 3])):
+    first, best, worst = chosen_responses(test, lm, Temperatures(TEMPERATURES).names)
+    for shown, rows in ((first, [0, 2, 1]), (best, [1, 2]), (worst, [0, 3])):
         assert [response.strip.prompt for response in shown] == [prompts[row] for row in rows]
         assert [response.reward for response in shown] == [[0.25, 0.75, 1.0, 0.5][r] for r in rows]
         for response, row in zip(shown, rows, strict=True):
@@ -274,7 +258,8 @@ def test_a_single_prompt_is_too_few_for_a_good_and_a_bad_response(lm, head):
     rollout = generate(lm, prompts, SampledHead(head, CHOICES), seeded(0))
     made = measured([type("T", (), {"name": "math"})()], [1], [[0.0, 1.0]])
     test = dataclasses.replace(with_texts(made, prompts), adaptive=rollout)
-    assert chosen_responses(test, lm, Temperatures(TEMPERATURES).names) == ([], [])
+    first, *others = chosen_responses(test, lm, Temperatures(TEMPERATURES).names)
+    assert len(first) == 1 and others == [[], []]
 
 
 # What is concluded
@@ -294,21 +279,13 @@ def test_a_run_that_lost_says_so_and_nowhere_that_it_won(metrics):
     text = Reader(run_page(results(losing(metrics)))).text
     assert text.count("The head lost: it got 0.200 less reward") == 2  # on test and on new prompts
     assert "The head won" not in text and "got more than the best constant in none" in text
-    assert "a gain of -0.200" in text
 
 
-def test_a_run_that_is_undecided_says_so(metrics):
-    even = copy.deepcopy(metrics)
-    even["mean"]["gain_over_best_fixed"] = {"estimate": 0.01, "ci95": [-0.02, 0.04]}
-    text = Reader(run_page(results(even))).text
-    assert "It is undecided whether the head is better" in text
-
-
-def test_a_head_that_collapsed_is_said(metrics):
-    flat = copy.deepcopy(metrics)
-    for task in flat["tasks"].values():
-        task["histogram"] = [0, 1, 0, 0]
-    assert "it collapsed to one temperature" in run_page(results(flat))
+def test_a_kind_of_one_prompt_has_no_interval(metrics):
+    few = copy.deepcopy(metrics)
+    for kind in few["tasks"]["cow"]["kinds"].values():
+        kind["ci95"] = None
+    assert "Kinds of prompts" in run_page(results(few))
 
 
 # Safety
@@ -323,7 +300,9 @@ def test_hostile_text_stays_text(metrics):
     renamed["controls"]["random_head"]["tasks"][hostile] = 0.0
     strip = Strip(hostile, [hostile, " b"], [0, 1], FOUR_NAMES)
     run = results(renamed, [Shown(hostile, 1.0, strip)], tasks=(hostile,))
-    plain = run_page(results(metrics, [Shown("cow", 1.0, words("a b"))]))
+    plain = run_page(
+        results(metrics, [Shown("cow", 1.0, Strip("", ["a", "b"], [0, 1], FOUR_NAMES))])
+    )
     page = run_page(run)
     page.encode()
     read = Reader(page)

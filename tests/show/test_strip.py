@@ -1,7 +1,9 @@
 """The temperature strip in its four forms."""
 
+import os
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from minilpo.show.strip import (
     Strip,
     background,
     draw,
+    has_colours,
     height,
     html_page,
     lines_of,
@@ -49,14 +52,10 @@ def test_words_in_a_terminal_are_coloured_like_their_temperature_in_the_legend(c
 
 @pytest.mark.parametrize("names", [["0.7"], ["0", "1"], ["0.1", "0.2", "0.3"]])
 def test_colours_run_from_blue_for_the_lowest_temperature_to_orange_for_the_highest(names):
-    colours = [
-        int(colour) for colour in re.findall(r";5;(\d+)m", terminal(Strip("", [" a"], [0], names)))
-    ]
-    assert colours[0] == colours[1] == BLUE_TO_ORANGE[0]
-    assert len(names) == 1 or colours[-1] == BLUE_TO_ORANGE[-1]
-    assert [BLUE_TO_ORANGE.index(colour) for colour in colours] == sorted(
-        BLUE_TO_ORANGE.index(colour) for colour in colours
-    )
+    shown = terminal(Strip("", [" a"], [0], names))
+    places = [BLUE_TO_ORANGE.index(int(colour)) for colour in re.findall(r";5;(\d+)m", shown)]
+    assert places[0] == places[1] == 0 and places == sorted(places)
+    assert len(names) == 1 or places[-1] == len(BLUE_TO_ORANGE) - 1
 
 
 def test_every_piece_needs_a_temperature():
@@ -81,42 +80,45 @@ def test_black_text_is_easy_to_read_on_every_colour():
 
 def test_cold_and_warm_differ_for_the_colour_blind():
     """Machado and others (2009): what red- and green-blind people see, in linear light."""
-    blindness = {
-        "red": [
-            [0.152286, 1.052583, -0.204868],
-            [0.114503, 0.786281, 0.099216],
-            [-0.003882, -0.048116, 1.051998],
-        ],
-        "green": [
-            [0.367322, 0.860646, -0.227968],
-            [0.280085, 0.672501, 0.047413],
-            [-0.011820, 0.042940, 0.968881],
-        ],
-    }
-    for seen in blindness.values():
-        colours = [
-            np.array(seen)
-            @ np.array([int(background(k, K)[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-            for k in range(K)
-        ]
+    red = [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216]
+    green = [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413]
+    parts = [[int(background(k, K)[i : i + 2], 16) / 255 for i in (1, 3, 5)] for k in range(K)]
+    for seen in (
+        [*red, [-0.003882, -0.048116, 1.051998]],
+        [*green, [-0.011820, 0.042940, 0.968881]],
+    ):
+        colours = np.array(parts) @ np.array(seen).T
         assert all(np.linalg.norm(a - b) > 0.08 for i, a in enumerate(colours) for b in colours[:i])
         assert np.linalg.norm(colours[0] - colours[-1]) > 0.4
 
 
+VOID = {"meta", "img", "wbr"}
+
+
 class Reader(HTMLParser):
-    """What a page contains."""
+    """What a page contains; says if an element isn't closed where it should be."""
 
     def __init__(self, page):
         super().__init__()
-        self.tags, self.attributes, self.text = [], [], ""
+        self.tags, self.attributes, self.text, self.open = [], [], "", []
         self.feed(page)
+        assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.attributes += attrs
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data
+        if "style" not in self.open:
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.attributes if name == tag]
 
 
 NASTY = ["<script>alert(1)</script>", '" onmouseover="x', "&amp;", "</style>", "'"]
@@ -127,7 +129,8 @@ def test_a_page_stands_alone_and_escapes_every_text():
     read = Reader(page)
     assert not {"script", "link", "img", "iframe"} & set(read.tags)
     of_the_head = {"lang", "charset", "http-equiv", "content", "name"}
-    assert {name for name, _ in read.attributes} <= {*of_the_head, "class", "style"}
+    names = {name for _, attributes in read.attributes for name in attributes}
+    assert names <= {*of_the_head, "class", "style"}
     assert "://" not in page and "url(" not in page
     assert all(text in read.text for text in NASTY)
 
@@ -136,8 +139,31 @@ def test_a_page_shows_every_word_with_its_temperature_and_a_legend():
     read = Reader(html_page([Strip("Speak!", PIECES, [0, 4, 5, 1], NAMES)], "Words"))
     assert "The0 fox0.8 sleeps1.0.2" in read.text and "Speak!" in read.text
     assert "Temperature: 0 0.2 0.4 0.6 0.8 1" in read.text
-    colours = [value.split(":")[1] for name, value in read.attributes if name == "style"]
+    colours = [span["style"].split(":")[1] for span in read.all("span")]
     assert len(set(colours[:6])) == 6 and colours[6:] == [background(k, K) for k in (0, 4, 5, 1)]
+
+
+def test_one_badge_stands_before_a_response_that_one_temperature_wrote():
+    page = html_page([Strip("Speak!", PIECES, [4] * 4, NAMES)], "Words")
+    read = Reader(page)
+    assert "t=0.8 The fox sleeps." in read.text and read.tags.count("small") == 0
+    assert page.count(background(4, K)) == 2  # in the legend and on the badge
+
+
+@pytest.mark.parametrize(
+    "is_terminal, environment, colours",
+    [
+        (True, {}, True),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"NO_COLOR": "0"}, False),
+        (True, {"TERM": "dumb"}, False),
+        (True, {"TERM": "xterm-256color"}, True),
+        (False, {"TERM": "xterm-256color"}, False),
+    ],
+)
+def test_colours_are_for_terminals_that_show_them(is_terminal, environment, colours, monkeypatch):
+    monkeypatch.setattr(os, "environ", environment)
+    assert has_colours(SimpleNamespace(isatty=lambda: is_terminal)) == colours
 
 
 @given(st.lists(st.text("abcd", min_size=1, max_size=9), max_size=30), st.integers(9, 40))

@@ -1,4 +1,4 @@
-"""Right and wrong answers to every exercise, each with what must be said about it.
+"""Right and wrong answers to every exercise, each wrong one with the message it must get.
 
 The table of them, `tutorials/graders.md`, is written by `python -m tests.exercises.table`.
 """
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Wrong(NamedTuple):
-    """A wrong answer: what is wrong with it, and a part of the message that is meant for it."""
+    """A wrong answer: its mistake, and a part of the message that is meant for it."""
 
     name: str
     message: str
@@ -29,11 +29,19 @@ def right(exercise: str, how: str):
     return mark
 
 
-def wrong(exercise: str, name: str, message: str):
+def wrong(name: str, message: str):
     """Marks a wrong answer."""
 
     def mark(answer):
-        WRONG.setdefault(exercise, []).append(Wrong(name, message, answer))
+        answer.wrong = Wrong(name, message, answer)
         return answer
 
     return mark
+
+
+class WrongAnswers:
+    """A subclass has the wrong answers to one exercise: `class WinRate(..., to="win_rate")`."""
+
+    def __init_subclass__(cls, to: str):
+        marks = [vars(member).get("wrong") for member in vars(cls).values() if callable(member)]
+        WRONG[to] = [mark for mark in marks if mark]

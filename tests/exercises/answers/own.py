@@ -6,7 +6,7 @@ import random
 import torch
 
 from minilpo.tasks import Task
-from tests.exercises.answers import right, wrong
+from tests.exercises.answers import WrongAnswers, right, wrong
 
 # WordCountTask
 
@@ -56,116 +56,99 @@ class Plain:
         return reward if reward > 0 else 0.0
 
 
-@wrong("WordCountTask", "below 0", "the reward of a long response is below 0")
-class BelowZero(Derived):
-    def reward(self, prompt, response):
-        return 1 - abs(self.n(prompt) - len(response.split())) / self.n(prompt)
+class WordCountTask(WrongAnswers, to="WordCountTask"):
+    @wrong("below 0", "the reward of a long response is below 0")
+    class BelowZero(Derived):
+        def reward(self, prompt, response):
+            return 1 - abs(self.n(prompt) - len(response.split())) / self.n(prompt)
 
+    @wrong("all or nothing", "the reward is all or nothing")
+    class AllOrNothing(Derived):
+        def reward(self, prompt, response):
+            return 1.0 if len(response.split()) == self.n(prompt) else 0.0
 
-@wrong("WordCountTask", "all or nothing", "the reward is all or nothing")
-class AllOrNothing(Derived):
-    def reward(self, prompt, response):
-        return 1.0 if len(response.split()) == self.n(prompt) else 0.0
+    @wrong("characters for words", "the reward counts characters")
+    class Characters(Derived):
+        def reward(self, prompt, response):
+            return max(0.0, 1 - abs(self.n(prompt) - len(response)) / self.n(prompt))
 
+    @wrong("the longer the better", "too many words are as bad as too few")
+    class TooMany(Derived):
+        def reward(self, prompt, response):
+            return min(len(response.split()) / self.n(prompt), 1.0)
 
-@wrong("WordCountTask", "characters for words", "the reward counts characters")
-class Characters(Derived):
-    def reward(self, prompt, response):
-        return max(0.0, 1 - abs(self.n(prompt) - len(response)) / self.n(prompt))
+    @wrong("sign of the difference", "is abs missing?")
+    class WithoutAbs(Derived):
+        def reward(self, prompt, response):
+            return max(1 - (len(response.split()) - self.n(prompt)) / self.n(prompt), 0.0)
 
+    @wrong("a word too few", "the demonstration has a word less")
+    class TooFew(Derived):
+        def demonstration(self, prompt, rng):
+            return " ".join(rng.choice(["so", "be", "it"]) for _ in range(1, self.n(prompt)))
 
-@wrong("WordCountTask", "the longer the better", "too many words are as bad as too few")
-class TooMany(Derived):
-    def reward(self, prompt, response):
-        return min(len(response.split()) / self.n(prompt), 1.0)
+    @wrong("a word too many", "the demonstration has a word more")
+    class OneMore(Derived):
+        def demonstration(self, prompt, rng):
+            return " ".join(rng.choice(["so", "be", "it"]) for _ in range(self.n(prompt) + 1))
 
+    @wrong("always the same words", "the demonstration is the same every time")
+    class AlwaysTheSame(Derived):
+        def demonstration(self, prompt, rng):
+            return " ".join(["word"] * self.n(prompt))
 
-@wrong("WordCountTask", "sign of the difference", "is abs missing?")
-class WithoutAbs(Derived):
-    def reward(self, prompt, response):
-        return max(1 - (len(response.split()) - self.n(prompt)) / self.n(prompt), 0.0)
+    @wrong("never seven", "seven never comes up")
+    class NeverSeven(Derived):
+        def prompt(self, rng):
+            return f"Write {list(self.asked)[rng.randrange(5)]} words."
 
+    @wrong("another prompt", "wrong for")
+    class AnotherPrompt(Derived):
+        def prompt(self, rng):
+            return f"Please write {rng.choice(list(self.asked))} words!"
 
-@wrong("WordCountTask", "a word too few", "the demonstration has a word less")
-class TooFew(Derived):
-    def demonstration(self, prompt, rng):
-        return " ".join(rng.choice(["so", "be", "it"]) for _ in range(1, self.n(prompt)))
+    @wrong("digits for words", "wrong for")
+    class Digits(Derived):
+        def demonstration(self, prompt, rng):
+            return " ".join(str(rng.randrange(10)) for _ in range(self.n(prompt)))
 
+    @wrong("divided by what was written", "it raised ZeroDivisionError")
+    class DividedByWritten(Derived):
+        def reward(self, prompt, response):
+            written = len(response.split())
+            return max(0.0, 1 - abs(written - self.n(prompt)) / written)
 
-@wrong("WordCountTask", "a word too many", "the demonstration has a word more")
-class OneMore(Derived):
-    def demonstration(self, prompt, rng):
-        return " ".join(rng.choice(["so", "be", "it"]) for _ in range(self.n(prompt) + 1))
+    @wrong("the prompt not read", "wrong for")
+    class NotRead(Derived):
+        def reward(self, prompt, response):
+            return max(0.0, 1 - abs(len(response.split()) - 3) / 3)
 
+    @wrong("Python's own random numbers", "Python's random numbers")
+    class Global(Derived):
+        def prompt(self, rng):
+            return f"Write {random.choice(list(self.asked))} words."
 
-@wrong("WordCountTask", "always the same words", "the demonstration is the same every time")
-class AlwaysTheSame(Derived):
-    def demonstration(self, prompt, rng):
-        return " ".join(["word"] * self.n(prompt))
+    @wrong("no name", "has no attribute 'name'")
+    class Nameless:
+        prompt, demonstration, reward = Derived.prompt, Derived.demonstration, Derived.reward
 
+    @wrong("a name with spaces", "wrong for 1 of")
+    class Spaces(Derived):
+        name = "count the words"
 
-@wrong("WordCountTask", "never seven", "seven never comes up")
-class NeverSeven(Derived):
-    def prompt(self, rng):
-        return f"Write {list(self.asked)[rng.randrange(5)]} words."
+    @wrong("a reward as a text", "must be a Python float, got a Python str")
+    class RewardAsText(Derived):
+        def reward(self, prompt, response):
+            return str(super().reward(prompt, response))
 
+    @wrong("a list of words", "must be a Python str, got a Python list")
+    class ListOfWords(Derived):
+        def demonstration(self, prompt, rng):
+            return super().demonstration(prompt, rng).split()
 
-@wrong("WordCountTask", "another prompt", "wrong for")
-class AnotherPrompt(Derived):
-    def prompt(self, rng):
-        return f"Please write {rng.choice(list(self.asked))} words!"
-
-
-@wrong("WordCountTask", "digits for words", "wrong for")
-class Digits(Derived):
-    def demonstration(self, prompt, rng):
-        return " ".join(str(rng.randrange(10)) for _ in range(self.n(prompt)))
-
-
-@wrong("WordCountTask", "divided by what was written", "it raised ZeroDivisionError")
-class DividedByWritten(Derived):
-    def reward(self, prompt, response):
-        written = len(response.split())
-        return max(0.0, 1 - abs(written - self.n(prompt)) / written)
-
-
-@wrong("WordCountTask", "the prompt not read", "wrong for")
-class NotRead(Derived):
-    def reward(self, prompt, response):
-        return max(0.0, 1 - abs(len(response.split()) - 3) / 3)
-
-
-@wrong("WordCountTask", "Python's own random numbers", "Python's random numbers")
-class Global(Derived):
-    def prompt(self, rng):
-        return f"Write {random.choice(list(self.asked))} words."
-
-
-@wrong("WordCountTask", "no name", "has no attribute 'name'")
-class Nameless:
-    prompt, demonstration, reward = Derived.prompt, Derived.demonstration, Derived.reward
-
-
-@wrong("WordCountTask", "a name with spaces", "wrong for 1 of")
-class Spaces(Derived):
-    name = "count the words"
-
-
-@wrong("WordCountTask", "a reward as a text", "must be a Python float, got a Python str")
-class RewardAsText(Derived):
-    def reward(self, prompt, response):
-        return str(super().reward(prompt, response))
-
-
-@wrong("WordCountTask", "a list of words", "must be a Python str, got a Python list")
-class ListOfWords(Derived):
-    def demonstration(self, prompt, rng):
-        return super().demonstration(prompt, rng).split()
-
-
-@wrong("WordCountTask", "a function", "it must be a class")
-def word_count_task():
-    return Derived()
+    @wrong("a function", "it must be a class")
+    def word_count_task():
+        return Derived()
 
 
 # experiment_conclusion
@@ -202,83 +185,71 @@ def experiment_conclusion_with_loops(differences):
     return conclusion(middle - half, middle + half)
 
 
-@wrong("experiment_conclusion", "all numbers pooled", "all S * P numbers are taken as independent")
-def conclusion_pooled(differences):
-    return by_interval(differences.reshape(-1), 1.96)
+class ExperimentConclusion(WrongAnswers, to="experiment_conclusion"):
+    @wrong("all numbers pooled", "all S * P numbers are taken as independent")
+    def conclusion_pooled(differences):
+        return by_interval(differences.reshape(-1), 1.96)
 
+    @wrong("1.96", "1.96 is for many seeds")
+    def conclusion_normal(differences):
+        return by_interval(differences.mean(1), 1.96)
 
-@wrong("experiment_conclusion", "1.96", "1.96 is for many seeds")
-def conclusion_normal(differences):
-    return by_interval(differences.mean(1), 1.96)
+    @wrong("S for S - 1", "S - 1 is asked for")
+    def conclusion_biased(differences):
+        means = differences.mean(1)
+        half = QUANTILES[len(means) - 2] * means.std(correction=0) / len(means) ** 0.5
+        return conclusion(means.mean() - half, means.mean() + half)
 
+    @wrong("one degree too many", "with S seeds there are S - 1")
+    def conclusion_one_off(differences):
+        return by_interval(differences.mean(1), QUANTILES[len(differences) - 1])
 
-@wrong("experiment_conclusion", "S for S - 1", "S - 1 is asked for")
-def conclusion_biased(differences):
-    means = differences.mean(1)
-    half = QUANTILES[len(means) - 2] * means.std(correction=0) / len(means) ** 0.5
-    return conclusion(means.mean() - half, means.mean() + half)
+    @wrong("no interval", "the sign of the mean isn't enough")
+    def conclusion_by_sign(differences):
+        return conclusion(differences.mean(), differences.mean())
 
+    @wrong("not divided by the root", "isn't divided by the square root of S")
+    def conclusion_wide(differences):
+        S = len(differences)
+        return by_interval(differences.mean(1), QUANTILES[S - 2] * S**0.5)
 
-@wrong("experiment_conclusion", "one degree too many", "with S seeds there are S - 1")
-def conclusion_one_off(differences):
-    return by_interval(differences.mean(1), QUANTILES[len(differences) - 1])
+    @wrong("divided by S", "it is divided by S, not by its square root")
+    def conclusion_narrow(differences):
+        means = differences.mean(1)
+        half = QUANTILES[len(means) - 2] * means.std() / len(means)
+        return conclusion(means.mean() - half, means.mean() + half)
 
+    @wrong("swapped", "better and worse are swapped")
+    def conclusion_swapped(differences):
+        return experiment_conclusion(-differences)
 
-@wrong("experiment_conclusion", "no interval", "the sign of the mean isn't enough")
-def conclusion_by_sign(differences):
-    return conclusion(differences.mean(), differences.mean())
+    @wrong("whether all seeds agree", "whether all seeds agree in sign")
+    def conclusion_all_agree(differences):
+        means = differences.mean(1)
+        return conclusion(means.min(), means.max())
 
+    @wrong("never worse", "worse is never said")
+    def conclusion_never_worse(differences):
+        said = experiment_conclusion(differences)
+        return said if said == "better" else "no difference shown"
 
-@wrong("experiment_conclusion", "not divided by the root", "isn't divided by the square root of S")
-def conclusion_wide(differences):
-    S = len(differences)
-    return by_interval(differences.mean(1), QUANTILES[S - 2] * S**0.5)
+    @wrong("always better", "it says the same whatever it is given")
+    def conclusion_constant(differences):
+        return "better"
 
+    @wrong("other words", "wrong for")
+    def conclusion_in_other_words(differences):
+        return experiment_conclusion(differences).replace("no difference shown", "equal")
 
-@wrong("experiment_conclusion", "divided by S", "it is divided by S, not by its square root")
-def conclusion_narrow(differences):
-    means = differences.mean(1)
-    half = QUANTILES[len(means) - 2] * means.std() / len(means)
-    return conclusion(means.mean() - half, means.mean() + half)
+    @wrong("the interval itself", "must be a Python str, got a Python tuple")
+    def conclusion_interval(differences):
+        means = differences.mean(1)
+        return means.mean() - means.std(), means.mean() + means.std()
 
-
-@wrong("experiment_conclusion", "swapped", "better and worse are swapped")
-def conclusion_swapped(differences):
-    return experiment_conclusion(-differences)
-
-
-@wrong("experiment_conclusion", "whether all seeds agree", "whether all seeds agree in sign")
-def conclusion_all_agree(differences):
-    means = differences.mean(1)
-    return conclusion(means.min(), means.max())
-
-
-@wrong("experiment_conclusion", "never worse", "worse is never said")
-def conclusion_never_worse(differences):
-    said = experiment_conclusion(differences)
-    return said if said == "better" else "no difference shown"
-
-
-@wrong("experiment_conclusion", "always better", "it says the same whatever it is given")
-def conclusion_constant(differences):
-    return "better"
-
-
-@wrong("experiment_conclusion", "other words", "wrong for")
-def conclusion_in_other_words(differences):
-    return experiment_conclusion(differences).replace("no difference shown", "equal")
-
-
-@wrong("experiment_conclusion", "the interval itself", "must be a Python str, got a Python tuple")
-def conclusion_interval(differences):
-    means = differences.mean(1)
-    return means.mean() - means.std(), means.mean() + means.std()
-
-
-@wrong("experiment_conclusion", "means over seeds", "it raised IndexError")
-def conclusion_over_prompts(differences):
-    means = differences.mean(0)
-    return by_interval(means, QUANTILES[len(means) - 2])
+    @wrong("means over seeds", "it raised IndexError")
+    def conclusion_over_prompts(differences):
+        means = differences.mean(0)
+        return by_interval(means, QUANTILES[len(means) - 2])
 
 
 # permuted_p_value
@@ -307,78 +278,68 @@ def flipped(differences, n_permutations, generator):
     return torch.where(coins, differences, -differences).mean(1)
 
 
-@wrong("permuted_p_value", "one direction", "only one direction counts")
-def p_one_sided(differences, n_permutations, generator):
-    means, mean = flipped(differences, n_permutations, generator), differences.mean()
-    far = means >= mean if mean > 0 else means <= mean
-    return (1 + far.sum().item()) / (1 + n_permutations)
+class PermutedPValue(WrongAnswers, to="permuted_p_value"):
+    @wrong("one direction", "only one direction counts")
+    def p_one_sided(differences, n_permutations, generator):
+        means, mean = flipped(differences, n_permutations, generator), differences.mean()
+        far = means >= mean if mean > 0 else means <= mean
+        return (1 + far.sum().item()) / (1 + n_permutations)
 
+    @wrong("upwards only", "only means above the true one count")
+    def p_upwards(differences, n_permutations, generator):
+        far = flipped(differences, n_permutations, generator) >= differences.mean()
+        return (1 + far.sum().item()) / (1 + n_permutations)
 
-@wrong("permuted_p_value", "upwards only", "only means above the true one count")
-def p_upwards(differences, n_permutations, generator):
-    far = flipped(differences, n_permutations, generator) >= differences.mean()
-    return (1 + far.sum().item()) / (1 + n_permutations)
+    @wrong("one coin for all prompts", "draw a sign for each prompt")
+    def p_one_sign(differences, n_permutations, generator):
+        signs = 2 * torch.randint(2, (n_permutations, 1), generator=generator) - 1
+        far = (signs * differences.mean()).abs() >= differences.mean().abs()
+        return (1 + far.sum().item()) / (1 + n_permutations)
 
+    @wrong("without the 1s", "the two 1s are missing")
+    def p_without_ones(differences, n_permutations, generator):
+        far = flipped(differences, n_permutations, generator).abs() >= differences.mean().abs()
+        return far.sum().item() / n_permutations
 
-@wrong("permuted_p_value", "one coin for all prompts", "draw a sign for each prompt")
-def p_one_sign(differences, n_permutations, generator):
-    signs = 2 * torch.randint(2, (n_permutations, 1), generator=generator) - 1
-    far = (signs * differences.mean()).abs() >= differences.mean().abs()
-    return (1 + far.sum().item()) / (1 + n_permutations)
+    @wrong("above only", ">=, not >")
+    def p_strictly(differences, n_permutations, generator):
+        signs = 2 * torch.randint(2, (n_permutations, len(differences)), generator=generator) - 1
+        far = (signs * differences).mean(1).abs() > differences.mean().abs()
+        return (1 + far.sum().item()) / (1 + n_permutations)
 
+    @wrong("closer instead of farther", "the means that are closer to 0")
+    def p_turned(differences, n_permutations, generator):
+        near = flipped(differences, n_permutations, generator).abs() < differences.mean().abs()
+        return (1 + near.sum().item()) / (1 + n_permutations)
 
-@wrong("permuted_p_value", "without the 1s", "the two 1s are missing")
-def p_without_ones(differences, n_permutations, generator):
-    far = flipped(differences, n_permutations, generator).abs() >= differences.mean().abs()
-    return far.sum().item() / n_permutations
+    @wrong("left out, not turned", "signs are 0 and 1")
+    def p_left_out(differences, n_permutations, generator):
+        kept = torch.randint(2, (n_permutations, len(differences)), generator=generator)
+        far = (kept * differences).mean(1).abs() >= differences.mean().abs()
+        return (1 + far.sum().item()) / (1 + n_permutations)
 
+    @wrong("a bootstrap", "it is a bootstrap around the true mean")
+    def p_bootstrap(differences, n_permutations, generator):
+        P = len(differences)
+        picks = torch.randint(P, (n_permutations, P), generator=generator)
+        far = differences[picks].mean(1).abs() >= differences.mean().abs()
+        return (1 + far.sum().item()) / (1 + n_permutations)
 
-@wrong("permuted_p_value", "above only", ">=, not >")
-def p_strictly(differences, n_permutations, generator):
-    signs = 2 * torch.randint(2, (n_permutations, len(differences)), generator=generator) - 1
-    far = (signs * differences).mean(1).abs() > differences.mean().abs()
-    return (1 + far.sum().item()) / (1 + n_permutations)
+    @wrong("by the normal distribution", "it doesn't draw from the generator")
+    def p_normal(differences, n_permutations, generator):
+        z = differences.mean() / differences.std() * len(differences) ** 0.5
+        return math.erfc(abs(z.item()) / math.sqrt(2))
 
+    @wrong("PyTorch's own random numbers", "PyTorch's random numbers")
+    def p_global(differences, n_permutations, generator):
+        signs = torch.randn(n_permutations, len(differences)).sign()
+        far = (signs * differences).mean(1).abs() >= differences.mean().abs()
+        return (1 + far.sum().item()) / (1 + n_permutations)
 
-@wrong("permuted_p_value", "closer instead of farther", "the means that are closer to 0")
-def p_turned(differences, n_permutations, generator):
-    near = flipped(differences, n_permutations, generator).abs() < differences.mean().abs()
-    return (1 + near.sum().item()) / (1 + n_permutations)
+    @wrong("99 permutations always", "it ignores its argument `n_permutations`")
+    def p_ninety_nine(differences, n_permutations, generator):
+        return permuted_p_value(differences, 99, generator)
 
-
-@wrong("permuted_p_value", "left out, not turned", "signs are 0 and 1")
-def p_left_out(differences, n_permutations, generator):
-    kept = torch.randint(2, (n_permutations, len(differences)), generator=generator)
-    far = (kept * differences).mean(1).abs() >= differences.mean().abs()
-    return (1 + far.sum().item()) / (1 + n_permutations)
-
-
-@wrong("permuted_p_value", "a bootstrap", "it is a bootstrap around the true mean")
-def p_bootstrap(differences, n_permutations, generator):
-    P = len(differences)
-    picks = torch.randint(P, (n_permutations, P), generator=generator)
-    far = differences[picks].mean(1).abs() >= differences.mean().abs()
-    return (1 + far.sum().item()) / (1 + n_permutations)
-
-
-@wrong("permuted_p_value", "by the normal distribution", "it doesn't draw from the generator")
-def p_normal(differences, n_permutations, generator):
-    z = differences.mean() / differences.std() * len(differences) ** 0.5
-    return math.erfc(abs(z.item()) / math.sqrt(2))
-
-
-@wrong("permuted_p_value", "PyTorch's own random numbers", "PyTorch's random numbers")
-def p_global(differences, n_permutations, generator):
-    signs = torch.randn(n_permutations, len(differences)).sign()
-    far = (signs * differences).mean(1).abs() >= differences.mean().abs()
-    return (1 + far.sum().item()) / (1 + n_permutations)
-
-
-@wrong("permuted_p_value", "99 permutations always", "it ignores its argument `n_permutations`")
-def p_ninety_nine(differences, n_permutations, generator):
-    return permuted_p_value(differences, 99, generator)
-
-
-@wrong("permuted_p_value", "a tensor", ".item() makes a number of it")
-def p_tensor(differences, n_permutations, generator):
-    return torch.tensor(permuted_p_value(differences, n_permutations, generator))
+    @wrong("a tensor", ".item() makes a number of it")
+    def p_tensor(differences, n_permutations, generator):
+        return torch.tensor(permuted_p_value(differences, n_permutations, generator))
