@@ -116,7 +116,9 @@ def complaint(capsys, *arguments):
     """The one line on stderr of a command that is refused."""
     status = main([str(argument) for argument in arguments])
     out, err = capsys.readouterr()
-    lines = [line for line in re.split(r"[\n\r]", err) if line.strip() and "%|" not in line]  # no bars
+    lines = [
+        line for line in re.split(r"[\n\r]", err) if line.strip() and "%|" not in line
+    ]  # no bars
     assert (status, len(lines), out) == (2, 1, ""), (status, lines, out)
     assert lines[0].startswith("minilpo: error: ") and lines[0].isprintable()
     assert len(lines[0]) < 800
