@@ -16,7 +16,7 @@ BUDGETS = {
     "lm": (("lm",), 760),
     "decoding": (("decoding",), 890),
     "tasks": (("tasks",), 1845),
-    "evaluation": (("evaluation",), 830),
+    "evaluation": (("evaluation",), 835),
     "rivals": (("rivals",), 1255),
     "experiments": (("experiments",), 2555),
     "run and machine": (("run", "machine"), 1450),

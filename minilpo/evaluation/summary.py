@@ -19,6 +19,7 @@ from minilpo.evaluation.statistics import (
 )
 from minilpo.setting import have_rules
 from minilpo.tasks import Task, offers, parts_of
+from minilpo.tasks.calling import refusal, shown
 
 FEWEST = 8  # training prompts of a kind on which a constant of its own is chosen
 
@@ -227,7 +228,11 @@ def mean_parts(task: Task, test: Compared, rows: np.ndarray) -> dict[str, Any]:
         parts = []
         for row in rows.tolist():
             prompt, response = texts[row // rollout.n_samples], rollout.responses[row]
-            parts.append(parts_of(task, prompt, response, names))
+            found = parts_of(task, prompt, response, names)
+            if len(found) != len(names):
+                got = f"got {shown(found, 100)}, and {shown(names)} for another response"
+                raise refusal(task, "parts", (prompt, response), got)
+            parts.append(found)
         return [float(np.mean([of_row[name] for of_row in parts])) for name in names]
 
     with_head = means(test.adaptive, adaptive)

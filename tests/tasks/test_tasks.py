@@ -625,7 +625,7 @@ def test_a_users_file_gives_its_task_beside_the_others(task_file, code):
         ),
         (
             CODE.replace("name =", "title ="),
-            "must define one class with name, prompt, demonstration and reward, got 0",
+            "can't be used: the task of class Mine: name must be a str",
         ),
         (
             CODE + CODE.replace("Mine", "Yours"),
