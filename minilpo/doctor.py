@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
-from minilpo.config import FORMAT, ModelConfig, PretrainConfig, RunConfig
+from minilpo.config import ModelConfig, PretrainConfig, RunConfig
 from minilpo.machine.text import named, one_line, printable
 
 # A mark, what was found, what to do about it. Marks: "ok", "look" (works), "wrong" (doesn't).
@@ -121,14 +121,14 @@ def lessons() -> Iterator[Finding]:
     if missing := [name for name in ("jupyterlab", "ipykernel") if find_spec(name) is None]:
         what = f"to read the lessons, {' and '.join(missing)} must be installed"
         yield "look", what, 'pip install "minilpo[tutorials]"'
-    from minilpo.course.home import home
+    from minilpo.course.home import home, run_folder
     from minilpo.run.folder import Run
 
     remedy = "set MINILPO_HOME to a folder that you may write; lessons keep their model there"
     yield (found := writable("the folder of the lessons", home, remedy))
     if found[0] == "wrong":
         return
-    path = home() / f"lessons-{FORMAT}"
+    path = run_folder()
     try:
         is_done = (path / "model.pt").is_file() and Run.open(path).is_done("pretrain")
         state = "is there" if is_done else "isn't there yet: the first lesson trains it"

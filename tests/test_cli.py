@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from minilpo.cli import COMMANDS, main
+from minilpo.run.folder import Run
 from minilpo.tasks import load_tasks, split_of
 from tests.outside import RESULTS, TINY, fails, files_of, run_of
 
@@ -101,11 +102,11 @@ def test_a_sentence_of_the_models_own_is_shown_every_tenth_and_changes_nothing(
         assert main(["pretrain", "--run", str(tmp_path / name), *flags]) == 0
         states.add((random.random(), torch.rand(()).item()))
         out, err = capsys.readouterr()
-        shown = re.findall(r"pretraining +(\d+)%\| it answers: \S", err)
+        shown = re.findall(r"pretraining +(\d+)%\| \S.* It answers: \S", err)
         assert shown == [str(n) for n in range(10, 101, 10)] * (name == "with")
-        assert "it answers" not in out
+        assert "It answers" not in out
         silent = lambda *_: lambda step: None  # noqa: E731
-        monkeypatch.setattr("minilpo.run.steps.sentences_while_training", silent)
+        monkeypatch.setattr("minilpo.run.steps.answers_while_training", silent)
     assert (tmp_path / "with" / "model.pt").read_bytes() == (demo / "model.pt").read_bytes()
     assert files_of(tmp_path / "with") == files_of(tmp_path / "without")
     assert len(states) == 1  # of Python's and PyTorch's own generators
@@ -204,8 +205,19 @@ def test_a_block_too_small_for_the_demonstrations_is_named(tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_missing_run_folder_is_one_line(tmp_path, capsys, command):
-    assert "minilpo pretrain --run" in fails(capsys, command, "--run", tmp_path / "nothing")
+    said = fails(capsys, command, "--run", tmp_path / "nothing")
+    assert f"minilpo demo --out {tmp_path / 'nothing'}" in said and "--run" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_head_names_the_command_that_makes_all(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert main(["pretrain", "--run", str(run), *TINY[: TINY.index("--rounds")]]) == 0
+    capsys.readouterr()
+    said = fails(capsys, "sample", "--run", run, BEE)
+    assert f"minilpo train --run {run}; minilpo demo makes a run with all files" in said
+    with pytest.raises(ValueError, match=r"must hold head\.pt, .*minilpo demo"):
+        Run.open(run).head()
 
 
 @pytest.mark.parametrize(

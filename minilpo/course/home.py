@@ -36,6 +36,11 @@ def home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minilpo"
 
 
+def run_folder() -> Path:
+    """Names the run folder of the lessons; another version's folder is left alone."""
+    return home() / f"lessons-{FORMAT}"
+
+
 def trained_run() -> Run:
     """Opens the run folder with the language model of all lessons; trains it the first time.
 
@@ -49,7 +54,7 @@ def trained_run() -> Run:
         ValueError: if the folder holds something else.
         OSError: if it can't be written.
     """
-    path = home() / f"lessons-{FORMAT}"  # another version's folder is left alone
+    path = run_folder()
     if (path / "model.pt").is_file():
         # A finished model is only read, so several lessons may use it at the same time. Threads are
         # chosen anew: the machine may be busy now.

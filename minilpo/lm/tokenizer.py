@@ -2,12 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
-from pathlib import Path
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
-
-from minilpo.machine.files import write_bytes
 
 PAD, SEP, EOS = "<pad>", "<sep>", "<eos>"
 PART = 500  # texts encoded together: the library's encodings take far more memory than the ids
@@ -99,22 +96,10 @@ class Tokenizer:
         return [piece for piece in pieces if id_of(piece) is None]
 
     def to_bytes(self) -> bytes:
-        """Returns the JSON that `save` writes: the same for the same tokens."""
+        """Returns the tokenizer as JSON: the same for the same tokens."""
         return self._backend.to_str(pretty=True).encode()
 
-    def save(self, path: Path) -> None:
-        """Writes the tokenizer as JSON."""
-        write_bytes(path, self.to_bytes())
-
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
-        """Reads a file that `save` wrote; raises ValueError if it is damaged."""
-        try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        except OSError:
-            raise
-        except Exception as error:  # the library raises a bare Exception
-            raise ValueError(
-                f"{path} must be a tokenizer file, got a damaged one ({error}); "
-                "make a new run folder"
-            ) from None
+    def of_bytes(cls, data: bytes) -> "Tokenizer":
+        """Reads `to_bytes` back."""
+        return cls(tokenizers.Tokenizer.from_buffer(data))

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import tokenizers
 from torch import nn
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
@@ -68,8 +67,8 @@ class Run:
                     f"version of minilpo made config.json; {PUT_BACK}"
                 )
             raise ValueError(
-                f"--run must be a folder with a config.json, got {str(path)!r}; "
-                f"make one with: minilpo pretrain --run {shlex.quote(str(path))}"
+                f"a run must be a folder with a config.json, got {str(path)!r}; "
+                f"make one with: minilpo demo --out {shlex.quote(str(path))}"
             )
         config = read_config(record, "config.json")
         tasks = load_tasks([_allowed(name, config, task_files) for name in config.tasks], ALL_TASKS)
@@ -88,7 +87,7 @@ class Run:
         self._must_have("tokenizer.json", "pretrain")
         data = self.record.read("tokenizer.json", self.again("pretrain"))
         with must_hold(self.path / "tokenizer.json", "a tokenizer", PUT_BACK):
-            return Tokenizer(tokenizers.Tokenizer.from_buffer(data))
+            return Tokenizer.of_bytes(data)
 
     def new_model(self) -> GPT:
         """Makes the language model before training."""
@@ -151,8 +150,9 @@ class Run:
 
     def _must_have(self, name: str, step: str) -> None:
         if name not in self.record.files:
+            whole = "; minilpo demo makes a run with all files" if step == "train" else ""
             raise ValueError(
-                f"{self.path} must hold {name}, which isn't there; run: {self.command(step)}"
+                f"{self.path} must hold {name}, which isn't there; run: {self.command(step)}{whole}"
             )
 
     def _model_digest(self) -> str | None:

@@ -32,7 +32,7 @@ from minilpo.show import plots
 from minilpo.show.page import NAME as PAGE
 from minilpo.show.page import Results, chosen_responses, run_page
 from minilpo.show.report import draw_figures, example_responses, figure_files
-from minilpo.show.samples import sentences_while_training
+from minilpo.show.samples import answers_while_training
 from minilpo.training import TrainState
 
 
@@ -75,11 +75,11 @@ def pretrain_step(run: Run) -> None:
     n_steps = run.config.pretrain.steps
     with bar("pretraining", "step", n_steps, training.step) as progress:
         lm = GPTLanguageModel(model, tokenizer)
-        show_sentence = sentences_while_training(lm, corpus.held_out, n_steps, say)
+        show_answer = answers_while_training(lm, corpus.held_out, n_steps, say)
 
         def step(n: int) -> None:
             progress.update(n)
-            show_sentence(training.step)
+            show_answer(training.step)
 
         log = pretrain(*given, step, processes.add_gradients)
     files = {"model.pt": tensor_bytes(model.state_dict()), LOGS["pretrain"]: json_bytes(log)}

@@ -1,7 +1,6 @@
 """One response at a time, as `minilpo sample` shows it: by the head or at a fixed temperature."""
 
 import contextlib
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,33 +28,33 @@ def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
     return "\n".join(lines)
 
 
-def sentences_while_training(
+def answers_while_training(
     lm: GPTLanguageModel, examples: Sequence[Example], n_steps: int, say: Callable[[str], object]
 ) -> Callable[[int], None]:
-    """Makes a callback that says a sentence of the model's own after every tenth of its training.
+    """Makes a callback that shows an answer of the model's own after every tenth of its training.
 
-    The model answers the prompt of the longest example: the sentences show how it learns. They have
-    a random generator of their own, so the training stays the same to the bit.
+    Each time another prompt is asked: stories are learned early, sums late. Answers have a random
+    generator of their own, so the training stays the same to the bit.
 
     Args:
         lm: the model, as it is at each call.
-        examples: held-out ones.
+        examples: held-out ones, which have the prompts.
         n_steps: of the whole training; the callback gets the number of steps done.
         say: shows a line.
     """
-    token_ids, n_prompt = max(examples, key=lambda example: len(example[0]))
-    prompt, policy = lm.decode(list(token_ids[:n_prompt])), Fixed(Temperatures([0.6]))
-    say(f"pretraining   0%| the model is asked: {printable(prompt)}")
 
     def callback(step: int) -> None:
-        if step * 10 // n_steps == (step - 1) * 10 // n_steps:
+        tenth = 10 * step // n_steps
+        if tenth == 10 * (step - 1) // n_steps:
             return
+        token_ids, n_prompt = examples[len(examples) * tenth // 11]
+        prompt = lm.decode(list(token_ids[:n_prompt]))
         # If its numbers aren't finite, the next step says so better.
         with contextlib.suppress(ValueError):
-            generator = torch_generator(0, "sentences while training")
+            generator, policy = torch_generator(0, f"answer {tenth}"), Fixed(Temperatures([0.6]))
             rollout = generate(lm, [prompt], policy, generator, max_new_tokens=30)
-            sentence = re.split(r"(?<=[.!?]) ", rollout.responses[0])[0]
-            say(f"pretraining {100 * step // n_steps:3}%| it answers: {one_line(sentence, 80)}")
+            answer = one_line(rollout.responses[0], 70)
+            say(f"pretraining {10 * tenth:3}%| {one_line(prompt, 70)} It answers: {answer}")
 
     return callback
 

@@ -59,11 +59,8 @@ def test_ids_run_from_zero_to_the_size_of_the_vocabulary_and_the_special_ones_di
     assert full.decode([full.pad_id, full.sep_id, full.eos_id]) == PAD + SEP + EOS
 
 
-def test_the_same_texts_give_the_same_ids_in_any_order(full, tmp_path):
-    again = Tokenizer.train(reversed(CORPUS))
-    full.save(tmp_path / "a.json")
-    again.save(tmp_path / "b.json")
-    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+def test_the_same_texts_give_the_same_ids_in_any_order(full):
+    assert Tokenizer.train(reversed(CORPUS)).to_bytes() == full.to_bytes()
 
 
 UNKNOWN = {"Tell me a story about a zebra.": "zebra", "A zebra and a gnu": "zebra"}
@@ -94,39 +91,14 @@ def test_a_special_token_cannot_be_typed_its_name_is_unknown_or_plain_text(known
             assert not special & set(token_ids) and tokenizer.decode(token_ids) == text
 
 
-def test_a_saved_tokenizer_is_loaded_whole(full, tmp_path):
-    full.save(tmp_path / "tokenizer.json")
-    loaded = Tokenizer.load(tmp_path / "tokenizer.json")
-    assert loaded.encode_batch(CORPUS[:500]) == full.encode_batch(CORPUS[:500])
+def test_a_tokenizer_comes_back_whole_from_its_bytes(full):
+    again = Tokenizer.of_bytes(full.to_bytes())
+    assert again.encode_batch(CORPUS[:500]) == full.encode_batch(CORPUS[:500])
     for member in ("vocab_size", "pad_id", "sep_id", "eos_id"):
-        assert getattr(loaded, member) == getattr(full, member)
-    assert loaded.decode(full.encode(CORPUS[0])) == CORPUS[0]
+        assert getattr(again, member) == getattr(full, member)
+    assert again.decode(full.encode(CORPUS[0])) == CORPUS[0]
     with pytest.raises(ValueError, match="'zebra'"):
-        loaded.encode("zebra")
-
-
-DAMAGES = {
-    "cut short": lambda whole: whole[: len(whole) // 2],
-    "empty": lambda whole: b"",
-    "other JSON": lambda whole: b"{}",
-    "not text": lambda whole: b"\xff\xfe\x00",
-    "another model": lambda whole: whole.replace(b"WordLevel", b"Unheard"),
-    "without <sep>": lambda whole: whole.replace(b"<sep>", b"<was>"),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_an_error_that_names_it(full, tmp_path, damage):
-    path = tmp_path / "tokenizer.json"
-    full.save(path)
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.raises(ValueError, match=r"tokenizer\.json must be a tokenizer file"):
-        Tokenizer.load(path)
-
-
-def test_a_missing_file_stays_a_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        Tokenizer.load(tmp_path / "tokenizer.json")
+        again.encode("zebra")
 
 
 def test_an_unknown_word_is_told_with_the_nearest_known_ones(full):
