@@ -23,7 +23,7 @@ BUDGETS = {
     "show": (("show",), 1385),
     "play": (("play",), 465),
     "exercises": (("exercises",), 4600),
-    "course and doctor": (("course", "doctor"), 1170),
+    "course and doctor": (("course", "doctor"), 1120),
     "huggingface": (("huggingface",), 570),
     "command line": (("flags", "cli", "__main__"), 600),
 }
@@ -35,7 +35,6 @@ ONE_USER = {
     "GPTBatch": "the `Batch` of our language model",
     "HuggingFaceBatch": "the `Batch` of another library's language model",
     "Examination": "the state of one check of an exercise",
-    "Gradebook": "the files of one call of `grade`",
     "Lesson": "the rows of the table of lessons",
     "Copied": "names for the parts of a result",
     "Sampler": "the state of `minilpo sample`",
