@@ -98,7 +98,7 @@ def html_page(strips: Sequence[Strip], title: str) -> str:
 
 def html_strips(strips: Sequence[Strip]) -> Html:
     """Makes a legend, then each prompt over its response, in the style `STYLE`."""
-    parts = [html_legend(strips[0].names)]
+    parts = [html_legend(strips[0].names)] if strips else []
     for strip in strips:
         parts.append(fill("<p><b>{}</b></p>\n{}", strip.prompt, html_words(strip)))
     return fill("{}", parts)
