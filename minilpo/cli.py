@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from minilpo import __version__
 from minilpo.config import LARGEST_SEED, MAX_THREADS, SECTIONS, PretrainConfig, RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.flags import Flag, Parser, flag, flags_of, given, page_of, path_of, whole, whole_config
+from minilpo.flags import Flag, Parser, flag, flags_of, given, number, path_of, whole_config
 from minilpo.machine.signals import LostError, Terminated, answering_signals
 from minilpo.machine.text import one_line, printable
 
@@ -34,7 +34,7 @@ PAPER: dict[str, Any] = {  # what `reproduce` sets in another way; None: each ex
 PROMPT = "the text to respond to; without it, prompts are shown"
 TO = "the folder to copy them to"
 NAMES = ["all", *EXPERIMENTS]
-SEED = whole(0, LARGEST_SEED)
+SEED = number(int, 0, LARGEST_SEED)
 DIR: dict[str, Any] = {"metavar": "DIR"}
 FILE: dict[str, Any] = {"metavar": "FILE"}
 RUN = flag("--run", "the run folder", path_of, required=True, **DIR)
@@ -46,7 +46,7 @@ THREADS = flag(
     "--threads",
     "how many threads compute (default: the run's own number; for a new run, the fastest in a "
     "measurement)",
-    whole(1, MAX_THREADS),
+    number(int, 1, MAX_THREADS),
 )
 
 Run = Callable[[Namespace], int | None]  # returns the exit status, if it isn't 0
@@ -151,6 +151,14 @@ def shown(path: Path) -> str:
     return printable(str(path))
 
 
+def page_of(name: str) -> Path:
+    """Reads the path of a page, links followed, so that it never replaces a file of a run."""
+    page = path_of(name).resolve()
+    if page.suffix != ".html" or page.name == "report.html":
+        raise ArgumentTypeError(f"must name a page, got {name!r}; try page.html")
+    return page
+
+
 @command(
     "write one response and show the temperature of each word",
     RUN,
@@ -197,7 +205,7 @@ def sample(args: Namespace) -> None:
     "the paper's tables and figures in miniature",
     flag("--out", "the folder", path_of, default="runs/reproduce", **DIR),
     flag("name", ", ".join(NAMES), metavar="NAME", choices=NAMES),
-    flag("--seeds", "seeds 0, 1, ...", whole(1, 1000), default=5),
+    flag("--seeds", "seeds 0, 1, ...", number(int, 1, 1000), default=5),
     *(THREADS, DEVICE, *flags_of(*SECTIONS, **PAPER)),
 )
 def reproduce(args: Namespace) -> None:
@@ -252,18 +260,17 @@ def tutorials(args: Namespace) -> None:
     "which exercises the notebooks of a class pass",
     flag("notebooks", "notebooks of students", Path, nargs="+", metavar="NOTEBOOK"),
     flag("--out", "the table", Path, default="grades.csv", **FILE),
-    flag("--jobs", "how many at the same time (default: one per core)", int),
-    flag("--seconds", "limit per exercise", float, default=60.0),
+    flag("--jobs", "how many at the same time (default: one per core)", number(int, 1, 64)),
+    flag("--seconds", "limit per exercise", number(float, 1, 3600), default=60.0),
     flag("--seed", "of the random inputs (default: another one every time)", SEED),
 )
 def grade(args: Namespace) -> None:
     from minilpo.course.grade import grade
     from minilpo.course.gradebook import table
 
-    limits = {"jobs": args.jobs, "seed": args.seed, "seconds": args.seconds}
-    rows, isolation = grade(args.notebooks, args.out, **limits)
+    rows, how = grade(args.notebooks, args.out, args.jobs, args.seed, args.seconds)
     print(table(rows))
-    print(f"\nmessages are in {shown(args.out)}; graded {isolation}")
+    print(f"\nmessages are in {shown(args.out)}; graded {how}")
 
 
 @command("check the installation, time this machine, say what to fix")

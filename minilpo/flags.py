@@ -26,27 +26,20 @@ def path_of(name: str) -> Path:
     return Path(name).absolute()
 
 
-def page_of(name: str) -> Path:
-    """Reads the path of a page, links followed, so that it never replaces a file of a run."""
-    page = path_of(name).resolve()
-    if page.suffix != ".html" or page.name == "report.html":
-        raise argparse.ArgumentTypeError(f"must name a page, got {name!r}; try page.html")
-    return page
+def number(kind: type, low: int, high: int) -> Callable[[str], Any]:
+    """Makes a function that reads a number from `low` to `high`, of type `kind`.
 
-
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """Makes a function that reads a whole number from `low` to `high`.
-
-    >>> whole(1, 64)("8")
+    >>> number(int, 1, 64)("8")
     8
     """
 
-    def read(text: str) -> int:
-        if not low <= int(text) <= high:
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not low <= value <= high:
             raise argparse.ArgumentTypeError(f"must be from {low:,} to {high:,}, got {text}")
-        return int(text)
+        return value
 
-    read.__name__ = "int"  # argparse names it for a text that is no number
+    read.__name__ = kind.__name__  # argparse names it for a text that is no number
     return read
 
 

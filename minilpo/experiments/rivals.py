@@ -240,8 +240,15 @@ def draw(found: Numbers) -> Figure:
     bounds = np.array([ax.get_ylim() for ax in axes])
     for ax in axes:
         ax.set_ylim(bounds[:, 0].min(), bounds[:, 1].max())
-        plots.name_lines(ax)
+        name_lines(ax)
     return fig
+
+
+def name_lines(ax: Axes) -> None:
+    """Writes the names of the lines beside the axes, in the order in which the lines end."""
+    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
+    lines.sort(key=lambda line: -float(np.asarray(line.get_ydata())[-1]))
+    plots.legend(ax, handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def draw_curves(ax: Axes, found: Numbers, names: Sequence[str], title: str) -> None:
