@@ -218,10 +218,9 @@ def grade(args: argparse.Namespace) -> None:
     from minilpo.course.grade import grade
     from minilpo.course.gradebook import table
 
-    limits = {"jobs": args.jobs, "seed": args.seed, "seconds": args.seconds}
-    rows, isolation = grade(args.notebooks, args.out, **limits)
+    rows, how = grade(args.notebooks, args.out, args.jobs, args.seed, args.seconds)
     print(table(rows))
-    print(f"\nmessages are in {shown(args.out)}; graded {isolation}")
+    print(f"\nmessages are in {shown(args.out)}; graded {how}")
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -297,8 +296,9 @@ def add_own_flags(name: str, add: Callable[..., object]) -> None:
         table = {"type": Path, "default": Path("grades.csv"), "metavar": "FILE"}
         add("--out", help="the table (default: %(default)s)", **table)
         meaning = "how many at the same time (default: one per core)"
-        add("--jobs", type=int, metavar="INT", help=meaning)
-        add("--seconds", type=float, default=60.0, help="limit per exercise (default: %(default)s)")
+        add("--jobs", type=number(int, 1, 64), metavar="INT", help=meaning)
+        meaning = "limit per exercise (default: %(default)s)"
+        add("--seconds", type=number(float, 1, 3600), default=60.0, help=meaning)
         add("--seed", help="of the random inputs (default: another one every time)", **seed)
 
 

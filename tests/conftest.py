@@ -46,6 +46,20 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def head_of(level="sequence", n_embd=16, std=1.0):
+    """A head that isn't uniform, for `CHOICES`."""
+    head = AdaptiveDecoder(n_embd, len(CHOICES), level, n_hidden=8, generator=seeded(1))
+    torch.nn.init.normal_(head.mlp[-1].weight, std=std, generator=seeded(2))
+    return head.requires_grad_(False)
+
+
+def ending_early(lm):
+    """The same language model in double precision, whose responses end at different times."""
+    end = lm.model.double().token_embedding.weight[lm.tokenizer.eos_id]
+    lm.model.norm.bias += 4.5 * end / (end @ end)
+    return lm
+
+
 @pytest.fixture(scope="session")
 def tasks():
     return load_tasks(["math", "story"])
@@ -77,10 +91,7 @@ def lm(model, tokenizer):
 
 @pytest.fixture
 def head():
-    """A head that isn't uniform, for `CHOICES`."""
-    head = AdaptiveDecoder(16, len(CHOICES), n_hidden=8, generator=seeded(1))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
-    return head.requires_grad_(False)
+    return head_of()
 
 
 @pytest.fixture

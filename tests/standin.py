@@ -3,18 +3,20 @@
 They are for tests about what is done with responses.
 """
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import nn
 
-from minilpo.adaptive_decoder import Decisions
+from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.decoding.policies import Step
 from minilpo.decoding.rollout import Rollout, score
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.tasks import Prompt, Task
+from tests.conftest import CHOICES, seeded
 
 N_TOKENS, SEP, WORD, STOP, EOS = 10, 3, 5, 9, 1
 
@@ -132,6 +134,24 @@ def language_model(seed=0):
     model, generator = Model(), torch.Generator().manual_seed(seed)
     nn.init.normal_(model.token_embedding.weight, generator=generator)
     return GPTLanguageModel(model, Words())
+
+
+def head_of(level="token", kind=AdaptiveDecoder, seed=0):
+    """A head that isn't uniform, for `CHOICES`."""
+    head = kind(16, len(CHOICES), level, n_hidden=8, generator=seeded(seed))
+    nn.init.normal_(head.mlp[-1].weight, generator=seeded(seed + 1))
+    return head
+
+
+def same(a, b):
+    """Tells whether two modules, or states of modules, are equal to the bit."""
+    a, b = (x if isinstance(x, dict) else x.state_dict() for x in (a, b))
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def kept_in(states):
+    """A callback that keeps all that is needed to go on."""
+    return lambda state, *_: states.append(copy.deepcopy(state.state_dict()))
 
 
 def rewards_of(tasks, prompts, texts):

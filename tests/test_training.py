@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
+from minilpo.adaptive_decoder import Decisions
 from minilpo.config import LPOConfig
 from minilpo.decoding.rollout import Rollout, choice_shares
 from minilpo.decoding.sampling import entropy
@@ -17,7 +17,7 @@ from minilpo.rivals.joint import JointState
 from minilpo.tasks import Prompt
 from minilpo.training import PROMPTS_AT_ONCE, TrainState, describe_fit, draw_prompts, join, split
 from tests.conftest import CHOICES, seeded
-from tests.standin import Warmth, Writer, language_model
+from tests.standin import Warmth, Writer, head_of, language_model, same
 
 TASKS = [Warmth("hot", True), Warmth("icecold", False)]
 
@@ -25,12 +25,6 @@ TASKS = [Warmth("hot", True), Warmth("icecold", False)]
 def config_of(**settings):
     few = {"rounds": 3, "prompts": 8, "samples": 5, "validation_prompts": 2, "epochs": 2}
     return LPOConfig(**{**few, "loss": "eq10", "pairs_per_batch": 4, **settings})
-
-
-def head_of(level="token", kind=AdaptiveDecoder, seed=0):
-    head = kind(16, len(CHOICES), level, n_hidden=8, generator=seeded(seed))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(seed + 1))
-    return head
 
 
 def decisions_of(lengths, seed=0):
@@ -58,12 +52,6 @@ def rollout_of(prompts, n_samples, seed=0):
         decisions.mask,
         decisions,
     )
-
-
-def same(a, b):
-    """Whether two modules, or states of modules, are equal to the bit."""
-    a, b = (x if isinstance(x, dict) else x.state_dict() for x in (a, b))
-    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
 
 
 # Prompts
@@ -220,11 +208,6 @@ def trained(config, callbacks=(), state=None, tasks=TASKS, level="token"):
         training.load_state_dict(copy.deepcopy(state))
     train_lpo(lm, tasks, head, CHOICES, config, 0, training)
     return training
-
-
-def kept_in(states):
-    """A callback that keeps all that is needed to go on."""
-    return lambda state, rollout, pairs: states.append(copy.deepcopy(state.state_dict()))
 
 
 def test_an_entry_of_the_log_has_its_parts_in_a_fixed_order_for_whoever_reads_the_file(writer):

@@ -24,43 +24,28 @@ WATCHED = re.compile(  # names with which a cell could tamper with the check
 
 
 class Cell(NamedTuple):
-    """Code cell: its source, its tags, and its statements without magic and checks."""
+    """Code cell: its tags, and its statements without magic and checks."""
 
     number: int
-    source: str
     tags: list[str]
     body: list[ast.stmt]
     problem: str  # why it isn't Python, or an empty text
 
 
 def read_cells(data: bytes) -> list[Cell]:
-    """Reads the code cells of a notebook. Parts that aren't made like a cell are left out.
-
-    Raises:
-        ValueError: if the data isn't a notebook.
-    """
+    """Reads the code cells of a notebook; raises ValueError if the data isn't one."""
     try:
-        content = json.loads(data.decode("utf-8-sig"))
-        found = content["cells"] if isinstance(content, dict) else None
-    except (ValueError, RecursionError, KeyError):  # not UTF-8, not JSON, an older format
-        found = None
-    if not isinstance(found, list):
+        found = enumerate(json.loads(data.decode("utf-8-sig"))["cells"], 1)
+        code = [(number, cell) for number, cell in found if cell["cell_type"] == "code"]
+        return [
+            Cell(number, cell["metadata"].get("tags", []), *parse("".join(cell["source"])))
+            for number, cell in code
+        ]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         came = f"{len(data):,} other bytes" if data.strip() else "an empty file"
         raise ValueError(
             f"must be a notebook of format 4, got {came}; hand in the file as it was saved"
-        )
-    cells = []
-    for number, cell in enumerate(found, 1):
-        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
-            continue
-        metadata, source = cell.get("metadata"), cell.get("source")
-        tags = metadata.get("tags") if isinstance(metadata, dict) else None
-        tags = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-        if isinstance(source, list):
-            source = "".join(map(str, source))
-        if isinstance(source, str):
-            cells.append(Cell(number, source, tags, *parse(source)))
-    return cells
+        ) from None
 
 
 def parse(source: str) -> tuple[list[ast.stmt], str]:

@@ -65,9 +65,9 @@ def results(data: bytes, seed: int, n_done: int = 0) -> Iterator[dict[str, Any]]
     """Grades a notebook.
 
     Yields:
-        The names of its exercises, or what is wrong with all of it; then a result per exercise,
-        without the first `n_done`. Expected are all exercises of each lesson of which it has a tag,
-        or if it has lost its tags, of which a cell defines the name.
+        The names of its exercises, or one result for all of it; then a result per exercise, without
+        the first `n_done`. Expected are all exercises of each lesson of which it has a tag, or if
+        it has lost its tags, of which a cell defines the name.
     """
     try:
         cells = read_cells(data)
@@ -84,70 +84,63 @@ def results(data: bytes, seed: int, n_done: int = 0) -> Iterator[dict[str, Any]]
     places = {name: cell.number if cell else 0 for name, cell in answers.items()}
     names.sort(key=places.__getitem__)  # as a notebook runs
     yield {"exercises": names}
-    module = Module(cells)
+    # Dataclasses look for their module in `sys.modules`.
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    right: dict[str, Any] = {}  # a lesson goes on with right functions for wrong ones
+    defined = definitions(cells)
+    helpers = [node for nodes in defined.values() for node in nodes if not isinstance(node, IMPORT)]
     for name in names[n_done:]:
         begun, cell = perf_counter(), answers[name]
         result, message, touches = "not found", NO_CELL.format(f"`{name}`"), ""
         if cell is not None:
-            result, message, touches = module.grade(name, cell, seed)
-        seconds, message = perf_counter() - begun, one_line(message)
-        yield {"result": result, "message": message, "touches": touches, "seconds": seconds}
+            vars(module).update(NAMES)
+            until = monotonic() + TO_DEFINE
+            # All cells, since a helper may stand below; then those above, whose names are in force.
+            for other in [*cells, *(one for one in cells if one.number < cell.number)]:
+                run(defined[other.number], vars(module), until)
+            vars(module).update(right)
+            result, message = grade_cell(name, cell, vars(module), seed)
+            touches = touched([*cell.body, *helpers])
+            if result != "passed":
+                right[name] = BY_NAME[name].stand_in
+        row = {"result": result, "message": one_line(message), "touches": touches}
+        yield {**row, "seconds": perf_counter() - begun}
 
 
-class Module:
-    """Module in which the cells of one notebook run. Its name is `__main__`, as in a notebook."""
+def grade_cell(name: str, cell: Cell, names: dict[str, Any], seed: int) -> tuple[str, str]:
+    """Runs the cell that answers an exercise, judges the function that it defines.
 
-    def __init__(self, cells: list[Cell]):
-        self.cells, self.defined = cells, definitions(cells)
-        # Dataclasses look for their module in `sys.modules`.
-        self.module = sys.modules["__main__"] = types.ModuleType("__main__")
-        self.names = vars(self.module)
-        self.names |= NAMES
-        self.replaced: dict[str, Any] = {}  # a lesson goes on with right functions for wrong ones
+    Returns:
+        A result, and a message in one line.
+    """
+    if not cell.body:
+        return ("not yet", cell.problem) if cell.problem else ("not written", UNSOLVED)
+    exercise = BY_NAME[name]
+    names.pop(name, None)
+    raised = run(cell.body, names, monotonic() + TO_DEFINE)
+    if name not in names:
+        made = ", ".join(sorted(set().union(*map(names_of, cell.body)))[:4]) or "nothing"
+        return "not yet", f"{raised}the cell must define `{name}`, it defines {made}; rename it"
+    answer = names[name]
+    verdict = exercise.examine(
+        lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
+    )
+    if verdict.passed is None:
+        return "not written", UNSOLVED
+    return ("passed" if verdict.passed else "not yet"), raised + verdict.message
 
-    def grade(self, name: str, cell: Cell, seed: int) -> tuple[str, str, str]:
-        """Runs the cell that answers an exercise and judges the function that it defines.
 
-        Returns:
-            A result, a message in one line, and what could tamper with the check.
-        """
-        exercise, until = BY_NAME[name], monotonic() + TO_DEFINE
-        # All cells, for a helper may stand below; then those above, whose names are in force.
-        for other in [*self.cells, *(one for one in self.cells if one.number < cell.number)]:
-            self.run(other, self.defined[other.number], until)
-        self.names |= self.replaced
-        self.names.pop(name, None)
-        raised = self.run(cell, cell.body, monotonic() + TO_DEFINE)
-        helpers = [node for part in self.defined.values() for node in part]
-        touches = touched([*cell.body, *(n for n in helpers if not isinstance(n, IMPORT))])
-        if not cell.body:
-            return ("not yet", cell.problem, "") if cell.problem else ("not written", UNSOLVED, "")
-        if name not in self.names:
-            made = ", ".join(sorted(set().union(*map(names_of, cell.body)))[:4]) or "nothing"
-            message = f"{raised}the cell must define `{name}`, it defines {made}; rename it"
-            return "not yet", message, touches
-        answer = self.names[name]
-        verdict = exercise.examine(
-            lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
-        )
-        if not verdict.passed:
-            self.replaced[name] = exercise.stand_in
-        if verdict.passed is None:
-            return "not written", UNSOLVED, ""
-        return ("passed" if verdict.passed else "not yet"), f"{raised}{verdict.message}", touches
-
-    def run(self, cell: Cell, lines: list[ast.stmt], until: float) -> str:
-        """Runs lines of a cell, each although one before has raised; says what the first raised."""
-        raised, file = "", f"<cell {cell.number}>"
-        for node in lines:
-            seconds = max(until - monotonic(), 0.1)
-            try:
-                code = compile(ast.Module([node], []), file, "exec", dont_inherit=True)
-                limited(exec, code, self.names, seconds=seconds)
-            except BaseException as error:  # SystemExit too
-                what = "never ended" if isinstance(error, TimeIsUp) else f"raised {named(error)}"
-                raised = raised or f"(line {node.lineno} of the cell {what}) "
-        return raised
+def run(lines: list[ast.stmt], names: dict[str, Any], until: float) -> str:
+    """Runs lines of a cell, each although one before has raised; says what the first raised."""
+    raised = ""
+    for node in lines:
+        try:
+            code = compile(ast.Module([node], []), "<cell>", "exec", dont_inherit=True)
+            limited(exec, code, names, seconds=max(until - monotonic(), 0.1))
+        except BaseException as error:  # SystemExit too
+            what = "never ended" if isinstance(error, TimeIsUp) else f"raised {named(error)}"
+            raised = raised or f"(line {node.lineno} of the cell {what}) "
+    return raised
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from typing import Any
 
 import minilpo
 from minilpo.course.examinee import BY_NAME
-from minilpo.course.gradebook import Gradebook, Row
+from minilpo.course.gradebook import Row, texts_of, write
 from minilpo.machine.files import work_in
 from minilpo.machine.progress import bar
 from minilpo.machine.text import named, one_line
@@ -58,24 +58,20 @@ def grade(
         seconds: for each exercise.
 
     Returns:
-        A row for every notebook and exercise, in the order of the paths, and a sentence about the
-        sandbox.
+        A row for every notebook and exercise, in the order of the paths, and a sentence that names
+        the seed and the sandbox.
 
     Raises:
         ValueError: if an argument is wrong, or another process writes these files.
         OSError: if the grades can't be written.
     """
-    jobs = cores() if jobs is None else jobs
-    seed = secrets.randbelow(2**53) if seed is None else seed
-    limits = {"jobs": (jobs, 1, 64), "seed": (seed, 0, 2**63 - 1), "seconds": (seconds, 1, 3600)}
-    for name, (value, low, high) in limits.items():
-        if not low <= value <= high:
-            raise ValueError(f"--{name} must be from {low} to {high:,}, got {value:g}")
     notebooks = expanded(paths)
-    book, rows, stop = Gradebook(out, notebooks), list[Row](), threading.Event()
+    texts, rows, stop = texts_of(out, notebooks), list[Row](), threading.Event()
+    seed = secrets.randbelow(2**53) if seed is None else seed
     progress = bar("grading", "notebook", len(notebooks))
-    with work_in(book.folder), progress, ThreadPoolExecutor(jobs) as pool:
-        book.write([])  # if it can't be written, this shows now and not after the work
+    pool = ThreadPoolExecutor(jobs or cores())
+    with work_in(next(iter(texts.values())).parent), progress, pool:
+        write(out, texts, [])  # if it can't be written, this shows now and not after the work
         prefix, isolation = sandbox()
         start = partial(rows_of, prefix=prefix, seed=seed, seconds=seconds, stop=stop)
         try:
@@ -84,20 +80,16 @@ def grade(
                 while not wait([future], timeout=1.0).done:
                     pass
                 rows += future.result()
-                book.write(rows, seed=seed, seconds=seconds, isolation=isolation)
+                write(out, texts, rows)
                 progress.update()
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
-    return rows, isolation
+    return rows, f"with --seed {seed}, {isolation}"
 
 
 def expanded(paths: Sequence[Path]) -> list[Path]:
-    """Expands patterns, and keeps each notebook once.
-
-    Raises:
-        ValueError: if a notebook isn't there.
-    """
+    """Expands patterns, and keeps each notebook once; raises ValueError if one isn't there."""
     found: dict[str, Path] = {}
     for path in paths:
         matches = [] if path.exists() else sorted(map(Path, glob.glob(str(path))))
@@ -105,8 +97,6 @@ def expanded(paths: Sequence[Path]) -> list[Path]:
             if not match.is_file():
                 raise ValueError(f"NOTEBOOK must be a file that is there, got {match}")
             found.setdefault(os.path.realpath(match), match)
-    if not found:
-        raise ValueError("one notebook or more must be named, got none; name FILE.ipynb")
     return list(found.values())
 
 
@@ -132,13 +122,12 @@ def sandbox() -> tuple[list[str], str]:
 
 
 def environment(folder: str) -> dict[str, str]:
-    """Variables for a process of ours: nothing that might be secret is passed on."""
+    """Returns the variables for a process: none that might be secret."""
     paths = dict.fromkeys([str(PACKAGE.parent), *filter(os.path.isabs, sys.path)])
     return {
         **{name: os.environ[name] for name in KEPT if name in os.environ},
         **dict.fromkeys(("HOME", "TMPDIR", "TEMP", "TMP"), folder),
-        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        **{"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        **{"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
         **{"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"},  # so that a seed repeats everything
     }
 
@@ -174,38 +163,34 @@ def attend(
     Returns:
         The objects that it wrote, and a sentence about its end.
     """
+    words = [sys.executable, "-m", "minilpo.course.examinee", str(seed), str(n_done)]
     with contextlib.ExitStack() as stack:
         place = tempfile.TemporaryDirectory(prefix="minilpo-", ignore_cleanup_errors=True)
         folder = os.path.realpath(stack.enter_context(place))
-        notebook = stack.enter_context(path.open("rb"))
         # Read through this handle: a cell may put anything else in the file's place.
-        results = stack.enter_context(open(Path(folder, "results"), "w+b", buffering=0))
-        complaints = stack.enter_context(tempfile.TemporaryFile())
-        words = [sys.executable, "-m", "minilpo.course.examinee", str(seed), str(n_done)]
+        results = stack.enter_context(Path(folder, "results").open("w+b", buffering=0))
+        stderr = stack.enter_context(tempfile.TemporaryFile())
+        files = (stack.enter_context(path.open("rb")), subprocess.DEVNULL, stderr)
         if prefix:
             words = [*prefix, "--bind", folder, folder, "--chdir", folder, *words]
-        files = (notebook, subprocess.DEVNULL, complaints)
         process = subprocess.Popen(
             words, -1, None, *files, cwd=folder, env=environment(folder), start_new_session=True
         )  # in a session of its own, so that Ctrl-C reaches only us
         stack.callback(_kill, process)
-        n_said, until, end = 0, monotonic() + TO_START, ""
-        last = until + seconds * len(BY_NAME)
-        while process.poll() is None and not end:
+        n_said, until = 0, monotonic() + TO_START
+        while (code := process.poll()) is None and monotonic() < until and not stop.is_set():
             sleep(0.05)
             if (n := _content(results).count(b"\n")) > n_said:
-                n_said, until = n, min(last, monotonic() + seconds)
-            if monotonic() > until or stop.is_set():
-                end = f"it took longer than {seconds:g} seconds in all and was stopped"
+                n_said, until = n, monotonic() + seconds
         _kill(process)
-        code = process.returncode
-        code = 128 - code if prefix and code > 128 else code  # as bubblewrap tells a signal
-        names = {one.value: one.name for one in signal.Signals}
-        how = f"by {names.get(-code, -code)}" if code < 0 else f"with status {code}"
-        end = end or f"its process ended {how} instead of answering"
         said = [json.loads(line) for line in _content(results).splitlines()]
+        end = f"it took longer than {seconds:g} seconds in all and was stopped"
+        if code is not None:
+            code = 128 - code if prefix and code > 128 else code  # as bubblewrap tells a signal
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+            end = f"its process ended {how} instead of answering"
         if not said:
-            raise ValueError(f"{end} {_content(complaints)[-200:].decode(errors='replace')}")
+            raise ValueError(f"{end} {_content(stderr)[-200:].decode(errors='replace')}")
         return [*said, end]
 
 

@@ -1,11 +1,10 @@
-"""Writes grades: a CSV and JSON with a row per exercise, a CSV and texts per student.
+"""Writes grades: a CSV with a row per exercise, one with a row per student, and a text for each.
 
 All are written anew after every notebook, whole or not at all.
 """
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from minilpo.machine.files import write_bytes
 from minilpo.machine.text import one_line, printable
 
 TEXT = "Your exercises, tried by minilpo grade"
+STUDENTS = ("notebook", "points", "exercises")
 
 
 class Row(NamedTuple):
@@ -30,60 +30,48 @@ class Row(NamedTuple):
     touches: str = ""  # what could tamper with the check
 
 
-class Gradebook:
-    """Files of one grading.
-
-    Args:
-        out: the CSV file; the names of the others begin like its own.
-        notebooks: their paths.
+def texts_of(out: Path, notebooks: Sequence[Path]) -> dict[str, Path]:
+    """Names the text file of each notebook, in a folder beside the CSV file `out`.
 
     Raises:
-        ValueError: if there is a link, or a file of others, in the place of one of them.
+        ValueError: if there is a link, or a file of others, in the place of a file of ours.
     """
-
-    def __init__(self, out: Path, notebooks: Sequence[Path]):
-        if out.suffix.lower() != ".csv" or not out.parent.is_dir():
+    if out.suffix.lower() != ".csv" or not out.parent.is_dir():
+        raise ValueError(
+            f"--out must be a name ending in .csv, in a folder that is there; got {out}"
+        )
+    folder, texts = out.with_name(f"{out.stem}_texts"), dict[str, Path]()
+    for path in notebooks:
+        name = re.sub(r"\W+", "_", str(path.with_suffix(""))).strip("_")[-100:]
+        while folder / f"{name}.txt" in texts.values():
+            name += "_"
+        texts[str(path)] = folder / f"{name}.txt"
+    begins = {out: ",".join(Row._fields), _students(out): ",".join(STUDENTS)}
+    for path, text in (begins | dict.fromkeys(texts.values(), TEXT)).items():
+        is_ours = path.is_file() and text.encode() in path.read_bytes()[:200]
+        if path.is_symlink() or folder.is_symlink() or (path.exists() and not is_ours):
             raise ValueError(
-                f"--out must be a name ending in .csv, in a folder that is there; got {out}"
+                f"--out must name no link and nothing that others have written, but {path} is; "
+                "choose another name, or move it away"
             )
-        self.csv, self.students = out, out.with_name(f"{out.stem}_students.csv")
-        self.folder, self.texts = out.with_name(f"{out.stem}_texts"), dict[str, Path]()
-        for path in notebooks:
-            name = re.sub(r"\W+", "_", str(path.with_suffix(""))).strip("_")[-100:]
-            while self.folder / f"{name}.txt" in self.texts.values():
-                name += "_"
-            self.texts[str(path)] = self.folder / f"{name}.txt"
-        begins = {self.csv: "notebook,lesson,exercise", self.students: "notebook,points,exercises"}
-        begins[out.with_suffix(".json")] = '{\n  "made_by": "minilpo grade"'
-        for path, text in (begins | dict.fromkeys(self.texts.values(), TEXT)).items():
-            is_ours = path.is_file() and text in path.read_bytes()[:200].decode(errors="replace")
-            is_linked = path.is_symlink() or (
-                path.parent == self.folder and self.folder.is_symlink()
-            )
-            if is_linked or (path.exists() and not is_ours):
-                raise ValueError(
-                    f"--out must name no link and nothing that others have written, but {path} "
-                    "is; choose another name, or move it away"
-                )
+    return texts
 
-    def write(self, rows: list[Row], **settings: Any) -> None:
-        """Writes all files.
 
-        Raises:
-            OSError: if they can't be written.
-        """
-        write_bytes(self.csv, as_csv(Row._fields, rows))
-        write_bytes(self.students, as_csv(("notebook", "points", "exercises"), points(rows)))
-        grades = [row._asdict() for row in rows]
-        content = {"made_by": "minilpo grade", **settings, "grades": grades}
-        write_bytes(self.csv.with_suffix(".json"), json.dumps(content, indent=2).encode())
-        for notebook, passed, n_exercises in points(rows):
-            text = f"{TEXT}: {passed} of {n_exercises} passed\n\n"
-            for row in rows:
-                if row.notebook == notebook:
-                    why = "" if row.result == "passed" else f"\n    {row.message}"
-                    text += f"{row.exercise or 'the notebook'}: {row.result}{why}\n"
-            write_bytes(self.texts[notebook], text.encode("utf-8", "backslashreplace"))
+def _students(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_students.csv")
+
+
+def write(out: Path, texts: dict[str, Path], rows: list[Row]) -> None:
+    """Writes all files; raises OSError if they can't be written."""
+    write_bytes(out, as_csv(Row._fields, rows))
+    write_bytes(_students(out), as_csv(STUDENTS, points(rows)))
+    for notebook, passed, n_exercises in points(rows):
+        text = f"{TEXT}: {passed} of {n_exercises} passed\n\n"
+        for row in rows:
+            if row.notebook == notebook:
+                why = "" if row.result == "passed" else f"\n    {row.message}"
+                text += f"{row.exercise or 'the notebook'}: {row.result}{why}\n"
+        write_bytes(texts[notebook], text.encode("utf-8", "backslashreplace"))
 
 
 def as_csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
@@ -99,8 +87,7 @@ def as_csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     for row in rows:
         fields = [f"{field:.1f}" if isinstance(field, float) else str(field) for field in row]
         fields = [printable(re.sub(r"[\t\r\n]", " ", field)) for field in fields]
-        is_formula = [field.lstrip().startswith(("=", "+", "-", "@")) for field in fields]
-        writer.writerow(["'" * one + field for one, field in zip(is_formula, fields, strict=True)])
+        writer.writerow([re.sub(r"^(?=\s*[=+@-])", "'", field) for field in fields])
     # Without the byte order mark, Excel misreads all but English letters.
     return ("\ufeff" + text.getvalue()).encode("utf-8", "backslashreplace")
 
@@ -113,7 +100,7 @@ def points(rows: list[Row]) -> list[tuple[str, int, int]]:
 
 
 def table(rows: list[Row]) -> str:
-    """Shows the points of each notebook, and what isn't right of the others.
+    """Shows the points of each notebook, and the exercises to look at.
 
     >>> print(table([Row("a.ipynb", 2, "entropy", "passed", "", 3.0, "gc")]))
     notebook  passed

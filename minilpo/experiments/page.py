@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
-from minilpo.show.document import Html, contents, document, element, joined, picture, table
-from minilpo.show.page import colophon, settings
+from minilpo.show.document import Html, contents, document, figure, fill, table
+from minilpo.show.page import settings
 
 NAME = "report.html"
 WORDS = (
@@ -44,16 +44,14 @@ def reproduction_page(config: RunConfig, results: Sequence[Result]) -> str:
     """Writes the page of a reproduction: the same for the same results, in any order."""
     results = sorted(results, key=lambda result: (result.is_own, result.name))
     chapters = {result.name: _chapter(result) for result in results}
-    chapters["All settings"] = joined([element("p", SETTINGS), settings(config)])
+    chapters["All settings"] = fill("<p>{}</p>{}", SETTINGS, settings(config))
     heads = ["experiment", "seeds", "what came out"]
     rows = [[result.name, str(result.n_seeds), result.finding.sentence] for result in results]
     return document(
         "The paper in miniature",
-        element("p", _verdict(results), class_="verdict"),
-        element("p", WORDS),
-        table("Every experiment that this folder has.", heads, rows, class_="plain"),
+        fill('<p class="verdict">{}</p>\n<p>{}</p>\n', _verdict(results), WORDS),
+        table("Every experiment that this folder has.", heads, rows, kind="plain"),
         contents(chapters),
-        colophon(),
     )
 
 
@@ -75,14 +73,10 @@ def _chapter(result: Result) -> Html:
     )
     heads = ["number", "ours", "95% interval", "paper"]
     where = "About: " if result.is_own else "In the paper: "
-    return joined(
-        [
-            element("p", element("b", where), f"{result.paper}."),
-            element("p", element("b", "Here: "), result.finding.sentence),
-            table(caption, heads, [_cells(row) for row in result.finding.rows]),
-            picture(result.png, result.text, f"{result.name}, {seeds}."),
-        ]
-    )
+    said = "<p><b>{}</b>{}.</p>\n<p><b>Here: </b>{}</p>\n{}{}"
+    rows = table(caption, heads, [_cells(row) for row in result.finding.rows])
+    drawn = figure([result.png], [result.text], f"{result.name}, {seeds}.")
+    return fill(said, where, result.paper, result.finding.sentence, rows, drawn)
 
 
 def _cells(row: Row) -> list[str]:

@@ -244,6 +244,9 @@ def draw(found: Numbers) -> plots.Figure:
         points = found["methods"][names[0]]["curve"][0, :, 0].astype(int).tolist()
         ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
         ax.set_xticks([], minor=True)
+        # Their names beside the axes, in the order in which the lines end.
+        lines = sorted(ax.lines, key=lambda line: -float(np.asarray(line.get_ydata())[-1]))
+        plots.legend(ax, handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
     axes[0].set_ylabel("mean reward on test prompts")
     best_rule = mean_of_best_rule(found)
     for ax in axes[1:]:
@@ -254,5 +257,4 @@ def draw(found: Numbers) -> plots.Figure:
     bounds = np.array([ax.get_ylim() for ax in axes])
     for ax in axes:
         ax.set_ylim(bounds[:, 0].min(), bounds[:, 1].max())
-        plots.name_lines(ax)
     return fig

@@ -1,7 +1,5 @@
 """The course's commands, run from outside."""
 
-import json
-
 import pytest
 
 from minilpo.cli import main
@@ -25,29 +23,21 @@ def test_lessons_are_copied_and_the_learners_own_work_is_kept(tmp_path, capsys):
     assert (place / "grading.md").is_file()
 
 
-def test_lessons_go_into_no_file(tmp_path, capsys):
-    (tmp_path / "here").write_text("mine")
-    assert "must go into a folder" in fails(capsys, "tutorials", tmp_path / "here")
-
-
 def test_grading_prints_a_table_and_says_what_stood_between(tmp_path, capsys):
     assert main(["tutorials", str(tmp_path / "class")]) == 0
     capsys.readouterr()
-    notebook, out = tmp_path / "class" / LESSONS[4].file, tmp_path / "grades.csv"
-    assert main(["grade", str(notebook), "--out", str(out), "--seed", "1"]) == 0
+    notebook = tmp_path / "class" / LESSONS[4].file
+    assert main(["grade", str(notebook), "--out", str(tmp_path / "grades.csv"), "--seed", "1"]) == 0
     said = capsys.readouterr().out
-    assert "0 / 2" in said and "best_worst_pairs not written" in said and "graded" in said
-    grades = json.loads(out.with_suffix(".json").read_text())
-    assert (
-        grades["seed"] == 1 and [row["result"] for row in grades["grades"]] == ["not written"] * 2
-    )
+    assert "0 / 2" in said and "best_worst_pairs not written" in said
+    assert "graded with --seed 1, " in said
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--jobs", "0"], "--jobs must be from 1 to 64, got 0"),
-        (["--seconds", "0"], "--seconds must be from 1 to 3,600, got 0"),
+        (["--jobs", "0"], "argument --jobs: must be from 1 to 64, got 0"),
+        (["--seconds", "0"], "argument --seconds: must be from 1 to 3,600, got 0"),
         (["--out", "grades.txt"], "must be a name ending in .csv"),
         (["missing.ipynb"], "NOTEBOOK must be a file that is there, got missing.ipynb"),
     ],
@@ -65,11 +55,10 @@ def test_the_doctors_verdict_is_the_exit_status(monkeypatch, capsys):
         assert main(["doctor"]) == status
 
 
-def test_a_lesson_runs_unsolved_and_solved_as_a_notebook_program_would(tmp_path):
-    """The sixth needs no language model."""
+def test_a_solved_lesson_runs_as_a_notebook_program_would(tmp_path):
+    """The sixth needs no language model. All lessons, unsolved too, take minutes: `.ci/run`."""
     from tests.course.run_lessons import run
 
     assert main(["tutorials", str(tmp_path)]) == 0
-    for solve in (False, True):
-        said = run(tmp_path, LESSONS[5], solve, write=False)
-        assert not said.startswith("failed"), said
+    said = run(tmp_path, LESSONS[5], True, write=False)
+    assert not said.startswith("failed"), said

@@ -15,7 +15,7 @@ from minilpo.decoding.policies import (
     SampledHead,
     Step,
 )
-from tests.conftest import CHOICES, seeded
+from tests.conftest import CHOICES, ending_early, head_of, seeded
 
 PROMPTS = [
     "Tell me a story of three sentences about a fox in the forest.",
@@ -35,20 +35,6 @@ def step_of(rows, last=None, hidden_states=None, uniforms=None, position=0):
         torch.tensor(position),
         torch.zeros(B) if uniforms is None else uniforms,
     )
-
-
-def head_of(level="sequence"):
-    """A head that isn't uniform."""
-    head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
-    return head.requires_grad_(False)
-
-
-def ending_early(lm):
-    """The same language model, whose responses end at different times."""
-    end = lm.model.double().token_embedding.weight[lm.tokenizer.eos_id]
-    lm.model.norm.bias += 4.5 * end / (end @ end)
-    return lm
 
 
 @pytest.mark.parametrize("kind", [GreedyHead, SampledHead, MixedHead])

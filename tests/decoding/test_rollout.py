@@ -8,13 +8,13 @@ of threads.
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
+from minilpo.adaptive_decoder import unpack
 from minilpo.decoding.choices import FirstTokens, Temperatures
 from minilpo.decoding.generate import generate, uniforms_of
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.decoding.rollout import forward_rollout, marginal_decisions
 from minilpo.decoding.sampling import draw, token_probs
-from tests.conftest import CHOICES, TEMPERATURES, seeded
+from tests.conftest import CHOICES, TEMPERATURES, ending_early, head_of, seeded
 
 PROMPTS = [
     "Tell me a story of three sentences about a fox in the forest.",
@@ -34,20 +34,13 @@ def head(head):
     return head.double()
 
 
-def head_of(level):
-    """A head that isn't uniform."""
-    head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
-    return head.double().requires_grad_(False)
-
-
 PAIRS = [(0, 2), (2, 1), (1, 2)]  # of the rule by place
 HEADS = {"greedy": GreedyHead, "sampled": SampledHead, "mixed": MixedHead}
 
 
 def policy_of(how, level, starts):
     if how in HEADS:
-        return HEADS[how](head_of(level), CHOICES)
+        return HEADS[how](head_of(level).double(), CHOICES)
     return Fixed(CHOICES) if level == "sequence" else ByPlace(CHOICES, PAIRS, starts)
 
 
@@ -55,7 +48,7 @@ def one_at_a_time(lm, how, level, prompt, row, uniforms):
     """The plain reference for one row: no batch, no cache, no padding, no policy; the same uniform
     numbers, (T, 2).
     """
-    model, tokenizer, head = lm.model, lm.tokenizer, head_of(level)
+    model, tokenizer, head = lm.model, lm.tokenizer, head_of(level).double()
     temperatures = torch.tensor(TEMPERATURES, dtype=torch.float64)
     sequence = [*tokenizer.encode(prompt), tokenizer.sep_id]
     chosen, states, logprobs, weights = [], [], [], None
@@ -162,11 +155,10 @@ def test_a_batch_that_rows_leave_equals_writing_one_response_at_a_time(
     """What a row says depends on its own choices, uniform numbers and words, whoever else is in
     the batch or was.
     """
-    model, tokenizer, N, T = lm.model, lm.tokenizer, 6, 14
-    end = model.token_embedding.weight[tokenizer.eos_id]
-    # The end token's logit is 4.5 higher: rows end early, but not all at once.
-    model.norm.bias += 4.5 * end / (end @ end)
-    shapes = reads(model)  # the prompts of a batch, then one token per row and step
+    tokenizer, N, T = lm.tokenizer, 6, 14
+    shapes = reads(
+        ending_early(lm).model
+    )  # the prompts of a batch, then one token per row and step
     policy = policy_of(how, level, lm.sentence_starts)
     options = {"n_samples": N, "max_new_tokens": T, "rows_per_batch": rows_per_batch}
     rollout = generate(lm, PROMPTS, policy, seeded(3), **options)
@@ -206,7 +198,7 @@ def test_a_model_of_any_precision_writes_with_a_head_that_has_its_own(lm, level,
     """Also where padding stands in front of the shorter prompts. Head and sampling compute in
     single precision.
     """
-    head, seen = head_of(level).float(), []
+    head, seen = head_of(level), []
     lm.model.to(dtype)
     tolerance = {torch.float32: 1e-4, torch.bfloat16: 0.2, torch.float16: 0.02}[dtype]
     options = {"n_samples": 4, "max_new_tokens": 9, "rows_per_batch": 100}
@@ -333,8 +325,7 @@ def test_a_broken_language_model_is_named_wherever_the_break_shows(lm, level, mo
     """Here in the embedding of a word that no prompt has: the hidden states are fine. With one
     token to write, all rows end in the same step.
     """
-    head = AdaptiveDecoder(16, len(TEMPERATURES), level, n_hidden=8, generator=seeded(1))
-    policy = GreedyHead(head.requires_grad_(False), Temperatures(TEMPERATURES))
+    policy = GreedyHead(head_of(level), CHOICES)
     lm.model.token_embedding.weight[lm.tokenizer.ids_of([" drum"])] = torch.nan
     with pytest.raises(ValueError, match="the language model's logits must be finite, got NaN"):
         generate(lm, PROMPTS, policy, seeded(0), max_new_tokens=most)

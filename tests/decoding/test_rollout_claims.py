@@ -6,13 +6,12 @@ Each by a plain count.
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import Fixed, GreedyHead, SampledHead
 from minilpo.decoding.rollout import MarginalDecisions, Rollout, concatenate, forward_rollout, score
 from minilpo.tasks import Task
-from tests.conftest import CHOICES, seeded
+from tests.conftest import CHOICES, head_of, seeded
 from tests.decoding.test_rollout import reads
 
 SHORT, LONG = (
@@ -130,8 +129,7 @@ def test_responses_are_read_again_in_a_window_no_wider_than_the_block(lm):
     model = lm.model.double()
     # No response ends by itself.
     model.norm.bias -= 20 * model.token_embedding.weight[lm.tokenizer.eos_id]
-    head = AdaptiveDecoder(16, len(CHOICES), "token", n_hidden=8, generator=seeded(1))
-    policy = GreedyHead(head.double().requires_grad_(False), CHOICES)
+    policy = GreedyHead(head_of("token").double(), CHOICES)
     prompts = SHORT, " ".join([LONG] * 5)
     parts = [generate(lm, [prompt], policy, seeded(0), n_samples=2) for prompt in prompts]
     longest = max(len(lm.tokenizer.encode(prompt)) for prompt in prompts) + 1

@@ -26,7 +26,7 @@ def page_of(*results):
 def test_every_experiment_has_the_papers_claim_its_sentence_its_table_and_its_figure():
     read = Reader(page_of(result("fig3", True), result("table1", False)))
     for name in ("fig3", "table1"):
-        assert f"In the paper: what it shows.\nHere: {name}: So it was." in read.text
+        assert f"In the paper: what it shows. Here: {name}: So it was." in read.text
         assert f"{name}: gain0.375-1.213 to 1.96354.2" in read.text
     images = [attributes["alt"] for attributes in read.all("img")]
     assert images == ["Figure: fig3.", "Figure: table1."]

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder
-from tests.conftest import CHOICES, seeded
+from tests.conftest import ending_early, seeded
 
 PROMPTS = [
     "Tell me a story of three sentences about a fox in the forest.",
@@ -13,25 +12,9 @@ PROMPTS = [
 ]
 
 
-def that_ends(lm):
-    """Ours, in double precision: two ways to compute the same draw the same words. Responses end
-    at different times.
-    """
-    end = lm.model.double().token_embedding.weight[lm.tokenizer.eos_id]
-    lm.model.norm.bias += 4.5 * end / (end @ end)
-    return lm
-
-
 @pytest.fixture
 def lm(lm):
-    return that_ends(lm)
-
-
-def head_of(level):
-    """A head that isn't uniform."""
-    head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
-    return head.double()
+    return ending_early(lm)
 
 
 @torch.inference_mode()
