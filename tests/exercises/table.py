@@ -3,13 +3,20 @@
 Every answer of `tests/exercises/answers` is graded as in a lesson, with seed 0.
 """
 
+import importlib
 import re
 from pathlib import Path
 
+from minilpo import exercises
+from minilpo.exercises.trial import observe
 from minilpo.machine.files import write_bytes
-from tests.exercises.answers import RIGHT, WRONG
-from tests.exercises.test_graders import BY_NAME, judged
+from tests.exercises.answers import RIGHT, wrong_answers
 
+for file in sorted((Path(__file__).parent / "answers").glob("[a-z]*.py")):
+    importlib.import_module(f"tests.exercises.answers.{file.stem}")
+
+BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
+WRONG = {name: wrong_answers(name) for name in BY_NAME}
 PAGE = Path(__file__).parents[2] / "tutorials" / "graders.md"
 HEADER = """# What the graders accept and what they reject
 
@@ -31,33 +38,43 @@ ABOUT_VALUES = re.compile(
 )
 
 
-def page() -> str:
-    """Writes the page from grading every answer once."""
-    parts, n_right, n_wrong = [], 0, 0
-    for lesson in sorted({exercise.lesson for exercise in BY_NAME.values()}):
-        parts.append(f"## Lesson {lesson}\n")
-        for exercise in BY_NAME.values():
-            if exercise.lesson == lesson:
-                parts.append(section(exercise))
-                n_right += len(RIGHT[exercise.name])
-                n_wrong += len(WRONG[exercise.name])
+def judged(exercise, answer, seed=0):
+    """Judges an answer without printing anything."""
+    return exercise.examine(
+        lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
+    )
+
+
+def page(sections: dict[str, str]) -> str:
+    """Puts the sections of the exercises together, lesson by lesson."""
+    n_right, n_wrong = (sum(len(answers[name]) for name in BY_NAME) for answers in (RIGHT, WRONG))
     totals = (
         f"Of {len(BY_NAME)} exercises, all {n_right} right answers were accepted and all {n_wrong} "
         "wrong ones rejected."
     )
-    return "\n".join([HEADER.format(totals=totals), *parts])
+    parts = [HEADER.format(totals=totals)]
+    for lesson in sorted({exercise.lesson for exercise in BY_NAME.values()}):
+        parts.append(f"## Lesson {lesson}\n")
+        parts += [sections[name] for name in BY_NAME if BY_NAME[name].lesson == lesson]
+    return "\n".join(parts)
 
 
-def section(exercise) -> str:
-    """Writes one exercise: the ways of its right answers, the messages of its wrong ones."""
-    ways = RIGHT[exercise.name]
+def section(name: str, seed: int = 0) -> str:
+    """Grades the answers to one exercise, and writes the messages of the wrong ones.
+
+    Raises:
+        AssertionError: a right answer isn't accepted, or a wrong one gets another message.
+    """
+    exercise, ways = BY_NAME[name], RIGHT[name]
     for how, answer in ways.items():
-        assert judged(exercise, answer).passed, f"{exercise.name}, {how}: isn't accepted"
+        verdict = judged(exercise, answer, seed)
+        assert verdict.passed, f"{name}, {how}: {verdict.text}"
     lines = [f"### `{exercise.signature}`\n", f"Accepted: {'; '.join(ways)}.\n"]
     lines += ["| rejected | what the learner is told |", "|---|---|"]
-    for wrong in WRONG[exercise.name]:
-        verdict = judged(exercise, wrong.answer)
-        assert verdict.passed is False, f"{exercise.name}, {wrong.name}: isn't rejected"
+    for wrong in WRONG[name]:
+        verdict = judged(exercise, wrong.answer, seed)
+        meant = verdict.passed is False and wrong.message in verdict.message
+        assert meant, f"{name}, {wrong.name}: {verdict.text}"
         lines.append(f"| {escaped(wrong.name)} | {escaped(shortened(verdict.message))} |")
     return "\n".join([*lines, ""])
 
@@ -77,5 +94,5 @@ def escaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    write_bytes(PAGE, page().encode())
+    write_bytes(PAGE, page({name: section(name) for name in BY_NAME}).encode())
     print(f"written: {PAGE}")

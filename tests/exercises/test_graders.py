@@ -1,64 +1,60 @@
 """Grades the graders: right answers pass however they are written, wrong ones get their message."""
 
-import importlib
 import inspect
+import math
+import random
+import re
 import textwrap
-from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from minilpo import exercises
-from minilpo.exercises.trial import observe
-from tests.exercises.answers import RIGHT, WRONG
-
-for file in sorted((Path(__file__).parent / "answers").glob("[a-z]*.py")):
-    importlib.import_module(f"tests.exercises.answers.{file.stem}")
-
-BY_NAME = {exercise.name: exercise for exercise in exercises.ALL}
-RIGHT_ANSWERS = [(name, how) for name in RIGHT for how in RIGHT[name]]
-WRONG_ANSWERS = [(name, wrong) for name in WRONG for wrong in WRONG[name]]
-
-
-def judged(exercise, answer, seed=0):
-    """Judges an answer without printing anything."""
-    return exercise.examine(
-        lambda case: observe(answer, exercise.entry, case, exercise.may_use), seed
-    )
+from tests.exercises import table
+from tests.exercises.answers import RIGHT, WRONG, edited
+from tests.exercises.table import BY_NAME, judged
 
 
 def solution_of(exercise):
     """Runs the solution as a learner would paste it into a cell."""
-    names = {"torch": torch, "math": __import__("math"), "random": __import__("random")}
-    names["F"] = torch.nn.functional
+    names = {"torch": torch, "math": math, "random": random, "F": F}
     exec(exercise.solution_source(), names)
     return names[exercise.name]
 
 
-def test_there_are_answers_to_every_exercise_and_to_no_other():
-    assert set(RIGHT) == set(WRONG) == set(BY_NAME)
+SECTIONS = {  # of the page, as they are
+    re.search(r"`(class )?(\w+)", part)[2]: part.strip() + "\n"
+    for part in re.split(r"^(?=##)", table.PAGE.read_text(), flags=re.MULTILINE)
+    if part.startswith("### ")
+}
+
+
+def test_the_page_about_the_graders_has_every_exercise_and_no_other():
+    assert set(RIGHT) == set(WRONG) == set(BY_NAME) == set(SECTIONS)
+    assert table.PAGE.read_text() == table.page(SECTIONS), "run python -m tests.exercises.table"
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_two_right_answers_are_known_and_six_wrong_ones(name):
-    assert len(RIGHT[name]) >= 2 and len(WRONG[name]) >= 6
-    sources = {inspect.getsource(answer) for answer in RIGHT[name].values()}
-    assert len(sources) == len(RIGHT[name])
+def test_right_answers_pass_and_wrong_ones_get_the_message_on_the_page_on_other_inputs_too(name):
+    assert len(RIGHT[name]) >= 2 and len(table.WRONG[name]) >= 6
+    assert table.section(name, seed=1) == SECTIONS[name]
 
 
-@pytest.mark.parametrize(("name", "how"), RIGHT_ANSWERS)
-def test_a_right_answer_passes_however_it_is_written(name, how):
-    verdict = judged(BY_NAME[name], RIGHT[name][how], seed=1)  # `test_table` tries seed 0
-    assert verdict.passed, verdict.text
+def test_a_wrong_answer_is_edited_once_or_not_at_all():
+    answer = RIGHT["win_rate"]["with loops"]
+    assert "points += 7" in edited(answer, [["points += 0.5", "points += 7"]])
+    assert not edited(answer, [["points +=", "points -="]])  # it stands there twice
+    assert not edited(answer, [["nowhere", ""]])
 
 
-@pytest.mark.parametrize(
-    ("name", "wrong"), WRONG_ANSWERS, ids=lambda value: getattr(value, "name", value)
-)
-def test_a_wrong_answer_gets_the_message_meant_for_it(name, wrong):
-    verdict = judged(BY_NAME[name], wrong.answer, seed=1)  # `test_table` tries seed 0
-    assert verdict.passed is False
-    assert wrong.message in verdict.message, verdict.text
+def test_a_message_is_shortened_to_what_every_machine_says():
+    assert table.shortened("wrong for 3 of 9 inputs; here 0.1 is right, got 0.2") == (
+        "some values are wrong (and which, and what is right)"
+    )
+    many_lines = "wrong for 3 of 9 inputs; here 1 is right, got 2; likely mistake: a; b"
+    assert table.shortened(many_lines) == "a; b"
+    assert "line" not in table.shortened("it raised KeyError: 2 (line 7); likely mistake: c")
+    assert table.escaped("|a| < 1") == r"\|a\| < 1"
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -102,7 +98,7 @@ def test_every_mistake_that_is_known_differs_from_the_right_answer(name):
     for message, mistake in exercise.mistakes.items():
         source = textwrap.dedent(inspect.getsource(mistake))
         assert "def right(" not in source
-        said = [wrong for wrong in WRONG[name] if wrong.message in message]
+        said = [wrong for wrong in table.WRONG[name] if wrong.message in message]
         assert said, f"no wrong answer of the tests is meant for {message!r}"
 
 

@@ -6,9 +6,7 @@ import random
 import torch
 
 from minilpo.tasks import Task
-from tests.exercises.answers import WrongAnswers, right, wrong
-
-# WordCountTask
+from tests.exercises.answers import WRONG, right
 
 
 @right("WordCountTask", "derived from Task")
@@ -20,7 +18,7 @@ class Derived(Task):
         return f"Write {list(self.asked)[rng.randrange(6)]} words."
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        return " ".join(rng.sample("one for all and all for one".split(), self.n(prompt)))
+        return " ".join(rng.sample("one for all and all for one too".split(), self.n(prompt)))
 
     def reward(self, prompt: str, response: str) -> float:
         n = self.n(prompt)
@@ -56,113 +54,52 @@ class Plain:
         return reward if reward > 0 else 0.0
 
 
-class WordCountTask(WrongAnswers, to="WordCountTask"):
-    @wrong("below 0", "the reward of a long response is below 0")
-    class BelowZero(Derived):
-        def reward(self, prompt, response):
-            return 1 - abs(self.n(prompt) - len(response.split())) / self.n(prompt)
-
-    @wrong("all or nothing", "the reward is all or nothing")
-    class AllOrNothing(Derived):
-        def reward(self, prompt, response):
-            return 1.0 if len(response.split()) == self.n(prompt) else 0.0
-
-    @wrong("characters for words", "the reward counts characters")
-    class Characters(Derived):
-        def reward(self, prompt, response):
-            return max(0.0, 1 - abs(self.n(prompt) - len(response)) / self.n(prompt))
-
-    @wrong("the longer the better", "too many words are as bad as too few")
-    class TooMany(Derived):
-        def reward(self, prompt, response):
-            return min(len(response.split()) / self.n(prompt), 1.0)
-
-    @wrong("sign of the difference", "is abs missing?")
-    class WithoutAbs(Derived):
-        def reward(self, prompt, response):
-            return max(1 - (len(response.split()) - self.n(prompt)) / self.n(prompt), 0.0)
-
-    @wrong("a word too few", "the demonstration has a word less")
-    class TooFew(Derived):
-        def demonstration(self, prompt, rng):
-            return " ".join(rng.choice(["so", "be", "it"]) for _ in range(1, self.n(prompt)))
-
-    @wrong("a word too many", "the demonstration has a word more")
-    class OneMore(Derived):
-        def demonstration(self, prompt, rng):
-            return " ".join(rng.choice(["so", "be", "it"]) for _ in range(self.n(prompt) + 1))
-
-    @wrong("always the same words", "the demonstration is the same every time")
-    class AlwaysTheSame(Derived):
-        def demonstration(self, prompt, rng):
-            return " ".join(["word"] * self.n(prompt))
-
-    @wrong("never seven", "seven never comes up")
-    class NeverSeven(Derived):
-        def prompt(self, rng):
-            return f"Write {list(self.asked)[rng.randrange(5)]} words."
-
-    @wrong("another prompt", "wrong for")
-    class AnotherPrompt(Derived):
-        def prompt(self, rng):
-            return f"Please write {rng.choice(list(self.asked))} words!"
-
-    @wrong("digits for words", "wrong for")
-    class Digits(Derived):
-        def demonstration(self, prompt, rng):
-            return " ".join(str(rng.randrange(10)) for _ in range(self.n(prompt)))
-
-    @wrong("divided by what was written", "it raised ZeroDivisionError")
-    class DividedByWritten(Derived):
-        def reward(self, prompt, response):
-            written = len(response.split())
-            return max(0.0, 1 - abs(written - self.n(prompt)) / written)
-
-    @wrong("the prompt not read", "wrong for")
-    class NotRead(Derived):
-        def reward(self, prompt, response):
-            return max(0.0, 1 - abs(len(response.split()) - 3) / 3)
-
-    @wrong("Python's own random numbers", "Python's random numbers")
-    class Global(Derived):
-        def prompt(self, rng):
-            return f"Write {random.choice(list(self.asked))} words."
-
-    @wrong("no name", "has no attribute 'name'")
-    class Nameless:
-        prompt, demonstration, reward = Derived.prompt, Derived.demonstration, Derived.reward
-
-    @wrong("a name with spaces", "wrong for 1 of")
-    class Spaces(Derived):
-        name = "count the words"
-
-    @wrong("a reward as a text", "must be a Python float, got a Python str")
-    class RewardAsText(Derived):
-        def reward(self, prompt, response):
-            return str(super().reward(prompt, response))
-
-    @wrong("a list of words", "must be a Python str, got a Python list")
-    class ListOfWords(Derived):
-        def demonstration(self, prompt, rng):
-            return super().demonstration(prompt, rng).split()
-
-    @wrong("a function", "it must be a class")
-    def word_count_task():
-        return Derived()
-
-
-# experiment_conclusion
+WRONG["WordCountTask"] = """
+below 0 | the reward of a long response is below 0
+    min(abs(n - len(response.split())), n) -> abs(n - len(response.split()))
+all or nothing | the reward is all or nothing
+    1 - min(abs(n - len(response.split())), n) / n -> float(len(response.split()) == n)
+characters for words | the reward counts characters
+    len(response.split())), n) -> len(response)), n)
+the longer the better | too many words are as bad as too few
+    1 - min(abs(n - len(response.split())), n) / n -> min(len(response.split()) / n, 1.0)
+sign of the difference | is abs missing?
+    abs(n - len(response.split())) -> len(response.split()) - n
+a word too few | the demonstration has a word less
+    , self.n(prompt)) -> , self.n(prompt) - 1)
+a word too many | the demonstration has a word more
+    , self.n(prompt)) -> , self.n(prompt) + 1)
+always the same words | the demonstration is the same every time
+    "one for all and all for one too" -> 8 * "word "
+never seven | seven never comes up
+    rng.randrange(6) -> rng.randrange(5)
+another prompt | wrong for
+    f"Write { -> f"Please write {
+digits for words | wrong for
+    "one for all and all for one too" -> "1 2 3 4 5 6 7 8"
+divided by what was written | it raised ZeroDivisionError
+    , n) / n -> , len(response.split())) / len(response.split())
+the prompt not read | wrong for
+    n = self.n(prompt) -> n = 3
+Python's own random numbers | Python's random numbers
+    rng.randrange -> random.randrange
+no name | has no attribute 'name'
+    name = "count_words" -> n_words = 7
+a name with spaces | wrong for 1 of
+    "count_words" -> "count the words"
+a reward as a text | must be a Python float, got a Python str
+    1 - min(abs(n - len(response.split())), n) / n -> str(n)
+a list of words | must be a Python str, got a Python list
+    " ".join(rng -> list(rng
+a function | it must be a class
+    class wrong(Task): -> def wrong():
+"""
 
 QUANTILES = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447]
 
 
 def conclusion(low, high):
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-
-
-def by_interval(values, quantile):
-    half = quantile * values.std() / len(values) ** 0.5
-    return conclusion(values.mean() - half, values.mean() + half)
 
 
 @right("experiment_conclusion", "by the t statistic")
@@ -185,82 +122,45 @@ def experiment_conclusion_with_loops(differences):
     return conclusion(middle - half, middle + half)
 
 
-class ExperimentConclusion(WrongAnswers, to="experiment_conclusion"):
-    @wrong("all numbers pooled", "all S * P numbers are taken as independent")
-    def conclusion_pooled(differences):
-        return by_interval(differences.reshape(-1), 1.96)
-
-    @wrong("1.96", "1.96 is for many seeds")
-    def conclusion_normal(differences):
-        return by_interval(differences.mean(1), 1.96)
-
-    @wrong("S for S - 1", "S - 1 is asked for")
-    def conclusion_biased(differences):
-        means = differences.mean(1)
-        half = QUANTILES[len(means) - 2] * means.std(correction=0) / len(means) ** 0.5
-        return conclusion(means.mean() - half, means.mean() + half)
-
-    @wrong("one degree too many", "with S seeds there are S - 1")
-    def conclusion_one_off(differences):
-        return by_interval(differences.mean(1), QUANTILES[len(differences) - 1])
-
-    @wrong("no interval", "the sign of the mean isn't enough")
-    def conclusion_by_sign(differences):
-        return conclusion(differences.mean(), differences.mean())
-
-    @wrong("not divided by the root", "isn't divided by the square root of S")
-    def conclusion_wide(differences):
-        S = len(differences)
-        return by_interval(differences.mean(1), QUANTILES[S - 2] * S**0.5)
-
-    @wrong("divided by S", "it is divided by S, not by its square root")
-    def conclusion_narrow(differences):
-        means = differences.mean(1)
-        half = QUANTILES[len(means) - 2] * means.std() / len(means)
-        return conclusion(means.mean() - half, means.mean() + half)
-
-    @wrong("swapped", "better and worse are swapped")
-    def conclusion_swapped(differences):
-        return experiment_conclusion(-differences)
-
-    @wrong("whether all seeds agree", "whether all seeds agree in sign")
-    def conclusion_all_agree(differences):
-        means = differences.mean(1)
-        return conclusion(means.min(), means.max())
-
-    @wrong("never worse", "worse is never said")
-    def conclusion_never_worse(differences):
-        said = experiment_conclusion(differences)
-        return said if said == "better" else "no difference shown"
-
-    @wrong("always better", "it says the same whatever it is given")
-    def conclusion_constant(differences):
-        return "better"
-
-    @wrong("other words", "wrong for")
-    def conclusion_in_other_words(differences):
-        return experiment_conclusion(differences).replace("no difference shown", "equal")
-
-    @wrong("the interval itself", "must be a Python str, got a Python tuple")
-    def conclusion_interval(differences):
-        means = differences.mean(1)
-        return means.mean() - means.std(), means.mean() + means.std()
-
-    @wrong("means over seeds", "it raised IndexError")
-    def conclusion_over_prompts(differences):
-        means = differences.mean(0)
-        return by_interval(means, QUANTILES[len(means) - 2])
-
-
-# permuted_p_value
+WRONG["experiment_conclusion"] = """
+all numbers pooled | all S * P numbers are taken as independent
+    differences.tolist() -> differences.reshape(-1, 1).tolist()
+    QUANTILES[S - 2] -> 1.96
+1.96 | 1.96 is for many seeds
+    QUANTILES[S - 2] -> 1.96
+S for S - 1 | S - 1 is asked for
+    / (S - 1) -> / S
+one degree too many | with S seeds there are S - 1
+    QUANTILES[S - 2] -> QUANTILES[S - 1]
+no interval | the sign of the mean isn't enough
+    middle - half, middle + half -> middle, middle
+not divided by the root | isn't divided by the square root of S
+    variance / S -> variance
+divided by S | it is divided by S, not by its square root
+    math.sqrt(variance / S) -> math.sqrt(variance) / S
+swapped | better and worse are swapped
+    return experiment_conclusion(-differences)
+whether all seeds agree | whether all seeds agree in sign
+    middle - half, middle + half -> min(means), max(means)
+never worse | worse is never said
+    else "worse" -> else "no difference shown"
+always better | it says the same whatever it is given
+    return "better"
+other words | wrong for
+    "no difference shown" -> "equal"
+the interval itself | must be a Python str, got a Python tuple
+    conclusion(middle - half, middle + half) -> middle - half, middle + half
+means over seeds | it raised IndexError
+    differences.tolist() -> differences.T.tolist()
+"""
 
 
 @right("permuted_p_value", "with a matrix product")
 def permuted_p_value(differences, n_permutations, generator):
     coins = torch.rand(n_permutations, len(differences), generator=generator) < 0.5
     signs = torch.where(coins, 1, -1).to(differences.dtype)
-    totals = (signs @ differences).abs()
-    far = totals >= differences.sum().abs() - 1e-6 * differences.abs().sum()
+    totals, total = signs @ differences, differences.sum()
+    far = totals.abs() >= total.abs() - 1e-6 * differences.abs().sum()
     return (far.sum().item() + 1) / (n_permutations + 1)
 
 
@@ -273,73 +173,33 @@ def permuted_p_value_with_loops(differences, n_permutations, generator):
     return far / (n_permutations + 1)
 
 
-def flipped(differences, n_permutations, generator):
-    coins = torch.rand(n_permutations, len(differences), generator=generator) < 0.5
-    return torch.where(coins, differences, -differences).mean(1)
-
-
-class PermutedPValue(WrongAnswers, to="permuted_p_value"):
-    @wrong("one direction", "only one direction counts")
-    def p_one_sided(differences, n_permutations, generator):
-        means, mean = flipped(differences, n_permutations, generator), differences.mean()
-        far = means >= mean if mean > 0 else means <= mean
-        return (1 + far.sum().item()) / (1 + n_permutations)
-
-    @wrong("upwards only", "only means above the true one count")
-    def p_upwards(differences, n_permutations, generator):
-        far = flipped(differences, n_permutations, generator) >= differences.mean()
-        return (1 + far.sum().item()) / (1 + n_permutations)
-
-    @wrong("one coin for all prompts", "draw a sign for each prompt")
-    def p_one_sign(differences, n_permutations, generator):
-        signs = 2 * torch.randint(2, (n_permutations, 1), generator=generator) - 1
-        far = (signs * differences.mean()).abs() >= differences.mean().abs()
-        return (1 + far.sum().item()) / (1 + n_permutations)
-
-    @wrong("without the 1s", "the two 1s are missing")
-    def p_without_ones(differences, n_permutations, generator):
-        far = flipped(differences, n_permutations, generator).abs() >= differences.mean().abs()
-        return far.sum().item() / n_permutations
-
-    @wrong("above only", ">=, not >")
-    def p_strictly(differences, n_permutations, generator):
-        signs = 2 * torch.randint(2, (n_permutations, len(differences)), generator=generator) - 1
-        far = (signs * differences).mean(1).abs() > differences.mean().abs()
-        return (1 + far.sum().item()) / (1 + n_permutations)
-
-    @wrong("closer instead of farther", "the means that are closer to 0")
-    def p_turned(differences, n_permutations, generator):
-        near = flipped(differences, n_permutations, generator).abs() < differences.mean().abs()
-        return (1 + near.sum().item()) / (1 + n_permutations)
-
-    @wrong("left out, not turned", "signs are 0 and 1")
-    def p_left_out(differences, n_permutations, generator):
-        kept = torch.randint(2, (n_permutations, len(differences)), generator=generator)
-        far = (kept * differences).mean(1).abs() >= differences.mean().abs()
-        return (1 + far.sum().item()) / (1 + n_permutations)
-
-    @wrong("a bootstrap", "it is a bootstrap around the true mean")
-    def p_bootstrap(differences, n_permutations, generator):
-        P = len(differences)
-        picks = torch.randint(P, (n_permutations, P), generator=generator)
-        far = differences[picks].mean(1).abs() >= differences.mean().abs()
-        return (1 + far.sum().item()) / (1 + n_permutations)
-
-    @wrong("by the normal distribution", "it doesn't draw from the generator")
-    def p_normal(differences, n_permutations, generator):
-        z = differences.mean() / differences.std() * len(differences) ** 0.5
-        return math.erfc(abs(z.item()) / math.sqrt(2))
-
-    @wrong("PyTorch's own random numbers", "PyTorch's random numbers")
-    def p_global(differences, n_permutations, generator):
-        signs = torch.randn(n_permutations, len(differences)).sign()
-        far = (signs * differences).mean(1).abs() >= differences.mean().abs()
-        return (1 + far.sum().item()) / (1 + n_permutations)
-
-    @wrong("99 permutations always", "it ignores its argument `n_permutations`")
-    def p_ninety_nine(differences, n_permutations, generator):
-        return permuted_p_value(differences, 99, generator)
-
-    @wrong("a tensor", ".item() makes a number of it")
-    def p_tensor(differences, n_permutations, generator):
-        return torch.tensor(permuted_p_value(differences, n_permutations, generator))
+WRONG["permuted_p_value"] = """
+one direction | only one direction counts
+    totals.abs() -> total.sign() * totals
+upwards only | only means above the true one count
+    totals.abs() >= total.abs() -> totals >= total
+one coin for all prompts | draw a sign for each prompt
+    torch.rand(n_permutations, len(differences), -> torch.rand(n_permutations, 1,
+    (differences.dtype) -> (differences.dtype).expand(-1, len(differences))
+without the 1s | the two 1s are missing
+    (far.sum().item() + 1) / (n_permutations + 1) -> far.sum().item() / n_permutations
+above only | >=, not >
+    >= total.abs() - -> > total.abs() +
+closer instead of farther | the means that are closer to 0
+    >= total.abs() -> < total.abs()
+left out, not turned | signs are 0 and 1
+    coins, 1, -1 -> coins, 1, 0
+a bootstrap | it is a bootstrap around the true mean
+    picks = torch.randint(len(differences), (n_permutations, len(differences)), generator=generator)
+    far = differences[picks].mean(1).abs() >= differences.mean().abs()
+    return (1 + far.sum().item()) / (1 + n_permutations)
+by the normal distribution | it doesn't draw from the generator
+    z = differences.mean() / differences.std() * len(differences) ** 0.5
+    return math.erfc(abs(z.item()) / math.sqrt(2))
+PyTorch's own random numbers | PyTorch's random numbers
+    generator=generator -> generator=None
+99 permutations always | it ignores its argument `n_permutations`
+    return permuted_p_value(differences, 99, generator)
+a tensor | .item() makes a number of it
+    return torch.tensor(permuted_p_value(differences, n_permutations, generator))
+"""
