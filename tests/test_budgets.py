@@ -17,7 +17,7 @@ BUDGETS = {
     "decoding": (("decoding",), 890),
     "tasks": (("tasks",), 1845),
     "evaluation": (("evaluation",), 835),
-    "rivals": (("rivals",), 1255),
+    "rivals": (("rivals",), 1140),
     "experiments": (("experiments",), 2450),
     "run and machine": (("run", "machine"), 1450),
     "show": (("show",), 1205),

@@ -9,7 +9,7 @@ takes setting i modulo their number K: so one call of `generate` tries them all.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ from minilpo.setting import TEMPERATURE, is_temperature
 Names = tuple[str, ...]
 
 
-def _settings(name: str, above_0: str = "", **columns: Sequence[float]) -> tuple[Names, Tensor]:
+def _settings(
+    name: str, columns: Mapping[str, Sequence[float]], above_0: str = ""
+) -> tuple[Names, Tensor]:
     """Returns a name for each of K settings, and their table, (n, K), with a row per column."""
     K = len(next(iter(columns.values())))
     rows = [column(title, values, K) for title, values in columns.items()]
@@ -51,7 +53,7 @@ class TopNSigma(Choices):
 
     def __init__(self, n_sigmas: Sequence[float], temperatures: Sequence[float]):
         columns = {"n_sigmas": n_sigmas, "temperatures": temperatures}
-        self.names, self.table = _settings("{1:g}, top-n-sigma {0:g}", **columns)  # (2, K)
+        self.names, self.table = _settings("{1:g}, top-n-sigma {0:g}", columns)  # (2, K)
         for value in temperatures:
             if not is_temperature(value):
                 raise ValueError(f"temperatures must be {TEMPERATURE}, got {value}")
@@ -98,7 +100,7 @@ class EDT(ByEntropy):
 
     def __init__(self, temperatures: Sequence[float], thetas: Sequence[float]):
         columns = {"temperatures": temperatures, "thetas": thetas}
-        self.names, self.table = _settings("{0:g}, EDT {1:g}", **columns)  # (2, K)
+        self.names, self.table = _settings("{0:g}, EDT {1:g}", columns)  # (2, K)
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
         highest, thetas = self.table.to(logits.device)[:, choice_ids]  # (B,) each
@@ -121,7 +123,7 @@ class Dynatemp(ByEntropy):
     def __init__(self, lows: Sequence[float], highs: Sequence[float], exponents: Sequence[float]):
         columns = {"lows": lows, "highs": highs, "exponents": exponents}
         name = "{0:g} to {1:g}, exponent {2:g}"
-        self.names, self.table = _settings(name, above_0="exponents", **columns)  # (3, K)
+        self.names, self.table = _settings(name, columns, above_0="exponents")  # (3, K)
         for low, high in zip(lows, highs, strict=True):
             if low > high:
                 got = f"got {high} and {low}; exchange them"
@@ -162,7 +164,7 @@ class Mirostat(Policy):
     def __init__(self, targets: Sequence[float], rates: Sequence[float]):
         super().__init__(Temperatures([1.0]))  # tokens are left out of this one's
         name, columns = "mirostat {0:g}, rate {1:g}", {"targets": targets, "rates": rates}
-        self.names, self.table = _settings(name, above_0="targets", **columns)  # (2, K)
+        self.names, self.table = _settings(name, columns, above_0="targets")  # (2, K)
 
     def start(self, n_rows: int) -> None:
         self.limits = 2 * self.table[0, torch.arange(n_rows) % len(self.names)]  # (n_rows,) bits
