@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
-from minilpo.show.document import Html, contents, document, element, joined, picture, table
-from minilpo.show.page import colophon, settings
+from minilpo.show.document import Html, contents, document, figure, fill, table
+from minilpo.show.page import settings
 
 NAME = "report.html"
 WORDS = (
@@ -42,16 +44,14 @@ def reproduction_page(config: RunConfig, results: Sequence[Result]) -> str:
     """Writes the page of a reproduction: the same for the same results, in any order."""
     results = sorted(results, key=lambda result: (result.is_own, result.name))
     chapters = {result.name: _chapter(result) for result in results}
-    chapters["All settings"] = joined([element("p", SETTINGS), settings(config)])
+    chapters["All settings"] = fill("<p>{}</p>{}", SETTINGS, settings(config))
     heads = ["experiment", "seeds", "what came out"]
     rows = [[result.name, str(result.n_seeds), result.finding.sentence] for result in results]
     return document(
         "The paper in miniature",
-        element("p", _verdict(results), class_="verdict"),
-        element("p", WORDS),
-        table("Every experiment that this folder has.", heads, rows, class_="plain"),
+        fill('<p class="verdict">{}</p>\n<p>{}</p>\n', _verdict(results), WORDS),
+        table("Every experiment that this folder has.", heads, rows, kind="plain"),
         contents(chapters),
-        colophon(),
     )
 
 
@@ -73,16 +73,30 @@ def _chapter(result: Result) -> Html:
     )
     heads = ["number", "ours", "95% interval", "paper"]
     where = "About: " if result.is_own else "In the paper: "
-    return joined(
-        [
-            element("p", element("b", where), f"{result.paper}."),
-            element("p", element("b", "Here: "), result.finding.sentence),
-            table(caption, heads, [_cells(row) for row in result.finding.rows]),
-            picture(result.png, result.text, f"{result.name}, {seeds}."),
-        ]
-    )
+    said = "<p><b>{}</b>{}.</p>\n<p><b>Here: </b>{}</p>\n{}{}"
+    rows = table(caption, heads, [_cells(row) for row in result.finding.rows])
+    drawn = figure([result.png], [result.text], f"{result.name}, {seeds}.")
+    return fill(said, where, result.paper, result.finding.sentence, rows, drawn)
 
 
 def _cells(row: Row) -> list[str]:
     interval = "{:.3f} to {:.3f}".format(*row.ci95) if row.ci95 else "one seed"
     return [row.label, f"{row.mean:.3f}", interval, row.paper]
+
+
+def described(fig: Figure) -> str:
+    """Describes a figure by its own headings.
+
+    >>> from minilpo.show import plots
+    >>> fig, [[ax]] = plots.figure(1, 1)
+    >>> _ = ax.set(title="Cold wins", xlabel="temperature", ylabel="mean reward")
+    >>> described(fig)
+    'Figure: Cold wins (mean reward, by temperature). The numbers are in the table.'
+    """
+    parts = [fig.get_suptitle()] if fig.get_suptitle() else []
+    for ax in fig.axes:
+        axes = f" ({ax.get_ylabel()}, by {ax.get_xlabel()})" if ax.get_xlabel() else ""
+        title = ax.get_title().replace("\n", ": ")
+        if title or axes:
+            parts.append(f"{title or 'a panel'}{axes}")
+    return f"Figure: {'; '.join(parts)}. The numbers are in the table."

@@ -30,7 +30,7 @@ from minilpo.run.folder import LOGS, PUT_BACK, STATES, Run
 from minilpo.seeds import torch_defaults
 from minilpo.show import plots
 from minilpo.show.page import NAME as PAGE
-from minilpo.show.page import Results, chosen_responses, run_page
+from minilpo.show.page import chosen_responses, run_page
 from minilpo.show.report import draw_figures, example_responses, figure_files
 from minilpo.show.samples import answers_while_training
 from minilpo.training import TrainState
@@ -184,7 +184,7 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     seconds = run.seconds()
     seconds["total"] = sum(seconds.values())
     metrics = {"seed": config.seed, "level": config.level, **measured, "seconds": seconds}
-    page = run_page(Results(config, metrics, *logs, pictures, *shown))
+    page = run_page(config, metrics, *logs, pictures, shown)
     files = {"metrics.json": json_bytes(metrics), PAGE: page.encode()}
     files["examples.txt"] = example_responses(test, run.choices).encode()
     files |= {f"figures/{name}": data for name, data in figure_files(pictures).items()}

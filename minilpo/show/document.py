@@ -1,47 +1,21 @@
 """HTML pages that stand alone: no script, no network, and every text is escaped.
 
-A part of a page is `Html`, made by `element` and the functions that build on it. Any other `str` is
-a text, and `element` escapes it: a text that a model or a task wrote can't become a command.
+`fill` makes each part of a page from a template. It escapes all values but `Html`, so a text that a
+model or a task wrote can't become a command.
 """
 
 import base64
 import html
+import string
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from minilpo import __version__
 from minilpo.machine.text import printable
 
-# Pictures and styles may come from the page itself, and nothing may come from elsewhere.
-POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
-PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
-# Black on every colour of a temperature is easy to read, in the dark too.
-WORDS = """
-.strip { line-height: 2.2; }
-.word { display: inline-block; max-width: 100%; overflow-wrap: anywhere; line-height: 1.2;
-  padding: .1em .3em; border-radius: .25em; box-sizing: border-box; text-align: center;
-  color: #000; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-.word small { display: block; font-size: .7em; }
-.whole { line-height: 1.6; }
-.badge { margin-right: .4em; padding: .1em .6em; border-radius: 1em; }
-"""
-STYLE = Path(__file__).with_name("page.css").read_text("utf-8") + WORDS
+FOLDER = Path(__file__).parent
+WORDS = (FOLDER / "words.css").read_text("utf-8")
 WIDE = 700  # CSS pixels; a wider picture gets room beside the text, or scrolls
 SHARPER = 150 / 96  # dots of a figure per CSS pixel
 
@@ -50,115 +24,93 @@ class Html(str):
     """A part of a page, ready to be written."""
 
 
-def escaped(text: str) -> Html:
-    """Escapes a text, control characters as Python writes them; leaves `Html` alone.
+class _Filler(string.Formatter):
+    """Escapes values, control characters as Python writes them. A list's items are joined."""
 
-    >>> escaped("a < b & c"), escaped(Html("<b>"))
-    ('a &lt; b &amp; c', '<b>')
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, list):
+            return "".join(self.format_field(item, format_spec) for item in value)
+        if isinstance(value, Html):
+            return value
+        return html.escape(printable(format(value, format_spec)))
+
+
+def fill(template: str, *values: Any, **named: Any) -> Html:
+    """Fills a template as `str.format` does, and escapes each value that isn't `Html`.
+
+    >>> fill("<p>{}, {n:.1f} {word}</p>", "1 < 2", n=3.14, word=fill("<b>{}</b>", "&"))
+    '<p>1 &lt; 2, 3.1 <b>&amp;</b></p>'
     """
-    return text if isinstance(text, Html) else Html(html.escape(printable(text)))
+    return Html(_Filler().vformat(template, values, named))
 
 
-def element(name: str, *parts: str, **attributes: str) -> Html:
-    """Makes an element of a page. Its parts are `Html`, or texts to be escaped.
+def document(title: str, *parts: Html) -> str:
+    """Makes a whole page of a title, which is its first heading too, and parts.
 
-    Attributes are written as Python can: class_ for class, aria_label for aria-label.
-
-    >>> element("p", "1 < 2, ", element("b", "true"), class_="quiet")
-    '<p class="quiet">1 &lt; 2, <b>true</b></p>'
+    >>> page = document("1 < 2", fill("<p>Yes.</p>"))
+    >>> "<h1>1 &lt; 2</h1>" in page, "<p>Yes.</p>" in page
+    (True, True)
     """
-    words = [name]
-    for key, value in attributes.items():
-        words.append(f'{key.rstrip("_").replace("_", "-")}="{escaped(value)}"')
-    opening = Html(f"<{' '.join(words)}>")
-    if name == "img":  # it holds nothing and isn't closed
-        return opening
-    return Html(f"{opening}{''.join(map(escaped, parts))}</{name}>")
-
-
-def joined(parts: Sequence[Html], between: str = "\n") -> Html:
-    """Joins parts of a page."""
-    return Html(between.join(parts))
-
-
-def listed(items: Sequence[str]) -> Html:
-    """Makes a list with a point before each item."""
-    return element("ul", *[element("li", item) for item in items])
+    frame = (FOLDER / "frame.html").read_text("utf-8")
+    style = Html((FOLDER / "page.css").read_text("utf-8") + WORDS)
+    return fill(frame, title=title, style=style, body=[*parts], version=__version__)
 
 
 def table(
-    caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], **attributes: str
+    caption: str, heads: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "numbers"
 ) -> Html:
     """Makes a table; the first cell of each row is its heading. A too wide one scrolls alone.
 
-    Cells and `heads`, the headings of the columns, are texts or `Html`.
+    Args:
+        caption: over the table.
+        heads: headings of the columns.
+        rows: the cells, line by line.
+        kind: a class of `page.css`.
     """
     lines = []
     for first, *others in rows:
-        cells = [element("td", cell) for cell in others]
-        lines.append(element("tr", element("th", first, scope="row"), *cells))
-    columns = [element("th", head, scope="col") for head in heads]
+        cells = [fill("<td>{}</td>", cell) for cell in others]
+        lines.append(fill('<tr><th scope="row">{}</th>{}</tr>\n', first, cells))
+    columns = [fill('<th scope="col">{}</th>', head) for head in heads]
     parts = (
-        element("caption", element("span", caption)),
-        element("thead", element("tr", *columns)),
-        element("tbody", joined(lines)),
+        '<table class="{}"><caption><span>{}</span></caption>'
+        "<thead><tr>{}</tr></thead><tbody>\n{}</tbody></table>"
     )
-    return _scrolling(element("table", *parts, **attributes), caption)
+    return _scrolling(fill(parts, kind, caption, columns, lines), caption)
 
 
 def _scrolling(part: Html, caption: str) -> Html:
     # With tabindex it can be scrolled by keys too.
-    scrolls = {"class_": "scroll", "role": "region", "aria_label": caption, "tabindex": "0"}
-    return element("div", part, **scrolls)
+    region = '<div class="scroll" role="region" aria-label="{}" tabindex="0">{}</div>\n'
+    return fill(region, caption, part)
 
 
-def picture(png: bytes, text: str, caption: str) -> Html:
-    """Makes a figure, with its bytes in the page. `text` is for readers who can't see it."""
-    image, below = _image(png, text), element("figcaption", caption)
-    if _size(png)[0] <= WIDE:
-        return element("figure", image, below)
-    return element("figure", _scrolling(image, caption), below, class_="wide")
+def figure(pngs: Sequence[bytes], texts: Sequence[str], caption: str) -> Html:
+    """Makes one figure of pictures: as many beside each other as there is room for.
 
-
-def pictures(pngs: Sequence[bytes], texts: Sequence[str], caption: str) -> Html:
-    """Makes one figure of several small pictures: as many beside each other as there is room for.
-
-    Each has a text for readers who can't see it.
+    Args:
+        pngs: the files, whose bytes are put into the page.
+        texts: on each picture, for readers who can't see it.
+        caption: below the figure.
     """
-    images = [_image(png, text) for png, text in zip(pngs, texts, strict=True)]
-    return element(
-        "figure", element("div", *images, class_="panels"), element("figcaption", caption)
-    )
-
-
-def _size(png: bytes) -> tuple[float, float]:
-    """Reads width and height, in CSS pixels, from where every PNG has them."""
-    width, height = (int.from_bytes(png[start : start + 4], "big") / SHARPER for start in (16, 20))
-    return width, height
-
-
-def _image(png: bytes, text: str) -> Html:
-    width, height = _size(png)  # a page that knows the size doesn't jump while it loads
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return element("img", alt=text, width=f"{width:.0f}", height=f"{height:.0f}", src=source)
+    images, width = [], 0.0
+    for png, text in zip(pngs, texts, strict=True):
+        # Every PNG has its size there. A page that knows it doesn't jump while it loads.
+        width, height = (int.from_bytes(png[i : i + 4], "big") / SHARPER for i in (16, 20))
+        image = '<img alt="{}" width="{:.0f}" height="{:.0f}" src="data:image/png;base64,{}">\n'
+        images.append(fill(image, text, width, height, base64.b64encode(png).decode()))
+    below = fill("<figcaption>{}</figcaption>", caption)
+    if len(images) == 1 and width > WIDE:
+        scrolling = _scrolling(images[0], caption)
+        return fill('<figure class="wide">{}{}</figure>\n', scrolling, below)
+    return fill('<figure><div class="panels">{}</div>{}</figure>\n', images, below)
 
 
 def contents(chapters: dict[str, Html]) -> Html:
     """Makes chapters under their headings, and before them a list of links to them."""
-    links, parts = [], []
-    for number, (heading, content) in enumerate(chapters.items(), 1):
-        name = f"part-{number}"
-        links.append(element("li", element("a", heading, href=f"#{name}")))
-        parts.append(element("section", element("h2", heading, id=name), Html("\n"), content))
-    return joined([element("nav", element("ul", *links), aria_label="Contents"), *parts])
-
-
-def document(title: str, *parts: str) -> str:
-    """Makes a whole page of a title, which is its first heading too, and parts.
-
-    >>> page = document("1 < 2", element("p", "Yes."))
-    >>> "<h1>1 &lt; 2</h1>" in page, "<p>Yes.</p>" in page
-    (True, True)
-    """
-    main = element("main", joined([element("h1", title), *map(escaped, parts)]))
-    return PAGE.format(policy=POLICY, title=escaped(title), style=STYLE, body=main)
+    links, sections = [], []
+    for number, (heading, chapter) in enumerate(chapters.items(), 1):
+        links.append(fill('<li><a href="#part-{}">{}</a></li>\n', number, heading))
+        section = '<section><h2 id="part-{}">{}</h2>\n{}</section>\n'
+        sections.append(fill(section, number, heading, chapter))
+    return fill('<nav aria-label="Contents"><ul>\n{}</ul></nav>\n{}', links, sections)

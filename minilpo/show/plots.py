@@ -13,6 +13,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from minilpo.setting import have_rules
 
@@ -84,6 +85,22 @@ def name_ticks(ax: Axes, names: Sequence[str], *others: str) -> None:
         ax.tick_params("x", labelsize=7, labelrotation=0 if len(ticks) <= LEVEL else 90)
 
 
+def bars(
+    ax: Axes, names: Sequence[str], values: ArrayLike, xlabel: str, ylabel: str, **options: Any
+) -> None:
+    """Draws a bar for each choice, with their names below."""
+    ax.bar(np.arange(len(names)), values, **{"color": BLUE, "width": 0.75, **options})
+    name_ticks(ax, names)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+
+
+def name_level(ax: Axes, height: float, name: str, colour: str) -> None:
+    """Draws a dashed line at a height and writes its name at its right end."""
+    ax.axhline(height, color=colour, linestyle="--", linewidth=1.5)
+    beside = ax.get_yaxis_transform()  # x as a share of the width, y as it is
+    ax.text(1.01, height, name, color=colour, fontsize=8, va="center", transform=beside)
+
+
 def reward_by_temperature(
     ax: Axes,
     name: str,
@@ -108,13 +125,9 @@ def reward_by_name(
 ) -> str:
     """Draws a task's mean reward by fixed choice. The head has no place there: it is a line."""
     best, words = _highest_and_lowest(name, names, fixed)
-    ax.bar(np.arange(len(fixed)), fixed, color=BLUE, width=0.7)
-    ax.axhline(adaptive, color=ORANGE, linestyle="--", linewidth=2)
-    beside = ax.get_yaxis_transform()  # x as a share of the width, y a reward
-    ax.text(1.01, adaptive, "head", color=ORANGE, fontsize=8, va="center", transform=beside)
-    name_ticks(ax, names)
-    ax.set(ylim=(0, 1.02), xlabel="fixed temperature", ylabel="mean reward")
-    ax.set_title(f"{name}\nbest at {best}")
+    bars(ax, names, fixed, "fixed temperature", "mean reward")
+    name_level(ax, adaptive, "head", ORANGE)
+    ax.set(ylim=(0, 1.02), title=f"{name}\nbest at {best}")
     return f"{words}; the head gets {adaptive:.2f}."
 
 
@@ -131,17 +144,12 @@ def win_rates(
 ) -> str:
     """Draws how often the head beats each fixed choice, in percent, with 95% intervals."""
     percent, bounds = 100 * np.asarray(rates), 100 * np.asarray(intervals)
-    places = np.arange(len(names))
-    ax.bar(places, percent, color=BLUE, width=0.7)
     whiskers = [percent - bounds[:, 0], bounds[:, 1] - percent]
-    ax.errorbar(places, percent, yerr=whiskers, fmt="none", color="black", capsize=3)
-    ax.axhline(50, color=GREY, linestyle="--", linewidth=1)
-    beside = ax.get_yaxis_transform()  # x as a share of the width, y in percent
-    ax.text(1.01, 50, "even", color=GREY, fontsize=8, va="center", transform=beside)
+    labels = "fixed temperature", "win-rate of the head (%)"
+    bars(ax, names, percent, *labels, yerr=whiskers, capsize=3)
+    name_level(ax, 50, "even", GREY)
     wins = int((bounds[:, 0] > 50).sum())
-    name_ticks(ax, names)
-    ax.set(ylim=(0, 100), xlabel="fixed temperature", ylabel="win-rate of the head (%)")
-    ax.set_title(f"The head beats {wins} of {len(rates)} fixed temperatures")
+    ax.set(ylim=(0, 100), title=f"The head beats {wins} of {len(rates)} fixed temperatures")
     parts = "; ".join(f"{name}: {rate:.1f}%" for name, rate in zip(names, percent, strict=True))
     return (
         "Win-rate of the head against each fixed temperature, a tie counting half: "
@@ -153,10 +161,9 @@ def choice_histogram(
     ax: Axes, name: str, names: Sequence[str], shares: Sequence[float], chosen: float
 ) -> str:
     """Draws how often the head chose each of the choices on a task's prompts, in percent."""
-    ax.bar(np.arange(len(shares)), 100 * np.asarray(shares), color=GREEN, width=0.8)
-    name_ticks(ax, names)
-    ax.set(ylim=(0, 102), xlabel="chosen temperature", ylabel="share of choices (%)")
-    ax.set_title(f"{name}: mean {chosen:.2f}")
+    labels = "chosen temperature", "share of choices (%)"
+    bars(ax, names, 100 * np.asarray(shares), *labels, color=GREEN)
+    ax.set(ylim=(0, 102), title=f"{name}: mean {chosen:.2f}")
     pairs = zip(names, shares, strict=True)
     parts = [f"{one} for {100 * share:.0f}%" for one, share in pairs if share >= 0.005]
     return (
@@ -185,45 +192,3 @@ def curve(
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     changes = [f"{label} goes from {y[0]:.3g} to {y[-1]:.3g}" for label, y in lines.items()]
     return f"{title}: {'; '.join(changes)} ({xlabel} {x[0]:g} to {x[-1]:g})."
-
-
-def name_lines(ax: Axes) -> None:
-    """Writes the name of each line beside its end, in its colour: many lines need no legend then.
-
-    A line whose name begins with "_" gets none. Names that would overlap are moved apart.
-    """
-    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
-    lines.sort(key=lambda line: float(np.asarray(line.get_ydata())[-1]))
-    ends = [np.asarray(line.get_xydata())[-1].tolist() for line in lines]
-    low, high = ax.get_ylim()
-    places = spread([y for _, y in ends], (high - low) / 25)
-    right_of_axes = ax.get_yaxis_transform()  # x as a share of the width, y as it is
-    pointer = {"arrowstyle": "-", "linewidth": 0.5, "relpos": (0, 0.5)}
-    for line, end, place in zip(lines, ends, places, strict=True):
-        ax.annotate(
-            str(line.get_label()),
-            end,
-            (1.06, place),
-            textcoords=right_of_axes,
-            color=line.get_color(),
-            fontsize=8,
-            va="center",
-            annotation_clip=False,
-            # To the left end of the name, or it would run through the words.
-            arrowprops={**pointer, "color": line.get_color()},
-        )
-
-
-def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Moves rising values apart, as little as possible, until they are at least a gap apart.
-
-    >>> spread([0.0, 10.0, 11.0, 20.0], gap=3.0)
-    [0.0, 9.0, 12.0, 20.0]
-    """
-    groups: list[list[float]] = []  # of values that touch, as if there were no gaps
-    for i, value in enumerate(values):
-        groups.append([value - gap * i])
-        while len(groups) > 1 and np.mean(groups[-2]) > np.mean(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    means = [float(np.mean(group)) for group in groups for _ in group]
-    return [mean + gap * i for i, mean in enumerate(means)]

@@ -1,9 +1,10 @@
 """The results of a run as a person reads them: table, sentences, figures and a few responses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
@@ -30,16 +31,61 @@ class Picture(NamedTuple):
     """A figure in the forms in which it is shown."""
 
     name: str  # of its file
-    title: str  # what it finds, if it has several panels
+    title: str  # its finding, if it has several panels
     png: bytes
     panels: list[bytes]  # each panel alone, for narrow pages
     sentences: list[str]  # on each panel
     caption: str  # how to read it
 
 
+# The table
+
+
+def reward_rows(metrics: dict[str, Any]) -> dict[str, list[str]]:
+    """Writes the table of mean rewards: a cell per task, last for their mean."""
+    columns = [*metrics["tasks"].values(), metrics["mean"]]
+
+    def row(key: str) -> list[str]:
+        return [f"{column[key]:.3f}" for column in columns]
+
+    rows = {
+        f"t={name}": [f"{column['fixed'][k]:.3f}" for column in columns]
+        for k, name in enumerate(metrics["choices"])
+    }
+    rows["head"] = row("adaptive")
+    rows["its 95% interval"] = [interval(column.get("adaptive_ci95")) for column in columns]
+    rows["best per task"], rows["best per kind"] = row("best_per_task"), row("best_per_kind")
+    for who, key in (("at random", "random_head"), ("sees nothing", "learned_constant")):
+        if control := metrics.get("controls", {}).get(key):
+            rewards = [*control["tasks"].values(), control["reward"]]
+            rows[who] = [f"{reward:.3f}" for reward in rewards]
+    chosen = [column.get("chosen_temperature") for column in columns]
+    rows["chosen t"] = ["" if t is None else f"{t:.2f}" for t in chosen]
+    return rows
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """Writes an interval of mean rewards; one prompt has none."""
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+
+
 def result_table(metrics: dict[str, Any]) -> str:
     """Writes mean rewards as plain text, a line per task, and the conclusions below."""
-    return "\n".join([*_reward_lines(metrics), "", *conclusions(metrics)])
+    rows = reward_rows(metrics)
+    shown = [f"t={name}" for name in metrics["choices"]] + ["head", "best per task", "chosen t"]
+    # The parts of a name stand in several lines, its last in the lowest.
+    heads = [name.split(", ") for name in shown]
+    depth = max(map(len, heads))
+    first = [*[""] * (depth - 1), "mean reward", *metrics["tasks"], "mean"]
+    columns = [[f"{cell:<{max(map(len, first))}}" for cell in first]]
+    for name, head in zip(shown, heads, strict=True):
+        cells = [*[""] * (depth - len(head)), *head, *rows[name]]
+        columns.append([f"{cell:>{max(map(len, cells)) + 2}}" for cell in cells])
+    lines = ["".join(cells).rstrip() for cells in zip(*columns, strict=True)]
+    return "\n".join([*lines, "", *conclusions(metrics)])
+
+
+# The sentences
 
 
 def conclusions(metrics: dict[str, Any]) -> list[str]:
@@ -58,8 +104,7 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
         f"prompt, {mean['best_per_kind']:.3f}, {_difference(mean['gain_over_best_per_kind'])}.",
         _task_by_task(tasks, names.index(best["name"])),
     ]
-    if "controls" in metrics:
-        controls = metrics["controls"]
+    if controls := metrics.get("controls"):
         constant, at_random = controls["learned_constant"], controls["random_head"]
         lines += [
             f"Temperatures at random get {at_random['reward']:.3f}. A head that sees nothing had "
@@ -70,8 +115,7 @@ def conclusions(metrics: dict[str, Any]) -> list[str]:
             f"{_difference(controls['adapted_to_the_context'])} for adapting to the context.",
         ]
     for name, task in tasks.items():
-        if "two_temperatures" in task:
-            rule = task["two_temperatures"]
+        if rule := task.get("two_temperatures"):
             lines.append(
                 f"{name}: first words at {task['first_word_temperature']:.2f}, "
                 f"the rest at {task['other_temperature']:.2f}; "
@@ -104,15 +148,13 @@ def verdict(gain: dict[str, Any]) -> str:
     (95% interval of the difference: -0.030 to -0.010).'
     """
     estimate, (low, high) = gain["estimate"], gain["ci95"]
-    compared = f"{abs(estimate):.3f} {'less' if estimate < 0 else 'more'} reward"
+    compared = f"it got {abs(estimate):.3f} {'less' if estimate < 0 else 'more'} reward"
     compared += " than the best constant temperature"
-    interval = f"(95% interval of the difference: {low:+.3f} to {high:+.3f})"
+    bounds = f"(95% interval of the difference: {low:+.3f} to {high:+.3f})"
     if low > 0 or high < 0:
-        return f"The head {'won' if low > 0 else 'lost'}: it got {compared} {interval}."
-    return (
-        f"It is undecided whether the head is better: it got {compared}, "
-        f"but the interval includes 0 {interval}."
-    )
+        return f"The head {'won' if low > 0 else 'lost'}: {compared} {bounds}."
+    undecided = "It is undecided whether the head is better"
+    return f"{undecided}: {compared}, but the interval includes 0 {bounds}."
 
 
 def _difference(difference: dict[str, Any]) -> str:
@@ -122,18 +164,13 @@ def _difference(difference: dict[str, Any]) -> str:
 
 def _gap_closed(mean: dict[str, Any]) -> str:
     """Says how far the head goes from the best constant to the best per task, if there is a gap."""
-    closed, interval = mean["gap_closed"], mean["gap_closed_ci95"]
+    closed, bounds = mean["gap_closed"], mean["gap_closed_ci95"]
     if closed is None:
         return "The best per task isn't above the best constant: there is no gap to close."
-    if interval is None:
-        return (
-            f"The head closes {closed:.0%} of the gap to the best per task, which may be 0: "
-            "no interval for that."
-        )
-    low, high = interval
-    return (
-        f"The head closes {closed:.0%} of the gap to the best per task ({low:.0%} to {high:.0%})."
-    )
+    said = f"The head closes {closed:.0%} of the gap to the best per task"
+    if bounds is None:
+        return f"{said}, which may be 0: no interval for that."
+    return f"{said} ({bounds[0]:.0%} to {bounds[1]:.0%})."
 
 
 def _task_by_task(tasks: dict[str, Any], constant: int) -> str:
@@ -149,25 +186,7 @@ def _task_by_task(tasks: dict[str, Any], constant: int) -> str:
     )
 
 
-def _reward_lines(metrics: dict[str, Any]) -> list[str]:
-    """Writes the table itself: a line for each task, and one for their mean."""
-    width = max(len(name) for name in [*metrics["tasks"], "mean reward"]) + 2
-    # The parts of a name stand in several lines, its last in the lowest.
-    heads = [f"t={name}".split(", ") for name in metrics["choices"]]
-    widths = [max(7, *(len(part) + 2 for part in head)) for head in heads]
-    n_lines = max(map(len, heads))
-    padded = [[""] * (n_lines - len(head)) + head for head in heads]
-    lines = []
-    for parts in zip(*padded, strict=True):
-        header = "".join(f"{part:>{w}}" for part, w in zip(parts, widths, strict=True))
-        lines.append(f"{'':<{width}}{header}".rstrip())
-    lines[-1] = f"{'mean reward':<{width}}{header}{'head':>8}{'best per task':>15}{'chosen t':>10}"
-    for name, task in [*metrics["tasks"].items(), ("mean", metrics["mean"])]:
-        fixed = "".join(f"{r:{w}.3f}" for r, w in zip(task["fixed"], widths, strict=True))
-        chosen = f"{task['chosen_temperature']:10.2f}" if "chosen_temperature" in task else ""
-        numbers = f"{fixed}{task['adaptive']:8.3f}{task['best_per_task']:15.3f}{chosen}"
-        lines.append(f"{name:<{width}}{numbers}")
-    return lines
+# Responses
 
 
 def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4) -> str:
@@ -175,8 +194,7 @@ def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4
 
     One is by the head, one at the coldest and one at the warmest of the `choices`.
     """
-    K, made = len(choices), test.adaptive.decisions
-    lines = []
+    made, lines = test.adaptive.decisions, []
     for name in dict.fromkeys(test.names.tolist()):
         for p in (test.names == name).nonzero()[0][:n_per_task].tolist():
             row = p * test.adaptive.n_samples  # the first of the head's responses
@@ -184,15 +202,14 @@ def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4
             chosen = f"{choices.table[ids].mean():.2g} on average"
             if len(ids) == 1:
                 chosen = choices.names[int(ids)]
-            wrote = f"head, t={chosen}, reward {test.adaptive_samples[p, 0]:.2f}"
-            lines += [
-                f"[{name}] {test.prompts[p].text}",
-                f"  {wrote}: {test.adaptive.responses[row]}",
-            ]
-            for k in (0, K - 1):
-                wrote = f"fixed t={choices.names[k]}, reward {test.fixed_samples[p, k, 0]:.2f}"
-                response = test.fixed.responses[p * test.fixed.n_samples + test.places[k, 0]]
-                lines.append(f"  {wrote}: {response}")
+            written = [(f"head, t={chosen}", test.adaptive_samples[p, 0], test.adaptive, row)]
+            for k in (0, len(choices) - 1):
+                row = p * test.fixed.n_samples + test.places[k, 0]
+                reward = test.fixed_samples[p, k, 0]
+                written.append((f"fixed t={choices.names[k]}", reward, test.fixed, row))
+            lines.append(f"[{name}] {test.prompts[p].text}")
+            for who, reward, rollout, row in written:
+                lines.append(f"  {who}, reward {reward:.2f}: {rollout.responses[row]}")
             lines.append("")
     return "\n".join(map(printable, lines))
 
@@ -209,23 +226,27 @@ def strips_of(rollout: Rollout, names: Sequence[str], lm: GPTLanguageModel) -> l
         R strips.
     """
     T = rollout.token_ids.shape[1]
+    is_word = rollout.response_mask & ~torch.isin(rollout.token_ids, torch.tensor(lm.end_ids))
     strips = []
     for row in range(len(rollout.responses)):
-        length = int(rollout.response_mask[row].sum())
-        token_ids = rollout.token_ids[row, :length]
+        shown = is_word[row]
+        pieces = lm.tokenizer.pieces(rollout.token_ids[row, shown].tolist())
         # At sequence level one choice holds for all tokens.
-        choice_ids = rollout.decisions.choice_ids[row].expand(T)[:length]
-        is_word = ~torch.isin(token_ids, torch.tensor(lm.end_ids))
-        pieces = lm.tokenizer.pieces(token_ids[is_word].tolist())
-        strips.append(Strip(rollout.prompt_of(row), pieces, choice_ids[is_word].tolist(), names))
+        choice_ids = rollout.decisions.choice_ids[row].expand(T)[shown].tolist()
+        strips.append(Strip(rollout.prompt_of(row), pieces, choice_ids, names))
     return strips
 
 
+# Figures
+
+
 def draw_figures(
-    metrics: dict[str, Any], pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]
+    metrics: dict[str, Any],
+    pretrain_log: Sequence[dict[str, float]],
+    lpo_log: Sequence[dict[str, Any]],
 ) -> list[Picture]:
-    """Draws the figures of a run."""
-    drawn = (  # in the order of `CAPTIONS`
+    """Draws the figures of a run, in the order of `CAPTIONS`."""
+    drawn = (
         _draw_rewards(metrics),
         _draw_win_rates(metrics),
         _draw_choices(metrics),
@@ -246,23 +267,30 @@ def figure_files(pictures: Sequence[Picture]) -> dict[str, bytes]:
     return {**{shown.name: shown.png for shown in pictures}, "descriptions.txt": descriptions}
 
 
-def _draw_rewards(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
-    temperatures, names, tasks = metrics["temperatures"], metrics["choices"], metrics["tasks"]
-    on_an_axis = not have_rules(names)  # else a temperature may be there twice
-    fig, axes = plots.grid(len(tasks))
-    sentences, best = [], set()
-    for ax, (name, task) in zip(axes, tasks.items(), strict=True):
-        chosen, fixed, reward = task["chosen_temperature"], task["fixed"], task["adaptive"]
-        if on_an_axis:
-            said = plots.reward_by_temperature(ax, name, temperatures, fixed, chosen, reward)
-            plots.legend(ax)
-        else:
-            said = plots.reward_by_name(ax, name, names, fixed, reward)
-        sentences.append(said)
-        best.add(fixed.index(max(fixed)))
-    which = "No single" if len(best) > 1 else "One"
-    fig.suptitle(f"{which} temperature serves every task")
+def _task_by_panel(
+    metrics: dict[str, Any], title: str, draw: Callable[[Axes, str, dict[str, Any]], str]
+) -> tuple[Figure, list[str]]:
+    fig, axes = plots.grid(len(metrics["tasks"]))
+    tasks = zip(axes, metrics["tasks"].items(), strict=True)
+    sentences = [draw(ax, name, task) for ax, (name, task) in tasks]
+    fig.suptitle(title)
     return fig, sentences
+
+
+def _draw_rewards(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
+    def draw(ax: Axes, name: str, task: dict[str, Any]) -> str:
+        rewards, names = (task["fixed"], task["adaptive"]), metrics["choices"]
+        if have_rules(names):  # a temperature may be there twice: no place on an axis
+            return plots.reward_by_name(ax, name, names, *rewards)
+        fixed, reward = rewards
+        chosen, temperatures = task["chosen_temperature"], metrics["temperatures"]
+        said = plots.reward_by_temperature(ax, name, temperatures, fixed, chosen, reward)
+        plots.legend(ax)
+        return said
+
+    best = {task["fixed"].index(max(task["fixed"])) for task in metrics["tasks"].values()}
+    which = "No single" if len(best) > 1 else "One"
+    return _task_by_panel(metrics, f"{which} temperature serves every task", draw)
 
 
 def _draw_win_rates(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
@@ -272,44 +300,40 @@ def _draw_win_rates(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
 
 
 def _draw_choices(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
-    tasks = metrics["tasks"]
-    fig, axes = plots.grid(len(tasks))
-    sentences = []
-    for ax, (name, task) in zip(axes, tasks.items(), strict=True):
+    def draw(ax: Axes, name: str, task: dict[str, Any]) -> str:
         shares, chosen = task["histogram"], task["chosen_temperature"]
-        sentences.append(plots.choice_histogram(ax, name, metrics["choices"], shares, chosen))
-    fig.suptitle("Temperatures that the head chooses, task by task")
-    return fig, sentences
+        return plots.choice_histogram(ax, name, metrics["choices"], shares, chosen)
+
+    return _task_by_panel(metrics, "Temperatures that the head chooses, task by task", draw)
 
 
 def _draw_training(
-    pretrain_log: list[dict[str, float]], lpo_log: list[dict[str, Any]]
+    pretrain_log: Sequence[dict[str, float]], lpo_log: Sequence[dict[str, Any]]
 ) -> tuple[Figure, list[str]]:
+    def column(log: Sequence[dict[str, Any]], key: str) -> list[Any]:
+        return [entry[key] for entry in log]
+
     fig, [loss, margin, entropy, reward] = plots.grid(4)
-    steps, held_out = _column(pretrain_log, "step"), _column(pretrain_log, "held_out_loss")
-    lines = {"training": _column(pretrain_log, "loss"), "held-out": held_out}
+    held_out = column(pretrain_log, "held_out_loss")
+    lines = {"training": column(pretrain_log, "loss"), "held-out": held_out}
     title = f"Held-out loss: best {min(held_out):.2f}"
     names = "pretraining step", "loss (nats per token)", title
-    sentences = [plots.curve(loss, steps, lines, *names)]
+    sentences = [plots.curve(loss, column(pretrain_log, "step"), lines, *names)]
 
     epochs = [epoch for entry in lpo_log for epoch in entry["epochs"]]
     count = [i + 1 for i in range(len(epochs))]
     breaks = [i + 0.5 for i in count[:-1] if i % len(lpo_log[0]["epochs"]) == 0]
     for ax, key in ((margin, "margin"), (entropy, "entropy")):
-        nats, name = _column(epochs, key), f"{key} (nats)"
+        nats, name = column(epochs, key), f"{key} (nats)"
         title = f"{key.capitalize()}: {nats[0]:.2f} to {nats[-1]:.2f}"
         sentences.append(plots.curve(ax, count, {key: nats}, "LPO epoch", name, title, breaks))
     for ax in (loss, entropy):
         ax.set_ylim(bottom=0)
 
-    rounds, held_out = _column(lpo_log, "round"), _column(lpo_log, "validation_reward")
-    lines = {"sampled": _column(lpo_log, "sampled_reward"), "held-out, greedy": held_out}
+    rounds, held_out = column(lpo_log, "round"), column(lpo_log, "validation_reward")
+    lines = {"sampled": column(lpo_log, "sampled_reward"), "held-out, greedy": held_out}
     names = "LPO round", "mean reward", f"Held-out reward: best {max(held_out):.3f}"
     sentences.append(plots.curve(reward, rounds, lines, *names))
     reward.set_xticks(rounds)
     fig.suptitle("How the training went")
     return fig, sentences
-
-
-def _column(log: Sequence[dict[str, Any]], key: str) -> list[Any]:
-    return [entry[key] for entry in log]

@@ -15,15 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from minilpo.machine.text import printable
-from minilpo.show.document import WORDS, Html, document, element, joined
+from minilpo.show.document import WORDS, Html, document, fill
 
 BLUE_TO_ORANGE = (27, 69, 111, 152, 223, 215, 208)  # of a terminal's 256 colours
 # Black text is easy to read on these.
 COLD, NEUTRAL, WARM = (118, 178, 231), (247, 247, 247), (245, 166, 92)
 COLUMNS = 78  # characters per line of a drawing
-LEGEND = 13  # the column where the names of a drawing's legend begin
 SMALL = 5 / 9  # the size of a name under a word, beside the word's
-STYLE = WORDS  # for `html_words` outside of a page of ours, such as in a notebook
+STYLE = WORDS  # for `html_strips` in a notebook
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,11 @@ class Strip:
     def words(self) -> Iterator[tuple[str, int]]:
         """Gives each piece with its choice."""
         return zip(self.pieces, self.choice_ids, strict=True)
+
+
+def legend(names: Sequence[str]) -> Strip:
+    """Makes a strip of the names of all choices, each on its own colour."""
+    return Strip("temperature", [f" {name}" for name in names], range(len(names)), names)
 
 
 def warmth(k: int, K: int) -> float:
@@ -74,8 +78,8 @@ def terminal(strip: Strip) -> str:
         return f"\x1b[38;5;{BLUE_TO_ORANGE[round(place)]}m{printable(text)}\x1b[0m"
 
     text = "".join(paint(piece, k) for piece, k in strip.words())
-    legend = "; ".join(paint(name, k) for k, name in enumerate(strip.names))
-    return f"{text.strip()}\n\ntemperature: {legend}"
+    names = "; ".join(paint(name, k) for k, name in enumerate(strip.names))
+    return f"{text.strip()}\n\ntemperature: {names}"
 
 
 def has_colours(stream: TextIO) -> bool:
@@ -89,10 +93,15 @@ def has_colours(stream: TextIO) -> bool:
 
 def html_page(strips: Sequence[Strip], title: str) -> str:
     """Makes a page that stands alone, with a legend and each prompt over its response."""
-    parts = [html_legend(strips[0].names if strips else [])]
+    return document(title, html_strips(strips))
+
+
+def html_strips(strips: Sequence[Strip]) -> Html:
+    """Makes a legend, then each prompt over its response, in the style `STYLE`."""
+    parts = [html_legend(strips[0].names)] if strips else []
     for strip in strips:
-        parts += [element("p", element("b", strip.prompt)), html_words(strip)]
-    return document(title, *parts)
+        parts.append(fill("<p><b>{}</b></p>\n{}", strip.prompt, html_words(strip)))
+    return fill("{}", parts)
 
 
 def html_words(strip: Strip) -> Html:
@@ -104,27 +113,23 @@ def html_words(strip: Strip) -> Html:
     words, K = list(strip.words()), len(strip.names)
     if len({k for _, k in words}) == 1:
         k = words[0][1]
-        badge = element("span", f"t={strip.names[k]}", class_="word badge", style=_behind(k, K))
-        return element("p", badge, " ", "".join(strip.pieces).strip(), class_="strip whole")
-    parts: list[Html] = []
+        badge = _on_colour(f"t={strip.names[k]}", k, K, "word badge")
+        return fill('<p class="strip whole">{} {}</p>\n', badge, "".join(strip.pieces).strip())
+    spans = []
     for piece, k in words:
-        parts.append(Html(" " * piece[:1].isspace()))
-        parts.append(_html_word(k, K, piece.strip(), element("small", strip.names[k])))
-    return element("p", *parts, class_="strip")
+        word = fill("{}<small>{}</small>", piece.strip(), strip.names[k])
+        spans += [" " * piece[:1].isspace(), _on_colour(word, k, K)]
+    return fill('<p class="strip">{}</p>\n', spans)
 
 
 def html_legend(names: Sequence[str]) -> Html:
     """Makes a paragraph that says which colour is which temperature."""
-    words = [_html_word(k, len(names), name) for k, name in enumerate(names)]
-    return element("p", "Temperature: ", joined(words, " "))
+    words = [fill(" {}", _on_colour(name, k, len(names))) for k, name in enumerate(names)]
+    return fill("<p>Temperature:{}</p>\n", words)
 
 
-def _html_word(k: int, K: int, *parts: str) -> Html:
-    return element("span", *parts, class_="word", style=_behind(k, K))
-
-
-def _behind(k: int, K: int) -> str:
-    return f"background:{background(k, K)}"
+def _on_colour(word: str, k: int, K: int, kind: str = "word") -> Html:
+    return fill('<span class="{}" style="background:{}">{}</span>', kind, background(k, K), word)
 
 
 def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, int]]]:
@@ -148,46 +153,34 @@ def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, 
     return lines
 
 
-def _legend_of(names: Sequence[str]) -> list[list[tuple[int, str, int]]]:
-    legend = Strip("", [f" {name}" for name in names], range(len(names)), names)
-    return lines_of(legend, COLUMNS - LEGEND)
-
-
 def height(strips: Sequence[Strip]) -> int:
     """Counts the lines that `draw` fills, with legend and prompts."""
-    lines = len(_legend_of(strips[0].names)) if strips else 1
-    for strip in strips:
-        lines += 1 + len(textwrap.wrap(strip.prompt, COLUMNS)) + len(lines_of(strip))
-    return lines + 1
+    shown = [legend(strips[0].names), *strips]
+    return sum(1 + len(_prompt_lines(strip)) + len(lines_of(strip)) for strip in shown)
+
+
+def _prompt_lines(strip: Strip) -> list[str]:
+    return textwrap.wrap(strip.prompt, COLUMNS)
 
 
 def draw(ax: Axes, strips: Sequence[Strip]) -> str:
-    """Draws strips, the name under each word, and a legend. Returns one sentence on it."""
+    """Draws a legend, then strips with the name under each word. Returns one sentence on it."""
     ax.set(xlim=(0, COLUMNS), ylim=(height(strips), 0))
     ax.axis("off")
     font: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
-
-    def put(column: float, y: float, text: str, colour: str, under: str = "") -> None:
-        box = (column - 0.1, y - 0.32), len(text) + 0.2, 0.64
-        ax.add_patch(Rectangle(*box, facecolor=colour, edgecolor="none"))
-        ax.text(column, y, text, **font)
-        ax.text(column + len(text) / 2, y + 0.47, under, fontsize=5, ha="center", va="center")
-
-    names = strips[0].names
-    ax.text(0, 0.5, "temperature", **font)
-    y = 0.5
-    for pieces in _legend_of(names):
-        for column, text, k in pieces:
-            put(LEGEND + column, y, text, background(k, len(names)))
-        y += 1
-    y += 0.5
-    for strip in strips:
-        for words in textwrap.wrap(strip.prompt, COLUMNS):
-            ax.text(0, y, words, **(font | {"weight": "bold"}))
+    names, y = strips[0].names, 0.5
+    for strip in (legend(names), *strips):
+        for words in _prompt_lines(strip):
+            ax.text(0, y, words, weight="bold", **font)
             y += 1
         for pieces in lines_of(strip):
             for column, text, k in pieces:
-                put(column, y, text, background(k, len(names)), names[k])
+                box = (column - 0.1, y - 0.32), len(text) + 0.2, 0.64
+                ax.add_patch(Rectangle(*box, facecolor=background(k, len(names)), edgecolor="none"))
+                ax.text(column, y, text, **font)
+                if text != names[k]:  # the legend has the names already
+                    middle = column + len(text) / 2
+                    ax.text(middle, y + 0.47, names[k], fontsize=5, ha="center", va="center")
             y += 1
         y += 1
     return f"{len(strips)} responses, each word on the colour of its temperature."

@@ -4,8 +4,7 @@ import pytest
 
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
-from minilpo.experiments.figures import described
-from minilpo.experiments.page import Result, reproduction_page
+from minilpo.experiments.page import Result, described, reproduction_page
 from minilpo.show import plots
 from tests.browser import chromium, visit  # noqa: F401
 from tests.show.test_page import Reader
@@ -27,7 +26,7 @@ def page_of(*results):
 def test_every_experiment_has_the_papers_claim_its_sentence_its_table_and_its_figure():
     read = Reader(page_of(result("fig3", True), result("table1", False)))
     for name in ("fig3", "table1"):
-        assert f"In the paper: what it shows.\nHere: {name}: So it was." in read.text
+        assert f"In the paper: what it shows. Here: {name}: So it was." in read.text
         assert f"{name}: gain0.375-1.213 to 1.96354.2" in read.text
     images = [attributes["alt"] for attributes in read.all("img")]
     assert images == ["Figure: fig3.", "Figure: table1."]

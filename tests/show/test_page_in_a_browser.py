@@ -1,7 +1,5 @@
 """`report.html` as a browser shows it: quiet, readable, and never wider than the window."""
 
-import dataclasses
-
 import pytest
 
 from minilpo.show.page import Shown, run_page
@@ -18,9 +16,9 @@ def address(whole, tmp_path_factory):  # noqa: F811
     texts = [*NASTY, CODE, "x" * 200, "many words " * 40]
     hostile = [Shown(CODE, 0.5, words(text, 2, prompt=text)) for text in texts]
     cold_to_warm = Strip("All", [f" {name}" for name in FOUR_NAMES], range(4), FOUR_NAMES)
-    run = dataclasses.replace(whole, best=hostile, worst=[Shown("ant", 0.0, cold_to_warm)])
+    responses = whole["responses"][0], hostile, [Shown("ant", 0.0, cold_to_warm)]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(run_page(run), encoding="utf-8")
+    path.write_text(run_page(**whole | {"responses": responses}), encoding="utf-8")
     return path.as_uri()
 
 
@@ -55,7 +53,7 @@ def test_the_policy_of_the_page_stops_a_script_that_got_in_all_the_same(
     tmp_path,
 ):
     path = tmp_path / "spoiled.html"
-    path.write_text(run_page(whole).replace("</main>", f"{CODE}</main>"), encoding="utf-8")
+    path.write_text(run_page(**whole).replace("</main>", f"{CODE}</main>"), encoding="utf-8")
     with visit(chromium, path.as_uri()) as opened:
         assert opened.page.title() != "run" and "Content Security Policy" in opened.messages[0]
 

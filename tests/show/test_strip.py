@@ -102,6 +102,7 @@ class Reader(HTMLParser):
         super().__init__()
         self.tags, self.attributes, self.text, self.open = [], [], "", []
         self.feed(page)
+        self.text = " ".join(self.text.split())
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
