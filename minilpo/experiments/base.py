@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from minilpo.evaluation.statistics import seed_interval
+from minilpo.show import plots
 
 Numbers = dict[str, Any]
-GAINS = "gains", "loses", "neither clearly gains nor loses"  # for `Row.told`
 
 
 def over_seeds(seeds: Sequence[Any]) -> Any:
@@ -56,7 +58,7 @@ class Row:
         return seed_interval(np.asarray(self.ours).tolist())
 
     def sign(self, value: float = 0.0) -> int:
-        """+1 if the interval is above a value, -1 if it is below, else 0, as for a single seed."""
+        """Returns +1 if the interval is above a value, -1 if below, else 0, as for one seed."""
         low, high = self.ci95 or (value, value)
         return int(low > value) - int(high < value)
 
@@ -77,13 +79,22 @@ class Row:
         mean = f"{self.mean:+.{decimals}f}"
         return f"{mean} ± {self.ci95[1] - self.mean:.{decimals}f}" if self.ci95 else mean
 
+    @property
+    def gains(self) -> str:
+        """Says if the head gains, for a row "head - constant".
+
+        >>> Row("head - constant", [0.1]).gains
+        'neither clearly gains nor loses (+0.100)'
+        """
+        return f"{self.told('gains', 'loses', 'neither clearly gains nor loses')} ({self.text()})"
+
 
 @dataclass(frozen=True)
 class Finding:
     """The conclusion of an experiment over all seeds."""
 
     rows: list[Row]
-    agrees: bool  # whether the direction is the paper's, beyond the interval over seeds
+    agrees: bool  # true if the direction is the paper's, beyond the interval over seeds
     sentence: str
     files: dict[str, bytes] = field(default_factory=dict)  # written beside the figure, by name
 
@@ -103,7 +114,7 @@ def percent_at(
 
 
 def direction(agrees: bool, how: str) -> str:
-    """Says whether the direction is the paper's, and `how`, which must be true in both cases."""
+    """Says if the direction is the paper's, and `how`, which must be true in both cases."""
     return f"The direction {'agrees' if agrees else 'does not agree everywhere'}: {how}"
 
 
@@ -156,3 +167,53 @@ def text_table(name: str, paper: str, finding: Finding) -> str:
         interval = "{:.3f} to {:7.3f}".format(*row.ci95) if row.ci95 else "one seed"
         lines.append(f"{row.label:<{width}}{row.mean:9.3f}{interval:>22}{row.paper:>8}".rstrip())
     return "\n".join([f"{name}: {paper}", "", *lines, "", finding.sentence])
+
+
+def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Computes the mean over S seeds and half its 95% interval, 0 for one seed, of (S, ...).
+
+    >>> mean, half = mean_and_half([[0.1], [0.2], [0.3]])
+    >>> mean.round(2).tolist(), half.round(2).tolist()
+    ([0.2], [0.25])
+    """
+    stacked = np.asarray(values, dtype=float)
+    columns = stacked.reshape(len(stacked), -1).T.tolist()
+    intervals = [seed_interval(column) or (0.0, 0.0) for column in columns]
+    half = np.array([(high - low) / 2 for low, high in intervals])
+    return stacked.mean(0), half.reshape(stacked.shape[1:])
+
+
+def draw_bars(
+    ax: Axes,
+    names: Sequence[str],
+    values: Mapping[str, ArrayLike],
+    colours: Sequence[Any],
+    scale: float = 100,
+) -> list[np.ndarray]:
+    """Draws bars over seeds with their intervals, at each of K named places.
+
+    Args:
+        ax: the axes.
+        names: of the K places.
+        values: (S, K) by the label of each bar at a place; one bar, or two side by side.
+        colours: one per label, or K for a label.
+        scale: heights are multiplied by it, by default to percent.
+
+    Returns:
+        The means, (K,) per label.
+    """
+    means, width = [], 0.4 if len(values) > 1 else 0.7
+    for i, (label, of_label) in enumerate(values.items()):
+        mean, half = mean_and_half(of_label)
+        places = np.arange(len(names)) + (i - (len(values) - 1) / 2) * width
+        style: dict[str, Any] = {"width": width, "color": colours[i], "label": label, "capsize": 2}
+        ax.bar(places, scale * mean, yerr=scale * half, **style)
+        means.append(mean)
+    plots.name_ticks(ax, names)
+    return means
+
+
+def draw_line(ax: Axes, places: ArrayLike, values: ArrayLike, **options: Any) -> None:
+    """Draws a line through the means over seeds, with their intervals, from (S, K)."""
+    mean, half = mean_and_half(values)
+    ax.errorbar(places, mean, yerr=half, fmt="o-", capsize=3, markersize=4, **options)

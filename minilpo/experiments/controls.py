@@ -1,11 +1,9 @@
 """Not in the paper: two tasks on which the head can't gain; if it seems to, something is wrong."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.evaluation.summary import best_constants
-from minilpo.experiments.base import GAINS, Finding, Numbers, Row
-from minilpo.experiments.figures import draw_line, mean_and_half
+from minilpo.experiments.base import Finding, Numbers, Row, draw_line, mean_and_half
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -20,12 +18,11 @@ def measure(lab: Lab) -> Numbers:
     temperatures = np.array(lab.config.temperatures)
     numbers: Numbers = {"temperatures": temperatures.tolist()}
     for task in TASKS:
-        test, head = lab.fixed("test", (task,)), lab.head("sequence", (task,))
-        rollout, rewards = lab.adaptive(head.greedy, test)
+        head = lab.head("sequence", (task,))
+        rollout, rewards = lab.adaptive(head.greedy, lab.fixed("test", (task,)))
         constant, _ = best_constants(lab.fixed("train", (task,)))
         numbers[task] = {
-            "fixed": test.fixed_rewards.mean(0).tolist(),
-            "best_constant": float(lab.constant_rewards((task,)).mean()),
+            **lab.rewards_at(task),
             "best_temperature": float(temperatures[constant]),
             "reward": float(rewards.mean()),
             "chosen_temperature": float(temperatures[rollout.decisions.choice_ids[:, 0]].mean()),
@@ -33,10 +30,16 @@ def measure(lab: Lab) -> Numbers:
     return numbers
 
 
+def gains_of(found: Numbers) -> dict[str, Row]:
+    """Subtracts the best constant from the head, by task."""
+    gains = {task: found[task]["reward"] - found[task]["best_constant"] for task in TASKS}
+    return {task: Row(f"{task}: head - best constant", gain) for task, gain in gains.items()}
+
+
 def conclude(found: Numbers) -> Finding:
     """Says whether the head gains on one of the tasks, which it must not."""
-    rows, gains = [], [_gain(found, task) for task in TASKS]
-    for task, gain in zip(TASKS, gains, strict=True):
+    rows, gains = [], gains_of(found)
+    for task, gain in gains.items():
         numbers = found[task]
         rows += [
             Row(f"{task}: best constant", numbers["best_constant"]),
@@ -45,7 +48,7 @@ def conclude(found: Numbers) -> Finding:
             Row(f"{task}: temperature of the best constant", numbers["best_temperature"]),
             Row(f"{task}: mean chosen temperature", numbers["chosen_temperature"]),
         ]
-    coin, wish = (gain.sign() for gain in gains)
+    coin, wish = (gain.sign() for gain in gains.values())
     if max(coin, wish) > 0:
         end = "Nothing can be gained there: don't trust these results."
     elif coin < 0:
@@ -57,30 +60,21 @@ def conclude(found: Numbers) -> Finding:
         )
     else:
         end = "Nothing can be gained there, and nothing clearly was."
-    verdicts = [f"On {task} the head {_verdict(g)}" for task, g in zip(TASKS, gains, strict=True)]
-    agrees = gains[0].ci95 is not None and coin == 0 and wish <= 0
-    return Finding(rows, agrees, ". ".join([*verdicts, end]))
+    sentences = [f"On {task} the head {gain.gains}" for task, gain in gains.items()]
+    agrees = rows[0].ci95 is not None and coin == 0 and wish <= 0
+    return Finding(rows, agrees, ". ".join([*sentences, end]))
 
 
-def _gain(found: Numbers, task: str) -> Row:
-    gain = found[task]["reward"] - found[task]["best_constant"]
-    return Row(f"{task}: head - best constant", gain)
-
-
-def _verdict(gain: Row) -> str:
-    return f"{gain.told(*GAINS)} ({gain.text()})"
-
-
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws the reward by temperature and with the head."""
     fig, axes = plots.figure(1, len(TASKS), width=4.4)
-    for ax, task in zip(axes.flat, TASKS, strict=True):
+    for ax, (task, gain) in zip(axes.flat, gains_of(found).items(), strict=True):
         fixed, temperatures = found[task]["fixed"], found["temperatures"][0]
         draw_line(ax, temperatures, fixed, color=plots.BLUE, label="fixed")
         head, half = mean_and_half(found[task]["reward"])
         ax.axhline(float(head), color=plots.ORANGE, label="head")
         ax.axhspan(float(head - half), float(head + half), color=plots.ORANGE, alpha=0.2)
-        title = f"{task}: the head\n{_verdict(_gain(found, task))}"
+        title = f"{task}: the head\n{gain.gains}"
         ax.set(xlabel="fixed temperature", ylabel="mean reward", ylim=(0, 1.02), title=title)
     plots.legend(axes[0, 0])
     return fig

@@ -1,14 +1,12 @@
 """Figure 3 and Tables 6 to 11: the head, trained on all tasks, against every fixed temperature."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import evenly, learned_constant
 from minilpo.evaluation.statistics import mean_over_tasks, win_points
 from minilpo.evaluation.summary import best_constants
-from minilpo.experiments.base import Finding, Numbers, Row, direction, percent_at
-from minilpo.experiments.figures import mean_and_half
+from minilpo.experiments.base import Finding, Numbers, Row, direction, mean_and_half, percent_at
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -39,11 +37,10 @@ def measure(lab: Lab) -> Numbers:
     for level in PAPERS_WIN_RATES:
         head = lab.head(level)
         rewards = lab.adaptive(head.greedy, test)[1]
-        random_rewards = lab.adaptive(evenly(head.head, head.choices), test)[1]
         numbers[level] = {
             "reward": mean(rewards),
             "tasks": {name: float(rewards[names == name].mean()) for name in of_task},
-            "random_head": mean(random_rewards),
+            "random_head": mean(lab.adaptive(evenly(head.head, head.choices), test)[1]),
             "learned_constant": mean(fixed[:, learned_constant(head.constant)]),
             "win_rates": [mean(win_points(rewards, fixed[:, k])) for k in range(fixed.shape[1])],
         }
@@ -56,17 +53,16 @@ def conclude(found: Numbers) -> Finding:
     rewards = [Row("reward: best constant", constant), Row("reward: best per task", per_task)]
     win_rates, differences = [], []
     for level, papers in PAPERS_WIN_RATES.items():
-        shares, label = found[level]["win_rates"], f"{level}: win-rate against"
-        win_rates += percent_at(label, found["temperatures"][0], shares, papers)
-        head, learned = found[level]["reward"], found[level]["learned_constant"]
-        at_random = found[level]["random_head"]
+        numbers, label = found[level], f"{level}: win-rate against"
+        win_rates += percent_at(label, found["temperatures"][0], numbers["win_rates"], papers)
+        head, learned = numbers["reward"], numbers["learned_constant"]
         rewards += [
             Row(f"reward: {level}", head),
-            Row(f"reward: {level} random head", at_random),
+            Row(f"reward: {level} random head", numbers["random_head"]),
             Row(f"reward: {level} learned constant", learned),
         ]
         differences += [
-            Row(f"{level} - random head", head - at_random),
+            Row(f"{level} - random head", head - numbers["random_head"]),
             Row(f"{level} - best per task", head - per_task),
             Row(f"{level} - best constant", head - constant),
             Row(f"{level}: found a better constant", learned - constant),
@@ -90,7 +86,7 @@ def conclude(found: Numbers) -> Finding:
     return Finding([*win_rates, *rewards, token, *differences], agrees, sentence)
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws the win-rates with their intervals over seeds."""
     fig, axes = plots.figure(1, 2, width=4.2)
     names = Temperatures(found["temperatures"][0]).names

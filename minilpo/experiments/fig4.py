@@ -1,7 +1,6 @@
 """Figure 4 and Table 2: which temperature the sequence-level head chooses for which task."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.experiments.base import Finding, Numbers, Row, compared, direction
@@ -42,19 +41,19 @@ def conclude(found: Numbers) -> Finding:
         means[name] = shares @ temperatures
         away = temperatures - means[name][:, None]
         spreads[name] = (shares * away**2).sum(1) ** 0.5
-    rows = []
-    for name, mean in means.items():
-        rows.append(Row(f"{name}: mean chosen temperature", mean, PAPERS_MEANS.get(name, "")))
-    rows += [Row(f"{name}: standard deviation", spread) for name, spread in spreads.items()]
-    rows.append(Row("instruct, one right answer", found["one_right_answer"]))
-    rows.append(Row("instruct, open", found["open"]))
+    rows = [
+        *(Row(f"{n}: mean chosen temperature", means[n], PAPERS_MEANS.get(n, "")) for n in MIXTURE),
+        *(Row(f"{name}: standard deviation", spreads[name]) for name in MIXTURE),
+        Row("instruct, one right answer", found["one_right_answer"]),
+        Row("instruct, open", found["open"]),
+    ]
     to_math = Row("instruct - math", means["instruct"] - means["math"])
     to_instruct = Row("story - instruct", means["story"] - means["instruct"])
-    wider = {
-        name: Row(f"standard deviation, instruct - {name}", spreads["instruct"] - spreads[name])
-        for name in MIXTURE
-        if name != "instruct"
-    }
+    wider = {}
+    for name in MIXTURE:
+        if name != "instruct":
+            label = f"standard deviation, instruct - {name}"
+            wider[name] = Row(label, spreads["instruct"] - spreads[name])
     differences = [to_math, to_instruct, *wider.values()]
     agrees = all(row.sign() > 0 for row in differences)
     how = (
@@ -65,7 +64,7 @@ def conclude(found: Numbers) -> Finding:
     return Finding([*rows, *differences], agrees, direction(agrees, how))
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws the histograms, mean over seeds."""
     fig, axes = plots.figure(1, len(MIXTURE))
     choices = Temperatures(found["temperatures"][0])

@@ -1,14 +1,20 @@
 """Figure 5 and Table 12: the token-level head is cold where a letter is asked for, else warm."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import TwoTemperatures
 from minilpo.evaluation.statistics import win_points
 from minilpo.evaluation.summary import by_place_in_sentence
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
-from minilpo.experiments.figures import draw_bars
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    compared,
+    direction,
+    draw_bars,
+    percent_at,
+)
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -17,17 +23,17 @@ PAPER = (
     "mean temperature at the first token of a sentence and after it; win-rates"
 )
 TASK = "constrained_story"
+PLACE = "colder", "warmer", "neither clearly colder nor warmer"  # for `Row.told`
 
 
 def measure(lab: Lab) -> Numbers:
     """Measures the mixture's token-level head on constrained stories, and the best two fixed."""
     selection, test = lab.fixed("train", (TASK,)), lab.fixed("test", (TASK,))
-    head, choices = lab.head("token"), Temperatures(lab.config.temperatures)
-    rollout, rewards = lab.adaptive(head.greedy, test)
+    choices = Temperatures(lab.config.temperatures)
+    rollout, rewards = lab.adaptive(lab.head("token").greedy, test)
     return {
         "temperatures": list(choices.temperatures),
-        "fixed": test.fixed_rewards.mean(0).tolist(),
-        "best_constant": float(lab.constant_rewards((TASK,)).mean()),
+        **lab.rewards_at(TASK),
         "two_temperatures": TwoTemperatures(lab.lm, choices, selection, test, lab.seed).search(),
         "reward": float(rewards.mean()),
         "win_rates": win_points(rewards[:, None], test.fixed_rewards).mean(0).tolist(),
@@ -37,51 +43,45 @@ def measure(lab: Lab) -> Numbers:
 
 def conclude(found: Numbers) -> Finding:
     """Says where the head is cold, where it is warm, and how near it comes to the best rule."""
+    first, other = found["first_word_temperature"], found["other_temperature"]
     constant, head = found["best_constant"], found["reward"]
     two = found["two_temperatures"]["reward"]
-    warmer, gain = _warmer(found), Row("head - best constant", head - constant)
+    # The share of the way from the best constant to the two temperatures, where that is upwards.
+    way = [
+        gain / span if span > 0 else float(gain >= 0)
+        for gain, span in zip(head - constant, two - constant, strict=True)
+    ]
+    warmer, gain = (
+        Row("difference", other - first, "0.34"),
+        Row("head - best constant", head - constant),
+    )
     rows = [
-        Row("temperature at the first word", found["first_word_temperature"], "0.21"),
-        Row("temperature after it", found["other_temperature"], "0.55"),
+        Row("temperature at the first word", first, "0.21"),
+        Row("temperature after it", other, "0.55"),
         warmer,
         Row("reward: best constant", constant),
         Row("reward: best two temperatures", two),
         Row("reward: head", head),
-        Row("share of the way to the two temperatures", _way(head - constant, two - constant)),
+        Row("share of the way to the two temperatures", way),
     ]
     win_rates = percent_at("win-rate against", found["temperatures"][0], found["win_rates"])
     wins = sum(row.sign(50) > 0 for row in win_rates)
     agrees = warmer.sign() > 0 and gain.sign() > 0 and wins == len(win_rates)
     how = (
-        f"{_place(warmer)} at the first word of a sentence than after it ({warmer.text(2)}); "
+        f"{warmer.told(*PLACE)} at the first word of a sentence than after it ({warmer.text(2)}); "
         f"in reward {compared({'the best constant': gain})} ({gain.text()}); "
         f"{wins} of {len(win_rates)} win-rates are above 50%, beyond their intervals."
     )
     return Finding([*rows, *win_rates, gain], agrees, direction(agrees, how))
 
 
-def _warmer(found: Numbers) -> Row:
-    return Row("difference", found["other_temperature"] - found["first_word_temperature"], "0.34")
-
-
-def _place(warmer: Row) -> str:
-    return warmer.told("colder", "warmer", "neither clearly colder nor warmer")
-
-
-def _way(gains: np.ndarray, spans: np.ndarray) -> list[float]:
-    """Computes the share of the way from the best constant to the best two temperatures."""
-    pairs = zip(gains.tolist(), spans.tolist(), strict=True)
-    return [gain / span if span > 0 else float(gain >= 0) for gain, span in pairs]
-
-
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws temperatures by place, and rewards."""
     fig, [[left, right]] = plots.figure(1, 2, width=4.2)
     places = np.stack([found["first_word_temperature"], found["other_temperature"]], 1)  # (S, 2)
-    colours = [plots.BLUE, plots.ORANGE]
-    first, other = draw_bars(left, [0, 1], places, scale=1, color=colours, width=0.6)
-    left.set_xticks([0, 1], ["first word\nof a sentence", "all others"])
-    where = _place(_warmer(found)).capitalize()
+    names, colours = ["first word\nof a sentence", "all others"], [[plots.BLUE, plots.ORANGE]]
+    [(first, other)] = draw_bars(left, names, {"": places}, colours, scale=1)
+    where = Row("", places[:, 1] - places[:, 0]).told(*PLACE).capitalize()
     title = f"{where} at the first word:\n{first:.2f} against {other:.2f}"
     left.set(ylabel="mean chosen temperature", ylim=(0, 1), title=title)
 
@@ -92,7 +92,7 @@ def draw(found: Numbers) -> Figure:
     two = found["two_temperatures"]["reward"].mean()
     right.axhline(two, color=plots.GREEN, linestyle="--", label="two temperatures")
     plots.legend(right, loc="lower left")
-    right.set(xlabel="fixed temperature", ylabel="mean reward", ylim=(0, 1.02))
     above = sum(Row("", head - of_one).sign() > 0 for of_one in fixed.T)
-    right.set_title(f"The head is above {above} of {len(temperatures)}\nsingle temperatures")
+    title = f"The head is above {above} of {len(temperatures)}\nsingle temperatures"
+    right.set(xlabel="fixed temperature", ylabel="mean reward", ylim=(0, 1.02), title=title)
     return fig

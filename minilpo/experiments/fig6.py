@@ -1,7 +1,6 @@
 """Figure 6: responses in which every word carries the temperature it was written with."""
 
 import torch
-from matplotlib.figure import Figure
 
 from minilpo.evaluation.summary import by_place_in_sentence
 from minilpo.experiments.base import Finding, Numbers, Row, direction
@@ -34,28 +33,23 @@ def measure(lab: Lab) -> Numbers:
 
 def conclude(found: Numbers) -> Finding:
     """Compares the two places in constrained stories; shows the first seed's responses."""
-    rows = [
-        Row(f"{name}: {words}", found[name][place])
-        for name in MIXTURE
-        for place, words in PLACES.items()
-    ]
+    rows = []
+    for name in MIXTURE:
+        rows += [Row(f"{name}: {words}", found[name][place]) for place, words in PLACES.items()]
     cold, warm = (found["constrained_story"][place] for place in PLACES)
     warmer = Row("constrained_story: difference", warm - cold)
     agrees = warmer.sign() > 0
     verdict = warmer.told("colder than", "warmer than", "not clearly different from")
-    how = (
-        f"in constrained stories the first word of a sentence is {verdict} the rest "
-        f"({warmer.text(2)})."
-    )
+    how = f"in constrained stories the first word of a sentence is {verdict} the rest "
     # The responses of the figure and more, as a page and as plain text.
     shown = [strip.Strip(*content) for name in MIXTURE for content in found[name]["strips"][0]]
     text = "\n\n".join(f"{s.prompt}\n{strip.plain(s)}" for s in shown)
     page = strip.html_page(shown, "Which temperature wrote which word")
     files = {"strip.html": page.encode(), "strip.txt": (text + "\n").encode()}
-    return Finding([*rows, warmer], agrees, direction(agrees, how), files)
+    return Finding([*rows, warmer], agrees, direction(agrees, f"{how}({warmer.text(2)})."), files)
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws one response of each task, from the first seed."""
     shown = [strip.Strip(*found[name]["strips"][0][0]) for name in MIXTURE]
     fig, axes = plots.figure(1, 1, width=6.2, height=0.26 * strip.height(shown))

@@ -35,7 +35,6 @@ from minilpo.run.folder import Run
 from minilpo.run.steps import pretrain_step
 from minilpo.seeds import torch_generator
 from minilpo.tasks import MAIN, Task
-from minilpo.training import TrainState
 
 MIXTURE = tuple(task.name for task in MAIN)
 OTHER = "put it back as it was, or choose another folder"
@@ -122,53 +121,45 @@ class Lab:
         choices: Choices | None = None,
         **settings: Any,
     ) -> Head:
-        """Trains a head by the reproduction's settings, but for those given.
+        """Trains a head by the reproduction's settings, but for those given, or reads it.
 
-        By default it learns from as many prompts per task as the mixture's head.
+        By default it learns from as many prompts per task as the mixture's head. A gradient step
+        has the pairs of as many prompts whichever pairs are formed.
         """
         choices = choices or Temperatures(self.config.temperatures)
         prompts = max(1, self.config.lpo.prompts * len(tasks) // len(MIXTURE))
         settings = {"loss": "default", "prompts": prompts, **settings}
-        lpo = replace(self.config.lpo, **settings).resolved(level)
+        lpo = replace(self.config.lpo, **settings)
+        lpo = replace(lpo, pairs_per_batch=pairs_per_batch(lpo)).resolved(level)
         asked = {"level": level, "tasks": tasks, "choices": choices.names, "lpo": asdict(lpo)}
-        name, record = f"head_{key_of(asked)}.pt", Record(self.folder, OTHER)
-        if name not in self._made:
-            shape = self.run.config.model.n_embd, len(choices), level, lpo.n_hidden
-            init = [torch_generator(self.seed, "head") for _ in range(2)]
-            head = AdaptiveDecoder(*shape, init[0]).to(self.device)
-            constant = ConstantHead(*shape, init[1]).to(self.device)
-            if not record.holds(name):
-                data = self._train(head, constant, self.tasks(tasks), choices, lpo)
-                record.commit({name: (None, {name: data})})
-            data = record.read(name, OTHER)
-            with must_hold(self.folder / name, "a head of these settings", OTHER):
-                content = tensors_of(data)
-                head.load_state_dict(content["head"])
-                constant.load_state_dict(content["constant"])
-                heads = head.requires_grad_(False), constant.requires_grad_(False)
-                made = Head(*heads, choices, content["log"], content["best_after"])
-            self._made[name] = made
+        name = f"head_{key_of(asked)}.pt"
+        if name in self._made:
+            return self._made[name]
+
+        shape = self.run.config.model.n_embd, len(choices), level, lpo.n_hidden
+        init = [torch_generator(self.seed, "head") for _ in range(2)]
+        head = AdaptiveDecoder(*shape, init[0]).to(self.device)
+        constant = ConstantHead(*shape, init[1]).to(self.device)
+        record = Record(self.folder, OTHER)
+        if not record.holds(name):
+            best_after = []
+            train, fit, state = training_of(self.lm, head, lpo)
+            state.callbacks.append(fit_constant(constant, lpo, self.seed, fit))
+            state.callbacks.append(lambda state, *_: best_after.append(state.best["head"]))
+            by = head, choices, lpo, self.seed, state, processes.respond
+            log = train(self.lm, self.tasks(tasks), *by)
+            weights = {"head": head.state_dict(), "constant": constant.state_dict()}
+            data = tensor_bytes({**weights, "log": log, "best_after": best_after})
+            record.commit({name: (None, {name: data})})
+        # A head that was just trained is read, too: it is the same after an interruption.
+        data = record.read(name, OTHER)
+        with must_hold(self.folder / name, "a head of these settings", OTHER):
+            content = tensors_of(data)
+            head.load_state_dict(content["head"])
+            constant.load_state_dict(content["constant"])
+            heads = head.requires_grad_(False), constant.requires_grad_(False)
+            self._made[name] = Head(*heads, choices, content["log"], content["best_after"])
         return self._made[name]
-
-    def _train(
-        self,
-        head: AdaptiveDecoder,
-        constant: ConstantHead,
-        tasks: Sequence[Task],
-        choices: Choices,
-        lpo: LPOConfig,
-    ) -> bytes:
-        """Trains both heads; returns their weights and the log."""
-        best_after = []
-
-        def keep(state: TrainState, *_: object) -> None:
-            best_after.append(state.best["head"])
-
-        train, fit, state = training_of(self.lm, head, lpo)
-        state.callbacks += [fit_constant(constant, lpo, self.seed, fit), keep]
-        log = train(self.lm, tasks, head, choices, lpo, self.seed, state, processes.respond)
-        weights = {"head": head.state_dict(), "constant": constant.state_dict()}
-        return tensor_bytes({**weights, "log": log, "best_after": best_after})
 
     def fixed(
         self,
@@ -194,6 +185,11 @@ class Lab:
         constant, _ = best_constants(self.fixed("train", tasks))
         return self.fixed("test", tasks).fixed_rewards[:, constant]
 
+    def rewards_at(self, task: str) -> dict[str, Any]:
+        """Averages a task's test rewards at each fixed temperature, and at the best constant."""
+        fixed = self.fixed("test", (task,)).fixed_rewards.mean(0).tolist()
+        return {"fixed": fixed, "best_constant": float(self.constant_rewards((task,)).mean())}
+
     def adaptive(self, policy: Policy, measured: Measured) -> tuple[Rollout, np.ndarray]:
         """Writes one response by a policy to each measured prompt; the rewards are (P,).
 
@@ -206,15 +202,15 @@ class Lab:
         return rollout, rewards[:, 0]
 
 
-def pairs_per_batch(lpo: LPOConfig, pairs: str, samples: int) -> int:
+def pairs_per_batch(lpo: LPOConfig) -> int:
     """Computes the pairs of a gradient step that come from equally many prompts for every rule.
 
     A rule that forms all pairs of a prompt would take up to N (N - 1) / 2 times as many steps.
 
-    >>> pairs_per_batch(LPOConfig(), "best_worst", 16), pairs_per_batch(LPOConfig(), "gap", 16)
+    >>> pairs_per_batch(LPOConfig()), pairs_per_batch(LPOConfig(pairs="gap"))
     (64, 7680)
     """
-    per_prompt = samples * (samples - 1) // 2 if pairs in ("all", "gap") else 1  # at most
+    per_prompt = lpo.samples * (lpo.samples - 1) // 2 if lpo.pairs in ("all", "gap") else 1
     return min(lpo.pairs_per_batch * per_prompt, MOST_PAIRS)
 
 

@@ -11,7 +11,7 @@ from minilpo.decoding.choices import Choices, Temperatures
 from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import ByPlace, Fixed, Policy
 from minilpo.evaluation.measure import Prompts
-from minilpo.experiments.lab import MIXTURE, Lab, pairs_per_batch
+from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.rivals.by_config import responses_per_round
 from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from minilpo.seeds import python_rng, torch_generator
@@ -96,33 +96,23 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
     }
 
 
-def asked_of(lab: Lab, name: str) -> dict[str, Any]:
-    """Arguments of `Lab.head`, with as many prompts per gradient step for every head."""
-    lpo, asked = lab.config.lpo, HEADS[name]
-    batch = pairs_per_batch(lpo, asked.get("pairs", lpo.pairs), lpo.samples)
-    return {**asked, "pairs_per_batch": batch}
+def budget_of(lab: Lab) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
+    """Settings of LPO for a whole training and an early one, and the responses that they spend.
 
+    A whole one has a third of the reproduction's prompts: with more, so many methods would take
+    longer than all other experiments together. An early one has a quarter of these in one round.
 
-def whole_and_early(lab: Lab) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings of LPO: a third of the reproduction's prompts, and a quarter of these in one round.
-
-    There are many methods: with more, a seed would take longer than all other experiments together.
+    Returns:
+        Both settings, and the responses spent by the early training and after each round of the
+        whole one. The responses that tell which round's head is best count, too.
     """
-    prompts, held_out = lab.config.lpo.prompts // 3, lab.config.lpo.validation_prompts // 3
-    whole = {"prompts": max(1, prompts), "validation_prompts": max(1, held_out)}
-    quarter = {name: max(1, n // 4) for name, n in whole.items()}
-    return whole, {"rounds": 1, **quarter}
-
-
-def responses_spent(lab: Lab) -> list[int]:
-    """Counts the responses a head has learned from: by the early training, and after each round.
-
-    The responses that tell which round's head is best count, too.
-    """
-    whole, early = (replace(lab.config.lpo, **settings) for settings in whole_and_early(lab))
-    per_round = responses_per_round(whole, len(MIXTURE))
-    rounds = [per_round * (n + 1) for n in range(whole.rounds)]
-    return [responses_per_round(early, len(MIXTURE)), *rounds]
+    lpo, n_tasks = lab.config.lpo, len(MIXTURE)
+    sizes = {"prompts": lpo.prompts // 3, "validation_prompts": lpo.validation_prompts // 3}
+    whole = {name: max(1, n) for name, n in sizes.items()}
+    early = {"rounds": 1, **{name: max(1, n // 4) for name, n in whole.items()}}
+    settings: list[dict[str, Any]] = [early, whole]
+    first, per_round = (responses_per_round(replace(lpo, **s), n_tasks) for s in settings)
+    return whole, early, [first, *(per_round * (n + 1) for n in range(lpo.rounds))]
 
 
 def try_out(lab: Lab, rule: Rule, n_responses: int) -> tuple[Prompts, np.ndarray]:
@@ -150,18 +140,22 @@ def some(prompts: Prompts, index: np.ndarray) -> Prompts:
     return Prompts([prompts.prompts[p] for p in index.tolist()])
 
 
+def groups_of(prompts: Prompts, group: str) -> np.ndarray:
+    """Names the group that each prompt belongs to, (P,): its task, its kind, or "" for all."""
+    every = np.full(len(prompts.prompts), "")
+    return {"": every, "per task": prompts.names, "per kind": prompts.kinds}[group]
+
+
 def best_settings(prompts: Prompts, rewards: np.ndarray, group: str = "") -> dict[str, int]:
     """Finds the best setting of each group of prompts, from (P, K), by the group's name.
 
     Per kind, small kinds are left out and the tasks are there too.
     """
-    best, least = {}, 1
-    if group == "per kind":
-        best, least = best_settings(prompts, rewards, "per task"), LEAST_PROMPTS
+    best = best_settings(prompts, rewards, "per task") if group == "per kind" else {}
     groups = groups_of(prompts, group)
     for name in dict.fromkeys(groups.tolist()):
         own = rewards[groups == name]
-        if len(own) >= least:
+        if group != "per kind" or len(own) >= LEAST_PROMPTS:
             best[name] = int(own.mean(0).argmax())
     return best
 
@@ -172,37 +166,22 @@ def settings_for(prompts: Prompts, best: dict[str, int], group: str = "") -> tup
     return tuple(best[name if name in best else task] for name, task in pairs)
 
 
-def groups_of(prompts: Prompts, group: str) -> np.ndarray:
-    """Names the group that each prompt belongs to, (P,)."""
-    if group:
-        return prompts.names if group == "per task" else prompts.kinds
-    return np.full(len(prompts.prompts), "")
-
-
-class Scorer:
-    """Mean rewards of `TEST_SAMPLES` responses to each of P test prompts.
+def rewards_by(lab: Lab, prompts: Prompts, policy: Policy) -> np.ndarray:
+    """Measures the mean reward of `TEST_SAMPLES` responses to each of P test prompts, (P,).
 
     Every method draws them by the same random numbers.
     """
+    generator = torch_generator(lab.seed, "rivals test")
+    _, rewards = respond(lab.lm, prompts.prompts, policy, generator, n_samples=TEST_SAMPLES)
+    return rewards.double().mean(1).numpy()
 
-    def __init__(self, lab: Lab, prompts: Prompts):
-        self.lab, self.prompts = lab, prompts
-        self._made: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
 
-    def of_policy(self, policy: Policy, prompts: Prompts | None = None) -> np.ndarray:
-        """Measures (P,) rewards with one policy for all prompts, or for those given."""
-        asked = self.lab.lm, (prompts or self.prompts).prompts, policy
-        generator = torch_generator(self.lab.seed, "rivals test")
-        _, rewards = respond(*asked, generator, n_samples=TEST_SAMPLES)
-        return rewards.double().mean(1).numpy()
-
-    def of_rule(self, name: str, rule: Rule, settings: tuple[int, ...]) -> np.ndarray:
-        """Measures (P,) rewards of a rule with the given setting for each prompt."""
-        # More training prompts often confirm the same settings: these aren't measured again.
-        if (name, settings) not in self._made:
-            rewards = np.zeros(len(settings))
-            for k in set(settings):
-                rows = np.flatnonzero(np.array(settings) == k)
-                rewards[rows] = self.of_policy(rule.of(k), some(self.prompts, rows))
-            self._made[name, settings] = rewards
-        return self._made[name, settings]
+def rewards_of_rule(
+    lab: Lab, prompts: Prompts, rule: Rule, settings: tuple[int, ...]
+) -> np.ndarray:
+    """Measures the same of a rule with the given setting for each prompt."""
+    rewards = np.zeros(len(settings))
+    for k in set(settings):
+        rows = np.flatnonzero(np.array(settings) == k)
+        rewards[rows] = rewards_by(lab, some(prompts, rows), rule.of(k))
+    return rewards

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
 from minilpo.show.document import Html, contents, document, fill, pictures, table
@@ -81,3 +83,21 @@ def _chapter(result: Result) -> Html:
 def _cells(row: Row) -> list[str]:
     interval = "{:.3f} to {:.3f}".format(*row.ci95) if row.ci95 else "one seed"
     return [row.label, f"{row.mean:.3f}", interval, row.paper]
+
+
+def described(fig: Figure) -> str:
+    """Describes a figure by its own headings.
+
+    >>> from minilpo.show import plots
+    >>> fig, [[ax]] = plots.figure(1, 1)
+    >>> _ = ax.set(title="Cold wins", xlabel="temperature", ylabel="mean reward")
+    >>> described(fig)
+    'Figure: Cold wins (mean reward, by temperature). The numbers are in the table.'
+    """
+    parts = [fig.get_suptitle()] if fig.get_suptitle() else []
+    for ax in fig.axes:
+        axes = f" ({ax.get_ylabel()}, by {ax.get_xlabel()})" if ax.get_xlabel() else ""
+        title = ax.get_title().replace("\n", ": ")
+        if title or axes:
+            parts.append(f"{title or 'a panel'}{axes}")
+    return f"Figure: {'; '.join(parts)}. The numbers are in the table."

@@ -10,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from minilpo import preferences
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
-from minilpo.experiments.base import Finding, Numbers, Row
-from minilpo.experiments.figures import draw_bars, mean_and_half
-from minilpo.experiments.lab import Lab, pairs_per_batch
+from minilpo.experiments.base import Finding, Numbers, Row, draw_bars, mean_and_half
+from minilpo.experiments.lab import Lab
 from minilpo.lpo import fit
 from minilpo.rivals.optimum import Rewards, optimum, simulate
 from minilpo.seeds import torch_generator
@@ -45,17 +42,35 @@ CLOSE = 0.05  # the most by which a trained probability may miss theory, with so
 
 def measure(lab: Lab) -> Numbers:
     """Measures the worked example, the control task and the mixture."""
-    n_responses = SIMULATED * lab.config.lpo.prompts
-    example: Numbers = {}
+    prompts, n_responses = lab.config.lpo.prompts, SIMULATED * lab.config.lpo.prompts
+    example, control, mixture = {}, {}, {}
+    # On the control task heads choose between greedy and temperature 1. Theory needs the rewards
+    # of both, so these have to be known well.
+    evaluation = replace(lab.config.evaluation, selection_prompts=EARNINGS)
+    own = lab.apart(TASK, STEPS, DEMONSTRATIONS, temperatures=(0.0, 1.0), evaluation=evaluation)
+    earned = []
+    for rewards in own.fixed("train", (TASK,)).fixed_rewards.T:
+        values, counts = np.unique(rewards, return_counts=True)
+        shares = (counts / len(rewards)).tolist()
+        earned.append(dict(zip(values.tolist(), shares, strict=True)))
     for key, (pairs, n) in CASES.items():
         generator = torch_generator(lab.seed, f"example {pairs} {n}")
         example[key] = learned(EXAMPLE, n, pairs, n_responses, generator)
-    control, test, mixture = _control(lab), lab.fixed("test"), {}
-    for key, (pairs, n) in CASES.items():
+        # As many responses for every n.
+        asked: Numbers = {"pairs": pairs, "samples": n, "prompts": prompts * max(SAMPLES) // n}
+        # One round: of several, the one that is best on held-out prompts would be kept, which is
+        # another preference than that of the pairs.
+        head = own.head("sequence", (TASK,), rounds=1, **asked)
+        rollout, own_rewards = own.adaptive(head.greedy, own.fixed("test", (TASK,)))
+        control[key] = {
+            "warm": float(head.head(rollout.decisions.features).softmax(-1).mean(0)[1]),
+            "theory": optimum(earned, n, pairs)[1].item(),
+            "reward": float(own_rewards.mean()),
+        }
         if pairs in ON_MIXTURE:
-            head = lab.head("sequence", **_budget(lab, pairs, n))
-            mixture[key] = float(lab.adaptive(head.greedy, test)[1].mean())
-    return {"example": example, "control": control, "mixture": mixture}
+            on_test = lab.adaptive(lab.head("sequence", **asked).greedy, lab.fixed("test"))
+            mixture[key] = float(on_test[1].mean())
+    return {"example": example, "control": own.rewards_at(TASK) | control, "mixture": mixture}
 
 
 def learned(
@@ -88,142 +103,102 @@ def learned(
     return head(state)[0].softmax(-1).tolist()
 
 
-def _control(lab: Lab) -> Numbers:
-    """Trains heads that choose between greedy and temperature 1, and asks theory about them."""
-    # Theory needs the rewards of each temperature, so these have to be known well.
-    evaluation = replace(lab.config.evaluation, selection_prompts=EARNINGS)
-    own = lab.apart(TASK, STEPS, DEMONSTRATIONS, temperatures=(0.0, 1.0), evaluation=evaluation)
-    train, test = own.fixed("train", (TASK,)), own.fixed("test", (TASK,))
-    earned = [_distribution(column) for column in train.fixed_rewards.T]
-    numbers: Numbers = {
-        "fixed": test.fixed_rewards.mean(0).tolist(),
-        "best_constant": float(own.constant_rewards((TASK,)).mean()),
-    }
-    for key, (pairs, n) in CASES.items():
-        # One round: of several, the one that is best on held-out prompts would be kept, which is
-        # another preference than that of the pairs.
-        head = own.head("sequence", (TASK,), rounds=1, **_budget(lab, pairs, n))
-        rollout, rewards = own.adaptive(head.greedy, test)
-        warm = head.head(rollout.decisions.features).softmax(-1).mean(0)[1]
-        numbers[key] = {
-            "warm": float(warm),
-            "theory": optimum(earned, n, pairs)[1].item(),
-            "reward": float(rewards.mean()),
-        }
-    return numbers
-
-
-def _distribution(rewards: np.ndarray) -> dict[float, float]:
-    """Computes the share of each reward."""
-    values, counts = np.unique(rewards, return_counts=True)
-    return dict(zip(values.tolist(), (counts / len(rewards)).tolist(), strict=True))
-
-
-def _budget(lab: Lab, pairs: str, n: int) -> dict[str, Any]:
-    """Settings with as many responses for every n, and as many prompts per step for every rule."""
-    lpo = lab.config.lpo
-    prompts, batch = lpo.prompts * max(SAMPLES) // n, pairs_per_batch(lpo, pairs, n)
-    return {"pairs": pairs, "samples": n, "prompts": prompts, "pairs_per_batch": batch}
-
-
 def conclude(found: Numbers) -> Finding:
     """Says whether training ends where theory says, and how pairs by gap do on the mixture."""
-    rows: list[Row] = []
-    furthest = 0.0
-    for (key, (pairs, n)), label in zip(CASES.items(), LABELS.values(), strict=True):
-        trained = found["example"][key]  # (S, K)
+    example, control, mixture = found["example"], found["control"], found["mixture"]
+    of_example, of_control, furthest = [], [], 0.0
+    missed = []  # heads that aren't on the side that theory says
+    sides: dict[bool, list[str]] = {False: [], True: []}  # if theory prefers temperature 1
+    for key, (pairs, n) in CASES.items():
+        label, trained = LABELS[key], example[key]  # (S, K)
         off = np.abs(trained - optimum(EXAMPLE, n, pairs).numpy()).max(1)
         furthest = max(furthest, float(off.max()))
-        rows += [
+        of_example += [
             Row(f"example: P of the gamble, {label}", trained[:, 2]),
             Row(f"example: most that a P is off theory, {label}", off),
         ]
-    control = found["control"]
-    gambles, missed = {}, []  # whether theory prefers temperature 1; heads that miss its side
-    for key, label in LABELS.items():
         warm, theory = control[key]["warm"], control[key]["theory"]
         gain = control[key]["reward"] - control["best_constant"]
-        rows.append(Row(f"{TASK}: P of temperature 1, {label}", warm))
-        rows.append(Row(f"{TASK}: theory's P of temperature 1, {label}", theory))
-        rows.append(Row(f"{TASK}: reward - best constant, {label}", gain))
-        gambles[label] = bool(theory.mean() > 0.5)
-        on_its_side = (np.append(warm, theory) > 0.5) == gambles[label]  # of every seed
-        if not on_its_side.all() or Row("", warm).sign(0.5) == 0:
+        p = Row(f"{TASK}: P of temperature 1, {label}", warm)
+        of_control += [
+            p,
+            Row(f"{TASK}: theory's P of temperature 1, {label}", theory),
+            Row(f"{TASK}: reward - best constant, {label}", gain),
+        ]
+        gambles = bool(theory.mean() > 0.5)
+        sides[gambles].append(label)
+        # On every seed both have to be on this side, and the head clearly.
+        if ((np.append(warm, theory) > 0.5) != gambles).any() or p.sign(0.5) == 0:
             missed.append(label)
-    gains, on_mixture = [], []
+    gains, of_mixture, on_mixture = [], [], []
     for n in SAMPLES:
-        extremes, gap = (found["mixture"][f"{pairs}, {n}"] for pairs in ON_MIXTURE)
-        rows.append(Row(f"mixture: reward, best/worst of {n}", extremes))
-        rows.append(Row(f"mixture: reward, pairs by gap of {n}", gap))
+        extremes, gap = (mixture[f"{pairs}, {n}"] for pairs in ON_MIXTURE)
+        of_mixture.append(Row(f"mixture: reward, best/worst of {n}", extremes))
+        of_mixture.append(Row(f"mixture: reward, pairs by gap of {n}", gap))
         gains.append(Row(f"mixture: gap - best/worst, {n} samples", gap - extremes))
         words = gains[-1].told("more than", "less than", "not clearly more or less than")
         on_mixture.append(f"{words} best/worst at {n}")
-    sentences = [
-        f"The theory holds: on given rewards every P ends within {CLOSE} of the optimum."
-        if furthest <= CLOSE
-        else f"The theory doesn't hold: on given rewards a P ends {furthest:.2f} from the optimum.",
-        _on_the_control(gambles, missed, control["fixed"].mean(0)),
-        f"On the mixture pairs by gap get {' and '.join(on_mixture)} samples.",
-    ]
-    return Finding([*rows, *gains], furthest <= CLOSE and not missed, " ".join(sentences))
 
-
-def _on_the_control(gambles: dict[str, bool], missed: list[str], fixed: np.ndarray) -> str:
+    holds = f"holds: on given rewards every P ends within {CLOSE} of the optimum"
+    if furthest > CLOSE:
+        holds = f"doesn't hold: on given rewards a P ends {furthest:.2f} from the optimum"
+    cold, hot = control["fixed"].mean(0)
+    preferred = (
+        f"every head prefers what theory says: "
+        f"greedy, which gets {cold:.3f}, by {', '.join(sides[False]) or 'none'}; "
+        f"temperature 1, which gets {hot:.3f}, by {', '.join(sides[True]) or 'none'}"
+    )
     if missed:
-        return f"On {TASK} these don't clearly prefer what theory says: {', '.join(missed)}."
-    sides = []
-    for name, reward, warm in (("greedy", fixed[0], False), ("temperature 1", fixed[1], True)):
-        by = ", ".join(label for label in gambles if gambles[label] == warm) or "none"
-        sides.append(f"{name}, which gets {reward:.3f}, by {by}")
-    return f"On {TASK} every head prefers what theory says: {'; '.join(sides)}."
+        preferred = f"these don't clearly prefer what theory says: {', '.join(missed)}"
+    sentence = (
+        f"The theory {holds}. On {TASK} {preferred}. "
+        f"On the mixture pairs by gap get {' and '.join(on_mixture)} samples."
+    )
+    rows = [*of_example, *of_control, *of_mixture, *gains]
+    return Finding(rows, furthest <= CLOSE and not missed, sentence)
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws theory as lines or marks, trained heads as points or bars."""
     fig, [[left, right]] = plots.figure(1, 2, width=5.2, height=3.6)
-    _draw_example(left, found["example"])
-    _draw_control(right, found["control"])
-    return fig
-
-
-def _draw_example(ax: Axes, example: Numbers) -> None:
+    # 1. The worked example, by the number of samples.
     numbers = np.unique(np.geomspace(2, 64, 40).round().astype(int)).tolist()
     curves = np.array([optimum(EXAMPLE, n, "best_worst").tolist() for n in numbers])
     level = optimum(EXAMPLE, 2, "gap").tolist()
     points: dict[str, Any] = {"linestyle": "", "markersize": 6, "capsize": 3}
     colours = (plots.BLUE, plots.GREEN, plots.ORANGE)
     for k, (name, colour) in enumerate(zip(NAMES, colours, strict=True)):
-        ax.plot(numbers, curves[:, k], color=colour, label=name)
-        ax.axhline(level[k], color=colour, linestyle="--", linewidth=1)
+        left.plot(numbers, curves[:, k], color=colour, label=name)
+        left.axhline(level[k], color=colour, linestyle="--", linewidth=1)
         for pairs, marker, face in (("best_worst", "o", colour), ("gap", "s", "white")):
-            trained = np.column_stack([example[f"{pairs}, {n}"][:, k] for n in SAMPLES])
-            means, halves = mean_and_half(trained)
-            ax.errorbar(SAMPLES, means, halves, marker=marker, color=colour, mfc=face, **points)
-    ax.set_xscale("log", base=2)
-    ax.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
+            of_choice = [found["example"][f"{pairs}, {n}"][:, k] for n in SAMPLES]
+            means, halves = mean_and_half(np.column_stack(of_choice))
+            style = {"marker": marker, "color": colour, "mfc": face, **points}
+            left.errorbar(SAMPLES, means, halves, **style)
+    left.set_xscale("log", base=2)
+    left.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
     ylabel = "P(choice), lines: theory, points: trained"
-    ax.set(xlabel="samples per prompt", ylabel=ylabel, ylim=(0, 1.02))
-    ax.set_title(
+    left.set(xlabel="samples per prompt", ylabel=ylabel, ylim=(0, 1.02))
+    left.set_title(
         "best/worst (full): more samples, another choice\npairs by gap (dashed): always the same"
     )
-    plots.legend(ax)
-
-
-def _draw_control(ax: Axes, control: Numbers) -> None:
-    places = np.arange(len(CASES))
+    plots.legend(left)
+    # 2. The control task, by the case.
+    control = found["control"]
     warm, theory = (
         np.column_stack([control[key][name] for key in CASES]) for name in ("warm", "theory")
     )
-    means = draw_bars(ax, places, warm, scale=1, color=plots.BLUE, width=0.6, label="trained")
-    marks: dict[str, Any] = {"color": plots.ORANGE, "markeredgecolor": "black"}
-    ax.plot(places, theory.mean(0), "D", label="theory", **marks)
-    ax.axhline(0.5, color=plots.GREY, linestyle="--", linewidth=1)
     names = [label.replace(" of ", "\nof ") for label in LABELS.values()]
-    ax.set_xticks(places, names, fontsize=7)
-    ax.set(ylabel="P(temperature 1)", ylim=(0, 1.02))
+    [means] = draw_bars(right, names, {"trained": warm}, [plots.BLUE], scale=1)
+    marks: dict[str, Any] = {"color": plots.ORANGE, "markeredgecolor": "black"}
+    right.plot(theory.mean(0), "D", label="theory", **marks)
+    right.axhline(0.5, color=plots.GREY, linestyle="--", linewidth=1)
+    right.tick_params("x", labelsize=7)
     cold, hot = control["fixed"].mean(0)
-    ax.set_title(
+    right.set(ylabel="P(temperature 1)", ylim=(0, 1.02))
+    right.set_title(
         f"{TASK}: greedy gets {cold:.2f}, temperature 1 gets {hot:.2f};\n"
         f"temperature 1 is preferred in {int((means > 0.5).sum())} of {len(CASES)} cases"
     )
-    plots.legend(ax)
+    plots.legend(right)
+    return fig

@@ -21,10 +21,9 @@ import numpy as np
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.experiments.base import Finding, Numbers, over_seeds, text_table
-from minilpo.experiments.figures import described
 from minilpo.experiments.lab import OTHER, Lab
 from minilpo.experiments.page import NAME as PAGE
-from minilpo.experiments.page import Result, reproduction_page
+from minilpo.experiments.page import Result, described, reproduction_page
 from minilpo.machine.device import device_of
 from minilpo.machine.files import Record, json_bytes, must_hold, work_in, write_bytes, write_json
 from minilpo.machine.progress import bar, say

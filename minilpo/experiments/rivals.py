@@ -10,16 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from minilpo.evaluation.measure import prompts_to_measure
+from minilpo.evaluation.measure import Prompts, prompts_to_measure
 from minilpo.evaluation.statistics import mean_over_tasks
 from minilpo.evaluation.summary import interval_of
 from minilpo.experiments import methods
 from minilpo.experiments.base import Finding, Numbers, Row
 from minilpo.experiments.lab import MIXTURE, Head, Lab
-from minilpo.experiments.methods import HEADS, Scorer
+from minilpo.experiments.methods import HEADS
 from minilpo.show import plots
 
 PAPER = (
@@ -50,7 +48,7 @@ def measure(lab: Lab) -> Numbers:
     # Half of the prompts, because several responses are written to each.
     half = replace(evaluation, test_prompts=max(2, evaluation.test_prompts // 2))
     test = prompts_to_measure(lab.tasks(MIXTURE), "test", half, lab.seed)
-    scorer, spent, names = Scorer(lab, test), methods.responses_spent(lab), test.names
+    names, (whole, early, spent) = test.names, methods.budget_of(lab)
     numbers: Numbers = {}
     of_prompt: dict[str, np.ndarray] = {}  # by method, (P,)
 
@@ -68,28 +66,30 @@ def measure(lab: Lab) -> Numbers:
     on_training = {}
     for name, rule in methods.rules_of(lab).items():
         tried = methods.try_out(lab, rule, spent[-1])
+        measured: dict[tuple[int, ...], np.ndarray] = {}
         for group in rule.groups:
             curve = {}
             for n in spent:
                 prompts, rewards = methods.part_of(*tried, n)
                 best = methods.best_settings(prompts, rewards, group)
                 own = methods.settings_for(test, best, group)
-                curve[rewards.size] = scorer.of_rule(name, rule, own)
+                # More training prompts often confirm the same settings: don't measure these again.
+                if own not in measured:
+                    measured[own] = methods.rewards_of_rule(lab, test, rule, own)
+                curve[rewards.size] = measured[own]
             settings = [f"{g} {rule.words.format(*rule.settings[k])}" for g, k in best.items()]
             note(f"{name} {group}".strip(), "; ".join(settings).strip(), curve)
             if not group:
                 on_training[name] = float(tried[1].mean(0).max())
 
     # 2. Heads: learned from as many responses, validation included.
-    whole, early = methods.whole_and_early(lab)
-    for name in HEADS:
-        asked = methods.asked_of(lab, name)
+    for name, asked in HEADS.items():
         head = lab.head(**asked, **whole)
-        curve = rewards_by_round(head, scorer, spent[1:])
+        curve, kept = rewards_by_round(lab, head, test, spent[1:])
         if name in MAIN_HEADS:
             first = lab.head(**asked, **early).greedy
-            curve = {spent[0]: scorer.of_policy(first), **curve}
-        note(name, f"after round {round_kept(head, len(head.log))}", curve)
+            curve = {spent[0]: methods.rewards_by(lab, test, first), **curve}
+        note(name, f"after round {kept}", curve)
 
     # 3. Differences, prompt by prompt.
     best_rule = max(on_training, key=on_training.__getitem__)
@@ -104,28 +104,28 @@ def measure(lab: Lab) -> Numbers:
     return {"budget": spent[-1], "methods": numbers, **chosen}
 
 
-def round_kept(head: Head, n_rounds: int) -> int:
-    """Finds the round, among the first ones, whose head was best on held-out prompts."""
-    rewards = [entry["validation_reward"] for entry in head.log[:n_rounds]]
-    return 1 + int(np.argmax(rewards))
+def rewards_by_round(
+    lab: Lab, head: Head, test: Prompts, spent: Sequence[int]
+) -> tuple[dict[int, np.ndarray], int]:
+    """Measures the test rewards, (P,), of the head that is kept after each round.
 
-
-def rewards_by_round(head: Head, scorer: Scorer, spent: Sequence[int]) -> dict[int, np.ndarray]:
-    """Measures the test rewards, (P,), of the head that is kept after each round."""
-    curve = {}
+    Returns them by the responses spent, and the round whose head is kept in the end.
+    """
+    curve, held_out = {}, [entry["validation_reward"] for entry in head.log]
     for n, n_responses in enumerate(spent, start=1):
-        if round_kept(head, n) == n:  # else it is still the one of the round before
-            rewards = scorer.of_policy(head.after(n))
+        kept = 1 + int(np.argmax(held_out[:n]))
+        if kept == n:  # else it is still the one of the round before
+            rewards = methods.rewards_by(lab, test, head.after(n))
         curve[n_responses] = rewards
-    return curve
+    return curve, kept
 
 
 def conclude(found: Numbers) -> Finding:
     """Says which methods win, by how much, and which don't."""
     names = sorted(found["methods"], key=lambda name: -reward_of(found, name).mean)
+    rules_first = sorted(names, key=lambda name: name in HEADS)
     rows = [Row("responses that each may use", found["budget"])]
-    rows += [reward_of(found, name) for name in names if name not in HEADS]
-    rows += [reward_of(found, name) for name in names if name in HEADS]
+    rows += [reward_of(found, name) for name in rules_first]
     differences = {}
     for first, second in PAIRS:
         of_pair = found["differences"][f"{first} - {second}"]
@@ -154,43 +154,43 @@ def mean_of_best_rule(found: Numbers) -> float:
 
 def sentence(found: Numbers, differences: dict[tuple[str, str], Row]) -> str:
     """Tells the differences in words."""
+    rewards = {name: method["reward"] for name, method in found["methods"].items()}
+    mean = {name: float(reward.mean()) for name, reward in rewards.items()}
+    highest, hindsight = (
+        max(rewards, key=mean.__getitem__),
+        max(found["on_training"], key=mean.__getitem__),
+    )
+    to_hindsight = {name: Row("", rewards[name] - rewards[hindsight]) for name in MAIN_HEADS}
+    best_rules = " | ".join(dict.fromkeys(found["best_rule"]))
 
-    def mean(name: str) -> float:
-        return reward_of(found, name).mean
+    def against(second: str, firsts: Sequence[str]) -> str:
+        return sorted_out({name: differences[name, second] for name in firsts})
 
     def joint_against(kind: str) -> str:
         pairs = {level: (f"{level}: joint head", f"{level}: {kind}") for level in LEVELS}
         return sorted_out({f"{level} level": differences[pair] for level, pair in pairs.items()})
 
-    def against(second: str, names: Sequence[str]) -> str:
-        return sorted_out({name: differences[name, second] for name in names})
-
-    highest = max(found["methods"], key=mean)
-    best_rules = " | ".join(dict.fromkeys(found["best_rule"]))
-    hindsight = max(found["on_training"], key=mean)
-    highest_rule = found["methods"][hindsight]["reward"]
-    to_hindsight = {
-        name: Row(name, found["methods"][name]["reward"] - highest_rule) for name in MAIN_HEADS
-    }
     parts = [
         f"With {found['budget'][0]:,} responses each, {highest} has the highest mean reward "
-        f"({mean(highest):.3f}).",
+        f"({mean[highest]:.3f}).",
         f"Heads against the best rule without learning ({best_rules}, "
         f"{mean_of_best_rule(found):.3f}): {against(BEST_RULE, MAIN_HEADS)}.",
         f"Against the one that is highest on the test prompts themselves, which favours it "
-        f"({hindsight}, {mean(hindsight):.3f}): {sorted_out(to_hindsight)}.",
+        f"({hindsight}, {mean[hindsight]:.3f}): {sorted_out(to_hindsight)}.",
         "Joint heads, which choose a temperature and whether there is min-p, against heads for six "
         f"temperatures: {joint_against('temperature head')}; against the same temperatures "
         f"without min-p: {joint_against('no min-p')}.",
         "Heads against the best temperature for each kind of prompt, for which someone has to name "
-        f"the kind ({mean('constant per kind'):.3f}): {against('constant per kind', MAIN_HEADS)}.",
-        *(
-            f"At {level} level, other ways to learn, against LPO by best and worst response: "
-            f"{against(f'{level}: temperature head', LEARNED_ALIKE[level])}."
-            for level in LEVELS
-        ),
+        f"the kind ({mean['constant per kind']:.3f}): {against('constant per kind', MAIN_HEADS)}.",
+    ]
+    parts += [
+        f"At {level} level, other ways to learn, against LPO by best and worst response: "
+        f"{against(f'{level}: temperature head', alike)}."
+        for level, alike in LEARNED_ALIKE.items()
+    ]
+    parts += [
         "Better and worse are beyond the interval over seeds. In brackets after a difference: "
-        "on how many seeds the interval over test prompts is above 0.",
+        "on how many seeds the interval over test prompts is above 0."
     ]
     return " ".join(parts)
 
@@ -222,49 +222,39 @@ def listing(found: Numbers, names: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws mean reward against responses spent: rules, then the heads of each level."""
     fig, [axes] = plots.figure(1, 1 + len(LEVELS), width=5, height=4.6)
     parts = {"Not learned": [name for name in found["methods"] if name not in HEADS]}
     for level in LEVELS:
         parts[f"Heads, {level} level"] = [name for name in HEADS if name.startswith(level)]
     for ax, (title, names) in zip(axes, parts.items(), strict=True):
-        draw_curves(ax, found, names, title)
+        styles = itertools.product(("-", "--", ":"), (*plots.COLOURS, "black"))
+        last = {name: reward_of(found, name) for name in names}
+        short = {name: name.split(": ")[-1] for name in names}  # the title says the level
+        for (name, row), (style, colour) in zip(last.items(), styles, strict=False):
+            # The points of a method are at the same numbers of responses on every seed.
+            n_responses, rewards = found["methods"][name]["curve"].mean(0).T
+            # Without its sign: a reward is no difference.
+            label = f"{short[name]} {row.text().removeprefix('+')}"
+            ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
+        best = short[max(last, key=lambda name: last[name].mean)]
+        ax.set(xscale="log", xlabel="responses spent (thousands)")
+        ax.set_title(f"{title}\nhighest: {best}")
+        points = found["methods"][names[0]]["curve"][0, :, 0].astype(int).tolist()
+        ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
+        ax.set_xticks([], minor=True)
+        # Their names beside the axes, in the order in which the lines end.
+        lines = sorted(ax.lines, key=lambda line: -float(np.asarray(line.get_ydata())[-1]))
+        plots.legend(ax, handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
     axes[0].set_ylabel("mean reward on test prompts")
-    best = mean_of_best_rule(found)
+    best_rule = mean_of_best_rule(found)
     for ax in axes[1:]:
-        ax.axhline(best, label="_best rule", color=plots.GREY, linestyle=":", linewidth=1)
+        ax.axhline(best_rule, label="_best rule", color=plots.GREY, linestyle=":", linewidth=1)
         place: dict[str, Any] = {"va": "top", "transform": ax.get_yaxis_transform()}
-        ax.text(0.01, best, "best rule", color=plots.GREY, fontsize=8, **place)
+        ax.text(0.01, best_rule, "best rule", color=plots.GREY, fontsize=8, **place)
     # The same scale, so that heights compare.
     bounds = np.array([ax.get_ylim() for ax in axes])
     for ax in axes:
         ax.set_ylim(bounds[:, 0].min(), bounds[:, 1].max())
-        name_lines(ax)
     return fig
-
-
-def name_lines(ax: Axes) -> None:
-    """Writes the names of the lines beside the axes, in the order in which the lines end."""
-    lines = [line for line in ax.lines if not str(line.get_label()).startswith("_")]
-    lines.sort(key=lambda line: -float(np.asarray(line.get_ydata())[-1]))
-    plots.legend(ax, handles=lines, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def draw_curves(ax: Axes, found: Numbers, names: Sequence[str], title: str) -> None:
-    """Draws a line per method, named with its last reward and the interval over seeds."""
-    styles = itertools.product(("-", "--", ":"), (*plots.COLOURS, "black"))
-    last = {name: reward_of(found, name) for name in names}
-    short = {name: name.split(": ")[-1] for name in names}  # the title says the level
-    for (name, row), (style, colour) in zip(last.items(), styles, strict=False):
-        # The points of a method are at the same numbers of responses on every seed.
-        n_responses, rewards = found["methods"][name]["curve"].mean(0).T
-        # Without its sign: a reward is no difference.
-        label = f"{short[name]} {row.text().removeprefix('+')}"
-        ax.plot(n_responses, rewards, f"o{style}", color=colour, markersize=3, label=label)
-    best = short[max(last, key=lambda name: last[name].mean)]
-    ax.set(xscale="log", xlabel="responses spent (thousands)")
-    ax.set_title(f"{title}\nhighest: {best}")
-    points = found["methods"][names[0]]["curve"][0, :, 0].astype(int).tolist()
-    ax.set_xticks(points, [f"{n / 1000:.2g}" for n in points])
-    ax.set_xticks([], minor=True)

@@ -1,12 +1,18 @@
 """Table 1: on free continuations, the token-level head learns to avoid repeats."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import learned_constant
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
-from minilpo.experiments.figures import draw_bars
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    compared,
+    direction,
+    draw_bars,
+    percent_at,
+)
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 from minilpo.tasks.continuation import repeated
@@ -25,7 +31,7 @@ def measure(lab: Lab) -> Numbers:
     test = lab.fixed("test", (TASK,), TEMPERATURES)
     head = lab.head("token", (TASK,), Temperatures(TEMPERATURES), samples=SAMPLES)
     rollout, rewards = lab.adaptive(head.greedy, test)
-    made, constant = rollout.decisions, learned_constant(head.constant)
+    decisions, constant = rollout.decisions, learned_constant(head.constant)
     # Repeats are counted in the texts: the reward, which trains the head, asks for more than that.
     repeats = np.array([repeated(response) for response in test.fixed.responses])
     fixed_repeats = repeats.reshape(test.fixed_rewards.shape)  # (P, K)
@@ -33,7 +39,7 @@ def measure(lab: Lab) -> Numbers:
         "repeats": fixed_repeats.mean(0).tolist(),
         "adaptive": float(np.mean([repeated(response) for response in rollout.responses])),
         "learned_constant": float(fixed_repeats[:, constant].mean()),
-        "not_greedy": float((made.choice_ids[made.mask] > 0).double().mean()),
+        "not_greedy": float((decisions.choice_ids[decisions.mask] > 0).double().mean()),
         "fixed_rewards": test.fixed_rewards.mean(0).tolist(),
         "reward": float(rewards.mean()),
         "learned_constant_reward": float(test.fixed_rewards[:, constant].mean()),
@@ -69,13 +75,13 @@ def conclude(found: Numbers) -> Finding:
     return Finding(rows, agrees, direction(agrees, how))
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws repeats by temperature, and with the head."""
     fig, [[ax]] = plots.figure(1, 1, width=5)
     values = np.column_stack([found["repeats"], found["adaptive"]])
     colours = [plots.BLUE] * len(TEMPERATURES) + [plots.ORANGE]
-    mean = draw_bars(ax, np.arange(len(colours)), values, color=colours, width=0.7)
-    plots.name_ticks(ax, Temperatures(TEMPERATURES).names, "head")
+    names = [*Temperatures(TEMPERATURES).names, "head"]
+    [mean] = draw_bars(ax, names, {"": values}, [colours])
     ax.set(xlabel="fixed temperature, or the head", ylabel="repeated 3-grams (%)", ylim=(0, None))
     ax.set_title(f"Repeats: {100 * mean[0]:.0f}% when greedy, {100 * mean[-1]:.1f}% with the head")
     return fig

@@ -3,14 +3,20 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import Fixed, Policy
 from minilpo.evaluation.measure import Measured
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
-from minilpo.experiments.figures import draw_side_by_side
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    compared,
+    direction,
+    draw_bars,
+    percent_at,
+)
 from minilpo.experiments.lab import Lab
 from minilpo.seeds import torch_generator
 from minilpo.show import plots
@@ -37,20 +43,21 @@ UNDECIDED = "not clearly different"
 
 def measure(lab: Lab) -> Numbers:
     """Counts right votes by task, with the heads and at fixed temperatures."""
-    return {task: _measure_task(lab, task) for task in HEADS}
-
-
-def _measure_task(lab: Lab, task: str) -> Numbers:
-    numbers: Numbers = {}
-    for split in ("train", "test"):  # training prompts tell the best temperature
-        measured = lab.fixed(split, (task,), FIXED)
-        votes = [vote(lab, measured, Fixed(Temperatures([t])), f"vote {split} {t}") for t in FIXED]
-        numbers[split] = {kind: [v[kind] for v in votes] for kind in KINDS}
-    numbers["best"] = int(np.argmax(numbers["train"]["vote"]))
-    for name in HEADS[task]:
-        head = lab.head("token", (task,), Temperatures(CHOICES[name]))
-        numbers[name] = vote(lab, measured, head.greedy, f"vote test {name}")
-    return numbers
+    found = {}
+    for task, names in HEADS.items():
+        numbers: Numbers = {}
+        for split in ("train", "test"):  # training prompts tell the best temperature
+            measured = lab.fixed(split, (task,), FIXED)
+            votes = []
+            for t in FIXED:
+                votes.append(vote(lab, measured, Fixed(Temperatures([t])), f"vote {split} {t}"))
+            numbers[split] = {kind: [v[kind] for v in votes] for kind in KINDS}
+        numbers["best"] = int(np.argmax(numbers["train"]["vote"]))
+        for name in names:
+            head = lab.head("token", (task,), Temperatures(CHOICES[name]))
+            numbers[name] = vote(lab, measured, head.greedy, f"vote test {name}")
+        found[task] = numbers
+    return found
 
 
 def vote(lab: Lab, measured: Measured, policy: Policy, purpose: str) -> dict[str, float]:
@@ -70,71 +77,49 @@ def conclude(found: Numbers) -> Finding:
     rows: list[Row] = []
     sentences, agrees = [], True
     for task, names in HEADS.items():
-        greedy = _greedy_minus_next(task, found[task])
-        rows += [*_rates(task, found[task]), greedy]
+        numbers, test = found[task], found[task]["test"]
+        every = np.arange(len(numbers["best"]))
+        # Each seed's shares at the temperature whose vote was best on training prompts.
+        best = {kind: test[kind][every, numbers["best"]] for kind in KINDS}
+        for kind, words in KINDS.items():
+            papers = PAPERS[kind]
+            rows += percent_at(f"{task}: {words} at", FIXED, test[kind], papers)
+            if kind == "vote":
+                label = f"{task}: vote at the best fixed (%)"
+                rows.append(Row(label, 100 * best["vote"], papers["best"]))
+            for name in names:
+                label, right = f"{task}: {words}, {name} (%)", 100 * numbers[name][kind]
+                rows.append(Row(label, right, papers[name]))
+
+        others = 1 + numbers["train"]["single"][:, 1:].argmax(1)  # by training prompts, too
+        lead = 100 * (test["single"][:, 0] - test["single"][every, others])
+        greedy = Row(f"{task}: single answer, greedy - best other (points)", lead)
         is_best = greedy.told("is", "is not", "is not clearly")
         sentences.append(f"On {task} greedy {is_best} the best single answer at one temperature.")
+        rows.append(greedy)
         for name in names:
-            gain, single, voting, own = gains = _gains(task, name, found[task])
-            rows += gains
+            vote, single = numbers[name]["vote"], numbers[name]["single"]
+            # A better single answer, and more that is added by voting: their sum is the gain.
+            by_single = single - best["single"]
+            by_voting = (vote - single) - (best["vote"] - best["single"])
+            label = f"{task}: vote, {name} - best fixed"
+            gain = Row(f"{label} (points)", 100 * (vote - best["vote"]), PAPERS_GAINS[name])
+            better = Row(f"{label}: by the single answer", 100 * by_single)
+            more = Row(f"{label}: by voting", 100 * by_voting)
+            own = Row(f"{task}: {name}, vote - single answer (points)", 100 * (vote - single))
+            rows += [gain, better, more, own]
             agrees &= gain.sign() > 0
             sentences.append(
                 f"{name.capitalize()}: the vote is {compared({'the best fixed one': gain})} "
-                f"({gain.text(1)} points), {single.text(1)} by its single answers "
-                f"({single.told('better', 'worse', UNDECIDED)}) and {voting.text(1)} by what "
-                f"voting adds ({voting.told('more', 'less', UNDECIDED)}); "
+                f"({gain.text(1)} points), {better.text(1)} by its single answers "
+                f"({better.told('better', 'worse', UNDECIDED)}) and {more.text(1)} by what "
+                f"voting adds ({more.told('more', 'less', UNDECIDED)}); "
                 f"it is {compared({'the own single answer': own})} ({own.text(1)})."
             )
     return Finding(rows, agrees, direction(agrees, " ".join(sentences)))
 
 
-def _rates(task: str, found: Numbers) -> list[Row]:
-    """Makes rows of the shares of right votes and of right single answers."""
-    rows = []
-    for kind, words in KINDS.items():
-        papers = PAPERS[kind]
-        rows += percent_at(f"{task}: {words} at", FIXED, found["test"][kind], papers)
-        if kind == "vote":
-            best = 100 * _at_best(found, "vote")
-            rows.append(Row(f"{task}: vote at the best fixed (%)", best, papers["best"]))
-        for name in HEADS[task]:
-            right = 100 * found[name][kind]
-            rows.append(Row(f"{task}: {words}, {name} (%)", right, papers[name]))
-    return rows
-
-
-def _greedy_minus_next(task: str, found: Numbers) -> Row:
-    """Subtracts the best other single answer, by training prompts, from the greedy one."""
-    singles, on_training = found["test"]["single"], found["train"]["single"]
-    best = 1 + on_training[:, 1:].argmax(1)
-    gain = singles[:, 0] - singles[np.arange(len(best)), best]
-    return Row(f"{task}: single answer, greedy - best other (points)", 100 * gain)
-
-
-def _gains(task: str, name: str, found: Numbers) -> tuple[Row, Row, Row, Row]:
-    """Computes the gain of the head's vote over the best fixed one, its two parts, and its own.
-
-    The first is the sum of the second, a better single answer, and the third: more is added by
-    voting. The fourth is the head's vote minus its own single answer. All are in points.
-    """
-    vote, single = found[name]["vote"], found[name]["single"]
-    best_vote, best_single = _at_best(found, "vote"), _at_best(found, "single")
-    by_voting = (vote - single) - (best_vote - best_single)
-    label = f"{task}: vote, {name} - best fixed"
-    return (
-        Row(f"{label} (points)", 100 * (vote - best_vote), PAPERS_GAINS[name]),
-        Row(f"{label}: by the single answer", 100 * (single - best_single)),
-        Row(f"{label}: by voting", 100 * by_voting),
-        Row(f"{task}: {name}, vote - single answer (points)", 100 * (vote - single)),
-    )
-
-
-def _at_best(found: Numbers, kind: str) -> np.ndarray:
-    """Takes each seed's share at the temperature whose vote was best on training prompts."""
-    return found["test"][kind][np.arange(len(found["best"])), found["best"]]
-
-
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws votes and single answers, by task."""
     fig, axes = plots.figure(1, len(HEADS), width=6)
     for ax, (task, names) in zip(axes.flat, HEADS.items(), strict=True):
@@ -142,13 +127,14 @@ def draw(found: Numbers) -> Figure:
         for kind, label in (("single", "single answer"), ("vote", f"majority of {VOTERS}")):
             heads = [of_task[name][kind] for name in names]
             values[label] = np.column_stack([of_task["test"][kind], *heads])
-        _, votes = draw_side_by_side(ax, values, (plots.GREY, plots.BLUE))
-        plots.name_ticks(ax, Temperatures(FIXED).names, *["head", "head\nwith 1.2"][: len(names)])
+        ticks = [*Temperatures(FIXED).names, "head", "head\nwith 1.2"]
+        ticks = ticks[: len(FIXED) + len(names)]
+        _, votes = draw_bars(ax, ticks, values, (plots.GREY, plots.BLUE))
         ax.set(xlabel="fixed temperature, or a token-level head", ylabel="right answers (%)")
-        ax.set_ylim(0, 125)
         best, head = 100 * votes[: len(FIXED)].max(), 100 * votes[len(FIXED)]
-        ax.set_title(
+        title = (
             f"{task}, voting: {best:.0f}% at most with one\ntemperature, {head:.0f}% with the head"
         )
+        ax.set(ylim=(0, 125), title=title)
     plots.legend(axes[0, 0], loc="upper left")
     return fig

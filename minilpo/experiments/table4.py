@@ -3,10 +3,16 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
-from minilpo.experiments.figures import draw_side_by_side
+from minilpo.experiments.base import (
+    Finding,
+    Numbers,
+    Row,
+    compared,
+    direction,
+    draw_bars,
+    percent_at,
+)
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -29,7 +35,7 @@ def measure(lab: Lab) -> Numbers:
         "fixed": test.fixed_rewards.mean(0).tolist(),
     }
     for loss in LOSSES:
-        rule: dict[str, Any] = {"pairs": "nll"} if loss == "nll" else {"loss": loss}
+        rule: Numbers = {"pairs": "nll"} if loss == "nll" else {"loss": loss}
         head = lab.head("sequence", (TASK,), **rule)
         rollout, greedy = lab.adaptive(head.greedy, test)
         _, sampled = lab.adaptive(head.sampled, test)
@@ -44,33 +50,33 @@ def measure(lab: Lab) -> Numbers:
 
 def conclude(found: Numbers) -> Finding:
     """Says how far the NLL is below LPO's losses, and whether these find t=0."""
-    temperatures, fixed = found["temperatures"][0], found["fixed"]
+    temperatures, fixed, nll = found["temperatures"][0], found["fixed"], found["nll"]
     rows = percent_at("fixed", temperatures, fixed, PAPERS_FIXED)
     for choice, papers in {"greedy": PAPERS, "sampled": {}}.items():
         for loss, name in LOSSES.items():
             right = 100 * found[loss][choice]
             rows.append(Row(f"{name}, {choice} choice (%)", right, papers.get(loss, "")))
-
-    def minus_lpo(name: str, right: np.ndarray, choice: str, paper: str = "") -> dict[str, Row]:
-        """Subtracts the accuracies of LPO's losses, in points, by their names."""
-        minus = {}
+    # Accuracies minus those of LPO's losses, in points, by the names of the losses.
+    cold, minus = f"fixed t={temperatures[0]:g}", []
+    for name, right, choice, paper in (
+        ("NLL", nll["greedy"], "greedy", "-2.67"),
+        ("NLL", nll["sampled"], "sampled", ""),
+        (cold, fixed[:, 0], "greedy", ""),
+    ):
+        differences = {}
         for loss in LPO:
             label = f"{name} - {LOSSES[loss]}, {choice} choice (points)"
-            minus[LOSSES[loss]] = Row(label, 100 * (right - found[loss][choice]), paper)
-        return minus
-
-    cold = f"fixed t={temperatures[0]:g}"
-    by_greedy = minus_lpo("NLL", found["nll"]["greedy"], "greedy", "-2.67")
-    by_sampled = minus_lpo("NLL", found["nll"]["sampled"], "sampled")
-    by_cold = minus_lpo(cold, fixed[:, 0], "greedy")
+            differences[LOSSES[loss]] = Row(label, 100 * (right - found[loss][choice]), paper)
+        minus.append(differences)
+    by_greedy, by_sampled, by_cold = minus
     nll_is_below = all(row.sign() < 0 for row in by_greedy.values())
     agrees = nll_is_below and all(row.sign() <= 0 for row in by_cold.values())
     how = (
         f"by greedy choice the NLL is {_with_sizes(by_greedy)}, and {cold} is "
         f"{_with_sizes(by_cold)}; by sampled choice the NLL is {_with_sizes(by_sampled)}."
     )
-    differences = [*by_greedy.values(), *by_sampled.values(), *by_cold.values()]
-    return Finding([*rows, *differences], agrees, direction(agrees, how))
+    rows += [row for differences in minus for row in differences.values()]
+    return Finding(rows, agrees, direction(agrees, how))
 
 
 def _with_sizes(differences: dict[str, Row]) -> str:
@@ -80,18 +86,16 @@ def _with_sizes(differences: dict[str, Row]) -> str:
     return f"{compared(differences)} ({sizes} points)"
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws each loss's accuracy, and its learned P(τ) beside the shares of chosen responses."""
     fig, [[left, right]] = plots.figure(1, 2, width=5)
-    values = {
-        f"{choice} choice": np.column_stack([found[loss][choice] for loss in LOSSES])
-        for choice in ("greedy", "sampled")
-    }
-    draw_side_by_side(left, values, (plots.BLUE, plots.GREY))
+    values = {}
+    for choice in ("greedy", "sampled"):
+        values[f"{choice} choice"] = np.column_stack([found[loss][choice] for loss in LOSSES])
+    draw_bars(left, [*LOSSES.values()], values, (plots.BLUE, plots.GREY))
     line: dict[str, Any] = {"color": plots.ORANGE, "linestyle": "--", "linewidth": 1}
     left.axhline(100 * found["fixed"].mean(0).max(), label="best fixed temperature", **line)
-    names = [name.replace(", ", ",\n") for name in LOSSES.values()]
-    left.set_xticks(np.arange(len(names)), names)
+    left.tick_params("x", labelsize=10)
     left.set(ylabel="right answers (%)", ylim=(0, 130), title="What each loss reaches")
     plots.legend(left, loc="upper left", ncols=2)
 
@@ -99,13 +103,14 @@ def draw(found: Numbers) -> Figure:
     lines = {f"{LOSSES[loss]}: learned": values for loss, values in learned.items()}
     lines["share among chosen responses"] = found["nll"]["chosen_share"]
     styles = [("o-", plots.BLUE), ("s--", plots.GREEN), ("^-", plots.ORANGE), (":", plots.GREY)]
-    for (label, values), (style, colour) in zip(lines.items(), styles, strict=True):
-        share = 100 * values.mean(0)
-        right.plot(found["temperatures"][0], share, style, color=colour, label=label, markersize=4)
-    nll, eq10 = (
+    for (label, shares), (style, colour) in zip(lines.items(), styles, strict=True):
+        x, y = found["temperatures"][0], 100 * shares.mean(0)
+        right.plot(x, y, style, color=colour, label=label, markersize=4)
+    # The distances from what was chosen.
+    of_nll, of_eq10 = (
         np.abs(learned[loss] - found[loss]["chosen_share"]).sum(1) for loss in ("nll", "eq10")
     )
-    words = Row("", nll - eq10).told(  # the distances from what was chosen
+    words = Row("", of_nll - of_eq10).told(
         "Eq. 10 copies what was chosen\nmore than the NLL does",
         "the NLL copies what was chosen\nmore than Eq. 10 does",
         "the NLL and Eq. 10 are about as far\nfrom what was chosen",

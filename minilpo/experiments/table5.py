@@ -1,11 +1,9 @@
 """Table 5: taking the head's most likely temperature, or drawing one from it."""
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.evaluation.statistics import mean_over_tasks
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction
-from minilpo.experiments.figures import draw_side_by_side
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, draw_bars
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -18,8 +16,8 @@ def measure(lab: Lab) -> Numbers:
     test, rewards = lab.fixed("test"), {}
     for level in LEVELS:
         head = lab.head(level)
-        for choice, policy in (("greedy", head.greedy), ("sample", head.sampled)):
-            rewards[f"{level}, {choice}"] = lab.adaptive(policy, test)[1]
+        rewards[f"{level}, greedy"] = lab.adaptive(head.greedy, test)[1]
+        rewards[f"{level}, sample"] = lab.adaptive(head.sampled, test)[1]
     rewards["best constant"] = lab.constant_rewards()
     return {name: float(mean_over_tasks(values, test.names)) for name, values in rewards.items()}
 
@@ -28,17 +26,13 @@ def conclude(found: Numbers) -> Finding:
     """Compares both ways with the best constant and with each other."""
     gains, between = {}, {}
     for level in LEVELS:
-        greedy, sample = (found[f"{level}, {choice}"] for choice in CHOICES)
-        for choice, rewards in (("greedy", greedy), ("sample", sample)):
-            label = f"{level}, {choice} - best constant"
-            gains[f"{level}-level {choice}"] = Row(label, rewards - found["best constant"])
-        between[level] = Row(f"{level}: greedy - sample", greedy - sample)
-    gained = compared(
-        gains,
-        "{} choice above the best constant",
-        "{} choice below the best constant",
-        "{} choice not clearly different from the best constant",
-    )
+        for choice in CHOICES:
+            gain = found[f"{level}, {choice}"] - found["best constant"]
+            gains[f"{level}-level {choice}"] = Row(f"{level}, {choice} - best constant", gain)
+        difference = found[f"{level}, greedy"] - found[f"{level}, sample"]
+        between[level] = Row(f"{level}: greedy - sample", difference)
+    sides = "above", "below", "not clearly different from"
+    gained = compared(gains, *(f"{{}} choice {side} the best constant" for side in sides))
     no_difference = not any(row.sign() for row in between.values())
     agrees = all(row.sign() > 0 for row in gains.values()) and no_difference
     sentences = [direction(agrees, f"{gained}.")]
@@ -49,17 +43,16 @@ def conclude(found: Numbers) -> Finding:
     return Finding([*rows, *gains.values(), *between.values()], agrees, " ".join(sentences))
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws the gains over the best constant."""
     fig, [[ax]] = plots.figure(1, 1, width=5)
     gains = {}
     for choice in CHOICES:
         of_levels = [found[f"{level}, {choice}"] - found["best constant"] for level in LEVELS]
         gains[choice] = np.column_stack(of_levels)
-    draw_side_by_side(ax, gains, (plots.BLUE, plots.ORANGE), scale=1)
+    names = [f"{level} level" for level in LEVELS]
+    draw_bars(ax, names, gains, (plots.BLUE, plots.ORANGE), scale=1)
     ax.axhline(0, color="black", linewidth=0.8)
-    ax.set_xticks([0, 1], [f"{level} level" for level in LEVELS])
-    title = "How the head's distribution is used"
-    ax.set(ylabel="gain over the best constant", title=title)
+    ax.set(ylabel="gain over the best constant", title="How the head's distribution is used")
     plots.legend(ax, loc="upper left")
     return fig

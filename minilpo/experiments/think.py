@@ -7,16 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from minilpo.config import LPOConfig
 from minilpo.decoding.choices import FirstTokens
-from minilpo.evaluation.measure import Measured, learned_constant, measure_fixed, prompts_to_measure
+from minilpo.evaluation.measure import learned_constant, measure_fixed, prompts_to_measure
 from minilpo.evaluation.statistics import bootstrap_interval
 from minilpo.evaluation.summary import best_constants, best_per_kind
-from minilpo.experiments.base import GAINS, Finding, Numbers, Row, compared
-from minilpo.experiments.figures import draw_bars, draw_line
-from minilpo.experiments.lab import Lab, pairs_per_batch
+from minilpo.experiments.base import Finding, Numbers, Row, compared, draw_bars, draw_line
+from minilpo.experiments.lab import Lab
 from minilpo.rivals.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
 from minilpo.run import processes
 from minilpo.run.begin import pretraining_prompts
@@ -48,61 +46,56 @@ def measure(lab: Lab) -> Numbers:
     asked: dict[str, Any] = {"tasks": (task.name,), "choices": choices, **size}
     # A wrong answer costs far more than some words, so pairs count by how much the rewards differ.
     # Best against worst, for comparison, counts only which choice is the better one.
-    batch = pairs_per_batch(lpo, "gap", lpo.samples)
-    head = own.head(**asked, pairs="gap", pairs_per_batch=batch)
-    other_head = own.head(**asked, pairs="best_worst")
+    head, other_head = own.head(**asked, pairs="gap"), own.head(**asked, pairs="best_worst")
 
-    train, test = (_measure(own, task, choices, split) for split in ("train", "test"))
+    # A response by both choices to each prompt, and the share of right ones by choice and kind.
+    measured: Numbers = {}
+    right: Numbers = {}
+    for split in ("train", "test"):
+        prompts = prompts_to_measure([task], split, own.config.evaluation, own.seed)
+        generator = torch_generator(own.seed, f"think or answer {split}")
+        of_split = measure_fixed(own.lm, prompts, choices, generator, respond=processes.respond)
+        responses = np.array(of_split.fixed.responses).reshape(-1, len(WORDS))
+        measured[split], right[split] = of_split, {}
+        for name, texts in zip(WORDS, responses.T.tolist(), strict=True):
+            pairs = zip(of_split.texts, texts, strict=True)
+            is_right = np.array([task.is_right(*pair) for pair in pairs])
+            right[split][name] = by_kind(is_right, of_split.kinds)
+
+    train, test = measured["train"], measured["test"]
     rollout, rewards = own.adaptive(head.greedy, test)
     thinks = rollout.decisions.choice_ids[:, 0].numpy() == choices.names.index("think")
-    best, of_task = best_constants(train)
+    fixed, (best, of_task) = test.fixed_rewards, best_constants(train)
     of_kind = best_per_kind(train, of_task)
     per_kind = [of_kind.get((task.name, kind), best) for kind in test.kinds.tolist()]
     others = {
-        "best constant": test.fixed_rewards[:, best],
-        "learned constant": test.fixed_rewards[:, learned_constant(head.constant)],
-        "best per number of steps": test.fixed_rewards[np.arange(len(thinks)), per_kind],
+        "best constant": fixed[:, best],
+        "learned constant": fixed[:, learned_constant(head.constant)],
+        "best per number of steps": fixed[np.arange(len(thinks)), per_kind],
         "head by best/worst": own.adaptive(other_head.greedy, test)[1],
     }
-    measured = {**dict(zip(choices.names, test.fixed_rewards.T, strict=True)), "head": rewards}
+    earned = {**dict(zip(choices.names, fixed.T, strict=True)), "head": rewards}
     rng, resamples = np.random.default_rng(own.seed), own.config.evaluation.resamples
     return {
-        "right": {"train": _right(task, train), "test": _right(task, test)},
-        "reward": {name: _by_kind(values, test.kinds) for name, values in measured.items()},
-        "thinks": _by_kind(thinks, test.kinds),
+        "right": right,
+        "reward": {name: by_kind(values, test.kinds) for name, values in earned.items()},
+        "thinks": by_kind(thinks, test.kinds),
         "best_constant": choices.names[best],
         "mean": {name: float(r.mean()) for name, r in {**others, "head": rewards}.items()},
         "gain_ci95": {
             name: bootstrap_interval(rewards - other, test.names, resamples, rng)
             for name, other in others.items()
         },
-        "seen_in_pretraining": _n_seen(own, lpo, [*train.texts, *test.texts]),
+        "seen_in_pretraining": n_seen(own, lpo, [*train.texts, *test.texts]),
     }
 
 
-def _measure(lab: Lab, task: ThinkOrAnswer, choices: FirstTokens, split: str) -> Measured:
-    """Measures a response by both choices to each prompt of a split."""
-    prompts = prompts_to_measure([task], split, lab.config.evaluation, lab.seed)
-    generator = torch_generator(lab.seed, f"think or answer {split}")
-    return measure_fixed(lab.lm, prompts, choices, generator, respond=processes.respond)
-
-
-def _right(task: ThinkOrAnswer, measured: Measured) -> dict[str, dict[str, float]]:
-    """Computes the share of right answers by choice and kind of prompt."""
-    shares, every = {}, np.arange(len(measured.prompts))
-    for k, name in enumerate(WORDS):
-        responses = [measured.fixed.responses[row] for row in measured.fixed_rows(every, k)]
-        pairs = zip(measured.texts, responses, strict=True)
-        right = np.array([task.is_right(*pair) for pair in pairs])
-        shares[name] = _by_kind(right, measured.kinds)
-    return shares
-
-
-def _by_kind(values: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
+def by_kind(values: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
+    """Averages over the prompts of each kind that there is."""
     return {kind: float(values[kinds == kind].mean()) for kind in KINDS if kind in kinds}
 
 
-def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
+def n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
     """Counts which of these prompts and of LPO's pretraining has shown.
 
     An answer at once to one of them might be known by heart.
@@ -112,18 +105,18 @@ def _n_seen(lab: Lab, config: LPOConfig, prompts: list[str]) -> int:
     return len(pretraining_prompts(lab.run) & {*prompts, *of_lpo})
 
 
-def _columns(by_kind: dict[str, np.ndarray]) -> np.ndarray:
+def columns(by_kind: dict[str, np.ndarray]) -> np.ndarray:
     """Stacks numbers by kind of prompt, of the kinds that every seed has measured: (S, kinds)."""
     return np.column_stack([*by_kind.values()])
 
 
 def conclude(found: Numbers) -> Finding:
     """Says what the head gains, and whether every seed shows that the right choice depends."""
-    kinds, thinks = [*found["thinks"]], _columns(found["thinks"])
-    at_once, thought = (_columns(found["right"]["test"][name]) for name in ("answer", "think"))
-    shares = {"right at once": at_once, "right after thinking": thought}
+    kinds, thinks = [*found["thinks"]], columns(found["thinks"])
+    at_once, thought = (columns(found["right"]["test"][name]) for name in ("answer", "think"))
+    shares = {"right at once": at_once, "right after thinking": thought, "head thinks": thinks}
     rows = []
-    for label, values in {**shares, "head thinks": thinks}.items():
+    for label, values in shares.items():
         rows += [Row(f"{label}, {kind} (%)", 100 * values[:, k]) for k, kind in enumerate(kinds)]
     mean, seen = found["mean"], found["seen_in_pretraining"]
     rows += [Row(f"reward: {name}", values) for name, values in mean.items()]
@@ -146,7 +139,7 @@ def conclude(found: Numbers) -> Finding:
     }
     failed = [claim for claim, holds in claims.items() if not holds]
     sentence = (
-        f"Against the best constant the head {gain.told(*GAINS)} ({gain.text()}). It thinks on "
+        f"Against the best constant the head {gain.gains}. It thinks on "
         f"{thinks[:, 0].mean():.0%} of the prompts with {kinds[0]} and on "
         f"{thinks[:, -1].mean():.0%} of those with {kinds[-1]}. It is {compared(others)}. "
     )
@@ -157,38 +150,32 @@ def conclude(found: Numbers) -> Finding:
     return Finding(rows, not failed and gain.sign() > 0, sentence)
 
 
-def draw(found: Numbers) -> Figure:
+def draw(found: Numbers) -> plots.Figure:
     """Draws right answers, the share of thinking, and rewards by the number of steps."""
     fig, axes = plots.figure(1, 3)
     right, thinks, reward = axes.flat
     steps = [kind.split()[0] for kind in found["thinks"]]
-    places = np.arange(len(steps))
-    styles = {
-        "think": {"label": "think", "color": plots.BLUE},
-        "answer": {"label": "answer at once", "color": plots.GREY},
-        "head": {"label": "head", "color": plots.ORANGE},
-    }
-    rights = {name: 100 * _columns(found["right"]["test"][name]) for name in WORDS}
-    for name, style in styles.items():
-        draw_line(reward, places, _columns(found["reward"][name]), **style)
+    styles = {"think": plots.BLUE, "answer": plots.GREY, "head": plots.ORANGE}
+    for name, colour in styles.items():
+        style = {"label": "answer at once" if name == "answer" else name, "color": colour}
+        draw_line(reward, np.arange(len(steps)), columns(found["reward"][name]), **style)
         if name in WORDS:
-            draw_line(right, places, rights[name], **style)
-    shares = _columns(found["thinks"])
-    thinking = 100 * draw_bars(thinks, places, shares, color=plots.ORANGE, width=0.7)
-    at_once = rights["answer"].mean(0)
+            of_name = 100 * columns(found["right"]["test"][name])
+            draw_line(right, np.arange(len(steps)), of_name, **style)
+    [thinking] = draw_bars(thinks, steps, {"": columns(found["thinks"])}, [plots.ORANGE])
+    at_once = 100 * columns(found["right"]["test"]["answer"]).mean(0)
     gain = found["mean"]["head"] - found["mean"]["best constant"]
-    for ax, ylabel, top, title in (
-        (
-            right,
-            "right answers (%)",
-            105,
-            f"At once: {at_once[0]:.0f}% right, then {at_once[-1]:.0f}%",
-        ),
-        (thinks, "prompts (%)", 105, f"The head thinks: {thinking[0]:.0f}% to {thinking[-1]:.0f}%"),
-        (reward, "mean reward", 1.02, f"Head - best constant: {gain.mean():+.3f}"),
-    ):
-        ax.set_xticks(places, steps)
-        ax.set(xlabel="steps", ylabel=ylabel, ylim=(0, top), title=title)
+    first, last = 100 * thinking[[0, -1]]
+    titles = {
+        right: f"At once: {at_once[0]:.0f}% right, then {at_once[-1]:.0f}%",
+        thinks: f"The head thinks: {first:.0f}% to {last:.0f}%",
+        reward: f"Head - best constant: {gain.mean():+.3f}",
+    }
+    for ax, title in titles.items():
+        plots.name_ticks(ax, steps)
+        ax.set(xlabel="steps", ylabel="prompts (%)", ylim=(0, 105), title=title)
+    right.set_ylabel("right answers (%)")
+    reward.set(ylabel="mean reward", ylim=(0, 1.02))
     plots.legend(right, loc="lower left")
     plots.legend(reward, loc="lower left")
     return fig

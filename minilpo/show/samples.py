@@ -19,13 +19,13 @@ from minilpo.show.strip import Strip
 from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 
-def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
-    """Lists prompts of every task that training never saw, quoted as a terminal needs them."""
-    lines = []
+def prompts_to_copy(tasks: Sequence[Task], n: int, seed: int) -> dict[str, list[str]]:
+    """Draws n prompts of every task that training never saw, quoted as a terminal needs them."""
+    prompts = {}
     for task in tasks:
-        prompts = draw_prompts(task, n_per_task, "test", python_rng(seed, f"to copy {task.name}"))
-        lines += [f"{task.name}:", *[f"  {shlex.quote(printable(prompt))}" for prompt in prompts]]
-    return "\n".join(lines)
+        drawn = draw_prompts(task, n, "test", python_rng(seed, f"to copy {task.name}"))
+        prompts[task.name] = [shlex.quote(printable(prompt)) for prompt in drawn]
+    return prompts
 
 
 def answers_while_training(

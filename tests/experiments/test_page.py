@@ -4,8 +4,7 @@ import pytest
 
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
-from minilpo.experiments.figures import described
-from minilpo.experiments.page import Result, reproduction_page
+from minilpo.experiments.page import Result, described, reproduction_page
 from minilpo.show import plots
 from tests.browser import chromium, visit  # noqa: F401
 from tests.show.test_page import Reader

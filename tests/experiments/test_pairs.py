@@ -5,7 +5,7 @@ import torch
 
 from minilpo.experiments import pairs
 from minilpo.experiments.base import over_seeds
-from minilpo.experiments.lab import Lab, pairs_per_batch
+from minilpo.experiments.lab import Lab
 from minilpo.rivals.optimum import optimum
 from minilpo.seeds import torch_generator
 from tests import standin
@@ -50,8 +50,6 @@ def test_every_head_learns_from_as_many_responses_and_steps_whatever_its_pairs_a
         writer.calls.clear()
         made = real(self, *names, **asked)
         costs.append((asked.get("rounds", 3), n_written(writer)))
-        batch = pairs_per_batch(self.config.lpo, asked["pairs"], asked["samples"])
-        assert asked["pairs_per_batch"] == batch
         return made
 
     monkeypatch.setattr(Lab, "apart", apart)
@@ -59,7 +57,7 @@ def test_every_head_learns_from_as_many_responses_and_steps_whatever_its_pairs_a
     pairs.measure(lab)
     per_round = 96 * 16 + 4 * 9 * 4  # 96 prompts at 16 samples; 9 held-out prompts per task at 4
     of_control = 96 * 16 + 9 * 4
-    assert costs == [(1, of_control)] * 6 + [(3, 3 * per_round)] * 4
+    assert sorted(costs) == [(1, of_control)] * 6 + [(3, 3 * per_round)] * 4
 
 
 def seed_of(noise, example=0.0, control=0.0, gap=(0.02, 0.02)):

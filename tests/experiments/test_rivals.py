@@ -13,6 +13,7 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import Fixed, GreedyHead
 from minilpo.evaluation.measure import Prompts
+from minilpo.experiments import lab as lab_module
 from minilpo.experiments import methods, rivals
 from minilpo.experiments.base import over_seeds
 from minilpo.experiments.lab import MIXTURE, Lab
@@ -22,15 +23,12 @@ from minilpo.experiments.methods import (
     LEAST_PROMPTS,
     TEST_SAMPLES,
     Rule,
-    Scorer,
-    asked_of,
     best_settings,
+    budget_of,
     part_of,
-    responses_spent,
     rules_of,
     settings_for,
     try_out,
-    whole_and_early,
 )
 from minilpo.experiments.rivals import BEST_RULE, LEVELS, MAIN_HEADS, PAIRS
 from minilpo.run import processes
@@ -145,8 +143,7 @@ def test_the_head_after_some_rounds_is_that_of_a_training_of_so_many(
 
 
 def test_every_method_may_use_as_many_responses_and_no_rule_uses_more(lab, writer):
-    spent = responses_spent(lab)
-    whole, early = whole_and_early(lab)
+    whole, early, spent = budget_of(lab)
     per_round = 4 * (8 * 4 + 3 * 4)  # tasks, prompts of each, samples; held-out prompts, samples
     assert spent == [4 * (2 * 4 + 1 * 4), per_round, 2 * per_round, 3 * per_round]
     for settings, n in ((early, spent[0]), (whole, spent[-1])):
@@ -159,12 +156,20 @@ def test_every_method_may_use_as_many_responses_and_no_rule_uses_more(lab, write
     assert spent[-1] - 4 * len(RULE.settings) < rewards.size <= spent[-1]
 
 
-def test_heads_take_as_many_gradient_steps_whichever_pairs_are_formed(lab):
+def test_heads_take_as_many_gradient_steps_whichever_pairs_are_formed(lab, monkeypatch):
     """At most one pair of a prompt by best/worst, all 6 of four samples by the other two."""
-    for name, asked in HEADS.items():
-        pairs = 6 if asked.get("pairs") in ("all", "gap") else 1
-        batch = pairs * lab.config.lpo.pairs_per_batch
-        assert asked_of(lab, name) == {**asked, "pairs_per_batch": batch}
+    taken = []
+
+    def training_of(lm, head, config):
+        taken.append(config.pairs_per_batch)
+        return real_training_of(lm, head, config)
+
+    real_training_of = lab_module.training_of
+    monkeypatch.setattr(lab_module, "training_of", training_of)
+    for asked in ({}, {"pairs": "all"}, {"pairs": "gap"}, {"rule": "grpo"}):
+        lab.head(**asked, prompts=8, rounds=1)
+    batch = lab.config.lpo.pairs_per_batch
+    assert taken == [batch, 6 * batch, 6 * batch, batch]
 
 
 def test_rules_have_a_dozen_settings_or_those_of_a_head_and_each_makes_a_policy(lab):
@@ -222,9 +227,25 @@ def test_the_best_rule_is_chosen_on_training_prompts_and_heads_learn_from_as_man
     assert [found[name]["reward"] for name in rules] == [0, 1]
     gain = numbers["differences"][f"{heads[0]} - {BEST_RULE}"]["estimate"]
     assert gain == found[heads[0]]["reward"]  # the best rule has none
-    early, *_, whole = responses_spent(lab)
+    early, *_, whole = budget_of(lab)[-1]
     assert sorted(costs) == [(1, early), (3, whole), (3, whole)]
     assert {found[name]["responses"] for name in heads} == {whole}
+
+
+def test_a_rule_is_measured_by_the_settings_of_each_group_and_by_the_same_only_once(
+    lab, writer, monkeypatch
+):
+    """Two tasks like it warm and two cold, so a setting per task is right and one for all isn't."""
+    rule = replace(RULE, groups=("", "per task"))
+    monkeypatch.setattr(methods, "rules_of", lambda lab: {"constant": rule})
+    monkeypatch.setattr(rivals, "HEADS", {})
+    monkeypatch.setattr(rivals, "PAIRS", [])
+    found = rivals.measure(lab)["methods"]
+    assert found["constant"]["reward"] == 0.5 and found["constant per task"]["reward"] == 1
+    # Both groups are tried at four numbers of responses, and keep to their settings throughout.
+    n_test = max(2, lab.config.evaluation.test_prompts // 2) * len(MIXTURE)
+    of_test = [call for call in writer.calls if call[4] == TEST_SAMPLES]
+    assert sum(len(prompts) for _, prompts, *_ in of_test) == 2 * n_test
 
 
 # The best setting
@@ -256,29 +277,23 @@ def test_a_part_of_a_trial_has_the_first_prompts_of_every_task():
     assert [part_of(*tried, n)[1].size for n in (10**6, 1)] == [30, 6]
 
 
-def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_again_is_not_written(
-    lab, writer
-):
-    scorer = Scorer(lab, one_of_each(lab))
-    assert scorer.of_rule("x", RULE, (2, 2, 1, 0)).tolist() == [1.0, 0.0, 0.5, 1.0]
-    assert n_written(writer) == 4 * TEST_SAMPLES
-    assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}  # the same numbers
-    scorer.of_rule("x", RULE, (2, 2, 1, 0))
-    assert n_written(writer) == 4 * TEST_SAMPLES
-    assert scorer.of_rule("x", RULE, (1, 1, 1, 1)).tolist() == [0.5] * 4  # other settings
-    scorer.of_rule("y", RULE, (2, 2, 1, 0))
-    assert n_written(writer) == 12 * TEST_SAMPLES
+def test_each_test_prompt_is_answered_by_its_own_setting_and_the_same_random_numbers(lab, writer):
+    rewards = methods.rewards_of_rule(lab, one_of_each(lab), RULE, (2, 2, 1, 0))
+    assert rewards.tolist() == [1.0, 0.0, 0.5, 1.0] and n_written(writer) == 4 * TEST_SAMPLES
+    methods.rewards_by(lab, one_of_each(lab), RULE.of(0))
+    assert {seed for _, _, _, seed, _ in writer.calls} == {writer.calls[0][3]}
 
 
 def test_a_curve_has_the_head_that_was_best_until_then_and_measures_it_once(lab, writer):
     head = lab.head()
     for entry, reward in zip(head.log, (0.5, 0.4, 0.6), strict=True):
         entry["validation_reward"] = reward
-    writer.calls.clear()
-    curve = rivals.rewards_by_round(head, Scorer(lab, one_of_each(lab)), [10, 20, 30])
-    assert [*curve] == [10, 20, 30] and curve[10] is curve[20]
-    assert len(writer.calls) == 2
-    assert [rivals.round_kept(head, n) for n in (1, 2, 3)] == [1, 1, 3]
+    for rounds, n_calls, kept in ((2, 1, 1), (3, 2, 3)):
+        writer.calls.clear()
+        spent = [10, 20, 30][:rounds]
+        curve, last = rivals.rewards_by_round(lab, head, one_of_each(lab), spent)
+        assert [*curve] == spent and curve[10] is curve[20]
+        assert len(writer.calls) == n_calls and last == kept
 
 
 # The conclusion

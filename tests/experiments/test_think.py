@@ -122,7 +122,7 @@ def test_prompts_that_pretraining_has_shown_are_counted_wherever_they_come_again
     for shown, n in [([], 0), (["another"], 0), ([first[3]], 1), (three, 3)]:
         monkeypatch.setattr(think, "pretraining_prompts", lambda run, shown=shown: set(shown))
         lab = SimpleNamespace(run=SimpleNamespace(tasks=tasks), seed=5)
-        assert think._n_seen(lab, config, ["a test prompt"]) == n
+        assert think.n_seen(lab, config, ["a test prompt"]) == n
 
 
 def test_each_word_of_a_choice_begins_its_form_of_a_demonstration():
