@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
-from minilpo.show.document import Html, contents, document, figure, fill, table
+from minilpo.show.document import Html, contents, document, fill, pictures, table
 from minilpo.show.page import settings
 
 NAME = "report.html"
@@ -73,10 +73,11 @@ def _chapter(result: Result) -> Html:
     )
     heads = ["number", "ours", "95% interval", "paper"]
     where = "About: " if result.is_own else "In the paper: "
-    said = "<p><b>{}</b>{}.</p>\n<p><b>Here: </b>{}</p>\n{}{}"
+    said = "<p><b>{}</b>{}.</p>\n<p><b>Here: </b>{}</p>\n{}"
+    said += "<figure>{}<figcaption>{}</figcaption></figure>"
     rows = table(caption, heads, [_cells(row) for row in result.finding.rows])
-    drawn = figure([result.png], [result.text], f"{result.name}, {seeds}.")
-    return fill(said, where, result.paper, result.finding.sentence, rows, drawn)
+    drawn = pictures([result.png], [result.text]), f"{result.name}, {seeds}."
+    return fill(said, where, result.paper, result.finding.sentence, rows, *drawn)
 
 
 def _cells(row: Row) -> list[str]:
