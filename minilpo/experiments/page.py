@@ -7,8 +7,10 @@ from matplotlib.figure import Figure
 
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
+from minilpo.machine.text import decimal
 from minilpo.show.document import Html, contents, document, figure, fill, table
 from minilpo.show.page import settings
+from minilpo.show.report import interval
 
 NAME = "report.html"
 WORDS = (
@@ -80,8 +82,7 @@ def _chapter(result: Result) -> Html:
 
 
 def _cells(row: Row) -> list[str]:
-    interval = "{:.3f} to {:.3f}".format(*row.ci95) if row.ci95 else "one seed"
-    return [row.label, f"{row.mean:.3f}", interval, row.paper]
+    return [row.label, decimal(row.mean), interval(row.ci95) or "one seed", row.paper]
 
 
 def described(fig: Figure) -> str:
