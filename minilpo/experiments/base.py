@@ -77,7 +77,7 @@ class Row:
         >>> Row("head - greedy", [0.1, 0.2, 0.3]).text(), Row("head - greedy", [-0.1]).text()
         ('+0.200 ± 0.248', '-0.100')
         """
-        mean = decimal(self.mean, decimals, "+")
+        mean = decimal(self.mean, "+", decimals)
         return f"{mean} ± {self.ci95[1] - self.mean:.{decimals}f}" if self.ci95 else mean
 
     @property

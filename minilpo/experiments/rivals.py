@@ -205,7 +205,7 @@ def sorted_out(differences: dict[str, Row]) -> str:
     """
     parts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for name, row in differences.items():
-        parts[row.told(*parts)].append(f"{name} ({decimal(row.mean, sign='+')})")
+        parts[row.told(*parts)].append(f"{name} ({decimal(row.mean, '+')})")
     return "; ".join(f"{word}: {', '.join(named)}" for word, named in parts.items() if named)
 
 

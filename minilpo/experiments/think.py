@@ -170,7 +170,7 @@ def draw(found: Numbers) -> plots.Figure:
     titles = {
         right: f"At once: {at_once[0]:.0f}% right, then {at_once[-1]:.0f}%",
         thinks: f"The head thinks: {first:.0f}% to {last:.0f}%",
-        reward: f"Head - best constant: {decimal(gain.mean(), sign='+')}",
+        reward: f"Head - best constant: {decimal(gain.mean(), '+')}",
     }
     for ax, title in titles.items():
         plots.name_ticks(ax, steps)

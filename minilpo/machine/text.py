@@ -21,7 +21,7 @@ def one_line(text: str, longest: int = 600) -> str:
     return text if len(text) <= longest else f"{text[:half].rstrip()} ... {text[-half:].lstrip()}"
 
 
-def decimal(value: float, decimals: int = 3, sign: str = "-") -> str:
+def decimal(value: float, sign: str = "-", decimals: int = 3) -> str:
     """Rounds a number for a text: 0 is never negative. With `sign` "+" every number has one."""
     return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"
 

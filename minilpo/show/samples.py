@@ -33,14 +33,9 @@ def answers_while_training(
 ) -> Callable[[int], None]:
     """Makes a callback that shows an answer of the model's own after every tenth of its training.
 
-    Each time another prompt is asked: stories are learned early, sums late. Answers have a random
-    generator of their own, so the training stays the same to the bit.
-
-    Args:
-        lm: the model, as it is at each call.
-        examples: held-out ones, which have the prompts.
-        n_steps: of the whole training; the callback gets the number of steps done.
-        say: shows a line.
+    Each tenth answers another held-out prompt: stories are learned early, sums late. Answers have
+    a random generator of their own, so the training stays the same to the bit. `callback` gets
+    the number of steps done, `say` a line.
     """
 
     def callback(step: int) -> None:
