@@ -142,25 +142,21 @@ def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, 
     column = 0
     for piece, k in strip.words():
         text = piece.strip()
-        gap = 1 if piece[:1].isspace() and lines[-1] else 0
         # The name under a short word may need more room than the word, which is then centred.
         width = max(len(text), int(SMALL * len(strip.names[k])))
-        if lines[-1] and column + gap + width > columns:
+        column += piece[:1].isspace() and bool(lines[-1])
+        if lines[-1] and column + width > columns:
             lines.append([])
-            column = gap = 0
-        lines[-1].append((column + gap + (width - len(text)) // 2, text, k))
-        column += gap + width
+            column = 0
+        lines[-1].append((column + (width - len(text)) // 2, text, k))
+        column += width
     return lines
 
 
 def height(strips: Sequence[Strip]) -> int:
     """Counts the lines that `draw` fills, with legend and prompts."""
     shown = [legend(strips[0].names), *strips]
-    return sum(1 + len(_prompt_lines(strip)) + len(lines_of(strip)) for strip in shown)
-
-
-def _prompt_lines(strip: Strip) -> list[str]:
-    return textwrap.wrap(strip.prompt, COLUMNS)
+    return sum(1 + len(textwrap.wrap(s.prompt, COLUMNS)) + len(lines_of(s)) for s in shown)
 
 
 def draw(ax: Axes, strips: Sequence[Strip]) -> str:
@@ -170,7 +166,7 @@ def draw(ax: Axes, strips: Sequence[Strip]) -> str:
     font: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
     names, y = strips[0].names, 0.5
     for strip in (legend(names), *strips):
-        for words in _prompt_lines(strip):
+        for words in textwrap.wrap(strip.prompt, COLUMNS):
             ax.text(0, y, words, weight="bold", **font)
             y += 1
         for pieces in lines_of(strip):
