@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
 from minilpo.evaluation.statistics import seed_interval
+from minilpo.machine.text import decimal
 from minilpo.show import plots
 
 Numbers = dict[str, Any]
@@ -76,7 +77,7 @@ class Row:
         >>> Row("head - greedy", [0.1, 0.2, 0.3]).text(), Row("head - greedy", [-0.1]).text()
         ('+0.200 ± 0.248', '-0.100')
         """
-        mean = f"{self.mean:+.{decimals}f}"
+        mean = decimal(self.mean, "+", decimals)
         return f"{mean} ± {self.ci95[1] - self.mean:.{decimals}f}" if self.ci95 else mean
 
     @property
@@ -164,8 +165,9 @@ def text_table(name: str, paper: str, finding: Finding) -> str:
     width = max(len(row.label) for row in finding.rows) + 2
     lines = [f"{'':<{width}}{'ours':>9}{'95% over seeds':>22}   paper"]
     for row in finding.rows:
-        interval = "{:.3f} to {:7.3f}".format(*row.ci95) if row.ci95 else "one seed"
-        lines.append(f"{row.label:<{width}}{row.mean:9.3f}{interval:>22}{row.paper:>8}".rstrip())
+        interval = "{} to {:>7}".format(*map(decimal, row.ci95)) if row.ci95 else "one seed"
+        line = f"{row.label:<{width}}{decimal(row.mean):>9}{interval:>22}{row.paper:>8}"
+        lines.append(line.rstrip())
     return "\n".join([f"{name}: {paper}", "", *lines, "", finding.sentence])
 
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from minilpo.config import RunConfig
-from minilpo.experiments.base import Finding, Row
+from minilpo.experiments.base import Finding
+from minilpo.machine.text import decimal
 from minilpo.show.document import Html, contents, document, fill, pictures, table
 from minilpo.show.page import settings
+from minilpo.show.report import interval
 
 NAME = "report.html"
 WORDS = (
@@ -75,14 +77,12 @@ def _chapter(result: Result) -> Html:
     where = "About: " if result.is_own else "In the paper: "
     said = "<p><b>{}</b>{}.</p>\n<p><b>Here: </b>{}</p>\n{}"
     said += "<figure>{}<figcaption>{}</figcaption></figure>"
-    rows = table(caption, heads, [_cells(row) for row in result.finding.rows])
+    numbers = []
+    for r in result.finding.rows:
+        numbers.append([r.label, decimal(r.mean), interval(r.ci95) or "one seed", r.paper])
+    rows = table(caption, heads, numbers)
     drawn = pictures([result.png], [result.text]), f"{result.name}, {seeds}."
     return fill(said, where, result.paper, result.finding.sentence, rows, *drawn)
-
-
-def _cells(row: Row) -> list[str]:
-    interval = "{:.3f} to {:.3f}".format(*row.ci95) if row.ci95 else "one seed"
-    return [row.label, f"{row.mean:.3f}", interval, row.paper]
 
 
 def described(fig: Figure) -> str:

@@ -10,7 +10,7 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import printable
+from minilpo.machine.text import decimal, printable
 from minilpo.setting import have_rules
 from minilpo.show import plots
 from minilpo.show.strip import Strip
@@ -54,9 +54,9 @@ def reward_rows(metrics: dict[str, Any]) -> dict[str, list[str]]:
     return rows
 
 
-def interval(bounds: Sequence[float] | None) -> str:
+def interval(bounds: Sequence[float] | None, sign: str = "-") -> str:
     """Writes an interval of mean rewards; one prompt has none."""
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+    return " to ".join(decimal(bound, sign) for bound in bounds) if bounds else ""
 
 
 def result_table(metrics: dict[str, Any]) -> str:
@@ -140,7 +140,7 @@ def verdict(gain: dict[str, Any]) -> str:
     estimate, (low, high) = gain["estimate"], gain["ci95"]
     compared = f"it got {abs(estimate):.3f} {'less' if estimate < 0 else 'more'} reward"
     compared += " than the best constant temperature"
-    bounds = f"(95% interval of the difference: {low:+.3f} to {high:+.3f})"
+    bounds = f"(95% interval of the difference: {interval(gain['ci95'], '+')})"
     if low > 0 or high < 0:
         return f"The head {'won' if low > 0 else 'lost'}: {compared} {bounds}."
     undecided = "It is undecided whether the head is better"
@@ -148,8 +148,7 @@ def verdict(gain: dict[str, Any]) -> str:
 
 
 def _difference(difference: dict[str, Any]) -> str:
-    low, high = difference["ci95"]
-    return f"{difference['estimate']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{decimal(difference['estimate'], '+')} ({interval(difference['ci95'], '+')})"
 
 
 def _gap_closed(mean: dict[str, Any]) -> str:
@@ -169,7 +168,7 @@ def _task_by_task(tasks: dict[str, Any], constant: int) -> str:
     less: list[str] = []
     for name, task in tasks.items():
         gain = task["adaptive"] - task["fixed"][constant]
-        (more if gain > 0 else less).append(f"{name} ({gain:+.3f})")
+        (more if gain > 0 else less).append(f"{name} ({decimal(gain, '+')})")
     return (
         "Task by task, the head got more than the best constant in "
         f"{', '.join(more) or 'none'}; not more in {', '.join(less) or 'none'}."
