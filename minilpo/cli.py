@@ -306,14 +306,13 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # No window is ever opened, and a name that matplotlib doesn't know does no harm.
     os.environ["MPLBACKEND"] = "agg"
-    words = sys.argv[1:] if argv is None else argv
-    with answering_signals(lambda stop: os._exit(_say_goodbye(stop, words))):
+    with answering_signals(lambda stop: os._exit(_say_goodbye(stop))):
         try:
-            status = run_command(make_parser().parse_args(words))
+            status = run_command(make_parser().parse_args(argv))
             sys.stdout.flush()
             return status
         except KeyboardInterrupt as stop:
-            return _say_goodbye(stop, words)
+            return _say_goodbye(stop)
         except (ValueError, OSError, MemoryError, RuntimeError) as error:
             message = f"error: {_in_words(error)}"
             if RANK == 0:
@@ -346,14 +345,11 @@ def run_command(args: Namespace) -> int:
         return run(args) or 0
 
 
-def _say_goodbye(stop: KeyboardInterrupt, words: list[str]) -> int:
-    """Says that the work was interrupted and what of it is kept; returns the exit status."""
+def _say_goodbye(stop: KeyboardInterrupt) -> int:
+    """Says that the work was interrupted; returns the exit status."""
     status, said = (143, "told to end") if isinstance(stop, Terminated) else (130, "interrupted")
-    said += "; what was finished is kept"
-    if words and words[0] in COMMANDS and DEVICE in COMMANDS[words[0]][2]:
-        said += ", the same command goes on from there"
-    if RANK == 0:
-        _complain(said, "\r")  # over the terminal's ^C
+    if RANK == 0:  # over the terminal's ^C
+        _complain(f"{said}; what was finished is kept, and the same command goes on from there", "\r")
     return status
 
 
@@ -365,19 +361,18 @@ def _complain(message: str, start: str = "") -> None:
 
 def _in_words(error: Exception) -> str:
     """Describes an error on one line. Raises it again if it is a fault of the program."""
-    # PyTorch has a RuntimeError for too little memory, which says "allocate".
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "alloc" in str(error)
-    ):
-        return "there must be enough memory for these settings; lower the largest of them"
     if isinstance(error, RuntimeError):
-        raise error
+        if "alloc" not in str(error):  # PyTorch has no other for too little memory
+            raise error
+        error = MemoryError()
+    if isinstance(error, MemoryError):
+        return "there must be enough memory for these settings; lower the largest of them"
     if isinstance(error, BrokenPipeError):
         return "standard output was closed before all was written there; files are not affected"
-    if isinstance(error, OSError) and error.strerror:
-        where = f" {error.filename}" if error.filename else ""
-        remedy = "choose a folder that you may write, on a disk with free space"
-        if error.errno == errno.ENOENT:
-            remedy = "it was removed or renamed, or never made; make its folder or begin anew"
-        return one_line(f"can't read or write{where}: {error.strerror}; {remedy}")
-    return one_line(str(error))
+    if not (isinstance(error, OSError) and error.strerror):
+        return one_line(str(error))
+    where = f" {error.filename}" if error.filename else ""
+    remedy = "choose a folder that you may write, on a disk with free space"
+    if error.errno == errno.ENOENT:
+        remedy = "it was removed or renamed, or never made; make its folder or begin anew"
+    return one_line(f"can't read or write{where}: {error.strerror}; {remedy}")

@@ -5,21 +5,15 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from minilpo.setting import EXAMPLES, read_choices
+from minilpo.setting import read_choices
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
-MARGINAL_AT_TOKEN_LEVEL = (
-    "--loss eq11_marginal must come with --level sequence, got --level token; there eq11 is exact"
-)
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: each measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
 FORMAT = 7  # of the run folder; raised when an older folder can no longer be read
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
-NOT_BOTH = (
-    "--temperatures and --choices must not be given together, got both; "
-    f"a temperature alone is a choice too, as in --choices {EXAMPLES}"
-)
+NOT_BOTH = "--temperatures and --choices must not be given together, got both; leave one out"
 MAX_THREADS = 64  # with thousands, the operating system ends the process
 MOST_PAIRS = 65_536  # in a gradient step
 LARGEST_SEED = 2**63 - 1  # PyTorch's generators take no larger one
@@ -49,8 +43,6 @@ class Settings:
 class ModelConfig(Settings):
     """The transformer's shape.
 
-    >>> ModelConfig(vocab_size=300).n_embd
-    128
     >>> ModelConfig(n_embd=100, n_head=3)
     Traceback (most recent call last):
     ValueError: --n-embd must be a multiple of --n-head, got 100 and 3; try 99
@@ -69,10 +61,8 @@ class ModelConfig(Settings):
             got = f"got {width} and {heads}; try {width // heads * heads or heads}"
             raise ValueError(f"--n-embd must be a multiple of --n-head, {got}")
         if self.n_parameters > LARGEST_MODEL:
-            raise ValueError(
-                f"--n-layer and --n-embd must make a model of at most {LARGEST_MODEL:,} "
-                f"parameters, got {self.n_parameters:,}; try --n-layer 2 --n-embd 128"
-            )
+            limit = f"at most {LARGEST_MODEL:,} parameters, got {self.n_parameters:,}"
+            raise ValueError(f"--n-layer and --n-embd must make {limit}; lower one of them")
 
     @property
     def n_parameters(self) -> int:
@@ -165,7 +155,7 @@ class LPOConfig(Settings):
         by_default = DEFAULT_LOSS[level] if self.rule == "lpo" else "eq10"
         loss = by_default if self.loss == "default" else self.loss
         if loss == "eq11_marginal" and level == "token":
-            raise ValueError(MARGINAL_AT_TOKEN_LEVEL)
+            raise ValueError(f"--loss {loss} must come with --level sequence, got --level token")
         return dataclasses.replace(self, loss=loss)
 
 
@@ -186,14 +176,6 @@ class EvaluationConfig(Settings):
     )
     ood_prompts: int = option(96, "out-of-distribution prompts per task", 1, 100_000)
     resamples: int = option(2000, "bootstrap resamples behind an interval", 100, 100_000)
-
-
-SECTIONS: dict[str, type] = {
-    "model": ModelConfig,
-    "pretrain": PretrainConfig,
-    "lpo": LPOConfig,
-    "evaluation": EvaluationConfig,
-}
 
 
 @dataclass(frozen=True)
@@ -265,3 +247,11 @@ class RunConfig(Settings):
         if config.to_dict() != content:
             raise ValueError("no setting may be missing: another version of minilpo")
         return config
+
+
+# By name, as they are in `RunConfig`.
+SECTIONS = {
+    field.name: type(field.default)
+    for field in dataclasses.fields(RunConfig)
+    if isinstance(field.default, Settings)
+}
