@@ -87,11 +87,8 @@ def whole_config(args: argparse.Namespace, old: RunConfig) -> RunConfig:
     settings = given(args, "run")
     if {"temperatures", "choices"} <= settings.keys():
         raise ValueError(NOT_BOTH)
-    # Each takes the other's place.
-    if "temperatures" in settings:
-        settings["choices"] = ()
-    elif "choices" in settings:
-        settings["temperatures"] = RunConfig.temperatures
+    if {"temperatures", "choices"} & settings.keys():  # each takes the other's place
+        settings = {"temperatures": RunConfig.temperatures, "choices": (), **settings}
     for name in SECTIONS:
         settings[name] = dataclasses.replace(getattr(old, name), **given(args, name))
     return dataclasses.replace(old, **settings)

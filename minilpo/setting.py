@@ -31,10 +31,11 @@ class DecodingSetting:
     min_p: float = 0.0  # how likely a kept token must be, as a share of the likeliest; 0 for all
 
     def __post_init__(self) -> None:
-        t, top_k, greedy = self.temperature, self.top_k, "0 (greedy) or from"
+        t, top_k = self.temperature, self.top_k
+        is_temperature = t == 0 or COLDEST <= t <= HOTTEST
         is_count = isinstance(top_k, int) and 0 <= top_k <= MOST_TOKENS
         for name, is_right, wanted in (
-            ("temperature", t == 0 or COLDEST <= t <= HOTTEST, f"{greedy} {COLDEST} to {HOTTEST:g}"),
+            ("temperature", is_temperature, f"0 (greedy) or from {COLDEST} to {HOTTEST:g}"),
             ("top_k", is_count, f"a whole number from 0 (all tokens) to {MOST_TOKENS:,}"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
@@ -111,7 +112,8 @@ def read_choices(texts: Sequence[str], temperatures: Sequence[float]) -> list[De
             if texts and one == next_one:
                 raise ValueError(f"they must be different, got {one} twice")
             if not texts and next_one.temperature - one.temperature < CLOSEST:
-                raise ValueError(f"they must rise by {CLOSEST} or more, got {one} before {next_one}")
+                got = f"got {one} before {next_one}"
+                raise ValueError(f"they must rise by {CLOSEST} or more, {got}")
     except ValueError as error:
         raise ValueError(f"{flag}: {error}; write them as in {example}") from None
     return settings
