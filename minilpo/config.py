@@ -8,6 +8,7 @@ from typing import Any
 from minilpo.setting import read_choices
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
+MARGINAL = "--loss eq11_marginal must come with --level sequence, got --level token"
 DEFAULT_LOSS = {"sequence": "eq10", "token": "eq11"}  # by level: each measured best here
 RULES = ("lpo", "reinforce", "grpo", "regression")
 PAIRS_OR_NLL = ("best_worst", "top_bottom", "all", "gap", "constrained", "nll")
@@ -155,7 +156,7 @@ class LPOConfig(Settings):
         by_default = DEFAULT_LOSS[level] if self.rule == "lpo" else "eq10"
         loss = by_default if self.loss == "default" else self.loss
         if loss == "eq11_marginal" and level == "token":
-            raise ValueError(f"--loss {loss} must come with --level sequence, got --level token")
+            raise ValueError(MARGINAL)
         return dataclasses.replace(self, loss=loss)
 
 

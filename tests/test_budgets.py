@@ -20,11 +20,11 @@ BUDGETS = {
     "rivals": (("rivals",), 1140),
     "experiments": (("experiments",), 2450),
     "run and machine": (("run", "machine"), 1450),
-    "show": (("show",), 1111),
+    "show": (("show",), 1073),
     "play": (("play",), 465),
     "exercises": (("exercises",), 3855),
     "course and doctor": (("course", "doctor"), 1120),
-    "huggingface": (("huggingface",), 570),
+    "huggingface": (("huggingface",), 535),
     "command line": (("flags", "cli", "__main__"), 525),
 }
 WHOLE, TESTS = 19_850, 23_300
