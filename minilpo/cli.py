@@ -175,8 +175,7 @@ def page_to_write(page: Path, path: Path) -> Path:
 
 def reproduce(args: argparse.Namespace) -> None:
     """Makes the paper's tables and figures in miniature."""
-    from minilpo.experiments.base import text_table
-    from minilpo.experiments.reproduce import experiment, reproduce
+    from minilpo.experiments.reproduce import reproduce
     from minilpo.rivals.controls import CORPUS
 
     pretraining = PretrainConfig(**REPRODUCE["pretrain"])
@@ -184,8 +183,8 @@ def reproduce(args: argparse.Namespace) -> None:
     config = whole_config(args, base)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)
-    for name, finding in findings.items():
-        print(text_table(name, experiment(name).PAPER, finding), end="\n\n")
+    for finding in findings.values():
+        print(finding.files["table.txt"].decode())
     print(f"tables, figures and numbers are in {shown(args.out)}")
 
 

@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
 
 from minilpo.evaluation.statistics import seed_interval
-from minilpo.show import plots
 
 Numbers = dict[str, Any]
+Values = Sequence[float] | np.ndarray
 
 
 def over_seeds(seeds: Sequence[Any]) -> Any:
@@ -44,7 +42,7 @@ class Row:
     """One line of the table: our number on every seed, and the paper's number beside it."""
 
     label: str
-    ours: Sequence[float] | np.ndarray  # (S,)
+    ours: Values  # (S,)
     paper: str = ""
 
     @property
@@ -56,6 +54,11 @@ class Row:
     def ci95(self) -> list[float] | None:
         """95% interval over seeds; None for a single seed."""
         return seed_interval(np.asarray(self.ours).tolist())
+
+    @property
+    def interval(self) -> str:
+        """The 95% interval in words."""
+        return "{:.3f} to {:.3f}".format(*self.ci95) if self.ci95 else "one seed"
 
     def sign(self, value: float = 0.0) -> int:
         """Returns +1 if the interval is above a value, -1 if below, else 0, as for one seed."""
@@ -96,21 +99,18 @@ class Finding:
     rows: list[Row]
     agrees: bool  # true if the direction is the paper's, beyond the interval over seeds
     sentence: str
-    files: dict[str, bytes] = field(default_factory=dict)  # written beside the figure, by name
+    files: dict[str, bytes] = field(default_factory=dict)  # to be written, by name
+    figure: str = ""  # the figure in words
 
 
 def percent_at(
-    label: str,
-    temperatures: Sequence[float] | np.ndarray,
-    shares: np.ndarray,
-    papers: Mapping[float, str] | None = None,
+    label: str, temperatures: Values, shares: np.ndarray, papers: Mapping[float, str] | None = None
 ) -> list[Row]:
     """Makes a row in percent for each of K temperatures, from shares, (S, K)."""
-    papers = papers or {}
-    return [
-        Row(f"{label} t={t:g} (%)", 100 * shares[:, k], papers.get(t, ""))
-        for k, t in enumerate(temperatures)
-    ]
+    rows = []
+    for k, t in enumerate(temperatures):
+        rows.append(Row(f"{label} t={t:g} (%)", 100 * shares[:, k], (papers or {}).get(t, "")))
+    return rows
 
 
 def direction(agrees: bool, how: str) -> str:
@@ -167,53 +167,3 @@ def text_table(name: str, paper: str, finding: Finding) -> str:
         interval = "{:.3f} to {:7.3f}".format(*row.ci95) if row.ci95 else "one seed"
         lines.append(f"{row.label:<{width}}{row.mean:9.3f}{interval:>22}{row.paper:>8}".rstrip())
     return "\n".join([f"{name}: {paper}", "", *lines, "", finding.sentence])
-
-
-def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the mean over S seeds and half its 95% interval, 0 for one seed, of (S, ...).
-
-    >>> mean, half = mean_and_half([[0.1], [0.2], [0.3]])
-    >>> mean.round(2).tolist(), half.round(2).tolist()
-    ([0.2], [0.25])
-    """
-    stacked = np.asarray(values, dtype=float)
-    columns = stacked.reshape(len(stacked), -1).T.tolist()
-    intervals = [seed_interval(column) or (0.0, 0.0) for column in columns]
-    half = np.array([(high - low) / 2 for low, high in intervals])
-    return stacked.mean(0), half.reshape(stacked.shape[1:])
-
-
-def draw_bars(
-    ax: Axes,
-    names: Sequence[str],
-    values: Mapping[str, ArrayLike],
-    colours: Sequence[Any],
-    scale: float = 100,
-) -> list[np.ndarray]:
-    """Draws bars over seeds with their intervals, at each of K named places.
-
-    Args:
-        ax: the axes.
-        names: of the K places.
-        values: (S, K) by the label of each bar at a place; one bar, or two side by side.
-        colours: one per label, or K for a label.
-        scale: heights are multiplied by it, by default to percent.
-
-    Returns:
-        The means, (K,) per label.
-    """
-    means, width = [], 0.4 if len(values) > 1 else 0.7
-    for i, (label, of_label) in enumerate(values.items()):
-        mean, half = mean_and_half(of_label)
-        places = np.arange(len(names)) + (i - (len(values) - 1) / 2) * width
-        style: dict[str, Any] = {"width": width, "color": colours[i], "label": label, "capsize": 2}
-        ax.bar(places, scale * mean, yerr=scale * half, **style)
-        means.append(mean)
-    plots.name_ticks(ax, names)
-    return means
-
-
-def draw_line(ax: Axes, places: ArrayLike, values: ArrayLike, **options: Any) -> None:
-    """Draws a line through the means over seeds, with their intervals, from (S, K)."""
-    mean, half = mean_and_half(values)
-    ax.errorbar(places, mean, yerr=half, fmt="o-", capsize=3, markersize=4, **options)
