@@ -18,6 +18,8 @@ def main() -> NoReturn:
             os.fstat(handle)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # closed by whoever started us
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     if not _can_start_threads():
         line = (
             "minilpo: error: this process must be allowed to start a thread per core, but it isn't"
@@ -32,7 +34,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (AttributeError, OSError, ValueError):
+        except (OSError, ValueError):
             pass  # closed: `run` has said what there was to say
     os._exit(status)  # at once: a late Ctrl-C would find nobody to answer it
 

@@ -1,10 +1,9 @@
-"""The command line: one function per command, then a table of the commands with their flags.
+"""The command line: each command below its text and its flags, then what all commands share.
 
 Heavy imports wait until a command runs. So --help is quick, and Ctrl-C is answered even while
 PyTorch loads.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import errno
@@ -12,92 +11,121 @@ import os
 import shlex
 import sys
 import time
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 from minilpo import __version__
 from minilpo.config import LARGEST_SEED, MAX_THREADS, SECTIONS, PretrainConfig, RunConfig
 from minilpo.experiments import EXPERIMENTS
-from minilpo.flags import Parser, add_flags, given, number, path_of, whole_config
+from minilpo.flags import Flag, Parser, flag, flags_of, given, number, path_of, whole_config
 from minilpo.machine.signals import LostError, Terminated, answering_signals
 from minilpo.machine.text import one_line, printable
-from minilpo.setting import HOTTEST_TEMPERATURE
 
-REPRODUCE: dict[str, dict[str, Any]] = {
-    # Twice as many tasks need a longer training; each experiment has its own losses.
-    "pretrain": {"steps": 4250, "demonstrations": 68_000},
-    "lpo": {"loss": None, "train_lm": None, "lm_learning_rate": None},
-}
+TOGETHER = os.environ.get("WORLD_SIZE", "1") != "1"  # torchrun has started several processes
+RANK = int(os.environ.get("RANK", "0")) if TOGETHER else 0  # of this process; the first one speaks
 PROMPTS_SHOWN = 3  # per task by `sample` without a prompt, in all after an unknown word
-NO_SPACE = "free some space or choose a folder on another disk"
-NOT_YOURS = "choose a folder that you may write"
-GONE = "the folder isn't there, or was removed or renamed meanwhile; make it or begin anew"
-REMEDIES = {  # by the error of the operating system
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), NO_SPACE),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), NOT_YOURS),
-    errno.ENOENT: GONE,
-}
 ENOUGH_TO_SPEAK = 3.0  # seconds after which torchrun has ended the other processes, if one has
+PAPER: dict[str, Any] = {  # what `reproduce` sets in another way; None: each experiment has its own
+    **{"steps": 4250, "demonstrations": 68_000},  # for twice as many tasks
+    **{"loss": None, "train_lm": None, "lm_learning_rate": None},
+}
+PROMPT = "the text to respond to; without it, prompts are shown"
+TO = "the folder to copy them to"
+NAMES = ["all", *EXPERIMENTS]
+SEED = number(int, 0, LARGEST_SEED)
+DIR: dict[str, Any] = {"metavar": "DIR"}
+FILE: dict[str, Any] = {"metavar": "FILE"}
+RUN = flag("--run", "the run folder", path_of, required=True, **DIR)
+OWN_TASKS = "the .py files of the run's own tasks, to allow running them"
+TASKS = flag("--tasks", OWN_TASKS, nargs="+", default=[], **FILE)
+WHAT_COMPUTES = "what computes: cpu, or an accelerator that PyTorch finds"
+DEVICE = flag("--device", WHAT_COMPUTES, default="cpu", metavar="NAME")
+THREADS = flag(
+    "--threads",
+    "how many threads compute (default: the run's own number; for a new run, the fastest in a "
+    "measurement)",
+    number(int, 1, MAX_THREADS),
+)
+
+Run = Callable[[Namespace], int | None]  # returns the exit status, if it isn't 0
+COMMANDS: dict[str, tuple[Run, str, tuple[Flag, ...]]] = {}  # by name: function, text, flags
 
 
-def demo(args: argparse.Namespace) -> None:
-    """Makes a run from nothing: pretrains, trains the head, evaluates."""
-    config = whole_config(args)
-    from minilpo.run.begin import create_run
-    from minilpo.run.steps import evaluate_step, pretrain_step, train_step, use_machine, work_in_run
+def command(text: str, *flags: Flag) -> Callable[[Run], Run]:
+    """Makes a command of a function. Its text isn't a docstring: `python -OO` takes these away."""
 
-    with work_in_run(args.out, config):
-        run = create_run(args.out, config)
-        use_machine(run, args.threads, args.device)
-        pretrain_step(run)
-        train_step(run)
-        print_results(run.path, evaluate_step(run))
+    def add(run: Run) -> Run:
+        COMMANDS[run.__name__] = run, text, flags
+        return run
+
+    return add
 
 
-def pretrain(args: argparse.Namespace) -> None:
-    """Makes a run folder and trains its language model, or goes on with it."""
-    from minilpo.run.begin import create_run
-    from minilpo.run.folder import Run
-    from minilpo.run.steps import pretrain_step, use_machine, work_in_run
+@command(
+    "everything from nothing: pretrain, train, evaluate",
+    flag("--out", "the folder", path_of, default="runs/demo", **DIR),
+    *(THREADS, DEVICE, *flags_of("run", *SECTIONS)),
+)
+def demo(args: Namespace) -> None:
+    config = whole_config(args, RunConfig())
+    from minilpo.run import begin, steps
 
-    old = None
+    with steps.work_in_run(args.out, config):
+        run = begin.create_run(args.out, config)
+        steps.use_machine(run, args.threads, args.device)
+        steps.pretrain_step(run)
+        steps.train_step(run)
+        print_results(run.path, steps.evaluate_step(run))
+
+
+@command(
+    "make a run folder and train its language model",
+    *(RUN, THREADS, DEVICE, *flags_of("run", "model", "pretrain")),
+)
+def pretrain(args: Namespace) -> None:
+    from minilpo.run import begin, folder, steps
+
+    config = RunConfig()
     if (args.run / "config.json").exists():
-        old = Run.open(args.run, getattr(args, "tasks", ())).config
-    config = whole_config(args, old)
-    with work_in_run(args.run, config):
-        run = create_run(args.run, config, compare=("model", "pretrain"))
-        use_machine(run, args.threads, args.device)
-        pretrain_step(run)
+        config = folder.Run.open(args.run, getattr(args, "tasks", ())).config
+    config = whole_config(args, config)
+    with steps.work_in_run(args.run, config):
+        run = begin.create_run(args.run, config, compare=("model", "pretrain"))
+        steps.use_machine(run, args.threads, args.device)
+        steps.pretrain_step(run)
     print(f"wrote {shown(run.path / 'model.pt')}")
 
 
-def train(args: argparse.Namespace) -> None:
-    """Trains the head of a run. Without a flag a setting is as before, or as in half-done work."""
-    from minilpo.run.folder import Run
-    from minilpo.run.steps import half_done_lpo, train_step, use_machine, work_in_run
+@command("train the temperature head by LPO", *(RUN, THREADS, DEVICE, *flags_of("lpo"), TASKS))
+def train(args: Namespace) -> None:
+    from minilpo.run import folder, steps
 
-    run = Run.open(args.run, args.tasks)
-    with work_in_run(args.run, run.config):
-        config, asked = half_done_lpo(run) or run.config.lpo, given(args, "lpo")
+    run = folder.Run.open(args.run, args.tasks)
+    with steps.work_in_run(args.run, run.config):
+        # Without a flag a setting is as before, or as in half-done work.
+        config, asked = steps.half_done_lpo(run) or run.config.lpo, given(args, "lpo")
         if asked.get("rule", config.rule) != config.rule:
             asked = {"loss": "default", **asked}  # each rule has a default of its own
         lpo = dataclasses.replace(config, **asked).resolved(run.config.level)
-        use_machine(run, args.threads, args.device)
-        train_step(run, lpo)
+        steps.use_machine(run, args.threads, args.device)
+        steps.train_step(run, lpo)
     print(f"wrote {shown(run.path / 'head.pt')}")
 
 
-def evaluate(args: argparse.Namespace) -> None:
-    """Measures the head of a run."""
-    from minilpo.run.folder import Run
-    from minilpo.run.steps import evaluate_step, use_machine, work_in_run
+@command(
+    "measure the head against every fixed temperature",
+    *(RUN, THREADS, DEVICE, *flags_of("evaluation"), TASKS),
+)
+def evaluate(args: Namespace) -> None:
+    from minilpo.run import folder, steps
 
-    run = Run.open(args.run, args.tasks)
-    with work_in_run(args.run, run.config):
-        use_machine(run, args.threads, args.device)
+    run = folder.Run.open(args.run, args.tasks)
+    with steps.work_in_run(args.run, run.config):
+        steps.use_machine(run, args.threads, args.device)
         asked = dataclasses.replace(run.config.evaluation, **given(args, "evaluation"))
-        print_results(run.path, evaluate_step(run, asked))
+        print_results(run.path, steps.evaluate_step(run, asked))
 
 
 def print_results(path: Path, metrics: dict[str, Any]) -> None:
@@ -123,23 +151,36 @@ def shown(path: Path) -> str:
     return printable(str(path))
 
 
-def sample(args: argparse.Namespace) -> None:
-    """Writes one response and shows its temperatures; without a prompt, shows prompts to copy."""
+def page_of(name: str) -> Path:
+    """Reads the path of a page, links followed, so that it never replaces a file of a run."""
+    page = path_of(name).resolve()
+    if page.suffix != ".html" or page.name == "report.html":
+        raise ArgumentTypeError(f"must name a page, got {name!r}; try page.html")
+    return page
+
+
+@command(
+    "write one response and show the temperature of each word",
+    RUN,
+    flag("prompt", PROMPT, nargs="?", default="", metavar="prompt"),
+    flag("--seed", "seed of the sampling (default: 0)", SEED, default=0),
+    flag("--temperature", "also write one at this constant", float, metavar="T"),
+    flag("--html", "also write a page with the temperatures", page_of, **FILE),
+    *(THREADS, TASKS),
+)
+def sample(args: Namespace) -> None:
     from minilpo.machine.files import write_bytes
     from minilpo.machine.threads import pick
     from minilpo.run.folder import Run
-    from minilpo.show import strip
-    from minilpo.show.samples import Sampler, prompts_to_copy
+    from minilpo.show import samples, strip
 
-    prompt = None if args.prompt is None else " ".join(args.prompt.split())
-    if prompt == "":
-        raise ValueError("the prompt must have at least one word, got none")
-    if prompt is None and (args.html or args.temperature is not None):
-        raise ValueError("--html and --temperature must come with a prompt to respond to, got none")
-    run = Run.open(args.run, args.tasks)
-    page = page_to_write(args.html, run.path) if args.html else None
-    if prompt is None:
-        print(prompts_to_copy(run.tasks, PROMPTS_SHOWN, args.seed))
+    run, prompt = Run.open(args.run, args.tasks), " ".join(args.prompt.split())
+    prompts = samples.prompts_to_copy(run.tasks, PROMPTS_SHOWN, args.seed)
+    if not prompt:
+        if args.html or args.temperature is not None:
+            raise ValueError("--html and --temperature must come with a prompt, got none")
+        for name, quoted in prompts.items():
+            print(f"{name}:", *quoted, sep="\n  ")
         return
     run.log("pretrain"), run.log("train")  # say if a file isn't there, or isn't what it was
     pick(args.threads, run.config.threads or None)
@@ -147,39 +188,32 @@ def sample(args: argparse.Namespace) -> None:
     try:
         lm.tokenizer.encode(prompt)
     except ValueError as error:  # an unknown word
-        per_task = -(-PROMPTS_SHOWN // len(run.tasks))
-        lines = prompts_to_copy(run.tasks, per_task, args.seed).splitlines()
-        prompts = [line.strip() for line in lines if line.startswith("  ")][:PROMPTS_SHOWN]
-        raise ValueError(f"{error}; or copy one of {', '.join(prompts)}") from None
-    sampler = Sampler(lm, run.tasks, run.head(), run.choices, args.seed)
+        some = [one for row in zip(*prompts.values(), strict=True) for one in row][:PROMPTS_SHOWN]
+        raise ValueError(f"{error}; or copy one of {', '.join(some)}") from None
+    sampler = samples.Sampler(lm, run.tasks, run.head(), run.choices, args.seed)
     words, lines = sampler.with_head(prompt)
-    compared = None if args.temperature is None else sampler.at(args.temperature, prompt)
-    if page:
-        write_bytes(page, strip.html_page([words], "Which temperature wrote which word").encode())
+    if args.temperature is not None:
+        lines += ["", sampler.at(args.temperature, prompt)]
+    if args.html:
+        page = strip.html_page([words], "Which temperature wrote which word")
+        write_bytes(args.html, page.encode())
     print(strip.terminal(words) if strip.has_colours(sys.stdout) else strip.plain(words))
-    for paragraph in filter(None, ["\n".join(lines), compared]):
-        print(f"\n{paragraph}")
+    print("", *lines, sep="\n")
 
 
-def page_to_write(page: Path, path: Path) -> Path:
-    """Checks where a page goes, links followed: never over a file of the run in `path`."""
-    from minilpo.show.page import NAME as PAGE
-
-    target = Path(os.path.realpath(page))
-    is_own = path.resolve() in target.parents and (target.suffix != ".html" or target.name == PAGE)
-    if is_own or (target.exists() and not target.is_file()):
-        wrong = "one of the run's own files" if is_own else "something else than a file"
-        raise ValueError(f"--html must name a page, got {str(page)!r}, {wrong}; try page.html")
-    return target
-
-
-def reproduce(args: argparse.Namespace) -> None:
-    """Makes the paper's tables and figures in miniature."""
+@command(
+    "the paper's tables and figures in miniature",
+    flag("--out", "the folder", path_of, default="runs/reproduce", **DIR),
+    flag("name", ", ".join(NAMES), metavar="NAME", choices=NAMES),
+    flag("--seeds", "seeds 0, 1, ...", number(int, 1, 1000), default=5),
+    *(THREADS, DEVICE, *flags_of(*SECTIONS, **PAPER)),
+)
+def reproduce(args: Namespace) -> None:
     from minilpo.experiments.reproduce import reproduce
     from minilpo.rivals.controls import CORPUS
 
-    pretraining = PretrainConfig(**REPRODUCE["pretrain"])
-    base = RunConfig(tasks=tuple(task.name for task in CORPUS), pretrain=pretraining)
+    longer = PretrainConfig(steps=PAPER["steps"], demonstrations=PAPER["demonstrations"])
+    base = RunConfig(tasks=tuple(task.name for task in CORPUS), pretrain=longer)
     config = whole_config(args, base)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)
@@ -188,8 +222,14 @@ def reproduce(args: argparse.Namespace) -> None:
     print(f"tables, figures and numbers are in {shown(args.out)}")
 
 
-def play(args: argparse.Namespace) -> None:
-    """Serves the page to play with a trained run."""
+@command(
+    "a page on this machine to play with a trained run",
+    RUN,
+    flag("--port", "the port of the page (default: any that is free)", int, default=0),
+    ("--no-browser", {"action": "store_true", "help": "only print the address, open no browser"}),
+    *(THREADS, TASKS),
+)
+def play(args: Namespace) -> None:
     from minilpo.machine.threads import pick
     from minilpo.play.server import serve
     from minilpo.run.folder import Run
@@ -199,21 +239,31 @@ def play(args: argparse.Namespace) -> None:
     serve(run, args.port, open_browser=not args.no_browser)
 
 
-def tutorials(args: argparse.Namespace) -> None:
-    """Copies the lessons, never over the learner's own work."""
+@command(
+    "copy the lessons next to you, never over your own work",
+    flag("folder", TO, path_of, nargs="?", default="minilpo-lessons", metavar="DEST"),
+    ("--teacher", {"action": "store_true", "help": "also the pages and figures for teachers"}),
+)
+def tutorials(args: Namespace) -> None:
     from minilpo.course.lessons import copy_lessons
 
     copied, place = copy_lessons(args.folder, args.teacher), shown(args.folder)
     print(f"{len(copied.new)} files copied to {place}, {len(copied.same)} were there already")
+    remedy = "to get a new one, rename yours and repeat the command"
     for name in copied.kept:
-        print(
-            f"kept yours: {printable(name)} (to get a new one, rename yours and repeat the command)"
-        )
+        print(f"kept yours: {printable(name)} ({remedy})")
     print(f'begin with: jupyter lab {shlex.quote(place)} (it comes with "minilpo[tutorials]")')
 
 
-def grade(args: argparse.Namespace) -> None:
-    """Grades the notebooks of a class."""
+@command(
+    "which exercises the notebooks of a class pass",
+    flag("notebooks", "notebooks of students", Path, nargs="+", metavar="NOTEBOOK"),
+    flag("--out", "the table", Path, default="grades.csv", **FILE),
+    flag("--jobs", "how many at the same time (default: one per core)", number(int, 1, 64)),
+    flag("--seconds", "limit per exercise", number(float, 1, 3600), default=60.0),
+    flag("--seed", "of the random inputs (default: another one every time)", SEED),
+)
+def grade(args: Namespace) -> None:
     from minilpo.course.grade import grade
     from minilpo.course.gradebook import table
 
@@ -222,116 +272,24 @@ def grade(args: argparse.Namespace) -> None:
     print(f"\nmessages are in {shown(args.out)}; graded {how}")
 
 
-def doctor(args: argparse.Namespace) -> int:
-    """Checks the installation; returns the exit status."""
+@command("check the installation, time this machine, say what to fix")
+def doctor(args: Namespace) -> int:
     from minilpo.doctor import report
 
     return report()
 
 
-FOLDER = "the folder keeps what was finished, the same command goes on from there"
-UNCHANGED, GRADED = "nothing was changed", "the table has what was graded so far"
-
-
-class Command(NamedTuple):
-    """A command. Its text stands here: `python -OO` takes all docstrings away."""
-
-    run: Callable[[argparse.Namespace], int | None]  # returns the exit status, if it isn't 0
-    summary: str
-    sections: tuple[str, ...] = ()  # of the settings: each field has a flag
-    out: str | None = None  # the folder that it makes by default
-    takes_run: bool = False  # works on a run folder
-    kept: str = FOLDER  # said when it is interrupted
-
-
-FROM_NOTHING = "everything from nothing: pretrain, train, evaluate"
-PRETRAIN = "make a run folder and train its language model"
-TRAIN = "train the temperature head by LPO"
-EVALUATE = "measure the head against every fixed temperature"
-SAMPLE = "write one response and show the temperature of each word"
-PAPER = "the paper's tables and figures in miniature"
-PLAY = "a page on this machine to play with a trained run"
-TUTORIALS = "copy the lessons next to you, never over your own work"
-GRADE = "which exercises the notebooks of a class pass"
-DOCTOR = "check the installation, time this machine, say what to fix"
-COMMANDS = {
-    "demo": Command(demo, FROM_NOTHING, ("run", *SECTIONS), out="runs/demo"),
-    "pretrain": Command(pretrain, PRETRAIN, ("run", "model", "pretrain"), takes_run=True),
-    "train": Command(train, TRAIN, ("lpo",), takes_run=True),
-    "evaluate": Command(evaluate, EVALUATE, ("evaluation",), takes_run=True),
-    "sample": Command(sample, SAMPLE, takes_run=True, kept=UNCHANGED),
-    "reproduce": Command(reproduce, PAPER, tuple(SECTIONS), out="runs/reproduce"),
-    "play": Command(play, PLAY, takes_run=True, kept=UNCHANGED),
-    "tutorials": Command(tutorials, TUTORIALS, kept=UNCHANGED),
-    "grade": Command(grade, GRADE, kept=GRADED),
-    "doctor": Command(doctor, DOCTOR, kept=UNCHANGED),
-}
-
-
-def add_own_flags(name: str, add: Callable[..., object]) -> None:
-    """Adds the flags that only the command of this name has."""
-    seed = {"type": number(int, 0, LARGEST_SEED), "metavar": "INT"}
-    if name == "sample":
-        add("prompt", nargs="?", help="the text to respond to; without it, prompts are shown")
-        add("--seed", default=0, help="seed of the sampling (default: %(default)s)", **seed)
-        temperature = number(float, 0, int(HOTTEST_TEMPERATURE))
-        add("--temperature", type=temperature, metavar="T", help="also write one at this constant")
-        add("--html", type=path_of, metavar="FILE", help="also write a page with the temperatures")
-    elif name == "reproduce":
-        names = ["all", *EXPERIMENTS]
-        add("name", metavar="NAME", choices=names, help=", ".join(names))
-        meaning = "seeds 0, 1, ... (default: %(default)s)"
-        add("--seeds", type=number(int, 1, 1000), metavar="INT", default=5, help=meaning)
-    elif name == "play":
-        add("--port", type=int, default=0, help="the port of the page (default: any that is free)")
-        add("--no-browser", action="store_true", help="only print the address, open no browser")
-    elif name == "tutorials":
-        meaning = "the folder to copy them to (default: %(default)s)"
-        options = {"nargs": "?", "type": path_of, "metavar": "DEST", "help": meaning}
-        add("folder", default="minilpo-lessons", **options)
-        add("--teacher", action="store_true", help="also the pages and figures for teachers")
-    elif name == "grade":
-        add("notebooks", nargs="+", type=Path, metavar="NOTEBOOK", help="notebooks of students")
-        table = {"type": Path, "default": Path("grades.csv"), "metavar": "FILE"}
-        add("--out", help="the table (default: %(default)s)", **table)
-        meaning = "how many at the same time (default: one per core)"
-        add("--jobs", type=number(int, 1, 64), metavar="INT", help=meaning)
-        meaning = "limit per exercise (default: %(default)s)"
-        add("--seconds", type=number(float, 1, 3600), default=60.0, help=meaning)
-        add("--seed", help="of the random inputs (default: another one every time)", **seed)
-
-
 def make_parser() -> Parser:
-    """Makes the parser of all commands, with one flag for each field of their settings."""
+    """Makes the parser of all commands."""
     purpose = "A tiny language model learns which temperature to use, and when."
     parser = Parser(prog="minilpo", description=purpose, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"minilpo {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        purpose = command.summary[0].upper() + command.summary[1:] + "."
-        texts: dict[str, Any] = {"help": command.summary, "description": purpose}
-        flags = commands.add_parser(name, allow_abbrev=False, **texts)
-        add = flags.add_argument
-        folder: dict[str, Any] = {"type": path_of, "metavar": "DIR"}
-        if command.out:
-            add("--out", default=command.out, help="the folder (default: %(default)s)", **folder)
-        if command.takes_run:
-            add("--run", required=True, help="the run folder", **folder)
-        add_own_flags(name, add)
-        if command.out or command.takes_run:
-            meaning = (
-                "how many threads compute (default: the run's own number; "
-                "for a new run, the fastest in a measurement)"
-            )
-            add("--threads", type=number(int, 1, MAX_THREADS), metavar="INT", help=meaning)
-        if command.sections:
-            meaning = "what computes: cpu, or an accelerator that PyTorch finds (default: cpu)"
-            add("--device", default="cpu", metavar="NAME", help=meaning)
-        for section in command.sections:
-            add_flags(flags, section, REPRODUCE.get(section, {}) if name == "reproduce" else {})
-        if "run" not in command.sections and command.takes_run:
-            meaning = "the .py files of the run's own tasks, to allow running them"
-            add("--tasks", nargs="+", default=[], metavar="FILE", help=meaning)
+    for name, (_, text, flags) in COMMANDS.items():
+        purpose = f"{text[0].upper()}{text[1:]}."
+        own = commands.add_parser(name, help=text, description=purpose, allow_abbrev=False)
+        for flag_name, options in flags:
+            own.add_argument(flag_name, **options)
     return parser
 
 
@@ -347,93 +305,78 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # No window is ever opened, and a name that matplotlib doesn't know does no harm.
     os.environ["MPLBACKEND"] = "agg"
-    if sys.stdout is None:  # closed by whoever started us
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-
-    def leave(stop: KeyboardInterrupt) -> NoReturn:
-        os._exit(_say_goodbye(stop, argv))
-
-    with answering_signals(leave):
+    words = sys.argv[1:] if argv is None else argv
+    with answering_signals(lambda stop: os._exit(_say_goodbye(stop, words))):
         try:
-            status = run_command(make_parser().parse_args(argv))
+            status = run_command(make_parser().parse_args(words))
             sys.stdout.flush()
             return status
-        except (ValueError, OSError) as error:
-            if _is_first() or not isinstance(error, LostError):
-                _complain(f"error: {_in_words(error)}")
-        except (MemoryError, RuntimeError) as error:
-            # PyTorch has a RuntimeError for too little memory, which says "allocate".
-            if isinstance(error, RuntimeError) and "alloc" not in str(error):
-                raise
-            remedy = "lower the largest of them"
-            _complain(f"error: there must be enough memory for these settings; {remedy}")
         except KeyboardInterrupt as stop:
-            return _say_goodbye(stop, argv)
-    return 2
+            return _say_goodbye(stop, words)
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            message = f"error: {_in_words(error)}"
+            if RANK == 0:
+                _complain(message)
+            elif not isinstance(error, LostError):
+                # An error in every process is said by the first; then torchrun ends this one.
+                time.sleep(ENOUGH_TO_SPEAK)
+                _complain(f"process {RANK}: {message}")
+            return 2
 
 
-def _say_goodbye(stop: KeyboardInterrupt, argv: list[str] | None) -> int:
-    """Says that the work was interrupted and what of it is kept; returns the exit status."""
-    ended = isinstance(stop, Terminated)
-    name = next(iter(sys.argv[1:] if argv is None else argv), "")
-    kept = COMMANDS[name].kept if name in COMMANDS else UNCHANGED
-    if _is_first():
-        # Over the terminal's ^C.
-        _complain(f"{'told to end' if ended else 'interrupted'}; {kept}", "\r")
-    return 143 if ended else 130
-
-
-def _complain(message: str, start: str = "") -> None:
-    """Prints one line on stderr, if it is open."""
-    if not _is_first():
-        # An error in every process is said by the first one, and then torchrun ends this one.
-        time.sleep(ENOUGH_TO_SPEAK)
-        message = f"process {os.environ['RANK']}: {message}"
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        print(f"{start}minilpo: {message}", file=sys.stderr, flush=True)
-
-
-def _is_first() -> bool:
-    """Tells if this process is alone, or the first one that torchrun has started."""
-    return os.environ.get("RANK", "0") == "0" or not _together()
-
-
-def _together() -> bool:
-    """Tells if torchrun has started several processes for this command."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
-
-
-def run_command(args: argparse.Namespace) -> int:
+def run_command(args: Namespace) -> int:
     """Runs a command, here or in all processes that torchrun has started."""
+    run = COMMANDS[args.command][0]
     if getattr(args, "device", "cpu") != "cpu":
         from minilpo.machine.device import device_of
 
         device_of(args.device)  # raises an error if it isn't there
-    command = COMMANDS[args.command]
-    return (run_together(command, args) if _together() else command.run(args)) or 0
-
-
-def run_together(command: Command, args: argparse.Namespace) -> int | None:
-    """Runs a command in all processes that torchrun has started; see `run.processes`."""
-    if not command.sections:
-        shared = ", ".join(name for name, other in COMMANDS.items() if other.sections)
-        raise ValueError(
-            f"torchrun must start one of {shared}, got {args.command}; start that without torchrun"
-        )
+    if not TOGETHER:
+        return run(args) or 0
+    if "device" not in args:
+        shared = ", ".join(name for name, (*_, flags) in COMMANDS.items() if DEVICE in flags)
+        got = f"got {args.command}; start that without torchrun"
+        raise ValueError(f"torchrun must start one of {shared}, {got}")
     from minilpo.run import processes
 
-    flag = "out" if command.out else "run"
-    with processes.joined(getattr(args, flag)) as folder:
-        setattr(args, flag, folder)
-        return command.run(args)
+    name = "out" if "out" in args else "run"
+    with processes.joined(getattr(args, name)) as folder:
+        setattr(args, name, folder)
+        return run(args) or 0
+
+
+def _say_goodbye(stop: KeyboardInterrupt, words: list[str]) -> int:
+    """Says that the work was interrupted and what of it is kept; returns the exit status."""
+    status, said = (143, "told to end") if isinstance(stop, Terminated) else (130, "interrupted")
+    said += "; what was finished is kept"
+    if words and words[0] in COMMANDS and DEVICE in COMMANDS[words[0]][2]:
+        said += ", the same command goes on from there"
+    if RANK == 0:
+        _complain(said, "\r")  # over the terminal's ^C
+    return status
+
+
+def _complain(message: str, start: str = "") -> None:
+    """Prints one line on stderr, if it is open."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"{start}minilpo: {message}", file=sys.stderr, flush=True)
 
 
 def _in_words(error: Exception) -> str:
-    """Describes an error on one line that is never too long and harmless in a terminal."""
+    """Describes an error on one line. Raises it again if it is a fault of the program."""
+    # PyTorch has a RuntimeError for too little memory, which says "allocate".
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "alloc" in str(error)
+    ):
+        return "there must be enough memory for these settings; lower the largest of them"
+    if isinstance(error, RuntimeError):
+        raise error
     if isinstance(error, BrokenPipeError):
         return "standard output was closed before all was written there; files are not affected"
     if isinstance(error, OSError) and error.strerror:
         where = f" {error.filename}" if error.filename else ""
-        remedy = REMEDIES.get(error.errno or 0, "choose another folder")
+        remedy = "choose a folder that you may write, on a disk with free space"
+        if error.errno == errno.ENOENT:
+            remedy = "it was removed or renamed, or never made; make its folder or begin anew"
         return one_line(f"can't read or write{where}: {error.strerror}; {remedy}")
     return one_line(str(error))

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from minilpo.setting import check_temperatures, read_choices
+from minilpo.setting import EXAMPLES, read_choices
 
 LOSSES = ("eq9", "eq10", "eq11", "eq11_marginal")
 MARGINAL_AT_TOKEN_LEVEL = (
@@ -18,7 +18,7 @@ FORMAT = 7  # of the run folder; raised when an older folder can no longer be re
 LARGEST_MODEL = 100_000_000  # parameters: 1.5 GB with the optimizer's numbers, days on a laptop
 NOT_BOTH = (
     "--temperatures and --choices must not be given together, got both; "
-    "a temperature alone is a choice too, as in --choices 0 0.6 1.2,min_p=0.1"
+    f"a temperature alone is a choice too, as in --choices {EXAMPLES}"
 )
 MAX_THREADS = 64  # with thousands, the operating system ends the process
 MOST_PAIRS = 65_536  # in a gradient step
@@ -26,12 +26,9 @@ LARGEST_SEED = 2**63 - 1  # PyTorch's generators take no larger one
 SMALL = 1e-9  # the lowest value of a setting that must be above 0
 
 
-def option(
-    default: Any, meaning: str, low: Any = None, high: Any = None, *, choices: tuple = ()
-) -> Any:
-    """Makes a field with a help text and its limits: a lowest and highest number, or choices."""
-    metadata = {"help": meaning, "limits": (low, high), "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+def option(default: Any, meaning: str, *limits: Any) -> Any:
+    """Makes a field with a help text and its limits: lowest and highest number, or all words."""
+    return dataclasses.field(default=default, metadata={"help": meaning, "limits": limits})
 
 
 class Settings:
@@ -39,13 +36,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value, choices = getattr(self, field.name), field.metadata.get("choices", ())
-            low, high = field.metadata.get("limits", (None, None))
+            value, limits = getattr(self, field.name), field.metadata.get("limits", ())
             flag = "--" + field.name.replace("_", "-")
-            if low is not None and not low <= value <= high:
+            if isinstance(value, str) and value not in limits:
+                raise ValueError(f"{flag} must be one of {', '.join(limits)}, got {value!r}")
+            if limits and not isinstance(value, str) and not limits[0] <= value <= limits[1]:
+                low, high = limits
                 raise ValueError(f"{flag} must be from {low:,} to {high:,}, got {value}")
-            if choices and value not in choices:
-                raise ValueError(f"{flag} must be one of {', '.join(choices)}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -67,12 +64,10 @@ class ModelConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_embd % self.n_head:
-            remedy = self.n_embd // self.n_head * self.n_head or self.n_head
-            raise ValueError(
-                f"--n-embd must be a multiple of --n-head, got {self.n_embd} and {self.n_head}; "
-                f"try {remedy}"
-            )
+        width, heads = self.n_embd, self.n_head
+        if width % heads:
+            got = f"got {width} and {heads}; try {width // heads * heads or heads}"
+            raise ValueError(f"--n-embd must be a multiple of --n-head, {got}")
         if self.n_parameters > LARGEST_MODEL:
             raise ValueError(
                 f"--n-layer and --n-embd must make a model of at most {LARGEST_MODEL:,} "
@@ -114,24 +109,22 @@ class LPOConfig(Settings):
         "lpo",
         "how the head learns: lpo from pairs of responses; reinforce, grpo or regression from all "
         "responses and their rewards (see rivals/reward_rules.py)",
-        choices=RULES,
+        *RULES,
     )
     loss: str = option(
         "default",
         "the score that is compared: eq9, eq10, eq11 or eq11_marginal (see losses.py); default "
         "takes the best one measured here: eq10 at sequence level, eq11 at token level; "
         "with another rule than lpo, eq10",
-        choices=("default", *LOSSES),
+        *("default", *LOSSES),
     )
-    reduce: str = option("sum", "scores of steps: added or averaged", choices=("sum", "mean"))
-    reference: str = option(
-        "uniform", "the head that the loss compares with", choices=("uniform", "none")
-    )
+    reduce: str = option("sum", "scores of steps: added or averaged", "sum", "mean")
+    reference: str = option("uniform", "the head that the loss compares with", "uniform", "none")
     pairs: str = option(
         "best_worst",
         "which responses are compared, and how (see preferences.py); "
         "nll, the paper's baseline, imitates the best and compares nothing",
-        choices=PAIRS_OR_NLL,
+        *PAIRS_OR_NLL,
     )
     pairs_per_prompt: int = option(4, "pairs per prompt of --pairs top_bottom", 1, 128)
     pairs_per_batch: int = option(
@@ -149,29 +142,19 @@ class LPOConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rule, loss = self.rule, self.loss
-        if self.train_lm and loss != "eq9":
-            raise ValueError(
-                "--train-lm must come with --loss eq9, whose score contains the words, "
-                f"got --loss {loss}"
-            )
+        rule, loss, got = self.rule, self.loss, f"got --rule {self.rule}"
+        if self.train_lm and loss != "eq9":  # the only score that contains the words
+            raise ValueError(f"--train-lm must come with --loss eq9, got --loss {loss}")
         if rule == "lpo":
             return
-        if self.pairs != "best_worst":
-            raise ValueError(
-                f"--pairs must be left at best_worst with --rule {rule}, which learns from "
-                f"all responses, got --pairs {self.pairs}; or take --rule lpo"
-            )
         if self.train_lm:
-            raise ValueError(
-                f"--train-lm must come with --rule lpo, got --rule {rule}, "
-                "which trains the head alone; take --no-train-lm"
-            )
-        if rule != "reinforce" and loss in ("eq11", "eq11_marginal"):
-            raise ValueError(
-                f"--loss {loss} must come with --rule lpo or reinforce, got --rule "
-                f"{rule}, which scores the drawn choices; take --loss eq10"
-            )
+            raise ValueError(f"--train-lm must come with --rule lpo, {got}; take --no-train-lm")
+        if self.pairs != "best_worst":  # the other rules learn from all responses
+            wrong = f"{got} with --pairs {self.pairs}; leave --pairs at best_worst"
+            raise ValueError(f"--pairs must come with --rule lpo, {wrong}")
+        if rule != "reinforce" and loss in ("eq11", "eq11_marginal"):  # they score drawn choices
+            wrong = f"{got}; take --loss eq10"
+            raise ValueError(f"--loss {loss} must come with --rule lpo or reinforce, {wrong}")
 
     def resolved(self, level: str) -> "LPOConfig":
         """Replaces the loss "default" by the default of this level.
@@ -217,9 +200,6 @@ SECTIONS: dict[str, type] = {
 class RunConfig(Settings):
     """A whole run, as `config.json` in a run folder holds it.
 
-    >>> RunConfig(temperatures=(0.5, 0.2))
-    Traceback (most recent call last):
-    ValueError: --temperatures must rise by at least 0.001, got 0.5 0.2; try 0.2 0.5
     >>> config = RunConfig(choices=("1.2,min_p=0.1", "0", "1"))
     >>> config.choices, config.temperatures
     (('0', '1', '1.2,min_p=0.1'), (0.0, 1.0, 1.2))
@@ -227,7 +207,7 @@ class RunConfig(Settings):
 
     seed: int = option(0, "where all randomness starts", 0, LARGEST_SEED)
     level: str = option(
-        "sequence", "one temperature per response or one per token", choices=("sequence", "token")
+        "sequence", "one temperature per response or one per token", "sequence", "token"
     )
     tasks: tuple[str, ...] = option(
         ("math", "instruct", "story", "constrained_story"),
@@ -247,28 +227,25 @@ class RunConfig(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     lpo: LPOConfig = LPOConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    # Number of threads. Measured when the run is made, and kept: the last digits of every result
-    # depend on it.
+    # Number of threads: the last digits of every result depend on it. 0 until it was measured.
     threads: int = 0
-    # SHA-256 of own task files.
+    # SHA-256 of own task files, by name.
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "lpo", self.lpo.resolved(self.level))
-        if not self.choices:
-            check_temperatures(self.temperatures)
-            return
-        settings = read_choices(self.choices)
+        settings = read_choices(self.choices, self.temperatures)
         temperatures = tuple(setting.temperature for setting in settings)
         if self.temperatures not in (temperatures, type(self).temperatures):  # the default
             raise ValueError(NOT_BOTH)
-        object.__setattr__(self, "choices", tuple(map(str, settings)))
-        object.__setattr__(self, "temperatures", temperatures)
+        if self.choices:
+            object.__setattr__(self, "choices", tuple(map(str, settings)))
+            object.__setattr__(self, "temperatures", temperatures)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the settings as JSON holds them."""
-        return {"format": FORMAT, **as_json(self)}
+        """Returns the settings as JSON holds them: lists for tuples, dictionaries for sections."""
+        return {"format": FORMAT, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "RunConfig":
@@ -278,22 +255,13 @@ class RunConfig(Settings):
             ValueError: for settings of another version, or beyond their limits.
             TypeError: for settings of another version, or of a wrong type.
         """
-        settings = dict(content)
-        if (got := settings.pop("format", None)) != FORMAT:
-            other = "made by another version of minilpo"
-            raise ValueError(f"its format must be {FORMAT}, got {got!r}: {other}")
+        if content.get("format") != FORMAT:
+            got = content.get("format")
+            raise ValueError(f"format must be {FORMAT}, got {got!r}: another version of minilpo")
         values: dict[str, Any]
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+        del values["format"]
         config = cls(**values | {name: kind(**values[name]) for name, kind in SECTIONS.items()})
-        if as_json(config) != settings:
-            raise ValueError("some settings are missing: made by another version of minilpo")
+        if config.to_dict() != content:
+            raise ValueError("no setting may be missing: another version of minilpo")
         return config
-
-
-def as_json(config: Any) -> dict[str, Any]:
-    """Turns settings into the form that JSON has: lists for tuples, dictionaries for sections.
-
-    >>> as_json(RunConfig())["temperatures"]
-    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    """
-    return json.loads(json.dumps(dataclasses.asdict(config)))

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from minilpo.config import NOT_BOTH, SECTIONS, RunConfig
 from minilpo.machine.text import one_line
 
+Flag = tuple[str, dict[str, Any]]  # name and options, as `add_argument` of argparse takes them
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
@@ -21,10 +23,6 @@ class Parser(argparse.ArgumentParser):
 
 def path_of(name: str) -> Path:
     """Reads a path. It becomes absolute at once: a task file may change the current folder."""
-    if not name.strip():
-        raise argparse.ArgumentTypeError(
-            "must name a folder, got an empty name; a point stands for the folder you are in"
-        )
     return Path(name).absolute()
 
 
@@ -45,50 +43,60 @@ def number(kind: type, low: int, high: int) -> Callable[[str], Any]:
     return read
 
 
-def add_flags(parser: argparse.ArgumentParser, section: str, other: dict[str, Any]) -> None:
-    """Adds a flag for each field of a section of the settings; "run" holds the general ones.
+def flag(name: str, meaning: str, kind: Callable[[str], Any] = str, **more: Any) -> Flag:
+    """Describes a flag for argparse. Its metavar is its type, if no other is given."""
+    if default := more.get("default"):
+        meaning += f" (default: {default})"
+    return name, {"help": meaning, "type": kind, "metavar": kind.__name__.upper(), **more}
 
-    `other` maps fields to the command's own defaults, and to None if it has no such flag.
+
+def flags_of(*sections: str, **other: Any) -> list[Flag]:
+    """Describes a flag for each setting of some sections; "run" holds the general settings.
+
+    `other` maps settings to the command's own defaults, and to None if they have no flag.
     """
-    settings = SECTIONS.get(section, RunConfig)
-    types = typing.get_type_hints(settings)
-    for field in dataclasses.fields(settings):
-        value = other.get(field.name, field.default)
-        if "help" not in field.metadata or value is None:
-            continue  # a section, or a value that nobody sets by hand
-        flag, meaning = "--" + field.name.replace("_", "-"), field.metadata["help"]
-        kind, several = types[field.name], typing.get_args(types[field.name])
-        # No default here: a resumed run keeps the settings that it was made with.
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": meaning}
-        if kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-            continue
-        default = " ".join(map(str, value)) or "none" if several else value
-        options["type"] = several[0] if several else kind
-        options["metavar"] = options["type"].__name__.upper()
-        options["help"] = f"{meaning} (default: {default})"
-        parser.add_argument(flag, nargs="+" if several else None, **options)
+    flags = []
+    for section in sections:
+        types = typing.get_type_hints(SECTIONS.get(section, RunConfig))
+        for field in fields_of(section):
+            value, meaning = other.get(field.name, field.default), field.metadata["help"]
+            kind, several = types[field.name], typing.get_args(types[field.name])
+            options: dict[str, Any] = {"help": meaning, "action": argparse.BooleanOptionalAction}
+            if several:
+                text = " ".join(map(str, value)) or "none"
+                options = flag("", meaning, several[0], default=text, nargs="+")[1]
+            elif kind is not bool:
+                options = flag("", meaning, kind, default=str(value))[1]
+            # No default here: a resumed run keeps the settings that it was made with.
+            options["default"] = argparse.SUPPRESS
+            if value is not None:
+                flags.append(("--" + field.name.replace("_", "-"), options))
+    return flags
+
+
+def fields_of(section: str) -> list[dataclasses.Field]:
+    """Lists the settings of a section that have a flag."""
+    fields = dataclasses.fields(SECTIONS.get(section, RunConfig))
+    return [field for field in fields if "help" in field.metadata]
 
 
 def given(args: argparse.Namespace, section: str) -> dict[str, Any]:
     """Collects the settings of one section that were given on the command line."""
-    settings = dataclasses.fields(SECTIONS.get(section, RunConfig))
-    names = [field.name for field in settings if "help" in field.metadata and field.name in args]
-    values = {name: getattr(args, name) for name in names}
+    names = [field.name for field in fields_of(section)]
+    values = {name: getattr(args, name) for name in names if name in args}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
-def whole_config(args: argparse.Namespace, old: RunConfig | None = None) -> RunConfig:
-    """Makes a run's settings from the flags; without a flag a setting is as in `old`, if given."""
-    settings: dict[str, Any] = given(args, "run")
+def whole_config(args: argparse.Namespace, old: RunConfig) -> RunConfig:
+    """Makes a run's settings from the flags; without a flag a setting is as in `old`."""
+    settings = given(args, "run")
     if {"temperatures", "choices"} <= settings.keys():
         raise ValueError(NOT_BOTH)
-    for name, section in SECTIONS.items():
-        before = dataclasses.asdict(getattr(old, name)) if old else {}
-        settings[name] = section(**{**before, **given(args, name)})
     # Each takes the other's place.
     if "temperatures" in settings:
         settings["choices"] = ()
     elif "choices" in settings:
         settings["temperatures"] = RunConfig.temperatures
-    return dataclasses.replace(old, **settings) if old else RunConfig(**settings)
+    for name in SECTIONS:
+        settings[name] = dataclasses.replace(getattr(old, name), **given(args, name))
+    return dataclasses.replace(old, **settings)

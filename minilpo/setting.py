@@ -1,7 +1,7 @@
-"""Settings to choose from: a temperature, alone or with rules that leave unlikely tokens out.
+"""One choice of the head: a temperature, alone or with rules that leave unlikely tokens out.
 
-`DecodingSetting` has the limits of one choice, its text and its name; the functions below it read
-and check the list of choices of a run.
+`DecodingSetting` has its limits, its text and its name. The functions below it read and check the
+choices of a run.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import Any
 RULES = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # and their values that keep every token
 EXAMPLES = "0 0.6 1.2,min_p=0.1"
 MOST_CHOICES = 100
-CLOSEST_TEMPERATURES = 0.001  # closer ones can't be told apart in tables and figures
+CLOSEST = 0.001  # closer ones can't be told apart in tables and figures
 HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
 COLDEST_TEMPERATURE = 1e-6  # but for 0: a division by less may leave the finite numbers
 TEMPERATURE = f"0 (greedy) or from {COLDEST_TEMPERATURE:g} to {HOTTEST_TEMPERATURE:g}"
@@ -30,7 +30,7 @@ def is_temperature(value: float) -> bool:
 
 @dataclass(frozen=True)
 class DecodingSetting:
-    """One choice: a temperature with rules. `decoding.choices.Temperatures` applies them.
+    """A temperature with rules. `decoding.choices.Temperatures` applies them.
 
     Args:
         temperature: 0 (greedy) or above.
@@ -53,15 +53,14 @@ class DecodingSetting:
 
     def __post_init__(self) -> None:
         is_count = isinstance(self.top_k, int) and 0 <= self.top_k <= MOST_TOKENS
-        count = f"a whole number from 0 (all tokens) to {MOST_TOKENS:,}"
-        for name, value, is_right, wanted in (
-            ("a temperature", self.temperature, is_temperature(self.temperature), TEMPERATURE),
-            ("top_k", self.top_k, is_count, count),
-            ("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 to 1"),
+        for name, is_right, wanted in (
+            ("temperature", is_temperature(self.temperature), TEMPERATURE),
+            ("top_k", is_count, f"a whole number from 0 (all tokens) to {MOST_TOKENS:,}"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
         ):
             if not is_right:
-                raise ValueError(f"{name} must be {wanted}, got {value}")
+                raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)}")
 
     @classmethod
     def parse(cls, text: str) -> "DecodingSetting":
@@ -74,22 +73,17 @@ class DecodingSetting:
         DecodingSetting(temperature=1.0, top_k=40, top_p=0.9, min_p=0.0)
         """
         temperature, *rules = text.split(",")
-        values: dict[str, Any] = {}
+        words = {"temperature": temperature}
         for rule in rules:
-            name, _, value = rule.partition("=")
+            name, _, word = rule.partition("=")
             name = name.strip()
-            if name not in RULES:
+            if name not in RULES or name in words:
                 known = ", ".join(RULES)
-                raise ValueError(f"a rule must be one of {known}, got {rule!r} in {text!r}")
-            if name in values:
-                raise ValueError(f"{name} must be given once, got {text!r}")
-            values[name] = _number(value, name, text)
-        setting = cls(_number(temperature, "a temperature", text), **values)
+                raise ValueError(f"rules must be of {known}, each once, got {rule!r} in {text!r}")
+            words[name] = word
+        setting = cls(**{name: _number(name, word, text) for name, word in words.items()})
         if setting.temperature == 0 and setting.rules:
-            raise ValueError(
-                "temperature 0 must come without rules, because it always takes the likeliest "
-                f"token, got {setting}"
-            )
+            raise ValueError(f"temperature 0 takes one token, so leave its rules out, got {text!r}")
         return setting
 
     @property
@@ -99,14 +93,14 @@ class DecodingSetting:
         return {name: value for name, value in values.items() if value != RULES[name]}
 
     def __str__(self) -> str:
-        """The setting as it is typed; each has one text, which `parse` reads back."""
+        """Returns the setting as it is typed; `parse` reads it back."""
         # Without zeros that a number doesn't need: 1 for 1.0. A count keeps all its digits.
         rules = [f"{n}={v if isinstance(v, int) else f'{v:g}'}" for n, v in self.rules.items()]
         return ",".join([f"{self.temperature:g}", *rules])
 
     @property
     def name(self) -> str:
-        """The setting's name in tables and figures. A list of names is joined by "; "."""
+        """The setting's name in tables and figures."""
         return str(self).replace(",", ", ").replace("_", "-").replace("=", " ")
 
     @property
@@ -124,47 +118,38 @@ def have_rules(names: Sequence[str]) -> bool:
     return any(", " in name for name in names)
 
 
-def read_choices(texts: Sequence[str]) -> list[DecodingSetting]:
-    """Reads the words after --choices, and sorts them from cold to warm.
+def read_choices(texts: Sequence[str], temperatures: Sequence[float]) -> list[DecodingSetting]:
+    """Reads --choices, sorted from cold to warm, or if there are none --temperatures.
 
-    Raises ValueError if a text isn't a setting, or there are too few, too many or the same twice.
+    Raises ValueError if one is wrong, there are too few or too many, choices are the same, or
+    temperatures don't rise.
     """
+    flag, example = ("--choices", EXAMPLES) if texts else ("--temperatures", "0 0.5 1")
     try:
-        settings = sorted(map(DecodingSetting.parse, texts), key=lambda setting: setting.boldness)
+        if texts:
+            settings = sorted(map(DecodingSetting.parse, texts), key=lambda one: one.boldness)
+        else:
+            settings = [DecodingSetting(temperature) for temperature in temperatures]
+        if not 2 <= len(settings) <= MOST_CHOICES:
+            n = len(settings)
+            raise ValueError(f"there must be from 2 to {MOST_CHOICES} to choose from, got {n}")
+        for one, next_one in itertools.pairwise(settings):
+            rise = next_one.temperature - one.temperature
+            if texts and one == next_one:
+                raise ValueError(f"they must be different, got {one} twice")
+            if not texts and rise < CLOSEST:
+                raise ValueError(
+                    f"they must rise by {CLOSEST} or more, got {one} before {next_one}"
+                )
     except ValueError as error:
-        raise ValueError(f"--choices: {error}; write them as in {EXAMPLES}") from None
-    _check_number("--choices", settings)
-    for one, next_one in itertools.pairwise(settings):
-        if one == next_one:
-            raise ValueError(f"--choices must be different, got {one} twice; leave one out")
+        raise ValueError(f"{flag}: {error}; write them as in {example}") from None
     return settings
 
 
-def check_temperatures(temperatures: Sequence[float]) -> None:
-    """Checks the values of --temperatures: their number, limits and order."""
-    _check_number("--temperatures", temperatures)
-    got = " ".join(map(str, temperatures))
-    if not all(map(is_temperature, temperatures)):
-        raise ValueError(f"every temperature must be {TEMPERATURE}, got --temperatures {got}")
-    if any(high - low < CLOSEST_TEMPERATURES for low, high in itertools.pairwise(temperatures)):
-        remedy = " ".join(map(str, sorted({round(t, 3) for t in temperatures})))
-        raise ValueError(
-            f"--temperatures must rise by at least {CLOSEST_TEMPERATURES}, got {got}; try {remedy}"
-        )
-
-
-def _check_number(flag: str, choices: Sequence[Any]) -> None:
-    if not 2 <= len(choices) <= MOST_CHOICES:
-        raise ValueError(
-            f"{flag} must be from 2 to {MOST_CHOICES} to choose from, got {len(choices)}; "
-            f"try {flag} 0 0.5 1"
-        )
-
-
-def _number(word: str, name: str, text: str) -> float:
+def _number(name: str, word: str, text: str) -> Any:
     """Reads the value of a part of a setting's text."""
     try:
         return (int(word) if name == "top_k" else float(f"{float(word):g}")) + 0  # -0 becomes 0
     except ValueError:
-        wanted = "a whole number" if name == "top_k" else "a number"
-        raise ValueError(f"{name} must be {wanted}, got {word!r} in {text!r}") from None
+        kind = "a whole number" if name == "top_k" else "a number"
+        raise ValueError(f"{name} must be {kind}, got {word!r} in {text!r}") from None

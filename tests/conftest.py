@@ -60,6 +60,15 @@ def ending_early(lm):
     return lm
 
 
+@pytest.fixture(scope="module")
+def figures_undrawn():
+    """Figures are quick to draw where they aren't what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minilpo.show.plots.png", lambda fig: b"a figure")
+        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tasks():
     return load_tasks(["math", "story"])

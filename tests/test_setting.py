@@ -56,14 +56,17 @@ def test_a_rule_that_keeps_every_token_is_none():
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        (["warm", "1"], "a temperature must be a number, got 'warm'"),
-        (["min_p=0.1", "1"], "a temperature must be a number, got 'min_p=0.1'"),
-        (["nan", "1"], "a temperature must be 0 .* to 100, got nan"),
+        (["warm", "1"], "temperature must be a number, got 'warm'"),
+        (["min_p=0.1", "1"], "temperature must be a number, got 'min_p=0.1'"),
+        (["nan", "1"], "temperature must be 0 .* to 100, got nan"),
         (["1e-38", "1"], "from 1e-06 .* got 1e-38"),
         (["-0.5", "1"], "must be 0 .*, got -0.5"),
         (["100.1", "1"], "to 100, got 100.1"),
-        (["1,tpo_p=0.9", "0"], "must be one of top_k, top_p, min_p, got 'tpo_p=0.9' in '1,tpo_p"),
-        (["1,", "0"], "must be one of top_k, top_p, min_p, got ''"),
+        (
+            ["1,tpo_p=0.9", "0"],
+            "rules must be of top_k, top_p, min_p, each once, got 'tpo_p=0.9' in '1,tpo_p",
+        ),
+        (["1,", "0"], "rules must be of top_k, top_p, min_p, each once, got ''"),
         (["1,top_p=much", "0"], "top_p must be a number, got 'much' in '1,top_p=much'"),
         (["1,top_k=2.5", "0"], "top_k must be a whole number, got '2.5'"),
         (["1,top_k=-1", "0"], "top_k must be a whole number from 0 .* to 1,000,000, got -1"),
@@ -71,17 +74,19 @@ def test_a_rule_that_keeps_every_token_is_none():
         (["1,top_p=0", "0"], "top_p must be above 0 and at most 1, got 0"),
         (["1,top_p=nan", "0"], "top_p must be above 0 and at most 1, got nan"),
         (["1,min_p=2", "0"], "min_p must be from 0 to 1, got 2"),
-        (["1,min_p=0.1,min_p=0.2", "0"], "min_p must be given once"),
-        (["0,min_p=0.1", "1"], "temperature 0 must come without rules, .* got 0,min_p=0.1"),
-        (["1,min_p=0.1"], "from 2 to 100 to choose from, got 1; try"),
+        (["1,min_p=0.1,min_p=0.2", "0"], "each once, got 'min_p=0.2'"),
+        (
+            ["0,min_p=0.1", "1"],
+            "temperature 0 takes one token, so leave its rules out, got '0,min_p=0.1'",
+        ),
+        (["1,min_p=0.1"], "from 2 to 100 to choose from, got 1"),
         (["1,min_p=.1", "0", "1.0,min_p=0.10"], "different, got 1,min_p=0.1 twice"),
         ([str(k) for k in range(101)], "from 2 to 100 to choose from, got 101"),
     ],
 )
 def test_what_is_no_setting_is_refused_with_the_flag_the_word_and_an_example(choices, said):
-    with pytest.raises(ValueError, match=f"^--choices.*{said}") as refused:
+    with pytest.raises(ValueError, match=f"^--choices: .*{said}.*; write them as in 0 0.6 1.2,min"):
         RunConfig(choices=tuple(choices))
-    assert any(word in str(refused.value) for word in ("try ", "min_p=0.1", "leave "))
 
 
 def test_temperatures_and_choices_are_not_given_together():

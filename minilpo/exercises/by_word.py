@@ -1,18 +1,18 @@
 """Lesson 8: a temperature before every word. Eq. 11, a rule of two, a reward."""
 
-import re
 from collections.abc import Iterator
 
 import torch
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 
 NAMES = "Ben Bella Anna Otto Mia tom nora".split()
 WORDS = "found saw a the fox map in of big old and then lost".split()
 
 
 class Eq11Score(Exercise):
-    """Score a response without knowing which temperatures wrote it: sum over all of them, Eq. 11.
+    question = """
+    Score a response without knowing which temperatures wrote it: sum over all of them, Eq. 11.
 
     `choice_logits` has shape (B, S, K): the head's logits before each token (S = T) or once for
     the whole response (S = 1, the same for every token). `choice_logprobs` (B, T, K) holds
@@ -50,67 +50,38 @@ class Eq11Score(Exercise):
         token_scores = joint.logsumexp(-1)  # (B, T)
         return token_scores.masked_fill(~response_mask, 0.0).sum(-1)
 
-    @mistake("the mask plays no part: tokens beyond the response count too")
-    def without_mask(choice_logits, choice_logprobs, response_mask):
-        return (choice_logprobs + choice_logits.log_softmax(-1)).logsumexp(-1).sum(-1)
-
-    @mistake("the mask comes before the sum over choices: each place outside adds log K, not 0")
-    def masked_too_early(choice_logits, choice_logprobs, response_mask):
-        joint = choice_logprobs + choice_logits.log_softmax(-1)
-        return joint.masked_fill(~response_mask[..., None], 0.0).logsumexp(-1).sum(-1)
-
-    @mistake("the mask comes before the sum over choices: a token outside adds log 0, not 0")
-    def masked_with_infinity(choice_logits, choice_logprobs, response_mask):
-        joint = choice_logprobs + choice_logits.log_softmax(-1)
-        return joint.masked_fill(~response_mask[..., None], -torch.inf).logsumexp(-1).sum(-1)
-
-    @mistake("it is the mean over the tokens; add them up")
-    def mean(choice_logits, choice_logprobs, response_mask):
-        total = Eq11Score.right(choice_logits, choice_logprobs, response_mask)
-        return total / response_mask.sum(-1)
-
-    @mistake("the log stands inside the sum over choices: it is the log of a mean probability")
-    def log_inside(choice_logits, choice_logprobs, response_mask):
-        token_scores = (choice_logprobs * choice_logits.softmax(-1)).sum(-1)
-        return token_scores.masked_fill(~response_mask, 0.0).sum(-1)
-
-    @mistake("exp(-1000) is 0, and its log minus infinity; logsumexp never gets there")
-    def rounded_to_zero(choice_logits, choice_logprobs, response_mask):
-        token_probs = (choice_logprobs.exp() * choice_logits.softmax(-1)).sum(-1)
-        return token_probs.log().masked_fill(~response_mask, 0.0).sum(-1)
-
-    @mistake("the log of what has become 0 is taken, and 0 times that is NaN; use logsumexp")
-    def zero_times_infinity(choice_logits, choice_logprobs, response_mask):
-        token_probs = (choice_logprobs.exp() * choice_logits.softmax(-1)).sum(-1)
-        return (token_probs.log() * response_mask).sum(-1)
-
-    @mistake("logs are added up over the choices; it is probabilities that add: logsumexp")
-    def logs_added(choice_logits, choice_logprobs, response_mask):
-        token_scores = (choice_logprobs + choice_logits.log_softmax(-1)).sum(-1)
-        return token_scores.masked_fill(~response_mask, 0.0).sum(-1)
-
-    @mistake("the logits aren't probabilities yet; take their log-softmax first")
-    def of_logits(choice_logits, choice_logprobs, response_mask):
-        token_scores = (choice_logprobs + choice_logits).logsumexp(-1)
-        return token_scores.masked_fill(~response_mask, 0.0).sum(-1)
-
-    @mistake("tokens are added up before the choices; for each token, sum over choices first")
-    def tokens_first(choice_logits, choice_logprobs, response_mask):
+    mistakes = """
+    the mask plays no part: tokens beyond the response count too
+        token_scores.masked_fill(~response_mask, 0.0) -> token_scores
+    the mask comes before the sum over choices: each place outside adds log K, not 0
+        joint.logsumexp -> joint.masked_fill(~response_mask[..., None], 0.0).logsumexp
+        token_scores.masked_fill(~response_mask, 0.0) -> token_scores
+    the mask comes before the sum over choices: a token outside adds log 0, not 0
+        joint.logsumexp -> joint.masked_fill(~response_mask[..., None], -torch.inf).logsumexp
+        token_scores.masked_fill(~response_mask, 0.0) -> token_scores
+    it is the mean over the tokens; add them up
+        0.0).sum(-1) -> 0.0).sum(-1) / response_mask.sum(-1)
+    the log stands inside the sum over choices: it is the log of a mean probability
+        joint.logsumexp(-1) -> (choice_logprobs * choice_logits.softmax(-1)).sum(-1)
+    exp(-1000) is 0, and its log minus infinity; logsumexp never gets there
+        joint.logsumexp(-1) -> (choice_logprobs.exp() * choice_logits.softmax(-1)).sum(-1).log()
+    the log of what has become 0 is taken, and 0 times that is NaN; use logsumexp
+        joint.logsumexp(-1) -> (choice_logprobs.exp() * choice_logits.softmax(-1)).sum(-1).log()
+        token_scores.masked_fill(~response_mask, 0.0) -> (token_scores * response_mask)
+    logs are added up over the choices; it is probabilities that add: logsumexp
+        joint.logsumexp(-1) -> joint.sum(-1)
+    the logits aren't probabilities yet; take their log-softmax first
+        choice_logits.log_softmax(-1) -> choice_logits
+    tokens are added up before the choices; for each token, sum over choices first
         joint = choice_logprobs + choice_logits.log_softmax(-1)
         return joint.masked_fill(~response_mask[..., None], 0.0).sum(1).logsumexp(-1)
-
-    @mistake("the head plays no part: all choices weigh the same")
-    def without_head(choice_logits, choice_logprobs, response_mask):
-        return Eq11Score.right(torch.zeros_like(choice_logits), choice_logprobs, response_mask)
-
-    @mistake("only the likeliest choice counts; Eq. 11 sums over all")
-    def likeliest(choice_logits, choice_logprobs, response_mask):
-        joint = choice_logprobs + choice_logits.log_softmax(-1)
-        return joint.amax(-1).masked_fill(~response_mask, 0.0).sum(-1)
-
-    @mistake("every number has the wrong sign: a log-probability is at most 0")
-    def sign_lost(choice_logits, choice_logprobs, response_mask):
-        return -Eq11Score.right(choice_logits, choice_logprobs, response_mask)
+    the head plays no part: all choices weigh the same
+        return right(torch.zeros_like(choice_logits), choice_logprobs, response_mask)
+    only the likeliest choice counts; Eq. 11 sums over all
+        joint.logsumexp(-1) -> joint.amax(-1)
+    every number has the wrong sign: a log-probability is at most 0
+        return token_scores -> return -token_scores
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields choices per token and one for all; short and long masks; unlikely tokens."""
@@ -128,7 +99,8 @@ class Eq11Score(Exercise):
 
 
 class TwoTemperatures(Exercise):
-    """Write the rule of two temperatures: one for the first word of a sentence, one for the rest.
+    question = """
+    Write the rule of two temperatures: one for the first word of a sentence, one for the rest.
 
     `words` is the list of the words of a text. Its first word begins a sentence, and so does every
     word after one that ends in a full stop. Return a list of as many floats: `first` for each word
@@ -160,45 +132,27 @@ class TwoTemperatures(Exercise):
             begins = word.endswith(".")
         return temperatures
 
-    @mistake("the two are swapped: `first` is for the words that begin a sentence")
-    def swapped(words, first, rest):
-        return TwoTemperatures.right(words, rest, first)
-
-    @mistake("the word with the full stop gets `first`; the one after it begins the sentence")
-    def too_early(words, first, rest):
-        ends = [first if word.endswith(".") else rest for word in words]
-        return [first, *ends[1:]] if words else []
-
-    @mistake("only the first word of the text counts; every full stop begins a sentence")
-    def first_only(words, first, rest):
-        return ([first] + [rest] * (len(words) - 1)) if words else []
-
-    @mistake("the first word of the text begins a sentence too")
-    def beginning_forgotten(words, first, rest):
-        return [rest, *TwoTemperatures.right(words, first, rest)[1:]] if words else []
-
-    @mistake("for the first word, words[i - 1] is words[-1], the last; it begins a sentence anyway")
-    def round_the_corner(words, first, rest):
-        return [first if words[i - 1].endswith(".") else rest for i in range(len(words))]
-
-    @mistake("a full stop is expected as a word of its own; it stands at the end of one")
-    def full_stop_alone(words, first, rest):
-        begins = [True, *(word == "." for word in words)]
-        return [first if begin else rest for begin in begins[: len(words)]]
-
-    @mistake("capital letters are taken for beginnings; names have them in the middle, too")
-    def by_capitals(words, first, rest):
-        return [first if word[:1].isupper() else rest for word in words]
-
-    @mistake("full stops inside a word count too; only one at its end ends a sentence")
-    def inside_words(words, first, rest):
-        begins = [True, *("." in word for word in words)]
-        return [first if begin else rest for begin in begins[: len(words)]]
-
-    @mistake("the marks ! and ? end a sentence too; here only a full stop does")
-    def all_marks(words, first, rest):
-        begins = [True, *(word.endswith((".", "!", "?")) for word in words)]
-        return [first if begin else rest for begin in begins[: len(words)]]
+    mistakes = """
+    the two are swapped: `first` is for the words that begin a sentence
+        first if begins else rest -> rest if begins else first
+    the word with the full stop gets `first`; the one after it begins the sentence
+        first if begins -> first if begins or word.endswith(".")
+        begins = word.endswith -> begins = False and word.endswith
+    only the first word of the text counts; every full stop begins a sentence
+        word.endswith(".") -> False
+    the first word of the text begins a sentence too
+        begins = True -> begins = False
+    for the first word, words[i - 1] is words[-1], the last; it begins a sentence anyway
+        begins = True -> begins = "".join(words).endswith(".")
+    a full stop is expected as a word of its own; it stands at the end of one
+        word.endswith(".") -> word == "."
+    capital letters are taken for beginnings; names have them in the middle, too
+        first if begins -> first if word[:1].isupper()
+    full stops inside a word count too; only one at its end ends a sentence
+        word.endswith(".") -> "." in word
+    the marks ! and ? end a sentence too; here only a full stop does
+        word.endswith(".") -> word.endswith((".", "!", "?"))
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields names in the middle, small letters at the beginning, numbers, one word, none."""
@@ -214,7 +168,8 @@ class TwoTemperatures(Exercise):
 
 
 class LetterReward(Exercise):
-    """Reward a text whose sentences begin with a given letter.
+    question = """
+    Reward a text whose sentences begin with a given letter.
 
     Cut `response` after each full stop; the rest at the end, without one, is a sentence too.
     Spaces and line breaks around a sentence don't belong to it, and nothing but these is no
@@ -247,67 +202,36 @@ class LetterReward(Exercise):
         kept = [sentence[0].lower() == letter.lower() for sentence in sentences]
         return sum(kept) / len(sentences)
 
-    @mistake("capital and small letters are told apart; compare both in lower case")
-    def case_matters(letter, response):
-        sentences = _sentences(response)
-        kept = [sentence[0] == letter for sentence in sentences]
-        return sum(kept) / len(sentences) if sentences else 0.0
-
-    @mistake("the empty piece after the last full stop is counted as a sentence")
-    def empty_counted(letter, response):
-        pieces = [piece.strip().lower() for piece in response.split(".")]
-        return sum(piece.startswith(letter.lower()) for piece in pieces) / len(pieces)
-
-    @mistake("the pieces begin with a space and the last is empty; use `strip()`, drop the empty")
-    def only_cut(letter, response):
-        pieces = response.split(".")
-        return sum(piece.startswith(letter) for piece in pieces) / len(pieces)
-
-    @mistake("only the first sentence finds its letter: the others begin with a space; strip it")
-    def not_stripped(letter, response):
-        pieces = [piece.lower() for piece in response.split(".") if piece.strip()]
-        return sum(piece[0] == letter.lower() for piece in pieces) / len(pieces) if pieces else 0.0
-
-    @mistake("words are judged; only the first of each sentence counts")
-    def of_words(letter, response):
-        words = [word.lower() for word in response.split()]
-        return sum(word[0] == letter.lower() for word in words) / len(words) if words else 0.0
-
-    @mistake("the letter may stand anywhere in the sentence; it must be the first character")
-    def anywhere(letter, response):
-        sentences = _sentences(response.lower())
-        kept = [letter.lower() in sentence for sentence in sentences]
-        return sum(kept) / len(sentences) if sentences else 0.0
-
-    @mistake("it is all or nothing; a share is asked for")
-    def all_or_nothing(letter, response):
-        return float(LetterReward.right(letter, response) == 1.0)
-
-    @mistake("it is the number of sentences that begin with the letter; divide by all")
-    def total(letter, response):
-        return LetterReward.right(letter, response) * float(len(_sentences(response)))
-
-    @mistake("it is the share of sentences that do not begin with the letter")
-    def turned(letter, response):
-        return 1.0 - LetterReward.right(letter, response) if _sentences(response) else 0.0
-
-    @mistake("only the first sentence is looked at")
-    def first_only(letter, response):
+    mistakes = r"""
+    capital and small letters are told apart; compare both in lower case
+        sentence[0].lower() == letter.lower() -> sentence[0] == letter
+    the empty piece after the last full stop is counted as a sentence
+        response.split(".") if part.strip()] -> response.split(".")]
+        sentence[0].lower() -> sentence[:1].lower()
+    the pieces begin with a space and the last is empty; use `strip()`, drop the empty
+        [part.strip() for part in response.split(".") if part.strip()] -> response.split(".")
+        sentence[0].lower() == letter.lower() -> sentence[:1] == letter
+    only the first sentence finds its letter: the others begin with a space; strip it
+        [part.strip() for -> [part for
+    words are judged; only the first of each sentence counts
+        [part.strip() for part in response.split(".") if part.strip()] -> response.split()
+    the letter may stand anywhere in the sentence; it must be the first character
+        sentence[0].lower() == letter.lower() -> letter.lower() in sentence.lower()
+    it is all or nothing; a share is asked for
+        sum(kept) / len(sentences) -> float(all(kept))
+    it is the number of sentences that begin with the letter; divide by all
+        sum(kept) / len(sentences) -> float(sum(kept))
+    it is the share of sentences that do not begin with the letter
+        == letter.lower() -> != letter.lower()
+    only the first sentence is looked at
         return float(response.strip().lower().startswith(letter.lower()))
-
-    @mistake("the text is cut at ! and ? too; only a full stop ends a sentence")
-    def cut_at_all_marks(letter, response):
-        return LetterReward.right(letter, response.replace("!", ".").replace("?", "."))
-
-    @mistake("the text is cut at line breaks too; only a full stop ends a sentence")
-    def cut_at_lines(letter, response):
-        return LetterReward.right(letter, response.replace("\n", "."))
-
-    @mistake("it is the first letter of a sentence; the first character may be a mark")
-    def first_letter(letter, response):
-        beginnings = [re.sub("[^A-Za-z]", "", sentence) for sentence in _sentences(response)]
-        kept = [beginning[:1].lower() == letter.lower() for beginning in beginnings]
-        return sum(kept) / len(kept) if kept else 0.0
+    the text is cut at ! and ? too; only a full stop ends a sentence
+        return right(letter, response.replace("!", ".").replace("?", "."))
+    the text is cut at line breaks too; only a full stop ends a sentence
+        return right(letter, response.replace("\n", "."))
+    it is the first letter of a sentence; the first character may be a mark
+        sentence[0].lower() -> re.sub("[^A-Za-z]", "", sentence)[:1].lower()
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields nothing, spaces, one sentence, small letters, no full stop at the end."""
@@ -333,10 +257,6 @@ def _words(draw, n):
         word = draw.choice(NAMES) if draw.uniform(1) < 0.5 else draw.choice(WORDS)
         words.append(word + "." if draw.uniform(1) < 0.3 else word)
     return words
-
-
-def _sentences(response):
-    return [piece.strip() for piece in response.split(".") if piece.strip()]
 
 
 eq11_score = Eq11Score()

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 
 
 class HeadLogits(Exercise):
-    """Write the forward pass of the AdaptiveDecoder: arXiv 2411.09661, Eq. 3, before its softmax.
+    question = """
+    Write the forward pass of the AdaptiveDecoder: arXiv 2411.09661, Eq. 3, before its softmax.
 
     `hidden_states` has shape (..., C). `layers` is a list of three pairs (weight, bias), where
     weight has shape (out, in) and bias (out,), as PyTorch keeps them. A linear layer multiplies its
@@ -40,55 +41,36 @@ class HeadLogits(Exercise):
         x = F.silu(x @ w2.T + b2)
         return x @ w3.T + b3
 
-    @mistake("there is no SiLU between the layers")
-    def without_silu(hidden_states, layers):
-        return _through(hidden_states, layers, [_nothing, _nothing, _nothing])
-
-    @mistake("there is a SiLU after the last layer too; its logits stay as they are")
-    def silu_at_the_end(hidden_states, layers):
-        return _through(hidden_states, layers, [F.silu, F.silu, F.silu])
-
-    @mistake("SiLU is missing after the second layer")
-    def only_first(hidden_states, layers):
-        return _through(hidden_states, layers, [F.silu, _nothing, _nothing])
-
-    @mistake("SiLU is missing after the first layer")
-    def only_second(hidden_states, layers):
-        return _through(hidden_states, layers, [_nothing, F.silu, _nothing])
-
-    @mistake("ReLU stands where SiLU is asked for: x times sigmoid(x)")
-    def relu(hidden_states, layers):
-        return _through(hidden_states, layers, [F.relu, F.relu, _nothing])
-
-    @mistake("GELU stands where SiLU is asked for: x times sigmoid(x)")
-    def gelu(hidden_states, layers):
-        return _through(hidden_states, layers, [F.gelu, F.gelu, _nothing])
-
-    @mistake("sigmoid stands where SiLU is asked for: multiply it by x")
-    def sigmoid(hidden_states, layers):
-        return _through(hidden_states, layers, [torch.sigmoid, torch.sigmoid, _nothing])
-
-    @mistake("the biases are missing")
-    def without_bias(hidden_states, layers):
-        no_bias = [(weight, torch.zeros_like(bias)) for weight, bias in layers]
-        return HeadLogits.right(hidden_states, no_bias)
-
-    @mistake("these are probabilities; the logits are asked for, before the softmax")
-    def probabilities(hidden_states, layers):
-        return HeadLogits.right(hidden_states, layers).softmax(-1)
-
-    @mistake("these are log-probabilities; the logits are asked for, before any softmax")
-    def logprobs(hidden_states, layers):
-        return HeadLogits.right(hidden_states, layers).log_softmax(-1)
-
-    @mistake("the layers are taken in the wrong order; the first in the list comes first")
-    def last_first(hidden_states, layers):
-        return HeadLogits.right(hidden_states, layers[::-1])
-
-    @mistake("weights aren't transposed: use `weight.T`, even where a weight is square")
-    def not_transposed(hidden_states, layers):
-        turned = [(weight.T, bias) for weight, bias in layers]
-        return HeadLogits.right(hidden_states, turned)
+    mistakes = """
+    there is no SiLU between the layers
+        F.silu(hidden_states -> (hidden_states
+        F.silu(x -> (x
+    there is a SiLU after the last layer too; its logits stay as they are
+        return F.silu(right(hidden_states, layers))
+    SiLU is missing after the second layer
+        F.silu(x -> (x
+    SiLU is missing after the first layer
+        F.silu(hidden_states -> (hidden_states
+    ReLU stands where SiLU is asked for: x times sigmoid(x)
+        F.silu(hidden_states -> F.relu(hidden_states
+        F.silu(x -> F.relu(x
+    GELU stands where SiLU is asked for: x times sigmoid(x)
+        F.silu(hidden_states -> F.gelu(hidden_states
+        F.silu(x -> F.gelu(x
+    sigmoid stands where SiLU is asked for: multiply it by x
+        F.silu(hidden_states -> F.sigmoid(hidden_states
+        F.silu(x -> F.sigmoid(x
+    the biases are missing
+        return right(hidden_states, [(weight, torch.zeros_like(bias)) for weight, bias in layers])
+    these are probabilities; the logits are asked for, before the softmax
+        return right(hidden_states, layers).softmax(-1)
+    these are log-probabilities; the logits are asked for, before any softmax
+        return right(hidden_states, layers).log_softmax(-1)
+    the layers are taken in the wrong order; the first in the list comes first
+        return right(hidden_states, layers[::-1])
+    weights aren't transposed: use `weight.T`, even where a weight is square
+        return right(hidden_states, [(weight.T, bias) for weight, bias in layers])
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields square weights, then all sizes; several leading dimensions; a last layer of 0."""
@@ -114,18 +96,9 @@ class HeadLogits(Exercise):
         return draw.normal(*shape, scale=2.0), layers
 
 
-def _nothing(x):
-    return x
-
-
-def _through(x, layers, activations):
-    for (weight, bias), activation in zip(layers, activations, strict=True):
-        x = activation(x @ weight.T + bias)
-    return x
-
-
 class GreedyChoice(Exercise):
-    """Take the likeliest temperature of each row: arXiv 2411.09661, Eq. 4.
+    question = """
+    Take the likeliest temperature of each row: arXiv 2411.09661, Eq. 4.
 
     `choice_logits`, of shape (B, K), are the head's logits of K choices. `temperatures`, of
     shape (K,), are the choices. Return the temperature of the likeliest choice of each row (of
@@ -150,33 +123,22 @@ class GreedyChoice(Exercise):
     def right(choice_logits, temperatures):
         return temperatures[choice_logits.argmax(-1)]
 
-    @mistake("these are the numbers of the choices; look their temperatures up")
-    def numbers(choice_logits, temperatures):
+    mistakes = """
+    these are the numbers of the choices; look their temperatures up
         return choice_logits.argmax(-1).to(temperatures.dtype)
-
-    @mistake("it is the mean temperature under the head; Eq. 4 takes the likeliest one")
-    def mean_temperature(choice_logits, temperatures):
+    it is the mean temperature under the head; Eq. 4 takes the likeliest one
         return (choice_logits.to(temperatures.dtype).softmax(-1) * temperatures).sum(-1)
-
-    @mistake("it is the least likely choice; argmax finds the likeliest")
-    def least_likely(choice_logits, temperatures):
-        return temperatures[choice_logits.argmin(-1)]
-
-    @mistake("it is the highest temperature in each row, whatever the logits say")
-    def highest(choice_logits, temperatures):
+    it is the least likely choice; argmax finds the likeliest
+        argmax -> argmin
+    it is the highest temperature in each row, whatever the logits say
         return temperatures.max().repeat(len(choice_logits))
-
-    @mistake("of equal logits it takes the last; the first is asked for")
-    def last_of_equals(choice_logits, temperatures):
+    of equal logits it takes the last; the first is asked for
         return temperatures.flip(0)[choice_logits.flip(-1).argmax(-1)]
-
-    @mistake("logits are multiplied by temperatures; they only say which one to take")
-    def product(choice_logits, temperatures):
+    logits are multiplied by temperatures; they only say which one to take
         return temperatures[(choice_logits * temperatures).argmax(-1)]
-
-    @mistake("it is the likeliest row of each choice; -1 is the dimension of the choices")
-    def over_rows(choice_logits, temperatures):
-        return temperatures[choice_logits.argmax(0)]
+    it is the likeliest row of each choice; -1 is the dimension of the choices
+        argmax(-1) -> argmax(0)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields tables in any order, some values twice; equal logits; logits all below 0."""
@@ -195,7 +157,8 @@ class GreedyChoice(Exercise):
 
 
 class SampledChoice(Exercise):
-    """Draw a choice for each row from what the head says: arXiv 2411.09661, Eq. 5.
+    question = """
+    Draw a choice for each row from what the head says: arXiv 2411.09661, Eq. 5.
 
     `choice_logits` has shape (B, K), `uniforms` has shape (B,): numbers drawn evenly from 0 up to
     1, without 1. The probabilities of the K choices are the softmax of a row. Add them up from left
@@ -224,48 +187,26 @@ class SampledChoice(Exercise):
         passed = (sums <= uniforms[:, None]).sum(-1)  # (B,)
         return passed.clamp(max=choice_logits.shape[-1] - 1)
 
-    @mistake("it is the likeliest choice, Eq. 4; Eq. 5 draws one with the uniform number")
-    def likeliest(choice_logits, uniforms):
+    mistakes = """
+    it is the likeliest choice, Eq. 4; Eq. 5 draws one with the uniform number
         return choice_logits.argmax(-1)
-
-    @mistake("the logits themselves are added up; take their softmax first")
-    def without_softmax(choice_logits, uniforms):
-        passed = (choice_logits.cumsum(-1) <= uniforms[:, None]).sum(-1)
-        return passed.clamp(max=choice_logits.shape[-1] - 1)
-
-    @mistake("each probability is compared on its own; add them up from left to right first")
-    def not_added_up(choice_logits, uniforms):
+    the logits themselves are added up; take their softmax first
+        choice_logits.softmax(-1) -> choice_logits
+    each probability is compared on its own; add them up from left to right first
         return (choice_logits.softmax(-1) > uniforms[:, None]).long().argmax(-1)
-
-    @mistake("where a sum equals the number, the next choice is drawn: `exceeds` means >, not >=")
-    def equal_is_enough(choice_logits, uniforms):
-        return (choice_logits.softmax(-1).cumsum(-1) < uniforms[:, None]).sum(-1)
-
-    @mistake("it is one choice too far: with two sums passed, the choice is number 2, from 0")
-    def one_too_far(choice_logits, uniforms):
-        passed = (choice_logits.softmax(-1).cumsum(-1) <= uniforms[:, None]).sum(-1)
-        return (passed + 1).clamp(max=choice_logits.shape[-1] - 1)
-
-    @mistake("the probabilities are added up from right to left")
-    def from_the_right(choice_logits, uniforms):
-        K = choice_logits.shape[-1]
-        return K - 1 - SampledChoice.right(choice_logits.flip(-1), uniforms)
-
-    @mistake("the softmax runs over the rows; -1 is the dimension of the choices")
-    def over_rows(choice_logits, uniforms):
-        passed = (choice_logits.softmax(0).cumsum(-1) <= uniforms[:, None]).sum(-1)
-        return passed.clamp(max=choice_logits.shape[-1] - 1)
-
-    @mistake("all choices are taken to be equally likely")
-    def evenly(choice_logits, uniforms):
+    where a sum equals the number, the next choice is drawn: `exceeds` means >, not >=
+        <= -> <
+    it is one choice too far: with two sums passed, the choice is number 2, from 0
+        return passed -> return (passed + 1)
+    the probabilities are added up from right to left
+        return choice_logits.shape[-1] - 1 - right(choice_logits.flip(-1), uniforms)
+    the softmax runs over the rows; -1 is the dimension of the choices
+        .softmax(-1) -> .softmax(0)
+    all choices are taken to be equally likely
         return (uniforms * choice_logits.shape[-1]).long()
-
-    @mistake("exp of a large logit is infinite; `softmax` subtracts the largest first")
-    def overflowing(choice_logits, uniforms):
-        weights = choice_logits.exp()
-        sums = (weights / weights.sum(-1, keepdim=True)).cumsum(-1)
-        passed = (sums <= uniforms[:, None]).sum(-1)
-        return passed.clamp(max=choice_logits.shape[-1] - 1)
+    exp of a large logit is infinite; `softmax` subtracts the largest first
+        choice_logits.softmax(-1) -> F.normalize(choice_logits.exp(), p=1, dim=-1, eps=0)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields sixty-fourths as probabilities; numbers between two sums, or right on one."""
@@ -286,7 +227,8 @@ class SampledChoice(Exercise):
 
 
 class MixtureProbs(Exercise):
-    """Mix the distributions of all temperatures: arXiv 2411.09661, Eq. 6.
+    question = """
+    Mix the distributions of all temperatures: arXiv 2411.09661, Eq. 6.
 
     `logits` has shape (B, V): scores of the next token. `choice_logits` has shape (B, K): the
     head's logits of K temperatures, and `temperatures` is a list of K Python floats, 0 or above. At
@@ -324,61 +266,31 @@ class MixtureProbs(Exercise):
             mixed = mixed + weights[:, k, None] * probs
         return mixed
 
-    @mistake("temperatures are mixed, then one softmax is taken; mix the probabilities")
-    def mean_temperature(logits, choice_logits, temperatures):
+    mistakes = """
+    temperatures are mixed, then one softmax is taken; mix the probabilities
         mean = choice_logits.softmax(-1) @ torch.tensor(temperatures, dtype=logits.dtype)
-        return torch.stack(
-            [_at(row[None], float(t))[0] for row, t in zip(logits, mean, strict=True)]
-        )
-
-    @mistake("every temperature has the same weight; the weights are softmax(choice_logits)")
-    def same_weights(logits, choice_logits, temperatures):
-        return _mixed(logits, torch.zeros_like(choice_logits).softmax(-1), temperatures)
-
-    @mistake("the choice logits are the weights, without a softmax")
-    def raw_weights(logits, choice_logits, temperatures):
-        return _mixed(logits, choice_logits, temperatures)
-
-    @mistake("the softmax of the choice logits runs over the rows; -1 is the choices")
-    def weights_over_rows(logits, choice_logits, temperatures):
-        return _mixed(logits, choice_logits.softmax(0), temperatures)
-
-    @mistake("only the likeliest temperature is used, as in Eq. 4; Eq. 6 mixes all")
-    def likeliest_only(logits, choice_logits, temperatures):
-        best = F.one_hot(choice_logits.argmax(-1), len(temperatures))
-        return _mixed(logits, best.to(logits.dtype), temperatures)
-
-    @mistake("the logits are multiplied by the temperature; divide them by it")
-    def multiplied(logits, choice_logits, temperatures):
-        turned = [1 / t if t else 0.0 for t in temperatures]
-        return _mixed(logits, choice_logits.softmax(-1), turned)
-
-    @mistake("at temperature 0 something is divided by 0; treat it on its own")
-    def zero_divided(logits, choice_logits, temperatures):
-        weights, mixed = choice_logits.softmax(-1), torch.zeros_like(logits)
-        for k, temperature in enumerate(torch.tensor(temperatures, dtype=logits.dtype)):
-            mixed = mixed + weights[:, k, None] * (logits / temperature).softmax(-1)
-        return mixed
-
-    @mistake("temperature 0 is left out, so the probabilities don't sum to 1")
-    def zero_left_out(logits, choice_logits, temperatures):
-        weights, mixed = choice_logits.softmax(-1), torch.zeros_like(logits)
-        for k, temperature in enumerate(temperatures):
-            if temperature > 0:
-                mixed = mixed + weights[:, k, None] * _at(logits, temperature)
-        return mixed
-
-    @mistake("log-probabilities are mixed, then one softmax is taken; mix the probabilities")
-    def logs_mixed(logits, choice_logits, temperatures):
-        weights, mixed = choice_logits.softmax(-1), torch.zeros_like(logits)
-        for k, temperature in enumerate(temperatures):
-            mixed = mixed + weights[:, k, None] * _at(logits, temperature).log().clamp(min=-1e4)
-        return mixed.softmax(-1)
-
-    @mistake("at temperature 0 the softmax at temperature 1 is taken; the largest logit gets all")
-    def one_for_zero(logits, choice_logits, temperatures):
-        turned = [t or 1.0 for t in temperatures]
-        return _mixed(logits, choice_logits.softmax(-1), turned)
+        rows = zip(logits, mean, strict=True)
+        return torch.cat([right(row[None], row[None, :1], [float(t)]) for row, t in rows])
+    every temperature has the same weight; the weights are softmax(choice_logits)
+        choice_logits.softmax(-1) -> torch.zeros_like(choice_logits).softmax(-1)
+    the choice logits are the weights, without a softmax
+        choice_logits.softmax(-1) -> choice_logits
+    the softmax of the choice logits runs over the rows; -1 is the choices
+        choice_logits.softmax(-1) -> choice_logits.softmax(0)
+    only the likeliest temperature is used, as in Eq. 4; Eq. 6 mixes all
+        choice_logits.softmax(-1) -> F.one_hot(choice_logits.argmax(-1), len(temperatures))
+    the logits are multiplied by the temperature; divide them by it
+        logits / temperature -> logits * temperature
+    at temperature 0 something is divided by 0; treat it on its own
+        temperature == 0 -> False
+    temperature 0 is left out, so the probabilities don't sum to 1
+        F.one_hot(logits.argmax(-1), logits.shape[-1]) -> 0.0
+    log-probabilities are mixed, then one softmax is taken; mix the probabilities
+        * probs -> * probs.log().clamp(min=-1e4)
+        return mixed -> return mixed.softmax(-1)
+    at temperature 0 the softmax at temperature 1 is taken; the largest logit gets all
+        F.one_hot(logits.argmax(-1), logits.shape[-1]) -> logits.softmax(-1)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields temperature 0 at any place of the list, and none; B, K and V equal and not."""
@@ -397,18 +309,6 @@ class MixtureProbs(Exercise):
     @staticmethod
     def _table(draw: Draw, K: int) -> list[float]:
         return [round(0.1 + 2 * value, 2) for value in draw.uniform(K).tolist()]
-
-
-def _at(logits, temperature):
-    """Returns the distributions at one temperature, (B, V)."""
-    if temperature == 0:
-        return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
-    return (logits / temperature).softmax(-1)
-
-
-def _mixed(logits, weights, temperatures):
-    parts = [weights[:, k, None] * _at(logits, t) for k, t in enumerate(temperatures)]
-    return torch.stack(parts).sum(0)
 
 
 head_logits = HeadLogits()

@@ -117,13 +117,14 @@ class Examination:
             return ""
         explained = {}
         alone = []
-        for message, wrong in self.key.mistakes.items():
+        known = self.key.known_mistakes
+        for message, wrong in known.items():
             explained[message] = {i for i in wrong_at if self._is_made(wrong, *rows[i])}
             others = (row for i, row in enumerate(rows) if i not in wrong_at)
             if explained[message] == wrong_at and all(self._is_made(wrong, *row) for row in others):
                 alone.append(message)
         if failed is not None:
-            alone.sort(key=lambda message: not self._raises(self.key.mistakes[message], failed))
+            alone.sort(key=lambda message: not self._raises(known[message], failed))
         if alone:
             return alone[0]
         for first, second in itertools.combinations(explained, 2):

@@ -1,9 +1,12 @@
 """Defines an exercise: a question, random inputs, the right function, hints, likely mistakes."""
 
 import inspect
+import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,35 +17,69 @@ from minilpo.exercises.trial import Observation, observe
 from minilpo.exercises.verdict import Verdict, agree, misfit
 
 
-def mistake(message: str) -> Callable[[Callable[..., Any]], Any]:
-    """Marks a function in the class of an exercise as a likely mistake.
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Splits a text into its lines at the margin, each with the indented lines below it.
+
+    >>> blocks("the minus is missing\\n    return -total -> return total")
+    [('the minus is missing', '    return -total -> return total')]
+    """
+    parts = re.split(r"^(?=\S)", textwrap.dedent(text), flags=re.MULTILINE)
+    pairs = [part.split("\n", 1) for part in parts if part.strip()]
+    return [(head, body) for head, body in pairs]
+
+
+def variant(solutions: Sequence[Any], body: str) -> Any:
+    """Makes another function of a solution: with edits in its source, or with another body.
 
     Args:
-        message: says in one line, without a full stop, what is wrong: "the minus is missing".
+        solutions: functions with the same arguments, or classes. The edits are made in the first in
+            which each old text stands exactly once.
+        body: edits, `old -> new` one a line; or the lines of a body, in which `right` is the first
+            solution. Both may use the names of its module, and `re`.
+
+    Raises:
+        ValueError: the edits fit none of the solutions.
     """
+    edits = [line.strip().split(" -> ") for line in body.splitlines() if " -> " in line]
+    if edits:
+        source = next(filter(None, (_edited(solution, edits) for solution in solutions)), "")
+        if not source:
+            raise ValueError(f"each old text must stand once in one of the solutions, got\n{body}")
+    else:
+        source = f"def variant{inspect.signature(solutions[0])}:\n{body}"
+    names = {**vars(sys.modules[solutions[0].__module__]), "right": solutions[0], "re": re}
+    exec(compile(source, "<variant>", "exec"), names)
+    return names["variant"]
 
-    def mark(function: Callable[..., Any]) -> Any:
-        function.message = message  # type: ignore[attr-defined]
-        return staticmethod(function)
 
-    return mark
+def _edited(solution: Any, edits: list[list[str]]) -> str:
+    """Returns the source of a function or class named `variant`; empty if an edit doesn't fit."""
+    source = re.sub(r"^(@.*\n)+", "", textwrap.dedent(inspect.getsource(solution)))
+    source = re.sub(r"^(def|class) \w+", r"\1 variant", source)
+    for old, new in edits:
+        if source.count(old) != 1:
+            return ""
+        source = source.replace(old, new)
+    return source
 
 
 class Exercise:
-    """One exercise. A subclass has the members below, and its docstring is the question.
+    """One exercise. A subclass has the members below.
 
-    It also has wrong functions, marked with `mistake`. If a learner's results are those of a wrong
-    function on every input, the check prints its message.
+    If a learner's results are those of a mistake on every input, the check prints its message.
     """
 
     name: str  # of the function to write
+    question: str
     lesson: int
     hints: tuple[str, str, str]
     explanation: str  # of the solution
     follow_up: str  # something harder, for those who are done
+    mistakes = ""  # messages, each with the edits that make the mistake of `right`: see `variant`
     may_use: Sequence[str] = ()  # modules of minilpo that the answer may call
 
     def __init__(self) -> None:
+        self.question = inspect.cleandoc(self.question)
         self._hints_given = 0
 
     @staticmethod
@@ -67,11 +104,11 @@ class Exercise:
         """Tests if a result of the right form is right."""
         return agree(expected, got)
 
-    @property
-    def mistakes(self) -> dict[str, Callable[..., Any]]:
+    @cached_property
+    def known_mistakes(self) -> dict[str, Callable[..., Any]]:
         """The wrong functions, by their messages."""
-        members = [getattr(self, name) for name in vars(type(self))]
-        return {member.message: member for member in members if hasattr(member, "message")}
+        known = blocks(self.mistakes)
+        return {message: variant([self.stand_in], edits) for message, edits in known}
 
     @property
     def stand_in(self) -> Any:
@@ -79,11 +116,6 @@ class Exercise:
         return self.right
 
     # A learner calls the members below.
-
-    @property
-    def question(self) -> str:
-        """The text of the exercise."""
-        return inspect.cleandoc(self.__doc__ or "")
 
     @property
     def signature(self) -> str:

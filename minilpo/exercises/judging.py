@@ -7,14 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 from minilpo.exercises.trial import MisuseError
 from minilpo.exercises.verdict import agree
 from minilpo.machine.text import named
 
 
 class LpoEpoch(Exercise):
-    """Train a linear head for one epoch: gradient descent on Eq. 10, batch by batch.
+    question = """
+    Train a linear head for one epoch: gradient descent on Eq. 10, batch by batch.
 
     The head is one matrix, `weight` (K, C): its logits are `hidden_states @ weight.T`. There are P
     pairs: `hidden_states` (P, C), `chosen_ids` (P,) and `rejected_ids` (P,), choices as in Eq. 10.
@@ -67,61 +68,28 @@ class LpoEpoch(Exercise):
             weight = weight - learning_rate * gradient
         return weight.detach()
 
-    @mistake("it goes uphill: subtract the gradient, don't add it")
-    def uphill(*case):
-        *others, learning_rate = case
-        return LpoEpoch.right(*others, -learning_rate)
-
-    @mistake("the margin has the wrong sign: are chosen and rejected swapped?")
-    def swapped(weight, hidden_states, chosen_ids, rejected_ids, *others):
-        return LpoEpoch.right(weight, hidden_states, rejected_ids, chosen_ids, *others)
-
-    @mistake("the loss of a batch is the sum over its pairs; take the mean")
-    def total(weight, *case):
-        *pairs, batches, beta, learning_rate = case
-        for batch in batches:
-            rate = learning_rate * len(batch)
-            weight = LpoEpoch.right(weight, *pairs, [batch], beta, rate)
-        return weight
-
-    @mistake("every gradient is taken at the first weight; take it at the one after the last step")
-    def out_of_date(weight, *case):
-        *pairs, batches, beta, learning_rate = case
-        step = torch.zeros_like(weight)
-        for batch in batches:
-            step = step + LpoEpoch.right(weight, *pairs, [batch], beta, learning_rate) - weight
-        return weight + step
-
-    @mistake("the gradients of the batches add up; each step uses its own batch's alone")
-    def accumulated(weight, *case):
-        *pairs, batches, beta, learning_rate = case
-        step = torch.zeros_like(weight)
-        for batch in batches:
-            step = step + LpoEpoch.right(weight, *pairs, [batch], beta, learning_rate) - weight
-            weight = weight + step
-        return weight
-
-    @mistake("all pairs are taken in every step; look at those of the batch only")
-    def all_pairs(*case):
-        *pairs, batches, beta, learning_rate = case
-        whole = [torch.arange(len(pairs[-1])) for _ in batches]
-        return LpoEpoch.right(*pairs, whole, beta, learning_rate)
-
-    @mistake("only one step is taken, for all batches together")
-    def one_step(*case):
-        *pairs, batches, beta, learning_rate = case
-        batch = [torch.cat(batches)] if batches else []
-        return LpoEpoch.right(*pairs, batch, beta, learning_rate)
-
-    @mistake("only the first batch is used; is the return inside the loop?")
-    def first_batch(*case):
-        *pairs, batches, beta, learning_rate = case
-        return LpoEpoch.right(*pairs, batches[:1], beta, learning_rate)
-
-    @mistake("the batches are taken from the last to the first")
-    def backwards(*case):
-        *pairs, batches, beta, learning_rate = case
-        return LpoEpoch.right(*pairs, batches[::-1], beta, learning_rate)
+    mistakes = """
+    it goes uphill: subtract the gradient, don't add it
+        - learning_rate -> + learning_rate
+    the margin has the wrong sign: are chosen and rejected swapped?
+        chosen - rejected -> rejected - chosen
+    the loss of a batch is the sum over its pairs; take the mean
+        .mean() -> .sum()
+    every gradient is taken at the first weight; take it at the one after the last step
+        weight = weight.detach() -> first = (weight if batch is batches[0] else first).detach()
+        @ weight.T -> @ first.T
+        (loss, weight) -> (loss, first)
+    the gradients of the batches add up; each step uses its own batch's alone
+        * gradient -> * (total := gradient + (total if batch is not batches[0] else 0))
+    all pairs are taken in every step; look at those of the batch only
+        for batch in batches: -> for batch in [torch.arange(len(chosen_ids))] * len(batches):
+    only one step is taken, for all batches together
+        for batch in batches: -> for batch in [torch.cat(batches)] if batches else []:
+    only the first batch is used; is the return inside the loop?
+        for batch in batches: -> for batch in batches[:1]:
+    the batches are taken from the last to the first
+        for batch in batches: -> for batch in batches[::-1]:
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields one batch and several, of equal or unequal size; pairs left out or named twice."""
@@ -144,7 +112,8 @@ class LpoEpoch(Exercise):
 
 
 class WinRate(Exercise):
-    """Compare two ways of writing, prompt by prompt: how often does the first one win?
+    question = """
+    Compare two ways of writing, prompt by prompt: how often does the first one win?
 
     `rewards` and `other` have shape (P,): the rewards of the two on the same prompts. A prompt
     gives 1 point if the first has the higher reward, 0.5 if both have the same, else 0. Return the
@@ -169,34 +138,23 @@ class WinRate(Exercise):
         points = (rewards > other) + 0.5 * (rewards == other)
         return points.mean().item()
 
-    @mistake("ties get no point; both sides get half of one")
-    def ties_lose(rewards, other):
-        return (rewards > other).float().mean().item()
-
-    @mistake("ties get a whole point; both sides get half of one")
-    def ties_win(rewards, other):
-        return (rewards >= other).float().mean().item()
-
-    @mistake("ties are left out; they count as half a win, among all prompts")
-    def ties_left_out(rewards, other):
+    mistakes = """
+    ties get no point; both sides get half of one
+        0.5 * (rewards == other) -> 0.0
+    ties get a whole point; both sides get half of one
+        0.5 * -> 1.0 *
+    ties are left out; they count as half a win, among all prompts
         decided = rewards != other
         return (rewards > other)[decided].float().mean().item()
-
-    @mistake("it is the win-rate of the other; the first argument is the one to judge")
-    def of_the_other(rewards, other):
-        return WinRate.right(other, rewards)
-
-    @mistake("the points aren't divided by the number of prompts")
-    def total(rewards, other):
-        return WinRate.right(rewards, other) * len(rewards)
-
-    @mistake("it is the mean difference of the rewards; count who wins, not by how much")
-    def difference(rewards, other):
+    it is the win-rate of the other; the first argument is the one to judge
+        return right(other, rewards)
+    the points aren't divided by the number of prompts
+        return right(rewards, other) * len(rewards)
+    it is the mean difference of the rewards; count who wins, not by how much
         return (rewards - other).mean().item()
-
-    @mistake("a loss gets -1 and a tie 0; a win-rate lies between 0 and 1")
-    def net(rewards, other):
-        return 2 * WinRate.right(rewards, other) - 1
+    a loss gets -1 and a tie 0; a win-rate lies between 0 and 1
+        return 2 * right(rewards, other) - 1
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields rewards with ties and without; one prompt and many; all won, lost or tied."""
@@ -236,7 +194,8 @@ NOISE_OF_BOUNDS = 5 * 2**0.5 * 2.67
 
 
 class PairedBootstrap(Drawing):
-    """Say how sure a mean difference is: a 95% interval by bootstrap.
+    question = """
+    Say how sure a mean difference is: a 95% interval by bootstrap.
 
     `differences` has shape (P,): on each of P prompts, the reward of one method minus that of the
     other. Draw P of them with replacement and take their mean; do so `n_resamples` times. Return
@@ -271,71 +230,42 @@ class PairedBootstrap(Drawing):
         low, high = torch.quantile(means, 0.025), torch.quantile(means, 0.975)
         return low.item(), high.item()
 
-    @mistake("every resample has the same mean: it is drawn without replacement")
-    def without_replacement(differences, n_resamples, generator):
-        torch.randperm(len(differences), generator=generator)
-        return (differences.mean().item(),) * 2
-
-    @mistake("these are percentiles of single differences; take the mean of each resample first")
-    def of_single_ones(differences, n_resamples, generator):
-        picks = torch.randint(len(differences), (n_resamples,), generator=generator)
-        return _interval(differences[picks])
-
-    @mistake("it is the 90% interval; 95% lie between the percentiles 2.5 and 97.5")
-    def ninety_percent(differences, n_resamples, generator):
-        return _interval(_resampled_means(differences, n_resamples, generator), 0.05)
-
-    @mistake("it lies between the percentiles 25 and 75; 2.5% is 0.025")
-    def half(differences, n_resamples, generator):
-        return _interval(_resampled_means(differences, n_resamples, generator), 0.25)
-
-    @mistake("it is the smallest and the largest mean; take the percentiles")
-    def extremes(differences, n_resamples, generator):
-        return _interval(_resampled_means(differences, n_resamples, generator), 0.0)
-
-    @mistake("the upper bound comes first")
-    def upper_first(differences, n_resamples, generator):
-        return PairedBootstrap.right(differences, n_resamples, generator)[::-1]
-
-    @mistake("the resamples are added up; take the mean of each")
-    def totals(differences, n_resamples, generator):
-        low, high = PairedBootstrap.right(differences, n_resamples, generator)
-        return low * len(differences), high * len(differences)
-
-    @mistake("it is the mean plus and minus 1.96 standard errors; take percentiles of the means")
-    def normal(differences, n_resamples, generator):
-        means = _resampled_means(differences, n_resamples, generator)
-        middle, half = means.mean().item(), 1.96 * means.std(correction=0).item()
-        return middle - half, middle + half
-
-    @mistake("the interval lies around 0; don't subtract the mean")
-    def centred(differences, n_resamples, generator):
-        return _interval(_resampled_means(differences - differences.mean(), n_resamples, generator))
-
-    @mistake("a resample has one difference too few; it has as many as there are prompts")
-    def one_less(differences, n_resamples, generator):
-        return _interval(_resampled_means(differences, n_resamples, generator, -1))
-
-    @mistake("one prompt is never drawn: torch.randint(P, ...) draws from 0 to P - 1")
-    def last_left_out(differences, n_resamples, generator):
-        size = (n_resamples, len(differences))
-        picks = torch.randint(max(1, len(differences) - 1), size, generator=generator)
-        return _interval(differences[picks].mean(1))
-
-    @mistake("there are too few resamples; n_resamples is their number")
-    def fewer_resamples(differences, n_resamples, generator):
-        return PairedBootstrap.right(differences, max(1, n_resamples // 2), generator)
-
-    @mistake("half of the prompts are drawn without replacement; draw P with replacement")
-    def half_without_replacement(differences, n_resamples, generator):
-        P = len(differences)
-        order = torch.rand(n_resamples, P, generator=generator).argsort(1)
-        return _interval(differences[order[:, : max(1, P // 2)]].mean(1))
-
-    @mistake("a resample has another size; it has as many differences as there are prompts")
-    def half_size(differences, n_resamples, generator):
-        less = len(differences) // 2 - len(differences)
-        return _interval(_resampled_means(differences, n_resamples, generator, less))
+    mistakes = """
+    every resample has the same mean: it is drawn without replacement
+        torch.randint(P, (n_resamples, P), -> torch.rand(n_resamples, P,
+        differences[picks] -> differences[picks.argsort(1)]
+    these are percentiles of single differences; take the mean of each resample first
+        (n_resamples, P) -> (n_resamples, 1)
+    it is the 90% interval; 95% lie between the percentiles 2.5 and 97.5
+        0.025 -> 0.05
+        0.975 -> 0.95
+    it lies between the percentiles 25 and 75; 2.5% is 0.025
+        0.025 -> 0.25
+        0.975 -> 0.75
+    it is the smallest and the largest mean; take the percentiles
+        0.025 -> 0.0
+        0.975 -> 1.0
+    the upper bound comes first
+        low.item(), high.item() -> high.item(), low.item()
+    the resamples are added up; take the mean of each
+        .mean(1) -> .sum(1)
+    it is the mean plus and minus 1.96 standard errors; take percentiles of the means
+        torch.quantile(means, 0.025) -> means.mean() - 1.96 * means.std(correction=0)
+        torch.quantile(means, 0.975) -> means.mean() + 1.96 * means.std(correction=0)
+    the interval lies around 0; don't subtract the mean
+        return right(differences - differences.mean(), n_resamples, generator)
+    a resample has one difference too few; it has as many as there are prompts
+        (n_resamples, P) -> (n_resamples, max(1, P - 1))
+    one prompt is never drawn: torch.randint(P, ...) draws from 0 to P - 1
+        randint(P, -> randint(max(1, P - 1),
+    there are too few resamples; n_resamples is their number
+        (n_resamples, P) -> (max(1, n_resamples // 2), P)
+    half of the prompts are drawn without replacement; draw P with replacement
+        torch.randint(P, (n_resamples, P), -> torch.rand(n_resamples, P,
+        differences[picks] -> differences[picks.argsort(1)[:, : max(1, P // 2)]]
+    a resample has another size; it has as many differences as there are prompts
+        (n_resamples, P) -> (n_resamples, max(1, P // 2))
+    """
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
         """Allows for the noise of two bootstraps. Of one resample, both bounds are its mean."""
@@ -371,7 +301,8 @@ class PairedBootstrap(Drawing):
 
 
 class ShuffledGain(Drawing):
-    """Build a control that should show nothing: deal the head's choices to the wrong prompts.
+    question = """
+    Build a control that should show nothing: deal the head's choices to the wrong prompts.
 
     `rewards` has shape (P, K): the reward of each of K choices on each of P prompts. `choice_ids`
     has shape (P,): the head's choices. Shuffle the choices with
@@ -403,54 +334,28 @@ class ShuffledGain(Drawing):
         shuffled = rewards[prompts, choice_ids[permutation]]
         return (own.mean() - shuffled.mean()).item()
 
-    @mistake("the sign is turned: it is the head's own choices minus the shuffled ones")
-    def sign_lost(rewards, choice_ids, generator):
-        return -ShuffledGain.right(rewards, choice_ids, generator)
-
-    @mistake(
-        "`rewards[ids]` takes whole rows; `rewards[torch.arange(P), ids]` a number of each row"
-    )
-    def rows_taken(rewards, choice_ids, generator):
-        permutation = torch.randperm(len(rewards), generator=generator)
-        return (rewards[choice_ids].mean() - rewards[choice_ids[permutation]].mean()).item()
-
-    @mistake(
-        "rewards and choices are shuffled alike, so every prompt keeps its own choice; or "
-        "`rewards[:, ids]` takes every prompt's choice from every row"
-    )
-    def both_shuffled(rewards, choice_ids, generator):
+    mistakes = """
+    the sign is turned: it is the head's own choices minus the shuffled ones
+        own.mean() - shuffled.mean() -> shuffled.mean() - own.mean()
+    `rewards[ids]` takes whole rows; `rewards[torch.arange(P), ids]` a number of each row
+        rewards[prompts, choice_ids] -> rewards[choice_ids]
+        rewards[prompts, choice_ids[permutation]] -> rewards[choice_ids[permutation]]
+    rewards and choices are shuffled alike, so every prompt keeps its own choice; or `rewards[:, ids]` takes every prompt's choice from every row
         return 0.0
-
-    @mistake("the rewards are shuffled; shuffle the choices")
-    def rewards_shuffled(rewards, choice_ids, generator):
-        permutation = torch.randperm(len(rewards), generator=generator)
-        prompts = torch.arange(len(rewards))
-        return _gain(rewards, choice_ids, rewards[permutation][prompts, choice_ids])
-
-    @mistake("nothing is subtracted: it is the mean reward of the head's choices")
-    def own_only(rewards, choice_ids, generator):
-        return rewards[torch.arange(len(rewards)), choice_ids].mean().item()
-
-    @mistake("it is the mean reward of the shuffled choices; subtract it from the head's own")
-    def shuffled_only(rewards, choice_ids, generator):
-        own = ShuffledGain.own_only(rewards, choice_ids, generator)
-        return own - ShuffledGain.right(rewards, choice_ids, generator)
-
-    @mistake("choices are drawn anew, all equally often; shuffle those that the head made")
-    def drawn_anew(rewards, choice_ids, generator):
-        P, K = rewards.shape
-        other = torch.randint(K, (P,), generator=generator)
-        return _gain(rewards, choice_ids, rewards[torch.arange(P), other])
-
-    @mistake("choices are drawn with replacement; torch.randperm makes a permutation")
-    def with_replacement(rewards, choice_ids, generator):
-        P = len(rewards)
-        picks = torch.randint(P, (P,), generator=generator)
-        return _gain(rewards, choice_ids, rewards[torch.arange(P), choice_ids[picks]])
-
-    @mistake("it is the sum over the prompts; take the mean")
-    def total(rewards, choice_ids, generator):
-        return ShuffledGain.right(rewards, choice_ids, generator) * len(rewards)
+    the rewards are shuffled; shuffle the choices
+        rewards[prompts, choice_ids[permutation]] -> rewards[permutation][prompts, choice_ids]
+    nothing is subtracted: it is the mean reward of the head's choices
+        own.mean() - shuffled.mean() -> own.mean()
+    it is the mean reward of the shuffled choices; subtract it from the head's own
+        own.mean() - shuffled.mean() -> shuffled.mean()
+    choices are drawn anew, all equally often; shuffle those that the head made
+        torch.randperm(len(rewards), -> torch.randint(rewards.shape[1], choice_ids.shape,
+        choice_ids[permutation] -> permutation
+    choices are drawn with replacement; torch.randperm makes a permutation
+        torch.randperm(len(rewards), -> torch.randint(len(rewards), choice_ids.shape,
+    it is the sum over the prompts; take the mean
+        own.mean() - shuffled.mean() -> own.sum() - shuffled.sum()
+    """  # noqa: E501
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields good choices, bad ones, the same for all, one prompt; every sign."""
@@ -469,20 +374,6 @@ def _pairs(draw: Draw, P: int, K: int, C: int) -> tuple[Tensor, ...]:
     """Draws a weight, hidden states, and chosen and rejected ids."""
     ids = draw.integers(K, P), draw.integers(K, P)
     return draw.normal(K, C), draw.normal(P, C), *ids
-
-
-def _resampled_means(differences, n_resamples, generator, more=0):
-    size = (n_resamples, max(1, len(differences) + more))
-    return differences[torch.randint(len(differences), size, generator=generator)].mean(1)
-
-
-def _interval(means, tail=0.025):
-    return torch.quantile(means, tail).item(), torch.quantile(means, 1 - tail).item()
-
-
-def _gain(rewards, choice_ids, other):
-    own = rewards[torch.arange(len(rewards)), choice_ids]
-    return (own.mean() - other.mean()).item()
 
 
 lpo_epoch = LpoEpoch()

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 
 
 class Eq10Loss(Exercise):
-    """Write the loss of LPO: Eq. 10 of the paper, for one choice per response.
+    question = """
+    Write the loss of LPO: Eq. 10 of the paper, for one choice per response.
 
     `choice_logits` has shape (B, K): the head's logits of K choices, for B pairs of responses.
     `chosen_ids` and `rejected_ids` have shape (B,): the choice behind the better response and the
@@ -44,56 +45,32 @@ class Eq10Loss(Exercise):
         rejected = logprobs.gather(1, rejected_ids[:, None])[:, 0]
         return -F.logsigmoid(beta * (chosen - rejected))
 
-    @mistake("the margin has the wrong sign: are chosen and rejected swapped?")
-    def swapped(choice_logits, chosen_ids, rejected_ids, beta):
-        return Eq10Loss.right(choice_logits, rejected_ids, chosen_ids, beta)
-
-    @mistake("the minus before the log is lost: a loss is small where things are good")
-    def sign_lost(choice_logits, chosen_ids, rejected_ids, beta):
-        return -Eq10Loss.right(choice_logits, chosen_ids, rejected_ids, beta)
-
-    @mistake("beta multiplies the loss; it belongs inside the sigmoid, before the margin")
-    def beta_outside(choice_logits, chosen_ids, rejected_ids, beta):
-        return beta * Eq10Loss.right(choice_logits, chosen_ids, rejected_ids, 1.0)
-
-    @mistake("the margin is divided by beta; multiply it")
-    def beta_divides(choice_logits, chosen_ids, rejected_ids, beta):
-        return Eq10Loss.right(choice_logits, chosen_ids, rejected_ids, 1 / beta)
-
-    @mistake("the margin is a difference of probabilities; Eq. 10 has their logarithms")
-    def of_probabilities(choice_logits, chosen_ids, rejected_ids, beta):
-        probs = choice_logits.softmax(-1)
-        margin = _at(probs, chosen_ids) - _at(probs, rejected_ids)
-        return -F.logsigmoid(beta * margin)
-
-    @mistake("the log of the sigmoid is missing")
-    def log_missing(choice_logits, chosen_ids, rejected_ids, beta):
-        return -torch.sigmoid(beta * _margin(choice_logits, chosen_ids, rejected_ids))
-
-    @mistake("logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one")
-    def crossed(choice_logits, chosen_ids, rejected_ids, beta):
-        logprobs = choice_logits.log_softmax(-1)
-        return -F.logsigmoid(beta * (logprobs[:, chosen_ids] - logprobs[:, rejected_ids]))
-
-    @mistake("the softmax runs over the rows; -1 is the last dimension, the choices")
-    def over_rows(choice_logits, chosen_ids, rejected_ids, beta):
-        logprobs = choice_logits.log_softmax(0)
-        return -F.logsigmoid(beta * (_at(logprobs, chosen_ids) - _at(logprobs, rejected_ids)))
-
-    @mistake("the log of a sigmoid is taken that has become 0; F.logsigmoid does both at once")
-    def log_of_sigmoid(choice_logits, chosen_ids, rejected_ids, beta):
-        return -(beta * _margin(choice_logits, chosen_ids, rejected_ids)).sigmoid().log()
-
-    @mistake("the log of a softmax is taken that has become 0; log_softmax does both at once")
-    def log_of_softmax(choice_logits, chosen_ids, rejected_ids, beta):
-        logprobs = choice_logits.softmax(-1).log()
-        return -F.logsigmoid(beta * (_at(logprobs, chosen_ids) - _at(logprobs, rejected_ids)))
-
-    @mistake("logs are taken of what has become 0, twice; use log_softmax and F.logsigmoid")
-    def two_logs_of_zero(choice_logits, chosen_ids, rejected_ids, beta):
-        logprobs = choice_logits.softmax(-1).log()
-        margin = _at(logprobs, chosen_ids) - _at(logprobs, rejected_ids)
-        return -(beta * margin).sigmoid().log()
+    mistakes = """
+    the margin has the wrong sign: are chosen and rejected swapped?
+        chosen - rejected -> rejected - chosen
+    the minus before the log is lost: a loss is small where things are good
+        return -F -> return F
+    beta multiplies the loss; it belongs inside the sigmoid, before the margin
+        return beta * right(choice_logits, chosen_ids, rejected_ids, 1.0)
+    the margin is divided by beta; multiply it
+        beta * (chosen - rejected) -> (chosen - rejected) / beta
+    the margin is a difference of probabilities; Eq. 10 has their logarithms
+        .log_softmax -> .softmax
+    the log of the sigmoid is missing
+        F.logsigmoid -> torch.sigmoid
+    logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one
+        .gather(1, chosen_ids[:, None])[:, 0] -> [:, chosen_ids]
+        .gather(1, rejected_ids[:, None])[:, 0] -> [:, rejected_ids]
+    the softmax runs over the rows; -1 is the last dimension, the choices
+        log_softmax(-1) -> log_softmax(0)
+    the log of a sigmoid is taken that has become 0; F.logsigmoid does both at once
+        F.logsigmoid(beta * (chosen - rejected)) -> torch.sigmoid(beta * (chosen - rejected)).log()
+    the log of a softmax is taken that has become 0; log_softmax does both at once
+        .log_softmax(-1) -> .softmax(-1).log()
+    logs are taken of what has become 0, twice; use log_softmax and F.logsigmoid
+        .log_softmax(-1) -> .softmax(-1).log()
+        F.logsigmoid(beta * (chosen - rejected)) -> torch.sigmoid(beta * (chosen - rejected)).log()
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields margins of every sign; the same choice twice; margins of 1000; both precisions."""
@@ -112,7 +89,8 @@ class Eq10Loss(Exercise):
 
 
 class Eq10Gradient(Exercise):
-    """Find the gradient of Eq. 10: in which direction, and how hard, each pair pulls.
+    question = """
+    Find the gradient of Eq. 10: in which direction, and how hard, each pair pulls.
 
     The arguments are those of `eq10_loss`. The result has shape (B, K): for each row, the
     derivative of that row's loss with respect to each of its K logits. With m the margin, log
@@ -147,47 +125,24 @@ class Eq10Gradient(Exercise):
         pull = beta * torch.sigmoid(-beta * margin)  # (B,)
         return -pull[:, None] * direction
 
-    @mistake("every sign is turned: the gradient points to where the loss grows")
-    def sign_lost(choice_logits, chosen_ids, rejected_ids, beta):
-        return -Eq10Gradient.right(choice_logits, chosen_ids, rejected_ids, beta)
-
-    @mistake("chosen and rejected are swapped")
-    def swapped(choice_logits, chosen_ids, rejected_ids, beta):
-        return Eq10Gradient.right(choice_logits, rejected_ids, chosen_ids, beta)
-
-    @mistake("the factor beta before the sigmoid is missing: the chain rule brings it out")
-    def without_beta(choice_logits, chosen_ids, rejected_ids, beta):
-        return Eq10Gradient.right(choice_logits, chosen_ids, rejected_ids, beta) / beta
-
-    @mistake("it is sigmoid(+beta * margin); pairs on the wrong side must pull harder")
-    def wrong_side(choice_logits, chosen_ids, rejected_ids, beta):
-        margin = _margin(choice_logits, chosen_ids, rejected_ids)
-        pull = beta * torch.sigmoid(beta * margin)
-        return -pull[:, None] * _direction(choice_logits, chosen_ids, rejected_ids)
-
-    @mistake("it is divided by the number of rows: that is the gradient of the mean loss")
-    def of_the_mean(choice_logits, chosen_ids, rejected_ids, beta):
-        return Eq10Gradient.right(choice_logits, chosen_ids, rejected_ids, beta) / len(chosen_ids)
-
-    @mistake("where both are the same choice, the second assignment overwrites the first; add them")
-    def overwritten(choice_logits, chosen_ids, rejected_ids, beta):
-        gradient = Eq10Gradient.right(choice_logits, chosen_ids, rejected_ids, beta)
-        margin = _margin(choice_logits, chosen_ids, rejected_ids)
-        pull = beta * torch.sigmoid(-beta * margin)
-        return gradient.scatter(1, rejected_ids[:, None], pull[:, None])
-
-    @mistake("only the chosen choice pulls; the rejected one is pushed down as well")
-    def chosen_only(choice_logits, chosen_ids, rejected_ids, beta):
-        margin = _margin(choice_logits, chosen_ids, rejected_ids)
-        pull = beta * torch.sigmoid(-beta * margin)
-        return -pull[:, None] * F.one_hot(chosen_ids, choice_logits.shape[-1])
-
-    @mistake("the rejected choice is left out: this is the gradient of log P(chosen) alone")
-    def imitating(choice_logits, chosen_ids, rejected_ids, beta):
-        margin = _margin(choice_logits, chosen_ids, rejected_ids)
-        pull = beta * torch.sigmoid(-beta * margin)
-        away = F.one_hot(chosen_ids, choice_logits.shape[-1]) - choice_logits.softmax(-1)
-        return -pull[:, None] * away
+    mistakes = """
+    every sign is turned: the gradient points to where the loss grows
+        return -pull -> return pull
+    chosen and rejected are swapped
+        one_hot[chosen_ids] - one_hot[rejected_ids] -> one_hot[rejected_ids] - one_hot[chosen_ids]
+    the factor beta before the sigmoid is missing: the chain rule brings it out
+        pull = beta * torch -> pull = torch
+    it is sigmoid(+beta * margin); pairs on the wrong side must pull harder
+        (-beta * margin) -> (beta * margin)
+    it is divided by the number of rows: that is the gradient of the mean loss
+        return -pull[:, None] -> return -pull[:, None] / len(pull)
+    where both are the same choice, the second assignment overwrites the first; add them
+        [:, None] * direction -> [:, None] * direction.scatter(1, rejected_ids[:, None], -1.0)
+    only the chosen choice pulls; the rejected one is pushed down as well
+        [:, None] * direction -> [:, None] * one_hot[chosen_ids]
+    the rejected choice is left out: this is the gradient of log P(chosen) alone
+        [:, None] * direction -> [:, None] * (one_hot[chosen_ids] - choice_logits.softmax(-1))
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields margins of every sign; the same choice twice; large margins; both precisions."""
@@ -202,7 +157,8 @@ class Eq10Gradient(Exercise):
 
 
 class Eq10Optimum(Exercise):
-    """Say where training on Eq. 10 ends if the winner isn't always the same.
+    question = """
+    Say where training on Eq. 10 ends if the winner isn't always the same.
 
     There are two choices, 0 and 1, and every pair compares them. Choice 1 is the preferred one in a
     share w of the pairs, choice 0 in the others. With p the probability of choice 1 and
@@ -233,33 +189,22 @@ class Eq10Optimum(Exercise):
         log_odds = torch.log(share_won / (1 - share_won))
         return torch.sigmoid(log_odds / beta)
 
-    @mistake("it is the share won itself, which is right for beta 1 only")
-    def the_share(share_won, beta):
+    mistakes = """
+    it is the share won itself, which is right for beta 1 only
         return share_won
-
-    @mistake("the log of the odds is multiplied by beta; solve sigmoid(beta m) = w for m")
-    def multiplied(share_won, beta):
-        return Eq10Optimum.right(share_won, 1 / beta)
-
-    @mistake("it is the margin m; p is its sigmoid")
-    def the_margin(share_won, beta):
-        return torch.log(share_won / (1 - share_won)) / beta
-
-    @mistake("it is the sigmoid of w / beta; the log of the odds of w comes first")
-    def without_odds(share_won, beta):
-        return torch.sigmoid(share_won / beta)
-
-    @mistake("the more frequent winner gets everything; the pairs that it lost count too")
-    def all_or_nothing(share_won, beta):
+    the log of the odds is multiplied by beta; solve sigmoid(beta m) = w for m
+        log_odds / beta -> log_odds * beta
+    it is the margin m; p is its sigmoid
+        torch.sigmoid(log_odds / beta) -> log_odds / beta
+    it is the sigmoid of w / beta; the log of the odds of w comes first
+        log_odds / beta -> share_won / beta
+    the more frequent winner gets everything; the pairs that it lost count too
         return (share_won > 0.5).to(share_won.dtype)
-
-    @mistake("it is the probability of choice 0")
-    def of_the_other(share_won, beta):
-        return 1 - Eq10Optimum.right(share_won, beta)
-
-    @mistake("the odds themselves stand where their logarithm belongs")
-    def without_log(share_won, beta):
-        return torch.sigmoid(share_won / (1 - share_won) / beta)
+    it is the probability of choice 0
+        return torch -> return 1 - torch
+    the odds themselves stand where their logarithm belongs
+        torch.log(share_won / (1 - share_won)) -> share_won / (1 - share_won)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields even shares, rare wins, small and large beta."""
@@ -273,7 +218,8 @@ class Eq10Optimum(Exercise):
 
 
 class ChoiceScore(Exercise):
-    """Add up how likely the head found what it chose: the score of Eq. 10 for a whole response.
+    question = """
+    Add up how likely the head found what it chose: the score of Eq. 10 for a whole response.
 
     `choice_logits` has shape (B, S, K): the head's logits at each of S decisions of B responses.
     `choice_ids` (B, S) says which choice was drawn, `decision_mask` (B, S) is True where a decision
@@ -305,47 +251,28 @@ class ChoiceScore(Exercise):
         drawn = logprobs.gather(-1, choice_ids[..., None])[..., 0]  # (B, S)
         return drawn.masked_fill(~decision_mask, 0.0).sum(-1)
 
-    @mistake("it is the mean over the decisions; add them up")
-    def mean(choice_logits, choice_ids, decision_mask):
-        return ChoiceScore.right(choice_logits, choice_ids, decision_mask) / decision_mask.sum(-1)
-
-    @mistake("the mask plays no part: places without a decision count too")
-    def without_mask(choice_logits, choice_ids, decision_mask):
-        return _at(choice_logits.log_softmax(-1), choice_ids).sum(-1)
-
-    @mistake("places without a decision are multiplied by 0, and 0 times NaN is NaN; replace them")
-    def times_mask(choice_logits, choice_ids, decision_mask):
-        return (_at(choice_logits.log_softmax(-1), choice_ids) * decision_mask).sum(-1)
-
-    @mistake("the mask is turned round: True is where a decision was made")
-    def mask_turned(choice_logits, choice_ids, decision_mask):
-        return ChoiceScore.right(choice_logits, choice_ids, ~decision_mask)
-
-    @mistake("the logits are added up; take their log-softmax first")
-    def of_logits(choice_logits, choice_ids, decision_mask):
-        return _at(choice_logits, choice_ids).masked_fill(~decision_mask, 0.0).sum(-1)
-
-    @mistake("probabilities are added up; it is their logarithms that add")
-    def of_probabilities(choice_logits, choice_ids, decision_mask):
-        probs = _at(choice_logits.softmax(-1), choice_ids)
-        return probs.masked_fill(~decision_mask, 0.0).sum(-1)
-
-    @mistake("it is the product of the probabilities; the score is its logarithm")
-    def product(choice_logits, choice_ids, decision_mask):
-        return ChoiceScore.right(choice_logits, choice_ids, decision_mask).exp()
-
-    @mistake("the softmax runs over the decisions; -1 is the last dimension, the choices")
-    def over_decisions(choice_logits, choice_ids, decision_mask):
-        logprobs = choice_logits.log_softmax(1)
-        return _at(logprobs, choice_ids).masked_fill(~decision_mask, 0.0).sum(-1)
-
-    @mistake("every number has the wrong sign: a log-probability is at most 0")
-    def sign_lost(choice_logits, choice_ids, decision_mask):
-        return -ChoiceScore.right(choice_logits, choice_ids, decision_mask)
-
-    @mistake("the likeliest choice is scored, not the one that was drawn")
-    def of_the_likeliest(choice_logits, choice_ids, decision_mask):
-        return ChoiceScore.right(choice_logits, choice_logits.argmax(-1), decision_mask)
+    mistakes = """
+    it is the mean over the decisions; add them up
+        .sum(-1) -> .sum(-1) / decision_mask.sum(-1)
+    the mask plays no part: places without a decision count too
+        drawn.masked_fill(~decision_mask, 0.0) -> drawn
+    places without a decision are multiplied by 0, and 0 times NaN is NaN; replace them
+        drawn.masked_fill(~decision_mask, 0.0) -> (drawn * decision_mask)
+    the mask is turned round: True is where a decision was made
+        ~decision_mask -> decision_mask
+    the logits are added up; take their log-softmax first
+        choice_logits.log_softmax(-1) -> choice_logits
+    probabilities are added up; it is their logarithms that add
+        .log_softmax -> .softmax
+    it is the product of the probabilities; the score is its logarithm
+        .sum(-1) -> .sum(-1).exp()
+    the softmax runs over the decisions; -1 is the last dimension, the choices
+        log_softmax(-1) -> log_softmax(1)
+    every number has the wrong sign: a log-probability is at most 0
+        return drawn -> return -drawn
+    the likeliest choice is scored, not the one that was drawn
+        choice_ids[..., None] -> choice_logits.argmax(-1)[..., None]
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields one decision and many; masks with gaps or one True; NaN where none was made."""
@@ -365,7 +292,8 @@ class ChoiceScore(Exercise):
 
 
 class NllLoss(Exercise):
-    """Write the baseline that LPO is compared with: imitate the better choice, forget the worse.
+    question = """
+    Write the baseline that LPO is compared with: imitate the better choice, forget the worse.
 
     `choice_logits` has shape (B, K), `chosen_ids` has shape (B,). The result is one number, a
     tensor of shape (): the mean over the rows of -log P(chosen), with P the softmax of the row. It
@@ -392,45 +320,29 @@ class NllLoss(Exercise):
         logprobs = choice_logits.log_softmax(-1)  # (B, K)
         return -logprobs.gather(1, chosen_ids[:, None]).mean()
 
-    @mistake("the minus is lost: a loss is small where the chosen is likely")
-    def sign_lost(choice_logits, chosen_ids):
-        return -NllLoss.right(choice_logits, chosen_ids)
-
-    @mistake("it is the sum over the rows; take the mean")
-    def total(choice_logits, chosen_ids):
-        return NllLoss.right(choice_logits, chosen_ids) * len(chosen_ids)
-
-    @mistake("the mean is over all B * K numbers; only the B chosen ones count")
-    def over_all(choice_logits, chosen_ids):
-        return NllLoss.right(choice_logits, chosen_ids) / choice_logits.shape[-1]
-
-    @mistake("the logarithm is missing")
-    def log_missing(choice_logits, chosen_ids):
-        return -_at(choice_logits.softmax(-1), chosen_ids).mean()
-
-    @mistake("logits are taken for log-probabilities, as by `F.nll_loss`; log_softmax comes first")
-    def of_logits(choice_logits, chosen_ids):
-        return -_at(choice_logits, chosen_ids).mean()
-
-    @mistake("logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one")
-    def crossed(choice_logits, chosen_ids):
-        return -choice_logits.log_softmax(-1)[:, chosen_ids].mean()
-
-    @mistake("the log of the mean probability is taken; take the mean of the logs")
-    def log_of_mean(choice_logits, chosen_ids):
-        return -_at(choice_logits.softmax(-1), chosen_ids).mean().log()
-
-    @mistake("the softmax runs over the rows; -1 is the last dimension, the choices")
-    def over_rows(choice_logits, chosen_ids):
-        return -_at(choice_logits.log_softmax(0), chosen_ids).mean()
-
-    @mistake("the log of a softmax is taken that has become 0; log_softmax does both at once")
-    def log_of_softmax(choice_logits, chosen_ids):
-        return -_at(choice_logits.softmax(-1).log(), chosen_ids).mean()
-
-    @mistake("a softmax is taken twice: F.cross_entropy takes logits, not probabilities")
-    def softmax_twice(choice_logits, chosen_ids):
-        return F.cross_entropy(choice_logits.softmax(-1), chosen_ids)
+    mistakes = """
+    the minus is lost: a loss is small where the chosen is likely
+        return -logprobs -> return logprobs
+    it is the sum over the rows; take the mean
+        .mean() -> .sum()
+    the mean is over all B * K numbers; only the B chosen ones count
+        .mean() -> .mean() / choice_logits.shape[-1]
+    the logarithm is missing
+        .log_softmax -> .softmax
+    logits are taken for log-probabilities, as by `F.nll_loss`; log_softmax comes first
+        choice_logits.log_softmax(-1) -> choice_logits
+    logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one
+        .gather(1, chosen_ids[:, None]) -> [:, chosen_ids]
+    the log of the mean probability is taken; take the mean of the logs
+        .log_softmax -> .softmax
+        .mean() -> .mean().log()
+    the softmax runs over the rows; -1 is the last dimension, the choices
+        log_softmax(-1) -> log_softmax(0)
+    the log of a softmax is taken that has become 0; log_softmax does both at once
+        .log_softmax(-1) -> .softmax(-1).log()
+    a softmax is taken twice: F.cross_entropy takes logits, not probabilities
+        .log_softmax(-1) -> .softmax(-1).log_softmax(-1)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields one row and many, every sign, logits of 1000, both precisions."""
@@ -441,20 +353,6 @@ class NllLoss(Exercise):
         yield torch.tensor([[1000.0, 0.0], [0.0, 1.0]]), torch.tensor([1, 0])
         yield torch.tensor([[-1000.0, -1000.0, -1001.0]]), torch.tensor([1])
         yield draw.normal(3, 4).double(), draw.integers(4, 3)
-
-
-def _at(values, ids):
-    """Takes one number of the last dimension at each place."""
-    return values.gather(-1, ids[..., None])[..., 0]
-
-
-def _margin(choice_logits, chosen_ids, rejected_ids):
-    return _at(choice_logits, chosen_ids) - _at(choice_logits, rejected_ids)
-
-
-def _direction(choice_logits, chosen_ids, rejected_ids):
-    K = choice_logits.shape[-1]
-    return F.one_hot(chosen_ids, K) - F.one_hot(rejected_ids, K)
 
 
 def _with_gaps(draw, B, S):

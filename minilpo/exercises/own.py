@@ -5,12 +5,13 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 from minilpo.exercises.judging import Drawing
 from minilpo.exercises.trial import MisuseError, is_stub
 from minilpo.exercises.verdict import agree
@@ -41,19 +42,9 @@ class WordCountTask(Task):
         return max(0.0, 1 - difference / asked_for)
 
 
-def _of_rewards(reward: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes an answer of a wrong reward, in which the other members are right."""
-
-    def answer(member: str, prompt: str, response: str, seed: int) -> Any:
-        if member == "reward":
-            return reward(prompt, response)
-        return OwnTask.right(member, prompt, response, seed)
-
-    return answer
-
-
 class OwnTask(Exercise):
-    """Write a task of your own: a class `WordCountTask`, which asks for so and so many words.
+    question = """
+    Write a task of your own: a class `WordCountTask`, which asks for so and so many words.
 
     It has four members. `name` is a short text of letters, digits and underscores.
     `prompt(self, rng)` returns "Write two words." or the same with three, four, five, six or seven.
@@ -103,6 +94,12 @@ class OwnTask(Exercise):
         source = re.sub(r'\n    """.*?"""\n', "", inspect.getsource(WordCountTask), count=1)
         return f"from minilpo.tasks import Task\n\n\n{source}"
 
+    @cached_property
+    def known_mistakes(self) -> dict[str, Callable[..., Any]]:
+        """The members of wrong classes, by their messages."""
+        known = super().known_mistakes
+        return {message: partial(self.entry, task) for message, task in known.items()}
+
     @property
     def stand_in(self) -> type:
         """The class with which the lesson goes on if the learner's isn't right."""
@@ -138,50 +135,26 @@ class OwnTask(Exercise):
             return agree(expected, got)
         return _asked_of(case[0], expected) == _asked_of(case[0], got)
 
-    @mistake("the reward of a long response is below 0; max(0.0, ...) keeps it from that")
-    @_of_rewards
-    def below_zero(prompt, response):
-        return 1 - abs(len(response.split()) - _asked_for(prompt)) / _asked_for(prompt)
-
-    @mistake("the reward is all or nothing; a response that is closer must get more")
-    @_of_rewards
-    def all_or_nothing(prompt, response):
-        return float(len(response.split()) == _asked_for(prompt))
-
-    @mistake("the reward counts characters; count words, with response.split()")
-    @_of_rewards
-    def characters(prompt, response):
-        return max(0.0, 1 - abs(len(response) - _asked_for(prompt)) / _asked_for(prompt))
-
-    @mistake("the reward grows with the length: too many words are as bad as too few")
-    @_of_rewards
-    def too_many_are_fine(prompt, response):
-        return min(1.0, len(response.split()) / _asked_for(prompt))
-
-    @mistake("two responses of one word more and one word less must get the same; is abs missing?")
-    @_of_rewards
-    def without_abs(prompt, response):
-        return max(0.0, 1 - (len(response.split()) - _asked_for(prompt)) / _asked_for(prompt))
-
-    @mistake("the demonstration has a word less than was asked for")
-    def one_too_few(member, prompt, response, seed):
-        right = OwnTask.right(member, prompt, response, seed)
-        return right.rsplit(" ", 1)[0] if member == "demonstration" else right
-
-    @mistake("the demonstration has a word more than was asked for")
-    def one_too_many(member, prompt, response, seed):
-        right = OwnTask.right(member, prompt, response, seed)
-        return f"{right} more" if member == "demonstration" else right
-
-    @mistake("the demonstration is the same every time; draw its words with the rng")
-    def always_the_same(member, prompt, response, seed):
-        right = OwnTask.right(member, prompt, response, seed)
-        return right[:1] * MANY if member == "demonstrations" else right
-
-    @mistake("seven never comes up; does a range end too early?")
-    def without_seven(member, prompt, response, seed):
-        right = OwnTask.right(member, prompt, response, seed)
-        return [text.replace("seven", "two") for text in right] if member == "prompts" else right
+    mistakes = """
+    the reward of a long response is below 0; max(0.0, ...) keeps it from that
+        max(0.0, 1 - difference / asked_for) -> 1 - difference / asked_for
+    the reward is all or nothing; a response that is closer must get more
+        max(0.0, 1 - difference / asked_for) -> float(difference == 0)
+    the reward counts characters; count words, with response.split()
+        len(response.split()) -> len(response)
+    the reward grows with the length: too many words are as bad as too few
+        max(0.0, 1 - difference / asked_for) -> min(1.0, len(response.split()) / asked_for)
+    two responses of one word more and one word less must get the same; is abs missing?
+        abs(len -> (len
+    the demonstration has a word less than was asked for
+        range(asked_for) -> range(asked_for - 1)
+    the demonstration has a word more than was asked for
+        range(asked_for) -> range(asked_for + 1)
+    the demonstration is the same every time; draw its words with the rng
+        rng.choice(self.words) -> self.words[0]
+    seven never comes up; does a range end too early?
+        list(self.numbers) -> list(self.numbers)[:5]
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields every member; responses that are empty, short, exact, long and very long."""
@@ -207,7 +180,8 @@ class OwnTask(Exercise):
 
 
 class ExperimentConclusion(Exercise):
-    """Say what an experiment has shown: over seeds, not only over prompts.
+    question = """
+    Say what an experiment has shown: over seeds, not only over prompts.
 
     `differences` has shape (S, P): the reward of a treatment minus that of the control, for S
     training runs with different seeds (2 to 6) on P prompts. Take the mean of each seed: S numbers.
@@ -246,49 +220,30 @@ class ExperimentConclusion(Exercise):
             return "worse"
         return "no difference shown"
 
-    @mistake("all S * P numbers are taken as independent; take the mean of each seed first")
-    def pooled(differences):
-        return _conclusion(differences.flatten(), 1.96)
-
-    @mistake("1.96 is for many seeds; with few, Student's t is larger")
-    def normal(differences):
-        return _conclusion(differences.mean(1), 1.96)
-
-    @mistake("the standard deviation has S in its denominator; S - 1 is asked for")
-    def biased(differences):
-        means = differences.mean(1)
-        S = len(means)
-        return _conclusion(means, _T[S - 1] * math.sqrt((S - 1) / S))
-
-    @mistake("the quantile is that of S degrees of freedom; with S seeds there are S - 1")
-    def one_off(differences):
-        return _conclusion(differences.mean(1), _T[len(differences)])
-
-    @mistake("the interval plays no part: the sign of the mean isn't enough")
-    def by_sign(differences):
-        return _conclusion(differences.mean(1), 0.0)
-
-    @mistake("the standard deviation isn't divided by the square root of S")
-    def not_divided(differences):
-        return _conclusion(differences.mean(1), _T[len(differences) - 1] * len(differences) ** 0.5)
-
-    @mistake("it is divided by S, not by its square root")
-    def divided_by_all(differences):
-        return _conclusion(differences.mean(1), _T[len(differences) - 1] / len(differences) ** 0.5)
-
-    @mistake("better and worse are swapped: the differences are treatment minus control")
-    def swapped(differences):
-        return ExperimentConclusion.right(-differences)
-
-    @mistake("it goes by whether all seeds agree in sign; use the interval")
-    def all_agree(differences):
-        signs = set(differences.mean(1).sign().tolist())
-        return {(1.0,): "better", (-1.0,): "worse"}.get(tuple(signs), "no difference shown")
-
-    @mistake("worse is never said: look whether the interval is below 0, too")
-    def never_worse(differences):
-        said = ExperimentConclusion.right(differences)
-        return "no difference shown" if said == "worse" else said
+    mistakes = """
+    all S * P numbers are taken as independent; take the mean of each seed first
+        differences.mean(1) -> differences.flatten()
+        quantiles[S - 1] -> 1.96
+    1.96 is for many seeds; with few, Student's t is larger
+        quantiles[S - 1] -> 1.96
+    the standard deviation has S in its denominator; S - 1 is asked for
+        means.std() -> means.std(correction=0)
+    the quantile is that of S degrees of freedom; with S seeds there are S - 1
+        quantiles[S - 1] -> {**quantiles, 6: 2.447}[S]
+    the interval plays no part: the sign of the mean isn't enough
+        quantiles[S - 1] -> 0
+    the standard deviation isn't divided by the square root of S
+        means.std().item() / math.sqrt(S) -> means.std().item()
+    it is divided by S, not by its square root
+        math.sqrt(S) -> S
+    better and worse are swapped: the differences are treatment minus control
+        return right(-differences)
+    it goes by whether all seeds agree in sign; use the interval
+        means.mean().item() - half > 0 -> means.min() > 0
+        means.mean().item() + half < 0 -> means.max() < 0
+    worse is never said: look whether the interval is below 0, too
+        return "worse" -> return "no difference shown"
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields means just above and below every quantile; seeds that agree; noisy prompts."""
@@ -305,7 +260,8 @@ class ExperimentConclusion(Exercise):
 
 
 class PermutedPValue(Drawing):
-    """Ask how often chance alone makes so large a mean: a permutation test.
+    question = """
+    Ask how often chance alone makes so large a mean: a permutation test.
 
     `differences` has shape (P,): treatment minus control on P prompts. If the two were equally
     good, each difference might as well have had the other sign. So give each a random sign, + or -,
@@ -338,46 +294,27 @@ class PermutedPValue(Drawing):
         n_extreme = (means.abs() >= differences.mean().abs()).sum().item()
         return (1 + n_extreme) / (1 + n_permutations)
 
-    @mistake("only one direction counts; means far below 0 are as far from it as those above")
-    def one_sided(differences, n_permutations, generator):
-        means = _flipped_means(differences, n_permutations, generator)
-        return _p_value(means * differences.mean().sign() >= differences.mean().abs())
-
-    @mistake("only means above the true one count, its sign included; compare distances from 0")
-    def upwards(differences, n_permutations, generator):
-        means = _flipped_means(differences, n_permutations, generator)
-        return _p_value(means >= differences.mean())
-
-    @mistake("every mean is as far from 0 as the true one; draw a sign for each prompt")
-    def one_sign(differences, n_permutations, generator):
+    mistakes = """
+    only one direction counts; means far below 0 are as far from it as those above
+        means.abs() -> means * differences.mean().sign()
+    only means above the true one count, its sign included; compare distances from 0
+        means.abs() >= differences.mean().abs() -> means >= differences.mean()
+    every mean is as far from 0 as the true one; draw a sign for each prompt
         return 1.0
-
-    @mistake("means that are equally far from 0 must count, too: >=, not >")
-    def strictly(differences, n_permutations, generator):
-        means = _flipped_means(differences, n_permutations, generator)
-        return _p_value(means.abs() > differences.mean().abs())
-
-    @mistake("it counts the means that are closer to 0 than the true one")
-    def turned(differences, n_permutations, generator):
-        means = _flipped_means(differences, n_permutations, generator)
-        return _p_value(means.abs() < differences.mean().abs())
-
-    @mistake("signs are 0 and 1; differences must be turned round, not left out")
-    def left_out(differences, n_permutations, generator):
-        size = (n_permutations, len(differences))
-        means = (torch.randint(2, size, generator=generator) * differences).mean(1)
-        return _p_value(means.abs() >= differences.mean().abs())
-
-    @mistake("it is a bootstrap around the true mean; random signs make the mean 0 on average")
-    def bootstrap(differences, n_permutations, generator):
-        size = (n_permutations, len(differences))
-        means = differences[torch.randint(size[1], size, generator=generator)].mean(1)
-        return _p_value(means.abs() >= differences.mean().abs())
-
-    @mistake("the two 1s are missing: the arrangement that was seen counts as well")
-    def without_ones(differences, n_permutations, generator):
-        means = _flipped_means(differences, n_permutations, generator)
-        return (means.abs() >= differences.mean().abs()).double().mean().item()
+    means that are equally far from 0 must count, too: >=, not >
+        >= -> >
+    it counts the means that are closer to 0 than the true one
+        >= -> <
+    signs are 0 and 1; differences must be turned round, not left out
+        signs = 2 * -> signs = 1 *
+        generator=generator) - 1 -> generator=generator)
+    it is a bootstrap around the true mean; random signs make the mean 0 on average
+        2 * torch.randint(2, (n_permutations, P), -> torch.randint(P, (n_permutations, P),
+        generator=generator) - 1 -> generator=generator)
+        signs * differences -> differences[signs]
+    the two 1s are missing: the arrangement that was seen counts as well
+        (1 + n_extreme) / (1 + n_permutations) -> n_extreme / n_permutations
+    """
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
         """Allows 5 standard errors of the difference of two counts; none where nothing varies."""
@@ -408,28 +345,12 @@ class PermutedPValue(Drawing):
 _T = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447)  # by degrees of freedom
 
 
-def _conclusion(values: Tensor, quantile: float) -> str:
-    middle, half = values.mean().item(), quantile * values.std().item() / len(values) ** 0.5
-    if middle - half > 0:
-        return "better"
-    return "worse" if middle + half < 0 else "no difference shown"
-
-
 def _with_t(draw: Draw, S: int, P: int, t: float) -> Tensor:
     """Draws differences, (S, P), whose S means have a mean t standard errors away from 0."""
     means = draw.normal(S)
     means = (means - means.mean()) / means.std() + t / S**0.5
     noise = draw.normal(S, P)
     return means[:, None] + noise - noise.mean(1, keepdim=True)
-
-
-def _flipped_means(differences, n_permutations, generator):
-    signs = 2 * torch.randint(2, (n_permutations, len(differences)), generator=generator) - 1
-    return (signs * differences).mean(1)
-
-
-def _p_value(is_extreme):
-    return (1 + is_extreme.sum().item()) / (1 + len(is_extreme))
 
 
 def _is_certain(differences: Tensor) -> bool:
@@ -440,10 +361,6 @@ def _is_certain(differences: Tensor) -> bool:
     # Hoeffding: the chance of a mean of random signs that far from 0 is at most 2 exp(-z^2 / 2).
     z = abs(mean) * P / differences.square().sum().sqrt().item()
     return 2 * math.exp(-(z**2) / 2) < 1e-9
-
-
-def _asked_for(prompt):
-    return NUMBERS.index(prompt.split()[1]) + 2
 
 
 def _asked_of(member: str, value: Any) -> Any:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import torch
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 
 
 class BestWorstPairs(Exercise):
-    """Make one pair per prompt: its best response is chosen, its worst is rejected.
+    question = """
+    Make one pair per prompt: its best response is chosen, its worst is rejected.
 
     `rewards` has shape (P, N): those of N responses to each of P prompts. Response n to prompt p
     stands in row p * N + n of the batch, and these row numbers are to be returned. Of several
@@ -44,70 +45,33 @@ class BestWorstPairs(Exercise):
         rejected = (first_row + rewards.argmin(1))[keep]
         return chosen, rejected, int((~keep).sum())
 
-    @mistake("chosen and rejected are swapped: the chosen one has the higher reward")
-    def swapped(rewards):
-        chosen, rejected, n_dropped = BestWorstPairs.right(rewards)
-        return rejected, chosen, n_dropped
-
-    @mistake("these are numbers within a prompt; the row of the batch is p * N + n")
-    def within_prompt(rewards):
-        chosen, rejected, n_dropped = BestWorstPairs.right(rewards)
-        return chosen % rewards.shape[1], rejected % rewards.shape[1], n_dropped
-
-    @mistake("rows are counted as p + n * P; responses to a prompt stand side by side: p * N + n")
-    def other_stride(rewards):
-        P, N = rewards.shape
-        chosen, rejected, n_dropped = BestWorstPairs.right(rewards)
-        return chosen // N + chosen % N * P, rejected // N + rejected % N * P, n_dropped
-
-    @mistake("prompts whose rewards are all equal give a pair too; leave them out and count them")
-    def equals_kept(rewards):
-        P, N = rewards.shape
-        first_row = N * torch.arange(P)
-        return first_row + rewards.argmax(1), first_row + rewards.argmin(1), 0
-
-    @mistake("these are numbers within a prompt, and prompts of equal rewards give a pair too")
-    def plain_argmax(rewards):
+    mistakes = """
+    chosen and rejected are swapped: the chosen one has the higher reward
+        return chosen, rejected -> return rejected, chosen
+    these are numbers within a prompt; the row of the batch is p * N + n
+        N * torch.arange(P) -> 0 * torch.arange(P)
+    rows are counted as p + n * P; responses to a prompt stand side by side: p * N + n
+        N * torch.arange(P) -> torch.arange(P)
+        rewards.argmax(1) -> P * rewards.argmax(1)
+        rewards.argmin(1) -> P * rewards.argmin(1)
+    prompts whose rewards are all equal give a pair too; leave them out and count them
+        rewards.amax(1) > rewards.amin(1) -> torch.ones(P, dtype=torch.bool)
+    these are numbers within a prompt, and prompts of equal rewards give a pair too
         return rewards.argmax(1), rewards.argmin(1), 0
-
-    @mistake("the third part counts the prompts with a pair; those without are asked for")
-    def kept_counted(rewards):
-        chosen, rejected, _ = BestWorstPairs.right(rewards)
-        return chosen, rejected, len(chosen)
-
-    @mistake("prompts without a pair aren't counted")
-    def not_counted(rewards):
-        chosen, rejected, _ = BestWorstPairs.right(rewards)
-        return chosen, rejected, 0
-
-    @mistake("of several equal rewards it takes the last response; the first is asked for")
-    def last_of_equals(rewards):
-        P, N = rewards.shape
-        last_row = N * torch.arange(P) + N - 1
-        keep = rewards.amax(1) > rewards.amin(1)
-        chosen, rejected = rewards.flip(1).argmax(1), rewards.flip(1).argmin(1)
-        return (last_row - chosen)[keep], (last_row - rejected)[keep], int((~keep).sum())
-
-    @mistake("rounding makes the std of equal rewards larger than 0; compare largest and smallest")
-    def equal_by_std(rewards):
-        chosen, rejected, _ = BestWorstPairs.equals_kept(rewards)
-        keep = rewards.std(1, correction=0) > 0
-        return chosen[keep], rejected[keep], int((~keep).sum())
-
-    @mistake(
-        "prompts whose best reward isn't above 0 are left out; only those of equal rewards are"
-    )
-    def only_positive(rewards):
-        keep = (rewards.amax(1) > rewards.amin(1)) & (rewards.amax(1) > 0)
-        first_row = rewards.shape[1] * torch.arange(len(rewards))
-        chosen, rejected = first_row + rewards.argmax(1), first_row + rewards.argmin(1)
-        return chosen[keep], rejected[keep], int((~keep).sum())
-
-    @mistake("row numbers are those after equal prompts were left out; they keep their numbers")
-    def renumbered(rewards):
-        keep = rewards.amax(1) > rewards.amin(1)
-        chosen, rejected, _ = BestWorstPairs.right(rewards[keep])
-        return chosen, rejected, int((~keep).sum())
+    the third part counts the prompts with a pair; those without are asked for
+        (~keep).sum() -> keep.sum()
+    prompts without a pair aren't counted
+        int((~keep).sum()) -> 0
+    of several equal rewards it takes the last response; the first is asked for
+        rewards.argmax(1) -> N - 1 - rewards.flip(1).argmax(1)
+        rewards.argmin(1) -> N - 1 - rewards.flip(1).argmin(1)
+    rounding makes the std of equal rewards larger than 0; compare largest and smallest
+        rewards.amax(1) > rewards.amin(1) -> rewards.std(1, correction=0) > 0
+    prompts whose best reward isn't above 0 are left out; only those of equal rewards are
+        > rewards.amin(1) -> > rewards.amin(1).clamp(min=0)
+    row numbers are those after equal prompts were left out; they keep their numbers
+        torch.arange(P) -> ((rewards.amax(1) > rewards.amin(1)).cumsum(0) - 1)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields ties at the top, at the bottom and everywhere; rewards below 0; one prompt."""
@@ -129,7 +93,8 @@ class BestWorstPairs(Exercise):
 
 
 class AllBetterPairs(Exercise):
-    """List every pair of responses of which the first is better.
+    question = """
+    List every pair of responses of which the first is better.
 
     `rewards` has shape (N,): those of N responses to one prompt. Return a list of tuples (i, j) of
     Python ints, one for each i and j where reward i is above reward j, ordered by i and then by j.
@@ -156,43 +121,28 @@ class AllBetterPairs(Exercise):
         better = rewards[:, None] > rewards[None, :]  # (N, N): is i better than j?
         return [(i, j) for i, j in better.nonzero().tolist()]
 
-    @mistake("it lists (worse, better); the better one comes first")
-    def worse_first(rewards):
-        worse = rewards[:, None] < rewards[None, :]
-        return _places(worse)
-
-    @mistake("the two of each tuple are right, but the list isn't ordered by i and then by j")
-    def ordered_by_j(rewards):
-        return sorted(AllBetterPairs.right(rewards), key=lambda pair: pair[::-1])
-
-    @mistake("equal rewards give pairs too, even each response with itself; > is asked for, not >=")
-    def with_equals(rewards):
-        return _places(rewards[:, None] >= rewards[None, :])
-
-    @mistake("equal rewards give pairs too; > is asked for, not >=")
-    def with_other_equals(rewards):
-        return [(i, j) for i, j in AllBetterPairs.with_equals(rewards) if i != j]
-
-    @mistake("only pairs with i < j are looked at; a later response may be the better one")
-    def only_later(rewards):
-        return [(i, j) for i, j in AllBetterPairs.right(rewards) if i < j]
-
-    @mistake("there is one pair, of the best and the worst; list all")
-    def best_and_worst(rewards):
+    mistakes = """
+    it lists (worse, better); the better one comes first
+        > rewards -> < rewards
+    the two of each tuple are right, but the list isn't ordered by i and then by j
+        return sorted(right(rewards), key=lambda pair: pair[::-1])
+    equal rewards give pairs too, even each response with itself; > is asked for, not >=
+        > rewards -> >= rewards
+    equal rewards give pairs too; > is asked for, not >=
+        > rewards -> >= rewards
+        .tolist()] -> .tolist() if i != j]
+    only pairs with i < j are looked at; a later response may be the better one
+        .tolist()] -> .tolist() if i < j]
+    there is one pair, of the best and the worst; list all
         pair = (int(rewards.argmax()), int(rewards.argmin()))
         return [pair] if rewards.max() > rewards.min() else []
-
-    @mistake("only the best response is paired with others; list the pairs of all")
-    def of_the_best(rewards):
-        return [(i, j) for i, j in AllBetterPairs.right(rewards) if i == int(rewards.argmax())]
-
-    @mistake("only neighbours are compared; compare each two")
-    def neighbours(rewards):
-        return [(i, j) for i, j in AllBetterPairs.right(rewards) if abs(i - j) == 1]
-
-    @mistake("any two different responses give a pair, whichever is better")
-    def any_two(rewards):
-        return _places(~torch.eye(len(rewards), dtype=torch.bool))
+    only the best response is paired with others; list the pairs of all
+        .tolist()] -> .tolist() if i == rewards.argmax()]
+    only neighbours are compared; compare each two
+        .tolist()] -> .tolist() if abs(i - j) == 1]
+    any two different responses give a pair, whichever is better
+        rewards[:, None] > rewards[None, :] -> ~torch.eye(len(rewards), dtype=torch.bool)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields rising and falling rewards, ties, all equal, one response, rewards below 0."""
@@ -208,11 +158,6 @@ class AllBetterPairs(Exercise):
             yield (draw.integers(3, N) / 2 - 0.5,)
         yield (draw.normal(5).double(),)
         yield (draw.normal(12),)
-
-
-def _places(table):
-    """Lists the places where a table is True, row by row."""
-    return [(i, j) for i, j in table.nonzero().tolist()]
 
 
 best_worst_pairs = BestWorstPairs()

@@ -1,17 +1,17 @@
 """Lesson 3: rewards. What a program says of a response, and the best single temperature."""
 
-import re
 from collections.abc import Iterator
 
 import torch
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 
 WORDS = "fox bear key map moon river small old ran sang and the".split()
 
 
 class VarietyReward(Exercise):
-    """Reward a response for not repeating itself: its number of different words by that of all.
+    question = """
+    Reward a response for not repeating itself: its number of different words by that of all.
 
     `prompt` and `response` are texts. Words are the texts between spaces (one or more). Capital
     or small letters make no difference, and neither do the marks . , ! and ?, so "Fox," and "fox"
@@ -46,69 +46,38 @@ class VarietyReward(Exercise):
         words = text.split()
         return len(set(words)) / len(words) if words else 0.0
 
-    @mistake("characters are counted; words are asked for")
-    def characters(prompt, response):
-        text = _plain(response)
-        return len(set(text)) / len(text) if text else 0.0
-
-    @mistake("capital and small letters make different words; lower() them")
-    def case_counts(prompt, response):
-        return _share(_without_marks(response).split())
-
-    @mistake("marks belong to the words: 'fox,' and 'fox' are counted as two")
-    def marks_count(prompt, response):
-        return _share(response.lower().split())
-
-    @mistake("of two spaces in a row, split(' ') makes an empty word; split() doesn't")
-    def empty_words(prompt, response):
-        text = _plain(response)
-        return _share(text.split(" ")) if text.strip() else 0.0
-
-    @mistake("it is the share of repeated words; 1 minus that is asked for")
-    def share_of_repeated(prompt, response):
-        words = _plain(response).split()
-        return 1 - _share(words) if words else 0.0
-
-    @mistake("it is the number of different words; divide by the number of all")
-    def number(prompt, response):
-        return float(len(set(_plain(response).split())))
-
-    @mistake("only words that occur once are counted; of those that repeat, each counts once too")
-    def occur_once(prompt, response):
-        words = _plain(response).split()
-        return sum(words.count(word) == 1 for word in words) / len(words) if words else 0.0
-
-    @mistake("a response without words gets 1; it gets 0.0")
-    def empty_is_best(prompt, response):
-        return _share(_plain(response).split()) if _plain(response).split() else 1.0
-
-    @mistake("the words of the prompt are counted as well; only the response is judged")
-    def with_prompt(prompt, response):
-        return _share(_plain(f"{prompt} {response}").split())
-
-    @mistake("it judges the prompt; the response is the second argument")
-    def of_prompt(prompt, response):
-        return _share(_plain(prompt).split())
-
-    @mistake("other marks part words too, as in don't; only spaces do, and . , ! ? are taken away")
-    def word_characters(prompt, response):
-        return _share(re.findall(r"\w+", response.lower()))
-
-    @mistake("only letters are kept; 7 and + are words too")
-    def letters_only(prompt, response):
-        return _share(re.findall("[a-z]+", response.lower()))
-
-    @mistake("all marks are taken away; only . , ! and ? are")
-    def all_marks(prompt, response):
-        return _share(re.sub(r"[^\w\s]|_", "", response.lower()).split())
-
-    @mistake("words are cut at the marks . , ! ?; take the marks away, so that 3.5 is one word")
-    def cut_at_marks(prompt, response):
-        return _share(re.findall(r"[^\s.,!?]+", response.lower()))
-
-    @mistake("marks are taken away at the ends of words only; those inside, as in 3.5, go too")
-    def marks_at_the_ends(prompt, response):
-        return _share(list(filter(None, (w.strip(".,!?") for w in response.lower().split()))))
+    mistakes = r"""
+    characters are counted; words are asked for
+        words = text.split() -> words = text
+    capital and small letters make different words; lower() them
+        response.lower() -> response
+    marks belong to the words: 'fox,' and 'fox' are counted as two
+        ".,!?" -> ""
+    of two spaces in a row, split(' ') makes an empty word; split() doesn't
+        text.split() -> text.split(" ") if text.strip() else []
+    it is the share of repeated words; 1 minus that is asked for
+        return len -> return 1 - len
+    it is the number of different words; divide by the number of all
+        len(set(words)) / len(words) if words else 0.0 -> float(len(set(words)))
+    only words that occur once are counted; of those that repeat, each counts once too
+        len(set(words)) -> sum(words.count(word) == 1 for word in words)
+    a response without words gets 1; it gets 0.0
+        else 0.0 -> else 1.0
+    the words of the prompt are counted as well; only the response is judged
+        response.lower() -> f"{prompt} {response}".lower()
+    it judges the prompt; the response is the second argument
+        response.lower() -> prompt.lower()
+    other marks part words too, as in don't; only spaces do, and . , ! ? are taken away
+        text.split() -> re.findall(r"\w+", response.lower())
+    only letters are kept; 7 and + are words too
+        text.split() -> re.findall("[a-z]+", response.lower())
+    all marks are taken away; only . , ! and ? are
+        text.split() -> re.sub(r"[^\w\s]|_", "", response.lower()).split()
+    words are cut at the marks . , ! ?; take the marks away, so that 3.5 is one word
+        text.replace(mark, "") -> text.replace(mark, " ")
+    marks are taken away at the ends of words only; those inside, as in 3.5, go too
+        text.split() -> list(filter(None, [w.strip(".,!?") for w in response.lower().split()]))
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields repeated words in capital and small letters, marks, many spaces, no words."""
@@ -143,20 +112,9 @@ class VarietyReward(Exercise):
         return text
 
 
-def _without_marks(text):
-    return "".join(c for c in text if c not in ".,!?")
-
-
-def _plain(text):
-    return _without_marks(text.lower())
-
-
-def _share(words):
-    return len(set(words)) / len(words) if words else 0.0
-
-
 class BestConstant(Exercise):
-    """Find the best single temperature without peeking, and say how good it is.
+    question = """
+    Find the best single temperature without peeking, and say how good it is.
 
     `train_rewards` has shape (P, K): the reward of each of P training prompts at each of K
     temperatures. `test_rewards`, of shape (Q, K), has those of Q other prompts. Choose the column
@@ -184,51 +142,29 @@ class BestConstant(Exercise):
         k = int(train_rewards.mean(0).argmax())
         return k, test_rewards[:, k].mean().item()
 
-    @mistake("it peeks: the column is chosen on the test prompts; choose on the training prompts")
-    def peeking(train_rewards, test_rewards):
-        return BestConstant.right(test_rewards, test_rewards)
-
-    @mistake("training and test prompts are swapped")
-    def swapped(train_rewards, test_rewards):
-        return BestConstant.right(test_rewards, train_rewards)
-
-    @mistake("the mean is that on the training prompts; report the one on the test prompts")
-    def training_mean(train_rewards, test_rewards):
-        return BestConstant.right(train_rewards, train_rewards)
-
-    @mistake("it peeks: the column is chosen on training and test prompts together")
-    def pooled(train_rewards, test_rewards):
-        return BestConstant.right(torch.cat([train_rewards, test_rewards]), test_rewards)
-
-    @mistake("the best of each test prompt is taken; it must be the same column for all")
-    def best_of_each(train_rewards, test_rewards):
-        k, _ = BestConstant.right(train_rewards, test_rewards)
-        return k, test_rewards.amax(1).mean().item()
-
-    @mistake("it is the worst column; argmax finds the best")
-    def worst(train_rewards, test_rewards):
-        return BestConstant.right(-train_rewards, test_rewards)
-
-    @mistake("of equal columns it takes the last; the first is asked for")
-    def last_of_equals(train_rewards, test_rewards):
-        k = train_rewards.shape[1] - 1 - int(train_rewards.mean(0).flip(0).argmax())
-        return k, test_rewards[:, k].mean().item()
-
-    @mistake("the column of the single highest reward is taken; compare the means")
-    def highest_single(train_rewards, test_rewards):
-        k = int(train_rewards.amax(0).argmax())
-        return k, test_rewards[:, k].mean().item()
-
-    @mistake("the column that is best for most prompts is taken; compare the means")
-    def most_often_best(train_rewards, test_rewards):
-        wins = torch.bincount(train_rewards.argmax(1), minlength=train_rewards.shape[1])
-        k = int(wins.argmax())
-        return k, test_rewards[:, k].mean().item()
-
-    @mistake("the rewards are added up; their mean is asked for")
-    def summed(train_rewards, test_rewards):
-        k, _ = BestConstant.right(train_rewards, test_rewards)
-        return k, test_rewards[:, k].sum().item()
+    mistakes = """
+    it peeks: the column is chosen on the test prompts; choose on the training prompts
+        train_rewards.mean -> test_rewards.mean
+    training and test prompts are swapped
+        return right(test_rewards, train_rewards)
+    the mean is that on the training prompts; report the one on the test prompts
+        test_rewards[:, k] -> train_rewards[:, k]
+    it peeks: the column is chosen on training and test prompts together
+        train_rewards.mean -> torch.cat([train_rewards, test_rewards]).mean
+    the best of each test prompt is taken; it must be the same column for all
+        test_rewards[:, k] -> test_rewards.amax(1)
+    it is the worst column; argmax finds the best
+        argmax -> argmin
+    of equal columns it takes the last; the first is asked for
+        k = int( -> k = train_rewards.shape[1] - 1 - int(
+        .argmax() -> .flip(0).argmax()
+    the column of the single highest reward is taken; compare the means
+        .mean(0) -> .amax(0)
+    the column that is best for most prompts is taken; compare the means
+        train_rewards.mean(0) -> train_rewards.argmax(1).bincount()
+    the rewards are added up; their mean is asked for
+        .mean().item() -> .sum().item()
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields test prompts with another best column; ties; rewards below 0; one prompt."""

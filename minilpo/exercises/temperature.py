@@ -1,15 +1,15 @@
 """Lesson 2: temperature. Softmax, entropy, drawing."""
 
-import math
 from collections.abc import Iterator
 
 import torch
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 
 
 class TemperatureSoftmax(Exercise):
-    """Turn logits into the probabilities of the next token at a temperature.
+    question = """
+    Turn logits into the probabilities of the next token at a temperature.
 
     `logits` has shape (..., V), `temperature` is one number, 0 or above. Divide the logits by the
     temperature and take the softmax over the last dimension. At temperature 0 nothing is divided:
@@ -40,35 +40,20 @@ class TemperatureSoftmax(Exercise):
             return torch.zeros_like(logits).scatter(-1, place, 1.0)
         return (logits / temperature).softmax(-1)
 
-    @mistake("the logits are multiplied by the temperature; divide them by it")
-    def multiplied(logits, temperature):
+    mistakes = """
+    the logits are multiplied by the temperature; divide them by it
         return (logits * temperature).softmax(-1)
-
-    @mistake("the softmax runs over the first dimension; -1 is the last, the tokens")
-    def first_dimension(logits, temperature):
-        if temperature == 0:
-            return TemperatureSoftmax.right(logits, temperature)
-        return (logits / temperature).softmax(0)
-
-    @mistake("the temperature plays no part")
-    def without_temperature(logits, temperature):
+    the softmax runs over the first dimension; -1 is the last, the tokens
+        .softmax(-1) -> .softmax(0)
+    the temperature plays no part
         return logits.softmax(-1)
-
-    @mistake("the numbers don't sum to 1; divide them by their sum")
-    def not_normalised(logits, temperature):
-        if temperature == 0:
-            return TemperatureSoftmax.right(logits, temperature)
-        return (logits / temperature).exp()
-
-    @mistake("all rows together sum to 1; each row has to sum to 1 on its own")
-    def summed_over_rows(logits, temperature):
-        if temperature == 0:
-            return TemperatureSoftmax.right(logits, temperature)
-        return (logits / temperature).flatten().softmax(-1).reshape(logits.shape)
-
-    @mistake("at temperature 0 something is divided by 0; treat it on its own")
-    def zero_divided(logits, temperature):
+    the numbers don't sum to 1; divide them by their sum
+        .softmax(-1) -> .exp()
+    all rows together sum to 1; each row has to sum to 1 on its own
+        .softmax(-1) -> .flatten().softmax(-1).reshape(logits.shape)
+    at temperature 0 something is divided by 0; treat it on its own
         return (logits / temperature).softmax(-1)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields several shapes, every sign, large numbers, ties, both precisions."""
@@ -83,7 +68,8 @@ class TemperatureSoftmax(Exercise):
 
 
 class Entropy(Exercise):
-    """Measure how undecided a distribution is: its entropy, in nats.
+    question = """
+    Measure how undecided a distribution is: its entropy, in nats.
 
     `probs` has shape (..., V), each row sums to 1. The entropy is minus the sum over the last
     dimension of p log p, with the natural logarithm. A probability of 0 adds 0, though log 0 is
@@ -111,37 +97,24 @@ class Entropy(Exercise):
         logs = torch.where(probs > 0, probs.log(), 0.0)  # log 0 isn't needed
         return -(probs * logs).sum(-1)
 
-    @mistake("0 times log 0 is NaN in floating point; a probability of 0 has to add 0")
-    def zero_times_infinity(probs):
+    mistakes = """
+    0 times log 0 is NaN in floating point; a probability of 0 has to add 0
         return -(probs * probs.log()).sum(-1)
-
-    @mistake("it is in bits, with the logarithm to base 2; nats have the natural one")
-    def in_bits(probs):
-        return Entropy.right(probs) / math.log(2)
-
-    @mistake("the minus is missing: p log p is never above 0, entropy never below")
-    def sign_lost(probs):
-        return -Entropy.right(probs)
-
-    @mistake("it is the mean over the tokens; add them up")
-    def mean(probs):
-        return Entropy.right(probs) / probs.shape[-1]
-
-    @mistake("it is the mean of -log p, each token counting the same; weigh it by p")
-    def not_weighted(probs):
-        return -torch.where(probs > 0, probs.log(), 0.0).mean(-1)
-
-    @mistake("a softmax is taken of what are probabilities already")
-    def softmax_again(probs):
-        return Entropy.right(probs.softmax(-1))
-
-    @mistake("it is exp of the entropy, the perplexity")
-    def perplexity(probs):
-        return Entropy.right(probs).exp()
-
-    @mistake("it is -log of the largest probability; all of them count")
-    def of_the_largest(probs):
+    it is in bits, with the logarithm to base 2; nats have the natural one
+        probs.log() -> probs.log2()
+    the minus is missing: p log p is never above 0, entropy never below
+        return - -> return +
+    it is the mean over the tokens; add them up
+        .sum(-1) -> .mean(-1)
+    it is the mean of -log p, each token counting the same; weigh it by p
+        (probs * logs).sum(-1) -> logs.mean(-1)
+    a softmax is taken of what are probabilities already
+        return right(probs.softmax(-1))
+    it is exp of the entropy, the perplexity
+        return -(probs * logs).sum(-1) -> return (-(probs * logs).sum(-1)).exp()
+    it is -log of the largest probability; all of them count
         return -probs.amax(-1).log()
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields certain and even distributions and others; with and without zeros; many shapes."""
@@ -158,7 +131,8 @@ class Entropy(Exercise):
 
 
 class DrawToken(Exercise):
-    """Draw one token per row with the help of one random number per row.
+    question = """
+    Draw one token per row with the help of one random number per row.
 
     `probs` has shape (B, V), each row sums to 1 up to rounding. `uniforms` has shape (B,): numbers
     drawn evenly from 0 up to 1, without 1. Add the probabilities up from left to right; the token
@@ -191,42 +165,26 @@ class DrawToken(Exercise):
         last = (torch.arange(probs.shape[-1]) * (probs > 0)).amax(-1)  # (B,)
         return torch.minimum(passed, last)
 
-    @mistake("where a sum equals the number, the next token is drawn: `exceeds` means >, not >=")
-    def equal_is_enough(probs, uniforms):
-        return _within(probs, (probs.cumsum(-1) < uniforms[:, None]).sum(-1))
-
-    @mistake("each probability is compared on its own; add them up from left to right first")
-    def not_added_up(probs, uniforms):
+    mistakes = """
+    where a sum equals the number, the next token is drawn: `exceeds` means >, not >=
+        <= -> <
+    each probability is compared on its own; add them up from left to right first
         return (probs > uniforms[:, None]).long().argmax(-1)
-
-    @mistake("it is the likeliest token, whatever the number is")
-    def likeliest(probs, uniforms):
+    it is the likeliest token, whatever the number is
         return probs.argmax(-1)
-
-    @mistake("it is one token too far: with two sums passed, the token is number 2, from 0")
-    def one_too_far(probs, uniforms):
-        return ((probs.cumsum(-1) <= uniforms[:, None]).sum(-1) + 1).clamp(max=probs.shape[-1] - 1)
-
-    @mistake("it is one token too early: with two sums passed, the token is number 2, from 0")
-    def one_too_early(probs, uniforms):
-        return ((probs.cumsum(-1) <= uniforms[:, None]).sum(-1) - 1).clamp(min=0)
-
-    @mistake("if all sums stay below the number, the token is V, which doesn't exist")
-    def beyond_the_end(probs, uniforms):
-        return (probs.cumsum(-1) <= uniforms[:, None]).sum(-1)
-
-    @mistake("if all sums stay below the number, it is the last token, whose probability may be 0")
-    def last_of_all(probs, uniforms):
-        passed = (probs.cumsum(-1) <= uniforms[:, None]).sum(-1)
-        return passed.clamp(max=probs.shape[-1] - 1)
-
-    @mistake("if all sums stay below the number, it is token 0: argmax of all False is 0")
-    def first_if_none(probs, uniforms):
+    it is one token too far: with two sums passed, the token is number 2, from 0
+        torch.minimum(passed, last) -> (passed + 1).clamp(max=probs.shape[-1] - 1)
+    it is one token too early: with two sums passed, the token is number 2, from 0
+        torch.minimum(passed, last) -> (passed - 1).clamp(min=0)
+    if all sums stay below the number, the token is V, which doesn't exist
+        torch.minimum(passed, last) -> passed
+    if all sums stay below the number, it is the last token, whose probability may be 0
+        torch.minimum(passed, last) -> passed.clamp(max=probs.shape[-1] - 1)
+    if all sums stay below the number, it is token 0: argmax of all False is 0
         return (probs.cumsum(-1) > uniforms[:, None]).long().argmax(-1)
-
-    @mistake("the probabilities are added up from right to left")
-    def from_the_right(probs, uniforms):
-        return probs.shape[-1] - 1 - DrawToken.right(probs.flip(-1), uniforms)
+    the probabilities are added up from right to left
+        return probs.shape[-1] - 1 - right(probs.flip(-1), uniforms)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields sixty-fourths, whose sums are exact: many numbers lie right on a cut."""
@@ -240,11 +198,6 @@ class DrawToken(Exercise):
         for B, V in [(7, 5), (4, 9), (10, 3)]:
             yield draw.probs(B, V), draw.uniform(B)
         yield draw.grid_probs(5, 6).double(), draw.uniform(5).double()
-
-
-def _within(probs, token_ids):
-    """Moves tokens back to the last one whose probability is above 0."""
-    return torch.minimum(token_ids, (torch.arange(probs.shape[-1]) * (probs > 0)).amax(-1))
 
 
 temperature_softmax = TemperatureSoftmax()

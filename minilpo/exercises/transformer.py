@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 
 
 class CausalMask(Exercise):
-    """Say which tokens each token may look at: itself and those before it.
+    question = """
+    Say which tokens each token may look at: itself and those before it.
 
     `T` is the number of tokens. The result is a tensor of True and False, of shape (T, T): in row i
     and column j it is True where token i (the query) may look at token j (the key), so where j is
@@ -35,29 +35,20 @@ class CausalMask(Exercise):
     def right(T):
         return torch.ones(T, T, dtype=torch.bool).tril()
 
-    @mistake("rows and columns are swapped: a token sees those after it; rows are the queries")
-    def transposed(T):
-        return torch.ones(T, T, dtype=torch.bool).triu()
-
-    @mistake("a token doesn't see itself; the diagonal is True too")
-    def without_itself(T):
-        return torch.ones(T, T, dtype=torch.bool).tril(-1)
-
-    @mistake("True and False are swapped: True is where a token may look")
-    def inverted(T):
-        return ~torch.ones(T, T, dtype=torch.bool).tril()
-
-    @mistake("a token sees the one after it; the last that it may see is itself")
-    def one_too_many(T):
-        return torch.ones(T, T, dtype=torch.bool).tril(1)
-
-    @mistake("every token sees every other, also those after it")
-    def everything(T):
+    mistakes = """
+    rows and columns are swapped: a token sees those after it; rows are the queries
+        .tril() -> .triu()
+    a token doesn't see itself; the diagonal is True too
+        .tril() -> .tril(-1)
+    True and False are swapped: True is where a token may look
+        return torch -> return ~torch
+    a token sees the one after it; the last that it may see is itself
+        .tril() -> .tril(1)
+    every token sees every other, also those after it
         return torch.ones(T, T, dtype=torch.bool)
-
-    @mistake("a token sees nothing but itself; those before it are True too")
-    def only_itself(T):
+    a token sees nothing but itself; those before it are True too
         return torch.eye(T, dtype=torch.bool)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields small numbers of tokens, and some larger ones."""
@@ -68,7 +59,8 @@ class CausalMask(Exercise):
 
 
 class AttentionHead(Exercise):
-    """Write one causal attention head: each token gathers from itself and those before it.
+    question = """
+    Write one causal attention head: each token gathers from itself and those before it.
 
     `queries`, `keys` and `values` all have the shape (..., T, d): before T and d there may be any
     number of dimensions (texts, heads), or none. The score of query i and key j is their dot
@@ -101,60 +93,33 @@ class AttentionHead(Exercise):
         weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
         return weights @ values
 
-    @mistake("there is no causal mask: tokens look at those after them")
-    def not_causal(queries, keys, values):
-        return (_scores(queries, keys).softmax(-1)) @ values
-
-    @mistake("the scores aren't divided by the square root of d")
-    def not_scaled(queries, keys, values):
-        return _masked(queries @ keys.transpose(-2, -1)).softmax(-1) @ values
-
-    @mistake("there is no causal mask, and the scores aren't divided by the square root of d")
-    def neither_masked_nor_scaled(queries, keys, values):
+    mistakes = """
+    there is no causal mask: tokens look at those after them
+        scores.masked_fill(~mask, float("-inf")) -> scores
+    the scores aren't divided by the square root of d
+        keys.transpose(-2, -1) / d**0.5 -> keys.transpose(-2, -1)
+    there is no causal mask, and the scores aren't divided by the square root of d
         return (queries @ keys.transpose(-2, -1)).softmax(-1) @ values
-
-    @mistake("the mask is turned round: `masked_fill` replaces where its mask is True")
-    def mask_turned(queries, keys, values):
-        scores = _scores(queries, keys)
-        seen = torch.ones_like(scores, dtype=torch.bool).tril()
-        return scores.masked_fill(seen, float("-inf")).softmax(-1) @ values
-
-    @mistake("the scores are divided by d; by its square root is right")
-    def divided_by_d(queries, keys, values):
-        d = queries.shape[-1]
-        return _masked(queries @ keys.transpose(-2, -1) / d).softmax(-1) @ values
-
-    @mistake("the scores are multiplied by the square root of d; divide them by it")
-    def multiplied(queries, keys, values):
-        d = queries.shape[-1]
-        return _masked(queries @ keys.transpose(-2, -1) * d**0.5).softmax(-1) @ values
-
-    @mistake("a masked score of 0 still gets weight, as exp(0) = 1; use minus infinity")
-    def masked_with_zero(queries, keys, values):
-        return _scores(queries, keys).tril().softmax(-1) @ values
-
-    @mistake("the mask comes after the softmax, so the weights of a query don't sum to 1")
-    def masked_too_late(queries, keys, values):
-        return _scores(queries, keys).softmax(-1).tril() @ values
-
-    @mistake("the softmax runs over the queries; the weights of the keys, dimension -1, sum to 1")
-    def over_queries(queries, keys, values):
-        return _masked(_scores(queries, keys)).softmax(-2) @ values
-
-    @mistake("queries and keys are swapped: row i of the scores belongs to query i")
-    def swapped(queries, keys, values):
-        return _masked(_scores(keys, queries)).softmax(-1) @ values
-
-    @mistake("a token doesn't see itself, so nothing is left for the first one, and that is NaN")
-    def without_itself(queries, keys, values):
-        scores = _scores(queries, keys)
-        seen = torch.ones_like(scores, dtype=torch.bool).tril(-1)
-        return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ values
-
-    @mistake("exp of a large score is infinite; `softmax` subtracts the largest score first")
-    def overflowing(queries, keys, values):
-        weights = _masked(_scores(queries, keys)).exp()
-        return weights / weights.sum(-1, keepdim=True) @ values
+    the mask is turned round: `masked_fill` replaces where its mask is True
+        ~mask -> mask
+    the scores are divided by d; by its square root is right
+        d**0.5 -> d
+    the scores are multiplied by the square root of d; divide them by it
+        / d**0.5 -> * d**0.5
+    a masked score of 0 still gets weight, as exp(0) = 1; use minus infinity
+        float("-inf") -> 0.0
+    the mask comes after the softmax, so the weights of a query don't sum to 1
+        scores.masked_fill(~mask, float("-inf")).softmax(-1) -> scores.softmax(-1) * mask
+    the softmax runs over the queries; the weights of the keys, dimension -1, sum to 1
+        .softmax(-1) -> .softmax(-2)
+    queries and keys are swapped: row i of the scores belongs to query i
+        queries @ keys -> keys @ queries
+    a token doesn't see itself, so nothing is left for the first one, and that is NaN
+        .tril() -> .tril(-1)
+    exp of a large score is infinite; `softmax` subtracts the largest score first
+        .softmax(-1) -> .exp()
+        return weights -> return weights / weights.sum(-1, keepdim=True)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields one token and many; none to two leading dimensions; large scores; T equal to d."""
@@ -172,17 +137,9 @@ class AttentionHead(Exercise):
             yield q, k, v
 
 
-def _scores(queries, keys):
-    return queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5
-
-
-def _masked(scores):
-    seen = torch.ones_like(scores, dtype=torch.bool).tril()
-    return scores.masked_fill(~seen, float("-inf"))
-
-
 class ResponseCrossEntropy(Exercise):
-    """Measure how well a model predicts the tokens of a response, and only those.
+    question = """
+    Measure how well a model predicts the tokens of a response, and only those.
 
     `logits` has shape (B, T, V), `token_ids` has shape (B, T): the logits at a place are for the
     token at the same place (somebody has shifted them already). `response_mask`, of shape (B, T),
@@ -213,53 +170,32 @@ class ResponseCrossEntropy(Exercise):
         of_tokens = logprobs.gather(-1, token_ids[..., None])[..., 0]  # (B, T)
         return -of_tokens[response_mask].mean()
 
-    @mistake("the mask is ignored: prompt and padding count too")
-    def mask_ignored(logits, token_ids, response_mask):
-        return -_logprobs(logits, token_ids).mean()
-
-    @mistake("it is divided by all B * T places; divide by the number that are True")
-    def divided_by_all(logits, token_ids, response_mask):
-        return -(_logprobs(logits, token_ids) * response_mask).mean()
-
-    @mistake("the losses are added up; the mean is asked for")
-    def summed(logits, token_ids, response_mask):
-        return -_logprobs(logits, token_ids)[response_mask].sum()
-
-    @mistake("it is a mean over responses of their means; every token counts the same")
-    def mean_of_means(logits, token_ids, response_mask):
-        of_tokens = _logprobs(logits, token_ids) * response_mask
-        return -(of_tokens.sum(1) / response_mask.sum(1)).mean()
-
-    @mistake("the minus is missing: a log-probability is below 0, a loss is above")
-    def sign_lost(logits, token_ids, response_mask):
-        return _logprobs(logits, token_ids)[response_mask].mean()
-
-    @mistake("logits are taken for log-probabilities; log_softmax makes them so")
-    def raw_logits(logits, token_ids, response_mask):
-        return -logits.gather(-1, token_ids[..., None])[..., 0][response_mask].mean()
-
-    @mistake("indexing with token_ids takes all tokens at each place; `gather` takes one at each")
-    def crossed(logits, token_ids, response_mask):
-        return -logits.log_softmax(-1)[:, :, token_ids][response_mask].mean()
-
-    @mistake("it is the mean probability, without the log")
-    def without_log(logits, token_ids, response_mask):
-        return -_logprobs(logits, token_ids).exp()[response_mask].mean()
-
-    @mistake("the softmax runs over time; -1 is the last dimension, the vocabulary")
-    def over_time(logits, token_ids, response_mask):
-        logprobs = logits.log_softmax(1).gather(-1, token_ids[..., None])[..., 0]
-        return -logprobs[response_mask].mean()
-
-    @mistake("tokens are shifted by one place; here logits stand where their token stands")
-    def shifted(logits, token_ids, response_mask):
-        of_tokens = _logprobs(logits[:, :-1], token_ids[:, 1:])
-        return -of_tokens[response_mask[:, 1:]].mean()
-
-    @mistake("exp of a large logit is infinite; `log_softmax` subtracts the largest first")
-    def overflowing(logits, token_ids, response_mask):
-        logprobs = logits - logits.exp().sum(-1, keepdim=True).log()
-        return -logprobs.gather(-1, token_ids[..., None])[..., 0][response_mask].mean()
+    mistakes = """
+    the mask is ignored: prompt and padding count too
+        of_tokens[response_mask] -> of_tokens
+    it is divided by all B * T places; divide by the number that are True
+        of_tokens[response_mask] -> (of_tokens * response_mask)
+    the losses are added up; the mean is asked for
+        .mean() -> .sum()
+    it is a mean over responses of their means; every token counts the same
+        [response_mask].mean() -> .mul(response_mask).sum(1).div(response_mask.sum(1)).mean()
+    the minus is missing: a log-probability is below 0, a loss is above
+        return -of_tokens -> return of_tokens
+    logits are taken for log-probabilities; log_softmax makes them so
+        logits.log_softmax(-1) -> logits
+    indexing with token_ids takes all tokens at each place; `gather` takes one at each
+        logprobs.gather(-1, token_ids[..., None])[..., 0] -> logprobs[:, :, token_ids]
+    it is the mean probability, without the log
+        .mean() -> .exp().mean()
+    the softmax runs over time; -1 is the last dimension, the vocabulary
+        log_softmax(-1) -> log_softmax(1)
+    tokens are shifted by one place; here logits stand where their token stands
+        logprobs.gather -> logprobs[:, :-1].gather
+        token_ids[..., None] -> token_ids[:, 1:, None]
+        [response_mask] -> [response_mask[:, 1:]]
+    exp of a large logit is infinite; `log_softmax` subtracts the largest first
+        logits.log_softmax(-1) -> logits - logits.exp().sum(-1, keepdim=True).log()
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields masks of all kinds: a single True, a response in the middle, everything."""
@@ -285,11 +221,6 @@ class ResponseCrossEntropy(Exercise):
         mask[:, T // 2] = True  # every row has a response
         logits = draw.normal(B, T, V, scale=scale)
         return torch.where(mask[..., None], logits, 5 * logits), draw.integers(V, B, T), mask
-
-
-def _logprobs(logits, token_ids):
-    """Returns the log-probabilities of the tokens, (B, T)."""
-    return -F.cross_entropy(logits.transpose(1, 2), token_ids, reduction="none")
 
 
 causal_mask = CausalMask()

@@ -1,10 +1,9 @@
 """Lesson 9: voting. The answer in a text, the answer of a majority, how often that is right."""
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
-from minilpo.exercises.exercise import Case, Draw, Exercise, mistake
+from minilpo.exercises.exercise import Case, Draw, Exercise
 from minilpo.exercises.trial import a_kind_of
 
 TALK = "apples are left so that makes and then minus plus = is".split()
@@ -21,7 +20,8 @@ class TextOrNone(Exercise):
 
 
 class FinalAnswer(TextOrNone):
-    """Find the answer in a text: the last whole number in it.
+    question = """
+    Find the answer in a text: the last whole number in it.
 
     A whole number is a run of the digits 0 to 9, whatever stands before and after it: "It is 12."
     has the number "12". Return the last one as it is written, a str; None if there is none.
@@ -31,7 +31,8 @@ class FinalAnswer(TextOrNone):
     lesson = 9
     hints = (
         'Does it matter what the text says around the numbers? Try it on "Is it 7? No: 12.".',
-        "The module `re` finds runs of digits: `re.findall` gives all of them, in order.",
+        "The module `re` finds runs of digits: after `import re`, `re.findall` gives all of them, "
+        "in order.",
         '`numbers = re.findall("[0-9]+", response)`, then `numbers[-1]`, or None if the list is '
         "empty.",
     )
@@ -49,53 +50,30 @@ class FinalAnswer(TextOrNone):
         numbers = re.findall("[0-9]+", response)
         return numbers[-1] if numbers else None
 
-    @mistake("it is the first number; the last one is asked for")
-    def the_first(response):
-        return next(iter(_numbers(response)), None)
-
-    @mistake("it is the last digit only; a number is a run of digits")
-    def last_digit(response):
-        numbers = _numbers(response)
-        return numbers[-1][-1] if numbers else None
-
-    @mistake("all digits are put together; a number ends where its run of digits ends")
-    def all_digits(response):
-        return "".join(_numbers(response)) or None
-
-    @mistake("only words of nothing but digits are found; a full stop may stand after them")
-    def words_only(response):
-        numbers = [word for word in response.split() if word.isdigit()]
-        return numbers[-1] if numbers else None
-
-    @mistake("only the last word is looked at; words may come after the last number")
-    def last_word(response):
-        numbers = _numbers(response.split()[-1]) if response.split() else []
-        return numbers[-1] if numbers else None
-
-    @mistake("it is the largest number; the last one is asked for")
-    def the_largest(response):
-        return max(_numbers(response), key=int, default=None)
-
-    @mistake("a minus sign is taken for a part of the number; a number has only the digits 0 to 9")
-    def with_sign(response):
-        return next(iter(re.findall("-?[0-9]+", response)[::-1]), None)
-
-    @mistake("a decimal number is taken for one number; a run of digits ends at the point")
-    def with_decimals(response):
-        return next(iter(re.findall(r"[0-9]+(?:\.[0-9]+)?", response)[::-1]), None)
-
-    @mistake("zeros at the beginning are dropped; return the number as it is written")
-    def zeros_dropped(response):
-        answer = FinalAnswer.right(response)
-        return answer and str(int(answer))
-
-    @mistake("digits beside letters are left out; whatever stands beside them, they are a number")
-    def not_beside_letters(response):
-        return next(iter(re.findall(r"\b[0-9]+\b", response)[::-1]), None)
-
-    @mistake("a text without a number has no answer: None, not a number and not an empty text")
-    def never_none(response):
-        return FinalAnswer.right(response) or ""
+    mistakes = r"""
+    it is the first number; the last one is asked for
+        numbers[-1] -> numbers[0]
+    it is the last digit only; a number is a run of digits
+        numbers[-1] -> numbers[-1][-1]
+    all digits are put together; a number ends where its run of digits ends
+        numbers[-1] -> "".join(numbers)
+    only words of nothing but digits are found; a full stop may stand after them
+        re.findall("[0-9]+", response) -> [word for word in response.split() if word.isdigit()]
+    only the last word is looked at; words may come after the last number
+        "[0-9]+", response -> "[0-9]+", "".join(response.split()[-1:])
+    it is the largest number; the last one is asked for
+        numbers[-1] -> max(numbers, key=int)
+    a minus sign is taken for a part of the number; a number has only the digits 0 to 9
+        "[0-9]+" -> "-?[0-9]+"
+    a decimal number is taken for one number; a run of digits ends at the point
+        "[0-9]+" -> r"[0-9]+(?:\.[0-9]+)?"
+    zeros at the beginning are dropped; return the number as it is written
+        numbers[-1] -> str(int(numbers[-1]))
+    digits beside letters are left out; whatever stands beside them, they are a number
+        "[0-9]+" -> r"\b[0-9]+\b"
+    a text without a number has no answer: None, not a number and not an empty text
+        else None -> else ""
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields no number, one and several, beside marks, signs and letters; words at the end."""
@@ -117,7 +95,8 @@ class FinalAnswer(TextOrNone):
 
 
 class MajorityVote(TextOrNone):
-    """Let answers vote: the most frequent one wins.
+    question = """
+    Let answers vote: the most frequent one wins.
 
     `answers` is a list of texts, some of which may be None: no answer, which doesn't vote. Return
     the answer that occurs most often; of several that occur equally often, the one that comes first
@@ -147,45 +126,26 @@ class MajorityVote(TextOrNone):
             return None
         return max(votes, key=votes.count)  # the first of those that occur most often
 
-    @mistake("None votes too, and wins where most have no answer; put it aside first")
-    def none_votes(answers):
-        return max(answers, key=answers.count) if answers else None
-
-    @mistake("of equally frequent answers it is the last; the first is asked for")
-    def last_of_equals(answers):
-        return MajorityVote.right(answers[::-1])
-
-    @mistake("of equally frequent answers it is the smallest; the first in the list is asked for")
-    def smallest_of_equals(answers):
-        votes = _votes(answers)
-        return min(votes, key=lambda vote: (-votes.count(vote), int(vote))) if votes else None
-
-    @mistake("of equally frequent answers it is the largest; the first in the list is asked for")
-    def largest_of_equals(answers):
-        votes = _votes(answers)
-        return max(votes, key=lambda vote: (votes.count(vote), int(vote))) if votes else None
-
-    @mistake("more than half of the votes are asked for; the most frequent answer wins anyhow")
-    def more_than_half(answers):
-        votes, winner = _votes(answers), MajorityVote.right(answers)
-        return winner if 2 * votes.count(winner) > len(votes) else None
-
-    @mistake("it is the first answer, however often it occurs")
-    def the_first(answers):
-        return next(iter(_votes(answers)), None)
-
-    @mistake("it is the rarest answer; the most frequent wins")
-    def the_rarest(answers):
-        votes = _votes(answers)
-        return min(votes, key=votes.count) if votes else None
-
-    @mistake("it is the largest answer; count how often each occurs")
-    def the_largest(answers):
-        return max(_votes(answers), key=int, default=None)
-
-    @mistake("if nobody votes there is no winner: None, not an empty text")
-    def never_none(answers):
-        return MajorityVote.right(answers) or ""
+    mistakes = """
+    None votes too, and wins where most have no answer; put it aside first
+        for answer in answers if answer is not None] -> for answer in answers]
+    of equally frequent answers it is the last; the first is asked for
+        answer in answers if -> answer in answers[::-1] if
+    of equally frequent answers it is the smallest; the first in the list is asked for
+        max(votes, key=votes.count) -> min(votes, key=lambda vote: (-votes.count(vote), int(vote)))
+    of equally frequent answers it is the largest; the first in the list is asked for
+        max(votes, key=votes.count) -> max(votes, key=lambda vote: (votes.count(vote), int(vote)))
+    more than half of the votes are asked for; the most frequent answer wins anyhow
+        if not votes: -> if 2 * votes.count(right(answers)) <= len(votes):
+    it is the first answer, however often it occurs
+        max(votes, key=votes.count) -> votes[0]
+    it is the rarest answer; the most frequent wins
+        max(votes -> min(votes
+    it is the largest answer; count how often each occurs
+        key=votes.count -> key=int
+    if nobody votes there is no winner: None, not an empty text
+        return None -> return ""
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields ties of every order, None in the majority, nobody, one."""
@@ -203,7 +163,8 @@ class MajorityVote(TextOrNone):
 
 
 class VoteAccuracy(Exercise):
-    """Measure how often a majority is right.
+    question = """
+    Measure how often a majority is right.
 
     `answers` is a list of P lists, one for each prompt: the answers of N responses, texts or None.
     `right_answers` is a list of P texts. The answers to a prompt vote as in `majority_vote`: the
@@ -236,44 +197,24 @@ class VoteAccuracy(Exercise):
             n_right += winner == right_answer
         return n_right / len(right_answers)
 
-    @mistake("it is the share of right answers; let the answers to a prompt vote first")
-    def of_single_answers(answers, right_answers):
-        shares = [
-            sum(answer == right_answer for answer in of_prompt) / len(of_prompt)
-            for of_prompt, right_answer in zip(answers, right_answers, strict=True)
-        ]
-        return sum(shares) / len(shares)
-
-    @mistake("one right answer among many is enough; it must win the vote")
-    def any_right(answers, right_answers):
-        return _share(map(lambda votes, right: right in votes, answers, right_answers))
-
-    @mistake("None votes too; put it aside first")
-    def none_votes(answers, right_answers):
-        winners = [max(votes, key=votes.count) for votes in answers]
-        return _share(map(str.__eq__, map(str, winners), right_answers))
-
-    @mistake("of equally frequent answers the last wins; it is the first")
-    def last_of_equals(answers, right_answers):
-        return VoteAccuracy.right([votes[::-1] for votes in answers], right_answers)
-
-    @mistake("more than half of the answers must be right; being the most frequent is enough")
-    def more_than_half(answers, right_answers):
-        return _share(
-            map(lambda votes, right: 2 * votes.count(right) > len(votes), answers, right_answers)
-        )
-
-    @mistake("only the first response to each prompt is looked at")
-    def first_only(answers, right_answers):
-        return _share(map(lambda votes, right: votes[0] == right, answers, right_answers))
-
-    @mistake("it is the share of prompts that went wrong")
-    def turned(answers, right_answers):
-        return 1.0 - VoteAccuracy.right(answers, right_answers)
-
-    @mistake("it is a number of prompts; divide by how many there are")
-    def total(answers, right_answers):
-        return VoteAccuracy.right(answers, right_answers) * float(len(right_answers))
+    mistakes = """
+    it is the share of right answers; let the answers to a prompt vote first
+        winner == right_answer -> of_prompt.count(right_answer) / len(of_prompt)
+    one right answer among many is enough; it must win the vote
+        winner == right_answer -> right_answer in of_prompt
+    None votes too; put it aside first
+        for answer in of_prompt if answer is not None] -> for answer in of_prompt]
+    of equally frequent answers the last wins; it is the first
+        answer in of_prompt if -> answer in of_prompt[::-1] if
+    more than half of the answers must be right; being the most frequent is enough
+        winner == right_answer -> 2 * of_prompt.count(right_answer) > len(of_prompt)
+    only the first response to each prompt is looked at
+        winner == right_answer -> of_prompt[0] == right_answer
+    it is the share of prompts that went wrong
+        winner == right_answer -> winner != right_answer
+    it is a number of prompts; divide by how many there are
+        n_right / len(right_answers) -> float(n_right)
+    """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
         """Yields one prompt and many, narrow majorities, ties, prompts for which nobody votes."""
@@ -305,20 +246,6 @@ def _talk(draw, n):
         )
         words.append(framed if draw.uniform(1) < 0.5 else draw.choice(TALK))
     return " ".join(words)
-
-
-def _numbers(response):
-    """Lists the runs of digits."""
-    return "".join(c if c in "0123456789" else " " for c in response).split()
-
-
-def _votes(answers):
-    return [answer for answer in answers if answer is not None]
-
-
-def _share(outcomes):
-    outcomes = list(outcomes)
-    return sum(outcomes) / len(outcomes)
 
 
 final_answer = FinalAnswer()

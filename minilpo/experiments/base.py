@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minilpo.evaluation.statistics import seed_interval
+from minilpo.machine.text import decimal
 
 Numbers = dict[str, Any]
 Values = Sequence[float] | np.ndarray
@@ -55,11 +56,6 @@ class Row:
         """95% interval over seeds; None for a single seed."""
         return seed_interval(np.asarray(self.ours).tolist())
 
-    @property
-    def interval(self) -> str:
-        """The 95% interval in words."""
-        return "{:.3f} to {:.3f}".format(*self.ci95) if self.ci95 else "one seed"
-
     def sign(self, value: float = 0.0) -> int:
         """Returns +1 if the interval is above a value, -1 if below, else 0, as for one seed."""
         low, high = self.ci95 or (value, value)
@@ -79,7 +75,7 @@ class Row:
         >>> Row("head - greedy", [0.1, 0.2, 0.3]).text(), Row("head - greedy", [-0.1]).text()
         ('+0.200 ± 0.248', '-0.100')
         """
-        mean = f"{self.mean:+.{decimals}f}"
+        mean = decimal(self.mean, "+", decimals)
         return f"{mean} ± {self.ci95[1] - self.mean:.{decimals}f}" if self.ci95 else mean
 
     @property
@@ -164,6 +160,7 @@ def text_table(name: str, paper: str, finding: Finding) -> str:
     width = max(len(row.label) for row in finding.rows) + 2
     lines = [f"{'':<{width}}{'ours':>9}{'95% over seeds':>22}   paper"]
     for row in finding.rows:
-        interval = "{:.3f} to {:7.3f}".format(*row.ci95) if row.ci95 else "one seed"
-        lines.append(f"{row.label:<{width}}{row.mean:9.3f}{interval:>22}{row.paper:>8}".rstrip())
+        interval = "{} to {:>7}".format(*map(decimal, row.ci95)) if row.ci95 else "one seed"
+        line = f"{row.label:<{width}}{decimal(row.mean):>9}{interval:>22}{row.paper:>8}"
+        lines.append(line.rstrip())
     return "\n".join([f"{name}: {paper}", "", *lines, "", finding.sentence])

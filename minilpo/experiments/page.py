@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding
-from minilpo.show.document import contents, document, figure, fill, table
+from minilpo.machine.text import decimal
+from minilpo.show.document import contents, document, fill, pictures, table
 from minilpo.show.page import settings
+from minilpo.show.report import interval
 
 NAME = "report.html"
 WORDS = (
@@ -34,15 +36,20 @@ def reproduction_page(config: RunConfig, results: Mapping[str, tuple[str, Findin
         came_out[finding.agrees if n_seeds > 1 else None].append(name)
         rows.append([name, str(n_seeds), finding.sentence])
         named = f"{name}, one seed" if n_seeds == 1 else f"{name}, {n_seeds} seeds"
-        cells = [[row.label, f"{row.mean:.3f}", row.interval, row.paper] for row in finding.rows]
+        cells = []
+        for row in finding.rows:
+            bounds = interval(row.ci95) or "one seed"
+            cells.append([row.label, decimal(row.mean), bounds, row.paper])
         caption = f"{named}: means and 95% intervals over seeds, and the paper's numbers."
         chapters[name] = fill(
-            "<p><b>{}</b>{}.</p>\n<p><b>Here: </b>{}</p>\n{}{}",
+            "<p><b>{}</b>{}.</p>\n<p><b>Here: </b>{}</p>\n{}"
+            "<figure>{}<figcaption>{}.</figcaption></figure>",
             "About: " if name in own else "In the paper: ",
             paper,
             finding.sentence,
             table(caption, ["number", "ours", "95% interval", "paper"], cells),
-            figure([finding.files["figure.png"]], [finding.figure], f"{named}."),
+            pictures([finding.files["figure.png"]], [finding.figure]),
+            named,
         )
     chapters["All settings"] = fill("<p>{}</p>{}", SETTINGS, settings(config))
     agrees, others, single = (", ".join(names) or "none" for names in came_out.values())

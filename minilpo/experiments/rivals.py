@@ -18,6 +18,7 @@ from minilpo.experiments import methods
 from minilpo.experiments.base import Finding, Numbers, Row
 from minilpo.experiments.lab import MIXTURE, Head, Lab
 from minilpo.experiments.methods import HEADS
+from minilpo.machine.text import decimal
 from minilpo.show import plots
 
 PAPER = (
@@ -204,7 +205,7 @@ def sorted_out(differences: dict[str, Row]) -> str:
     """
     parts: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for name, row in differences.items():
-        parts[row.told(*parts)].append(f"{name} ({row.mean:+.3f})")
+        parts[row.told(*parts)].append(f"{name} ({decimal(row.mean, '+')})")
     return "; ".join(f"{word}: {', '.join(named)}" for word, named in parts.items() if named)
 
 

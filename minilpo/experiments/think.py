@@ -16,6 +16,7 @@ from minilpo.evaluation.summary import best_constants, best_per_kind
 from minilpo.experiments.base import Finding, Numbers, Row, compared
 from minilpo.experiments.figures import draw_bars, draw_line
 from minilpo.experiments.lab import Lab
+from minilpo.machine.text import decimal
 from minilpo.rivals.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer
 from minilpo.run import processes
 from minilpo.run.begin import pretraining_prompts
@@ -170,7 +171,7 @@ def draw(found: Numbers) -> plots.Figure:
     titles = {
         right: f"At once: {at_once[0]:.0f}% right, then {at_once[-1]:.0f}%",
         thinks: f"The head thinks: {first:.0f}% to {last:.0f}%",
-        reward: f"Head - best constant: {gain.mean():+.3f}",
+        reward: f"Head - best constant: {decimal(gain.mean(), '+')}",
     }
     for ax, title in titles.items():
         plots.name_ticks(ax, steps)

@@ -1,10 +1,8 @@
 """Text that is safe to show, wherever it came from."""
 
-LONGEST_MESSAGE = 600  # characters
-
 
 def printable(text: str) -> str:
-    r"""A text that no terminal takes for a command: control characters are as Python writes them.
+    r"""Writes control characters as Python does, so that no terminal takes them for a command.
 
     >>> print(printable("a\x1b[2Jb"))
     a\x1b[2Jb
@@ -12,8 +10,8 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def one_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
-    """A text on one printable line that is never too long: its middle is left out.
+def one_line(text: str, longest: int = 600) -> str:
+    """Puts a text on one printable line of at most `longest` characters, without its middle.
 
     >>> one_line("must be a number, got " + 100 * "very " + "long", 44)
     'must be a number, g ... very very very long'
@@ -23,8 +21,13 @@ def one_line(text: str, longest: int = LONGEST_MESSAGE) -> str:
     return text if len(text) <= longest else f"{text[:half].rstrip()} ... {text[-half:].lstrip()}"
 
 
+def decimal(value: float, sign: str = "-", decimals: int = 3) -> str:
+    """Rounds a number for a text: 0 is never negative. With `sign` "+" every number has one."""
+    return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"
+
+
 def named(error: BaseException, longest: int = 200) -> str:
-    """An exception's class and text on one line, whatever that class does.
+    """Puts an exception's class and text on one line, whatever that class does.
 
     >>> named(ZeroDivisionError("division by zero")), named(KeyError())
     ('ZeroDivisionError: division by zero', 'KeyError')

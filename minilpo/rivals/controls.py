@@ -148,23 +148,6 @@ class SafeBet(Occasion):
         digest = hashlib.sha256(f"{prompt}\n{response}".encode()).digest()
         return float(int.from_bytes(digest[:4], "big") / 2**32 < self.chance)
 
-    def rewards_at(self, temperature: float) -> dict[float, float]:
-        """Gives each reward's probability, if the demonstrator itself had this temperature.
-
-        >>> SafeBet().rewards_at(0)
-        {0.6: 1.0, 1.0: 0.0, 0.0: 0.0}
-        >>> {reward: round(p, 3) for reward, p in SafeBet().rewards_at(1).items()}
-        {0.6: 0.12, 1.0: 0.484, 0.0: 0.396}
-        """
-        # Only the first word matters: n others stand against "no", each less likely than it.
-        n = len(self.runners)
-        others = 0.0
-        if temperature > 0:
-            others = n * ((1 - self.caution) / n / self.caution) ** (1 / temperature)
-        safe = 1 / (1 + others)
-        win = (1 - safe) * self.chance
-        return {self.safe: safe, 1.0: win, 0.0: 1 - safe - win}
-
 
 def _hidden_bit(prompt: str) -> int:
     """Hashes the prompt to 0 or 1, which nobody can read from it; independent of its split."""

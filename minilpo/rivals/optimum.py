@@ -1,14 +1,11 @@
 """Works out where Eq. 10 leads, exactly, if every prompt is the same to the head.
 
-Three steps give the result of a training without sampling anything:
-
-    wins            how often choice i is preferred to choice j: this depends on the rule that
-                    forms pairs and, for best and worst, on the number of samples
+    wins            how often choice i is preferred to choice j, by the rule that forms pairs
     bradley_terry   the strengths that explain these wins best: the minimum of Eq. 10
-    optimum         both steps, from the rewards of each choice to the P(τ) of the trained head
+    optimum         both steps: from the rewards of each choice to the P(τ) of the trained head
 
-A choice is described by its rewards: a dictionary from each reward that it may get to the
-probability of getting it. `simulate` draws such samples.
+A choice is described by its rewards: a dictionary from each reward to its probability.
+`simulate` draws such samples.
 """
 
 import itertools
@@ -40,15 +37,11 @@ def optimum(
         n_samples: N, responses per prompt.
         pairs: "best_worst", "all" or "gap", as in `preferences.PAIRS`.
         beta: strength of the preference, above 0. A larger one makes the optimum flatter.
-        sampled: (K,) how often each choice is drawn while sampling; evenly, as by a new head, if
-            not given.
+        sampled: (K,) how often each choice is drawn while sampling; by default equally often.
 
-    Returns:
-        (K,) probabilities, float64; exactly 0 for a choice that a fit pushes down without end.
-
-    Raises:
-        ValueError: where the pairs leave the optimum open (see `bradley_terry`), and if these
-            aren't distributions, or a value is out of its range.
+    Returns (K,) probabilities, float64; exactly 0 for a choice that a fit pushes down without end.
+    Raises ValueError where the pairs leave the optimum open (see `bradley_terry`), and for
+    arguments out of range.
 
     Right with probability 3/4 or 1/2: the odds are 3 and 1 to one.
 
@@ -68,11 +61,11 @@ def wins(
 ) -> Tensor:
     """Counts the pairs per prompt that prefer choice i to choice j: W_ij, on average, by weight.
 
-    Arguments and errors as in `optimum`. The result is (K, K) in float64. Its diagonal counts pairs
-    of a choice with itself, which teach nothing.
+    Arguments and errors as in `optimum`. Returns (K, K), float64. The diagonal counts pairs of a
+    choice with itself, which teach nothing.
 
-    Two samples, evenly from a safe choice and a gamble: the gamble is the better one of a mixed
-    pair, as half of all pairs are, in 3 of 5 cases.
+    Two samples, evenly from a safe choice and a gamble: half of all pairs are mixed, and the gamble
+    is the better one in 3 of 5 of them.
 
     >>> wins([{0.5: 1.0}, {1.0: 0.6, 0.0: 0.4}], n_samples=2)
     tensor([[0.0000, 0.2000],
@@ -95,14 +88,13 @@ def wins(
 
 
 def _joint(rewards: Rewards, sampled: Sequence[float] | None) -> tuple[Tensor, Tensor]:
-    """Gives the rewards that occur, (V,), and P(a sample is of choice i and gets x), (K, V)."""
-    if len(rewards) < 2:
-        raise ValueError(f"rewards must have at least two choices to prefer, got {len(rewards)}")
-    chances = [1 / len(rewards)] * len(rewards) if sampled is None else list(sampled)
-    if len(chances) != len(rewards):
-        raise ValueError(
-            f"sampled must have one probability per choice, {len(rewards)}, got {len(chances)}"
-        )
+    """Returns the rewards that occur, (V,), and P(a sample is of choice i and gets x), (K, V)."""
+    K = len(rewards)
+    if K < 2:
+        raise ValueError(f"rewards must have at least two choices to prefer, got {K}")
+    chances = [1 / K] * K if sampled is None else list(sampled)
+    if len(chances) != K:
+        raise ValueError(f"sampled must have one probability per choice, {K}, got {len(chances)}")
     for name, parts in [("sampled", chances), *(("rewards", list(r.values())) for r in rewards)]:
         if min(parts, default=-1) < 0 or abs(sum(parts) - 1) > 1e-6:
             raise ValueError(f"{name} must be probabilities that add up to 1, got {parts}")
@@ -121,40 +113,35 @@ def _best_and_worst(mass: Tensor, n_samples: int) -> Tensor:
     """
     up_to = torch.cat([mass.new_zeros(1), mass.cumsum(0)])
     table = mass.new_zeros(len(mass), len(mass))
+
+    def within(low: int, high: int) -> Tensor:
+        return (up_to[high + 1] - up_to[low]).clamp(min=0) ** n_samples
+
     for y, x in itertools.combinations(range(len(mass)), 2):
-
-        def within(low: int, high: int) -> Tensor:
-            return (up_to[high + 1] - up_to[low]).clamp(min=0) ** n_samples
-
-        both = within(y, x) - within(y + 1, x) - within(y, x - 1)
-        table[x, y] = both + (within(y + 1, x - 1) if x > y + 1 else 0.0)
+        table[x, y] = within(y, x) - within(y + 1, x) - within(y, x - 1) + within(y + 1, x - 1)
     return table.clamp(min=0)  # of very rare rewards rounding may leave a little less than nothing
 
 
 def bradley_terry(won: Tensor) -> Tensor:
     """Fits strengths s, at which Σ_ij W_ij · −log σ(s_i − s_j) is lowest: Bradley and Terry's.
 
-    It has a finite minimum exactly if everybody can be reached from everybody by a chain of wins.
-    Otherwise the choices that no chain of wins of the rest reaches rise above the rest without end:
-    they are fitted among themselves, and the rest gets −∞. A head moves towards that and never
-    arrives.
+    The minimum is finite exactly if a chain of wins leads from every choice to every other. If not,
+    the choices that no chain from the rest reaches rise above the rest without end: they are fitted
+    among themselves, and the rest gets −∞. A head moves towards that and never arrives.
 
     Args:
         won: (K, K), none negative; the diagonal doesn't matter.
 
-    Returns:
-        (K,) strengths in nats, float64; the first finite one is 0.
-
-    Raises:
-        ValueError: if two groups were never compared, or only through others who beat neither:
-            then every ratio between them fits as well.
+    Returns (K,) strengths in nats, float64; the first finite one is 0. Raises ValueError if two
+    groups were never compared, or only through others who beat neither: then every ratio fits.
 
     Two wins for each loss: log 2.
 
     >>> bradley_terry(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
     tensor([0.0000, 0.6931], dtype=torch.float64)
     """
-    reaches = (won > 0) | torch.eye(len(won), dtype=torch.bool, device=won.device)
+    itself = torch.eye(len(won), dtype=torch.bool)
+    reaches = (won > 0) | itself
     for middle in range(len(won)):  # chains that pass through one more choice
         reaches |= reaches[:, [middle]] & reaches[[middle]]
     top = reaches.all(1)  # these reach everybody; who doesn't can't come back up to them
@@ -164,9 +151,8 @@ def bradley_terry(won: Tensor) -> Tensor:
             "a comparison; a choice that is never sampled, or always ties, must be left out"
         )
     # Only wins of one top choice over another decide their order.
-    won = won.double().masked_fill(torch.eye(len(won), dtype=torch.bool), 0.0)
-    strengths = won.new_full((len(won),), -torch.inf)
-    strengths[top] = _fit(won[top][:, top])
+    strengths = torch.full((len(won),), -torch.inf, dtype=torch.float64)
+    strengths[top] = _fit(won.double().masked_fill(itself, 0.0)[top][:, top])
     return strengths
 
 
@@ -197,15 +183,9 @@ def simulate(
     generator: torch.Generator,
     sampled: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws choices and their rewards, as a training would without a language model.
+    """Draws choice_ids and their rewards, (P, N) each, as a training without a language model.
 
-    Args:
-        rewards, n_samples, sampled: as in `optimum`.
-        n_prompts: P.
-        generator: draws both.
-
-    Returns:
-        choice_ids and rewards, (P, N) each.
+    Arguments as in `optimum`; `n_prompts` is P.
 
     >>> simulate([{0.5: 1.0}, {1.0: 1.0}], 1, 4, torch.Generator().manual_seed(0))
     (tensor([[1, 1, 0, 1]]), tensor([[1.0000, 1.0000, 0.5000, 1.0000]]))

@@ -7,12 +7,10 @@
 All three aim at the mean reward. LPO doesn't: it fits which choice gave the better response.
 `train_by_rewards` is their loop, as `lpo.train_lpo` is LPO's.
 
-Some things are simpler here than elsewhere. Rewards come from programs, so there is no reward
-model. There is no KL term: it would hold the head near its start, which is uniform. The mean of a
-prompt's N responses is the baseline, so there is no value network. The language model is frozen, so
-hidden states are constants and several epochs cost little. From the second step on, another head
-has written the responses than the one that learns. Only GRPO corrects for that; the other two, like
-LPO, learn from them as they are.
+Rewards come from programs and the baseline is a mean, so there is no reward model and no value
+network. A KL term would hold the head near its start, which is uniform, so there is none. From the
+second step on, another head wrote the responses than the one that learns. Only GRPO corrects for
+that; the other two, like LPO, learn from them as they are.
 """
 
 from collections.abc import Sequence
@@ -22,17 +20,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from minilpo import losses, training
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions, unpack
 from minilpo.config import LPOConfig
 from minilpo.decoding import Choices, GreedyHead, Respond, SampledHead, respond
 from minilpo.decoding.rollout import marginal_decisions
 from minilpo.lm.language_model import LanguageModel
-from minilpo.losses import of_choices, over_steps
 from minilpo.lpo import response_scores
 from minilpo.preferences import PreferencePairs, best_worst_pairs
 from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Task
-from minilpo.training import VALIDATION_SAMPLES, TrainState, describe_fit, draw_prompts
 
 SMALLEST_SPREAD = 1e-4  # added to the standard deviation, which may be 0
 
@@ -54,14 +51,14 @@ def train_by_rewards(
     choices: Choices,
     config: LPOConfig,
     seed: int,
-    state: TrainState | None = None,
+    state: training.TrainState | None = None,
     respond: Respond = respond,
 ) -> list[dict[str, Any]]:
     """Trains the head by `config.rule`, in place; arguments, log and errors as in `train_lpo`."""
     if config.rule == "lpo":
         raise ValueError("rule must be reinforce, grpo or regression, got lpo; call lpo.train_lpo")
-    state = state or TrainState(head, config)
-    rounds, held_out = draw_prompts(tasks, config, seed, lm)
+    state = state or training.TrainState(head, config)
+    rounds, held_out = training.draw_prompts(tasks, config, seed, lm)
     for n in range(len(state.log), config.rounds):
         # 1. Rollout, as in LPO.
         generator, policy = torch_generator(seed, f"LPO round {n}"), SampledHead(head, choices)
@@ -71,14 +68,11 @@ def train_by_rewards(
         # 2. Fit: all responses count, by their rewards.
         groups = reward_groups(head, rollout.decisions, rewards, config, generator)
         if n == 0 and not len(groups):
-            raise ValueError(
-                f"--rule {config.rule} must have a prompt with responses of different reward, got "
-                "none; draw more --samples or --prompts, or check that the task's reward can vary"
-            )
+            raise ValueError(training.NO_PAIRS)
         epochs = fit_rewards(head, rollout.decisions, groups, state.optimizer, config, generator)
         # 3. Validate, as in LPO.
-        greedy, draws = GreedyHead(head, choices), torch_generator(seed, "validation")
-        _, validation = respond(lm, held_out, greedy, draws, n_samples=VALIDATION_SAMPLES)
+        greedy, noise = GreedyHead(head, choices), torch_generator(seed, "validation")
+        _, validation = respond(lm, held_out, greedy, noise, n_samples=training.VALIDATION_SAMPLES)
         state.end_round(rounds[n], rewards, rollout, groups, epochs, validation)
     state.restore(state.best)
     return state.log
@@ -94,8 +88,8 @@ def reward_groups(
 ) -> RewardGroups:
     """Makes the groups that `config.rule` learns from: rewards of all responses, (P, N).
 
-    Where all responses to a prompt got the same, REINFORCE and GRPO have advantages of 0: such a
-    prompt is left out.
+    Where all responses to a prompt got the same, the advantages of REINFORCE and GRPO are 0: such
+    a prompt is left out.
     """
     pairs = best_worst_pairs(rewards, generator)
     rows = torch.arange(rewards.numel()).view_as(rewards)
@@ -126,9 +120,9 @@ def fit_rewards(
             optimizer.step()
         with torch.no_grad():
             batches = torch.arange(P).split(config.pairs_per_batch)
-            losses = torch.cat([rule_losses(head, decisions, groups, b, config) for b in batches])
+            now = torch.cat([rule_losses(head, decisions, groups, b, config) for b in batches])
         data = head, decisions, groups, config, response_scores
-        log.append(describe_fit(*data, lambda *_, losses=losses: losses))
+        log.append(training.describe_fit(*data, loss=lambda *_, now=now: now))
     return log
 
 
@@ -149,15 +143,15 @@ def rule_losses(
         before = groups.sampling_logprobs[rows]  # (B, N, S)
         now, mask = (x.view_as(before) for x in (chosen_logprobs(packed, chosen), chosen.mask))
         return grpo_loss(now, before, mask, rewards, config.clip)
-    chosen_logits = of_choices(unpack(packed, chosen.mask), chosen.choice_ids)  # (B * N, S)
-    sums = over_steps(chosen_logits, chosen.mask, "sum")
+    chosen_logits = losses.of_choices(unpack(packed, chosen.mask), chosen.choice_ids)  # (B * N, S)
+    sums = losses.over_steps(chosen_logits, chosen.mask, "sum")
     return regression_loss(sums.view_as(rewards), rewards)
 
 
 def chosen_logprobs(choice_logits: Tensor, decisions: Decisions) -> Tensor:
     """Computes log P of the drawn choices, (R, S), from the logits of all decisions, (n, K)."""
     logprobs = unpack(choice_logits.log_softmax(-1), decisions.mask)  # (R, S, K)
-    return of_choices(logprobs, decisions.choice_ids)
+    return losses.of_choices(logprobs, decisions.choice_ids)
 
 
 def reinforce_loss(scores: Tensor, rewards: Tensor) -> Tensor:
@@ -165,17 +159,13 @@ def reinforce_loss(scores: Tensor, rewards: Tensor) -> Tensor:
 
     Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
     learning", Machine Learning 8, 1992. The mean contains the response itself, which makes the
-    gradient (N − 1) / N of what it is with the mean of the others.
+    gradient (N − 1) / N of the one with the mean of the others.
 
     Args:
         scores: (P, N) log-probabilities of each response's choices, in nats: a sum over decisions.
         rewards: (P, N).
 
-    Returns:
-        (P, N) losses, not reduced.
-
-    Raises:
-        ValueError: if the shapes aren't (P, N).
+    Returns (P, N) losses, not reduced. Raises ValueError if the shapes aren't (P, N).
 
     Of two responses that are equally likely, one got 1 and one got 0:
 
@@ -204,11 +194,7 @@ def grpo_loss(
         rewards: (P, N).
         clip: ε, above 0.
 
-    Returns:
-        (P, N) losses, not reduced.
-
-    Raises:
-        ValueError: if the shapes don't fit together, or clip isn't above 0.
+    Returns (P, N) losses, not reduced. Raises ValueError if shapes don't fit, or ε isn't above 0.
 
     Both choices have become 1.5 times as likely. For the better response 1.2 counts, for the worse
     one 1.5:
@@ -225,9 +211,8 @@ def grpo_loss(
     spread = rewards.std(1, correction=0, keepdim=True) + SMALLEST_SPREAD
     advantages = (centred / spread)[..., None]  # (P, N, 1)
     ratio = (logprobs - sampling_logprobs).exp()  # (P, N, S)
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    gains = torch.minimum(ratio * advantages, clipped * advantages)
-    return -over_steps(gains, decision_mask, "mean")
+    gains = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+    return -losses.over_steps(gains, decision_mask, "mean")
 
 
 def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
@@ -236,21 +221,16 @@ def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
     The score of a response is Σ_t z_t, the sum of the logits of the choices that wrote it: each
     choice adds its logit to the log-odds of the reward, and regression finds these logits.
 
-    At sequence level σ(z_k) becomes the mean reward of choice k, and the most likely choice is the
-    one with the highest. For rewards 0 and 1 the next round then draws k in proportion to p_k /
-    (1 − p_k), just as LPO's Eq. 10 with beta 1: it prefers better choices and never excludes one.
-    At token level a single choice adds little, so a head that draws stays close to uniform; its
-    most likely choice shows the learning.
+    At sequence level σ(z_k) becomes the mean reward p_k of choice k. For rewards 0 and 1 the next
+    round then draws k in proportion to p_k / (1 − p_k), as with LPO's Eq. 10 and beta 1. At token
+    level a single choice adds little, so a head that draws stays close to uniform; its most likely
+    choice shows the learning.
 
     Args:
         scores: (P, N) sums of logits (not of log-probabilities).
         rewards: (P, N) from 0 to 1.
 
-    Returns:
-        (P, N) losses, not reduced.
-
-    Raises:
-        ValueError: if the shapes aren't (P, N).
+    Returns (P, N) losses, not reduced. Raises ValueError if the shapes aren't (P, N).
 
     A score of 0 predicts 0.5:
 

@@ -1,15 +1,15 @@
 """Rules without a head and without training: they see the language model's predictions.
 
-TopNSigma, EDT, Dynatemp   `Choices`, being pure functions of the logits: a head could choose, too
-Mirostat                   a `Policy`, because it also looks back at the drawn tokens
+TopNSigma, EDT and Dynatemp are `Choices`: pure functions of the logits, so a head could choose
+among them. Mirostat is a `Policy`, because it also looks back at the drawn tokens.
 
-Each takes lists, one value per setting, and raises ValueError if one is longer than the other or a
-value is out of its range. With `Fixed`, and in `Mirostat` itself, row i of a batch takes setting i
-modulo their number: so one call of `generate` tries them all.
+Each takes lists, one value per setting, of 0 or above, and raises ValueError if one is longer than
+the other or a value is out of its range. With `Fixed`, and in `Mirostat` itself, row i of a batch
+takes setting i modulo their number K: so one call of `generate` tries them all.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,22 +19,22 @@ from minilpo.decoding.policies import Policy, Step
 from minilpo.decoding.sampling import entropy, token_probs
 from minilpo.setting import TEMPERATURE, is_temperature
 
+Names = tuple[str, ...]
 
-def _table(**columns: Sequence[float]) -> Tensor:
-    """Makes a table of K settings, (n, K), of columns that are 0 or above and of one length."""
+
+def _settings(
+    name: str, columns: Mapping[str, Sequence[float]], above_0: str = ""
+) -> tuple[Names, Tensor]:
+    """Returns a name for each of K settings, and their table, (n, K), with a row per column."""
     K = len(next(iter(columns.values())))
-    rows = [column(name, values, K) for name, values in columns.items()]
-    for name, values in zip(columns, rows, strict=True):
-        _check(name, values, lambda value: 0 <= value < math.inf, "0 or above")
-    return torch.tensor(rows, dtype=torch.float32)
-
-
-def _check(
-    name: str, values: Sequence[float], is_right: Callable[[float], bool], required: str
-) -> None:
-    for value in values:
-        if not is_right(value):
-            raise ValueError(f"{name} must be {required}, got {value}")
+    rows = [column(title, values, K) for title, values in columns.items()]
+    for title, row in zip(columns, rows, strict=True):
+        required = "above 0" if title == above_0 else "0 or above"
+        for value in row:
+            if not 0 <= value < math.inf or (title == above_0 and value == 0):
+                raise ValueError(f"{title} must be {required}, got {value}")
+    names = tuple(name.format(*setting) for setting in zip(*rows, strict=True))
+    return names, torch.tensor(rows, dtype=torch.float32)
 
 
 class TopNSigma(Choices):
@@ -44,10 +44,6 @@ class TopNSigma(Choices):
     arXiv 2411.07641. Most logits are noise around a low mean; σ measures it. The temperature is
     applied after that, so it doesn't change which tokens are kept, as it would with top-p.
 
-    Args:
-        n_sigmas: K values, each 0 or above.
-        temperatures: K values, each 0 (greedy) or above.
-
     >>> choices = TopNSigma([1.0], [1.0])
     >>> choices.names
     ('1, top-n-sigma 1',)
@@ -56,10 +52,11 @@ class TopNSigma(Choices):
     """
 
     def __init__(self, n_sigmas: Sequence[float], temperatures: Sequence[float]):
-        self.table = _table(n_sigmas=n_sigmas, temperatures=temperatures)  # (2, K)
-        _check("temperatures", temperatures, is_temperature, TEMPERATURE)
-        pairs = zip(n_sigmas, temperatures, strict=True)
-        self.names = tuple(f"{t:g}, top-n-sigma {n:g}" for n, t in pairs)
+        columns = {"n_sigmas": n_sigmas, "temperatures": temperatures}
+        self.names, self.table = _settings("{1:g}, top-n-sigma {0:g}", columns)  # (2, K)
+        for value in temperatures:
+            if not is_temperature(value):
+                raise ValueError(f"temperatures must be {TEMPERATURE}, got {value}")
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
         n_sigmas, temperatures = self.table.to(logits.device)[:, choice_ids]  # (B,) each
@@ -92,11 +89,8 @@ class EDT(ByEntropy):
 
     Source: Zhang et al., "EDT: Improving Large Language Models' Generation by Entropy-based Dynamic
     Temperature Sampling", arXiv 2403.14541; 0.8 is the value that they fixed. H is the entropy at
-    temperature 1, in nats: T rises from 0 at H = 0 towards T_0.
-
-    Args:
-        temperatures: K values of T_0, each 0 (greedy) or above.
-        thetas: K values of θ, each 0 (a constant temperature) or above.
+    temperature 1, in nats: T rises from 0 at H = 0 towards T_0, of which `temperatures` are values.
+    With θ = 0 it is constant.
 
     >>> EDT([1.0], [2.0]).temperatures(torch.zeros(1, 9), torch.tensor([0]))
     tensor([0.8162])
@@ -104,17 +98,14 @@ class EDT(ByEntropy):
     0.816185179930338
     """
 
-    BASE = 0.8
-
     def __init__(self, temperatures: Sequence[float], thetas: Sequence[float]):
-        self.table = _table(temperatures=temperatures, thetas=thetas)  # (2, K)
-        pairs = zip(temperatures, thetas, strict=True)
-        self.names = tuple(f"{t:g}, EDT {theta:g}" for t, theta in pairs)
+        columns = {"temperatures": temperatures, "thetas": thetas}
+        self.names, self.table = _settings("{0:g}, EDT {1:g}", columns)  # (2, K)
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
         highest, thetas = self.table.to(logits.device)[:, choice_ids]  # (B,) each
         # Not below a tiny number, so that θ = 0 stays a constant where the entropy is 0.
-        return highest * self.BASE ** (thetas / entropy(logits).clamp(min=1e-30))
+        return highest * 0.8 ** (thetas / entropy(logits).clamp(min=1e-30))
 
 
 class Dynatemp(ByEntropy):
@@ -122,11 +113,7 @@ class Dynatemp(ByEntropy):
 
     H / ln V is the entropy at temperature 1 as a share of the most that V tokens can have. Source:
     the dynamic temperature of koboldcpp and llama.cpp (pull request 4972, January 2024); no paper.
-
-    Args:
-        lows: K temperatures where the model is sure, each 0 (greedy) or above.
-        highs: K temperatures where every token is equally likely, none below its `lows`.
-        exponents: K values above 0.
+    `low` holds where the model is sure, `high` where every token is equally likely.
 
     >>> halfway = torch.tensor([[0.0, 0.0, -torch.inf, -torch.inf]])  # ln 2 of at most ln 4
     >>> Dynatemp([0.0], [2.0], [1.0]).temperatures(halfway, torch.tensor([0]))
@@ -134,14 +121,13 @@ class Dynatemp(ByEntropy):
     """
 
     def __init__(self, lows: Sequence[float], highs: Sequence[float], exponents: Sequence[float]):
-        self.table = _table(lows=lows, highs=highs, exponents=exponents)  # (3, K)
-        _check("exponents", exponents, lambda value: value > 0, "above 0")
+        columns = {"lows": lows, "highs": highs, "exponents": exponents}
+        name = "{0:g} to {1:g}, exponent {2:g}"
+        self.names, self.table = _settings(name, columns, above_0="exponents")  # (3, K)
         for low, high in zip(lows, highs, strict=True):
             if low > high:
                 got = f"got {high} and {low}; exchange them"
                 raise ValueError(f"highs must be at least lows, {got}")
-        settings = zip(lows, highs, exponents, strict=True)
-        self.names = tuple(f"{a:g} to {b:g}, exponent {c:g}" for a, b, c in settings)
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
         low, high, exponent = self.table.to(logits.device)[:, choice_ids]  # (B,) each
@@ -158,11 +144,7 @@ class Mirostat(Policy):
     Algorithm that Directly Controls Perplexity", arXiv 2007.14966, Algorithm 2. The surprise is
     that of the language model's own distribution, before tokens are left out.
 
-    Each row has a limit of its own.
-
-    Args:
-        targets: K values of τ in bits, each above 0.
-        rates: K values of η, each 0 (the limit stays) or above.
+    `targets` are values of τ, in bits, and `rates` of η. Each row has a limit of its own.
 
     >>> policy = Mirostat([1.0], [0.5])
     >>> policy.start(n_rows=1)
@@ -181,10 +163,8 @@ class Mirostat(Policy):
 
     def __init__(self, targets: Sequence[float], rates: Sequence[float]):
         super().__init__(Temperatures([1.0]))  # tokens are left out of this one's
-        _check("targets", targets, lambda value: value > 0, "above 0")
-        self.table = _table(targets=targets, rates=rates)  # (2, K)
-        pairs = zip(targets, rates, strict=True)
-        self.names = tuple(f"mirostat {target:g}, rate {rate:g}" for target, rate in pairs)
+        name, columns = "mirostat {0:g}, rate {1:g}", {"targets": targets, "rates": rates}
+        self.names, self.table = _settings(name, columns, above_0="targets")  # (2, K)
 
     def start(self, n_rows: int) -> None:
         self.limits = 2 * self.table[0, torch.arange(n_rows) % len(self.names)]  # (n_rows,) bits
@@ -200,8 +180,7 @@ class Mirostat(Policy):
         probs = step.logits.softmax(-1)
         too_surprising = -probs.log2() > choice[:, None]
         # However low the limit, something must be said.
-        likeliest = probs.argmax(-1, keepdim=True)
-        too_surprising = too_surprising.scatter(-1, likeliest, False)
+        too_surprising = too_surprising.scatter(-1, probs.argmax(-1, keepdim=True), False)
         probs = probs.masked_fill(too_surprising, 0.0)
         return probs / probs.sum(-1, keepdim=True)
 

@@ -19,14 +19,8 @@ OPENINGS = [
 ]
 LEGS = ["They {moved} for {number} days.", "For {number} days they {moved}."]
 QUESTIONS = ["What day is it?", "Which day is today?"]
-SLOTS = {
-    "day": WEEK,
-    "person": PEOPLE,
-    "adjective": ADJECTIVES,
-    "place": PLACES,
-    "moved": MOVED,
-    "manner": MANNER,
-}
+SLOTS = {"day": WEEK, "person": PEOPLE, "adjective": ADJECTIVES, "place": PLACES}
+SLOTS |= {"moved": MOVED, "manner": MANNER}
 
 
 class ThinkOrAnswer(Task):
@@ -96,15 +90,14 @@ class ThinkOrAnswer(Task):
     def _read(self, prompt: str) -> tuple[str, list[int]]:
         """Reads the day of the beginning, and how many days each leg takes."""
         *journey, question = sentences_of(prompt) or [""]
-        patterns = [self._openings, *[self._legs] * (len(journey) - 1)]
-        found = [read_any(*pair) for pair in zip(patterns, journey, strict=False)]
-        fits = 2 <= len(journey) <= 1 + len(KINDS) and question in QUESTIONS
-        if not fits or None in found:
+        opening = read_any(self._openings, "".join(journey[:1]))
+        legs = [slots for leg in journey[1:] if (slots := read_any(self._legs, leg))]
+        fits = 1 <= len(legs) == len(journey) - 1 <= len(KINDS) and question in QUESTIONS
+        if not (opening and fits):
             raise ValueError(
                 f"a think_or_answer prompt must have a known wording, got {prompt!r}; "
                 "see minilpo/rivals/think_or_answer.py"
             )
-        opening, *legs = [slots for slots in found if slots]
         return opening["day"], [int(slots["number"]) for slots in legs]
 
 

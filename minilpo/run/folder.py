@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead
-from minilpo.config import RunConfig, as_json
+from minilpo.config import RunConfig
 from minilpo.decoding.choices import Temperatures
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
@@ -233,13 +233,13 @@ def _allowed(name: str, config: RunConfig, task_files: Sequence[str]) -> str:
 
 def chosen_settings(config: RunConfig, sections: Sequence[str]) -> dict[str, Any]:
     """Returns general settings and some sections. A task file, which may move, is its digest."""
-    content = as_json(config)
+    content = config.to_dict()
     chosen = {name: value for name, value in content.items() if not isinstance(value, dict)}
     chosen["tasks"] = [config.digests.get(name, name) for name in config.tasks]
     del chosen["temperatures" if config.choices else "choices"]  # one follows from the other
     for section in sections:
         chosen |= content[section]
-    return {name: value for name, value in chosen.items() if name not in ("vocab_size", "threads")}
+    return {k: v for k, v in chosen.items() if k not in ("format", "vocab_size", "threads")}
 
 
 def first_difference(old: dict[str, Any], asked: dict[str, Any]) -> str | None:

@@ -61,11 +61,7 @@ def table(
 ) -> Html:
     """Makes a table; the first cell of each row is its heading. A too wide one scrolls alone.
 
-    Args:
-        caption: over the table.
-        heads: headings of the columns.
-        rows: the cells, line by line.
-        kind: a class of `page.css`.
+    `heads` are the headings of the columns, `kind` is a class of `page.css`.
     """
     lines = []
     for first, *others in rows:
@@ -73,25 +69,21 @@ def table(
         lines.append(fill('<tr><th scope="row">{}</th>{}</tr>\n', first, cells))
     columns = [fill('<th scope="col">{}</th>', head) for head in heads]
     parts = (
-        '<table class="{}"><caption><span>{}</span></caption>'
-        "<thead><tr>{}</tr></thead><tbody>\n{}</tbody></table>"
+        '<table class="{}"><caption><span>{}</span></caption><thead><tr>{}</tr></thead>\n{}</table>'
     )
     return _scrolling(fill(parts, kind, caption, columns, lines), caption)
 
 
-def _scrolling(part: Html, caption: str) -> Html:
+def _scrolling(part: Html, name: str, kind: str = "scroll") -> Html:
     # With tabindex it can be scrolled by keys too.
-    region = '<div class="scroll" role="region" aria-label="{}" tabindex="0">{}</div>\n'
-    return fill(region, caption, part)
+    region = '<div class="{}" role="region" aria-label="{}" tabindex="0">{}</div>\n'
+    return fill(region, kind, name, part)
 
 
-def figure(pngs: Sequence[bytes], texts: Sequence[str], caption: str) -> Html:
-    """Makes one figure of pictures: as many beside each other as there is room for.
+def pictures(pngs: Sequence[bytes], texts: Sequence[str]) -> Html:
+    """Puts pictures into the page: as many beside each other as there is room for.
 
-    Args:
-        pngs: the files, whose bytes are put into the page.
-        texts: on each picture, for readers who can't see it.
-        caption: below the figure.
+    Each has a text for readers who can't see it. A single wide one scrolls where it is too wide.
     """
     images, width = [], 0.0
     for png, text in zip(pngs, texts, strict=True):
@@ -99,11 +91,9 @@ def figure(pngs: Sequence[bytes], texts: Sequence[str], caption: str) -> Html:
         width, height = (int.from_bytes(png[i : i + 4], "big") / SHARPER for i in (16, 20))
         image = '<img alt="{}" width="{:.0f}" height="{:.0f}" src="data:image/png;base64,{}">\n'
         images.append(fill(image, text, width, height, base64.b64encode(png).decode()))
-    below = fill("<figcaption>{}</figcaption>", caption)
     if len(images) == 1 and width > WIDE:
-        scrolling = _scrolling(images[0], caption)
-        return fill('<figure class="wide">{}{}</figure>\n', scrolling, below)
-    return fill('<figure><div class="panels">{}</div>{}</figure>\n', images, below)
+        return _scrolling(images[0], "Figure", "scroll wide")
+    return fill('<div class="panels">{}</div>\n', images)
 
 
 def contents(chapters: dict[str, Html]) -> Html:

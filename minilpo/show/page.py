@@ -7,44 +7,33 @@ run gives the same bytes, but for the paragraph of times.
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from minilpo.config import SECTIONS, RunConfig
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.show.document import FOLDER, Html, document, figure, fill, table
+from minilpo.show.document import FOLDER, Html, document, fill, pictures, table
 from minilpo.show.report import Picture, conclusions, interval, reward_rows, strips_of
 from minilpo.show.strip import Strip, html_legend, html_words
 
 NAME = "report.html"
 FIRST = 3  # responses near the top
 SHOWN = 30  # responses further down, half of them good ones, half bad ones
-HEADINGS = {"model": "The language model", "pretrain": "Pretraining", "lpo": "LPO"}
 MEASURED = {  # settings without a flag of their own name
     "vocab_size": "words and marks that the tokenizer knows, found in the demonstrations",
     "threads": "how many threads computed; the last digits of every number depend on it",
     "digests": "SHA-256 of the tokenizer and of task files",
 }
-ABOVE_MEAN = "choose temperatures more often whose reward was above the prompt's mean"
-LEARNED = {  # by the names of `LPOConfig.rule`: the rule's name, and the lesson of the rewards
-    "lpo": (
-        "Latent Preference Optimization (LPO)",
-        "prefer the temperatures of a prompt's better responses to those of worse ones",
-    ),
-    "reinforce": ("REINFORCE", ABOVE_MEAN),
-    "grpo": ("GRPO (Group Relative Policy Optimization)", f"{ABOVE_MEAN}, within a limit"),
-    "regression": ("predicting rewards", "predict each temperature's reward and take the highest"),
+LEARNED = {  # by the names of `LPOConfig.rule`
+    "lpo": "prefer the temperatures of a prompt's better responses to those of worse ones "
+    "(Latent Preference Optimization)",
+    "reinforce": "choose temperatures more often that got more than the prompt's mean (REINFORCE)",
+    "grpo": "do so within a limit (Group Relative Policy Optimization)",
+    "regression": "predict each temperature's reward, of which the highest is taken",
 }
-
-
-class Shown(NamedTuple):
-    """A response on the page."""
-
-    task: str
-    reward: float
-    strip: Strip
+Shown = tuple[str, float, Strip]  # a response on the page: its task, its reward, its words
 
 
 def run_page(
@@ -52,55 +41,39 @@ def run_page(
     metrics: dict[str, Any],
     pretrain_log: Sequence[dict[str, float]],
     lpo_log: Sequence[dict[str, Any]],
-    pictures: Sequence[Picture],
+    figures: Sequence[Picture],
     responses: Sequence[Sequence[Shown]],
 ) -> str:
     """Makes the page of a run: the verdict, curves, three responses, the table, then the rest.
 
-    Args:
-        config: settings of the run.
-        metrics: as in metrics.json.
-        pretrain_log, lpo_log: of the two trainings.
-        pictures: the figures, mean rewards first.
-        responses: the first, good and bad ones, from `chosen_responses`.
+    `metrics` are as in metrics.json, `figures` from `draw_figures`, `responses` from
+    `chosen_responses`.
     """
     said, *others = conclusions(metrics)
-    figures = [figure(shown.panels, shown.sentences, shown.caption) for shown in pictures]
-    caption = (
-        "Mean reward on test prompts: at each fixed temperature (the best is bold), with the head, "
-        "with constants chosen on training prompts for each task and for each kind of prompt, at "
-        "random, and with a head that sees nothing; last, the mean temperature that the head chose."
-    )
     elsewhere = fill("<p>No task of this run has other prompts than those of its training.</p>")
     if "ood" in metrics:
-        below = "Mean reward on prompts whose wording or subject never occurs in training."
-        elsewhere = _reward_table(metrics["ood"], below)
+        elsewhere = _reward_table(metrics["ood"], "Mean reward on such prompts.")
     body = fill(
         (FOLDER / NAME).read_text("utf-8"),
+        config=config,
+        metrics=metrics,
         verdict=said,
         conclusions=[fill("<li>{}</li>\n", line) for line in others],
-        pictures=pictures,
-        figures=figures,
-        more=figures[1:],
+        title=figures[0].title,
+        figures=[pictures(drawn.panels, drawn.sentences) for drawn in figures],
         legend=html_legend(metrics["choices"]),
         responses=[_list_of_responses(part) for part in responses],
-        table=_reward_table(metrics, caption),
+        table=_reward_table(metrics, "Mean reward on test prompts."),
         kinds=_kinds(metrics["tasks"]),
         elsewhere=elsewhere,
         all_settings=settings(config),
-        config=config,
         tasks=", ".join(metrics["tasks"]),
-        blocks=counted(config.model.n_layer, "block"),
         first=pretrain_log[0],
         last=pretrain_log[-1],
-        samples=counted(config.evaluation.samples_per_prompt, "response"),
-        choices=len(config.temperatures),
-        seconds=metrics["seconds"],
         **_training(config, lpo_log, len(metrics["tasks"])),
     )
-    return document(
-        f"Which temperature for which prompt: a run of minilpo, seed {config.seed}", body
-    )
+    title = f"Which temperature for which prompt: a run of minilpo, seed {config.seed}"
+    return document(title, body)
 
 
 # Which responses
@@ -117,7 +90,7 @@ def chosen_responses(
         first = torch.tensor(rows, dtype=torch.long) * test.adaptive.n_samples
         strips = strips_of(test.adaptive.rows(first), choice_names, lm)
         pairs = zip(rows, strips, strict=True)
-        shown.append([Shown(names[row], rewards[row], strip) for row, strip in pairs])
+        shown.append([(names[row], rewards[row], strip) for row, strip in pairs])
     return shown
 
 
@@ -152,39 +125,29 @@ def best_and_worst(
 
 
 def _training(config: RunConfig, log: Sequence[dict[str, Any]], n_tasks: int) -> dict[str, Any]:
-    """Returns what the template says of the head's training, by name."""
-    lpo = config.lpo
+    """Returns the template's values on the head's training, by name."""
     rewards = [entry["validation_reward"] for entry in log]
     pairs, without = (sum(entry[key] for entry in log) for key in ("pairs", "dropped_prompts"))
-    rule, learned = LEARNED[lpo.rule]
-    settings, said = f"rule {lpo.rule}, loss {lpo.loss}", ""
-    if lpo.rule == "lpo":
-        settings = f"pairs {lpo.pairs}, loss {lpo.loss}"
-        said = f"There were {pairs:,} pairs in all; {without:,} prompts gave none. "
-    elif lpo.rule != "regression":
-        said = f"Nothing was learned from {without:,} prompts with equal rewards. "
-    also = " The language model was trained too, by the same loss."
+    of_rule = {"lpo": f"There were {pairs:,} pairs in all; {without:,} prompts gave none."}
+    if config.lpo.rule in ("reinforce", "grpo"):
+        of_rule = {config.lpo.rule: f"{without:,} prompts with equal rewards taught it nothing."}
+    also = "The language model was trained too, by the same loss."
     return {
-        "rule": rule,
-        "learned": learned,
-        "settings": settings,
-        "counted": said,
+        "learned": LEARNED[config.lpo.rule],
+        "counted": of_rule.get(config.lpo.rule, ""),
         "when": "once per response" if config.level == "sequence" else "before every word",
-        "rounds": counted(lpo.rounds, "round"),
-        "prompts": n_tasks * -(-lpo.prompts // n_tasks),  # as many of each task, rounded up
+        "prompts": n_tasks * -(-config.lpo.prompts // n_tasks),  # as many of each, rounded up
         "rewards": ", ".join(f"{reward:.3f}" for reward in rewards),
         "kept": 1 + rewards.index(max(rewards)),
-        "also": also if lpo.train_lm else "",
+        "also": also if config.lpo.train_lm else "",
     }
 
 
 def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     rows = reward_rows(metrics)
     fixed = [rows[f"t={name}"] for name in metrics["choices"]]
-    best = [max(column) for column in zip(*fixed, strict=True)]
-    for cells in fixed:
-        bold = [fill("<b>{}</b>", cell) for cell in cells]
-        cells[:] = [b if c == top else c for b, c, top in zip(bold, cells, best, strict=True)]
+    for place, column in enumerate(zip(*fixed, strict=True)):
+        fixed[column.index(max(column))][place] = fill("<b>{}</b>", max(column))
     # A name may break at its underscores, where there is little room.
     heads = [Html(fill("{}", name).replace("_", "_<wbr>")) for name in [*metrics["tasks"], "mean"]]
     return table(caption, ["temperature", *heads], [[name, *cells] for name, cells in rows.items()])
@@ -199,34 +162,24 @@ def _kinds(tasks: dict[str, Any]) -> Html:
             rows.append([kind, found["prompts"], *numbers, f"{found['chosen_temperature']:.2f}"])
         if rows:
             heads = ["kind", "prompts", "head", "95% interval", "chosen t"]
-            tables.append(table(f"{name}: does the head tell its kinds apart?", heads, rows))
-    words = "No task of this run tells kinds of prompts apart."
-    if tables:
-        words = (
-            "Intervals are Wilson's where every reward is 0 or 1, each prompt counting once, else "
-            "from resampled prompts: of few prompts those are rather too narrow."
-        )
-    return fill('{}<p class="quiet">{}</p>', tables, words)
+            tables.append(table(f"The kinds of {name}.", heads, rows))
+    return fill("{}", tables or "No task of this run has kinds of prompts.")
 
 
 def _list_of_responses(responses: Sequence[Shown]) -> Html:
     items = []
     for task, reward, strip in responses:
         wrote = html_words(strip) if strip.pieces else fill("<p>(no word)</p>")
-        item = (
-            '<li class="response"><p class="quiet">{}, reward {:.2f}</p><p><b>{}</b></p>{}</li>\n'
-        )
+        item = '<li><p class="quiet">{}, reward {:.2f}</p><p><b>{}</b></p>{}</li>\n'
         items.append(fill(item, task, reward, strip.prompt, wrote))
     return fill('<ol class="responses">\n{}</ol>', items)
 
 
 def settings(config: RunConfig) -> Html:
     """Makes a table of every section of the settings: flag, value and meaning."""
-    sections: dict[str, Any] = {"The run": config}
-    sections |= {HEADINGS.get(name, "Evaluation"): getattr(config, name) for name in SECTIONS}
     tables = []
-    for heading, section in sections.items():
-        rows = []
+    for heading in ("the run", *SECTIONS):
+        section, rows = getattr(config, heading, config), []
         for field in dataclasses.fields(section):
             if field.name in SECTIONS:
                 continue
@@ -235,8 +188,7 @@ def settings(config: RunConfig) -> Html:
             if "help" in field.metadata:
                 name = fill("<code>--{}</code>", name.replace("_", "-"))
             rows.append([name, _as_text(getattr(section, field.name)), meaning])
-        heads = ["setting", "value", "meaning"]
-        tables.append(table(heading, heads, rows, kind="plain settings"))
+        tables.append(table(heading, ["setting", "value", "meaning"], rows, "plain settings"))
     return fill("{}", tables)
 
 
@@ -248,12 +200,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_as_text, value)) or "none"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def counted(n: int, noun: str) -> str:
-    """Counts things.
-
-    >>> counted(1, "task"), counted(2, "task")
-    ('1 task', '2 tasks')
-    """
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

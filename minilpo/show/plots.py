@@ -108,35 +108,31 @@ def reward_by_temperature(
     fixed: Sequence[float],
     chosen: float,
     adaptive: float,
+    names: Sequence[str] = (),
 ) -> str:
-    """Draws a task's mean reward by fixed temperature. The head stands at its mean choice."""
-    best, words = _highest_and_lowest(name, [f"{t:g}" for t in temperatures], fixed)
-    ax.plot(temperatures, fixed, "o-", color=BLUE, label="fixed temperature", markersize=4)
-    star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "black", "zorder": 3}
-    ax.plot([chosen], [adaptive], "*", label="head", color=ORANGE, **star)
-    ax.set(ylim=(0, 1.02), xlabel="temperature", ylabel="mean reward")
-    ax.set_title(f"{name}: best at {best}")
-    ax.set_xticks(list(temperatures))
-    return f"{words}; the head gets {adaptive:.2f} at {chosen:.2f} on average."
+    """Draws a task's mean reward by fixed temperature. The head stands at its mean choice.
 
-
-def reward_by_name(
-    ax: Axes, name: str, names: Sequence[str], fixed: Sequence[float], adaptive: float
-) -> str:
-    """Draws a task's mean reward by fixed choice. The head has no place there: it is a line."""
-    best, words = _highest_and_lowest(name, names, fixed)
-    bars(ax, names, fixed, "fixed temperature", "mean reward")
-    name_level(ax, adaptive, "head", ORANGE)
-    ax.set(ylim=(0, 1.02), title=f"{name}\nbest at {best}")
-    return f"{words}; the head gets {adaptive:.2f}."
-
-
-def _highest_and_lowest(name: str, names: Sequence[str], fixed: Sequence[float]) -> tuple[str, str]:
-    """Finds the name of a task's best choice, and begins a sentence on best and worst."""
+    Choices with rules need `names`: a temperature may be there twice, so each choice gets a place
+    of its own, and the head is a line.
+    """
+    ticks = names or [f"{t:g}" for t in temperatures]
     best, low = int(np.argmax(fixed)), int(np.argmin(fixed))
-    words = f"{name}: the mean reward of a fixed temperature is highest at {names[best]} "
-    words += f"({fixed[best]:.2f}) and lowest at {names[low]} ({fixed[low]:.2f})"
-    return names[best], words
+    ax.set(ylim=(0, 1.02), xlabel="temperature", ylabel="mean reward")
+    if names:
+        bars(ax, names, fixed, "fixed temperature", "mean reward")
+        name_level(ax, adaptive, "head", ORANGE)
+    else:
+        ax.plot(temperatures, fixed, "o-", color=BLUE, label="fixed temperature", markersize=4)
+        star: dict[str, Any] = {"markersize": 14, "markeredgecolor": "black", "zorder": 3}
+        ax.plot([chosen], [adaptive], "*", label="head", color=ORANGE, **star)
+        ax.set_xticks(list(temperatures))
+    where, gap = ("", "\n") if names else (f" at {chosen:.2f} on average", " ")
+    ax.set_title(f"{name}:{gap}best at {ticks[best]}")
+    return (
+        f"{name}: the mean reward of a fixed temperature is highest at {ticks[best]} "
+        f"({fixed[best]:.2f}) and lowest at {ticks[low]} ({fixed[low]:.2f}); "
+        f"the head gets {adaptive:.2f}{where}."
+    )
 
 
 def win_rates(

@@ -1,30 +1,21 @@
 """The results of a run as a person reads them: table, sentences, figures and a few responses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout
 from minilpo.evaluation.measure import Compared
 from minilpo.lm.language_model import GPTLanguageModel
-from minilpo.machine.text import printable
+from minilpo.machine.text import decimal, printable
 from minilpo.setting import have_rules
 from minilpo.show import plots
 from minilpo.show.strip import Strip
 
-CAPTIONS = {
-    "reward_by_temperature.png": "Mean reward at each fixed temperature, task by task. "
-    "Orange is the head; a star stands at the mean of the temperatures that it chose.",
-    "win_rate.png": "How often the head's response to a prompt got more reward than one written "
-    "at a fixed temperature; a tie counts half. Whiskers are 95% intervals over prompts.",
-    "chosen_temperatures.png": "How often the head chose each temperature, task by task.",
-    "training.png": "How the training went: the language model's loss; how far the head's scores "
-    "of better and worse responses are apart; how undecided the head is; the rewards.",
-}
+FIGURES = "reward_by_temperature", "win_rate", "chosen_temperatures", "training"
 
 
 class Picture(NamedTuple):
@@ -35,7 +26,6 @@ class Picture(NamedTuple):
     png: bytes
     panels: list[bytes]  # each panel alone, for narrow pages
     sentences: list[str]  # on each panel
-    caption: str  # how to read it
 
 
 # The table
@@ -64,9 +54,9 @@ def reward_rows(metrics: dict[str, Any]) -> dict[str, list[str]]:
     return rows
 
 
-def interval(bounds: Sequence[float] | None) -> str:
+def interval(bounds: Sequence[float] | None, sign: str = "-") -> str:
     """Writes an interval of mean rewards; one prompt has none."""
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+    return " to ".join(decimal(bound, sign) for bound in bounds) if bounds else ""
 
 
 def result_table(metrics: dict[str, Any]) -> str:
@@ -150,7 +140,7 @@ def verdict(gain: dict[str, Any]) -> str:
     estimate, (low, high) = gain["estimate"], gain["ci95"]
     compared = f"it got {abs(estimate):.3f} {'less' if estimate < 0 else 'more'} reward"
     compared += " than the best constant temperature"
-    bounds = f"(95% interval of the difference: {low:+.3f} to {high:+.3f})"
+    bounds = f"(95% interval of the difference: {interval(gain['ci95'], '+')})"
     if low > 0 or high < 0:
         return f"The head {'won' if low > 0 else 'lost'}: {compared} {bounds}."
     undecided = "It is undecided whether the head is better"
@@ -158,8 +148,7 @@ def verdict(gain: dict[str, Any]) -> str:
 
 
 def _difference(difference: dict[str, Any]) -> str:
-    low, high = difference["ci95"]
-    return f"{difference['estimate']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"{decimal(difference['estimate'], '+')} ({interval(difference['ci95'], '+')})"
 
 
 def _gap_closed(mean: dict[str, Any]) -> str:
@@ -179,7 +168,7 @@ def _task_by_task(tasks: dict[str, Any], constant: int) -> str:
     less: list[str] = []
     for name, task in tasks.items():
         gain = task["adaptive"] - task["fixed"][constant]
-        (more if gain > 0 else less).append(f"{name} ({gain:+.3f})")
+        (more if gain > 0 else less).append(f"{name} ({decimal(gain, '+')})")
     return (
         "Task by task, the head got more than the best constant in "
         f"{', '.join(more) or 'none'}; not more in {', '.join(less) or 'none'}."
@@ -215,15 +204,9 @@ def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4
 
 
 def strips_of(rollout: Rollout, names: Sequence[str], lm: GPTLanguageModel) -> list[Strip]:
-    """Makes a strip of every response of a rollout, without the end token.
+    """Makes a strip of each of R responses, without the end token.
 
-    Args:
-        rollout: R responses.
-        names: of all K choices.
-        lm: the language model that wrote the responses.
-
-    Returns:
-        R strips.
+    `names` are those of all K choices, `lm` wrote the responses.
     """
     T = rollout.token_ids.shape[1]
     is_word = rollout.response_mask & ~torch.isin(rollout.token_ids, torch.tensor(lm.end_ids))
@@ -245,66 +228,49 @@ def draw_figures(
     pretrain_log: Sequence[dict[str, float]],
     lpo_log: Sequence[dict[str, Any]],
 ) -> list[Picture]:
-    """Draws the figures of a run, in the order of `CAPTIONS`."""
-    drawn = (
-        _draw_rewards(metrics),
-        _draw_win_rates(metrics),
-        _draw_choices(metrics),
-        _draw_training(pretrain_log, lpo_log),
-    )
+    """Draws the figures of a run, in the order of `FIGURES`."""
+    rewards, choices = _draw_tasks(metrics)
+    drawn = rewards, _draw_win_rates(metrics), choices, _draw_training(pretrain_log, lpo_log)
     pictures = []
-    for (name, caption), (fig, sentences) in zip(CAPTIONS.items(), drawn, strict=True):
+    for name, (fig, sentences) in zip(FIGURES, drawn, strict=True):
         png = plots.png(fig)
         panels = plots.panels(fig, png)
-        pictures.append(Picture(name, fig.get_suptitle(), png, panels, sentences, caption))
+        pictures.append(Picture(f"{name}.png", fig.get_suptitle(), png, panels, sentences))
     return pictures
 
 
 def figure_files(pictures: Sequence[Picture]) -> dict[str, bytes]:
     """Returns the files of figures by name, with `descriptions.txt`: the sentences on them."""
-    texts = ["\n".join([shown.name, *shown.sentences]) for shown in pictures]
-    descriptions = ("\n\n".join(texts) + "\n").encode()
-    return {**{shown.name: shown.png for shown in pictures}, "descriptions.txt": descriptions}
+    texts = ["\n".join([shown.name, *shown.sentences, ""]) for shown in pictures]
+    files = {shown.name: shown.png for shown in pictures}
+    return {**files, "descriptions.txt": "\n".join(texts).encode()}
 
 
-def _task_by_panel(
-    metrics: dict[str, Any], title: str, draw: Callable[[Axes, str, dict[str, Any]], str]
-) -> tuple[Figure, list[str]]:
-    fig, axes = plots.grid(len(metrics["tasks"]))
-    tasks = zip(axes, metrics["tasks"].items(), strict=True)
-    sentences = [draw(ax, name, task) for ax, (name, task) in tasks]
-    fig.suptitle(title)
-    return fig, sentences
-
-
-def _draw_rewards(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
-    def draw(ax: Axes, name: str, task: dict[str, Any]) -> str:
-        rewards, names = (task["fixed"], task["adaptive"]), metrics["choices"]
-        if have_rules(names):  # a temperature may be there twice: no place on an axis
-            return plots.reward_by_name(ax, name, names, *rewards)
-        fixed, reward = rewards
-        chosen, temperatures = task["chosen_temperature"], metrics["temperatures"]
-        said = plots.reward_by_temperature(ax, name, temperatures, fixed, chosen, reward)
-        plots.legend(ax)
-        return said
-
-    best = {task["fixed"].index(max(task["fixed"])) for task in metrics["tasks"].values()}
+def _draw_tasks(metrics: dict[str, Any]) -> list[tuple[Figure, list[str]]]:
+    """Draws each task's rewards by temperature, and the temperatures that the head chose."""
+    tasks, names = metrics["tasks"], metrics["choices"]
+    (rewards, above), (shares, below) = plots.grid(len(tasks)), plots.grid(len(tasks))
+    best, on_rewards, on_shares = set(), [], []
+    for upper, lower, (name, task) in zip(above, below, tasks.items(), strict=True):
+        fixed, chosen, head = task["fixed"], task["chosen_temperature"], task["adaptive"]
+        best.add(fixed.index(max(fixed)))
+        given = metrics["temperatures"], fixed, chosen, head
+        if have_rules(names):
+            on_rewards.append(plots.reward_by_temperature(upper, name, *given, names))
+        else:
+            on_rewards.append(plots.reward_by_temperature(upper, name, *given))
+            plots.legend(upper)
+        on_shares.append(plots.choice_histogram(lower, name, names, task["histogram"], chosen))
     which = "No single" if len(best) > 1 else "One"
-    return _task_by_panel(metrics, f"{which} temperature serves every task", draw)
+    rewards.suptitle(f"{which} temperature serves every task")
+    shares.suptitle("Temperatures that the head chooses, task by task")
+    return [(rewards, on_rewards), (shares, on_shares)]
 
 
 def _draw_win_rates(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
     fig, [[ax]] = plots.figure(1, 1, width=5)
     rates, intervals = list(metrics["win_rate"].values()), list(metrics["win_rate_ci95"].values())
     return fig, [plots.win_rates(ax, metrics["choices"], rates, intervals)]
-
-
-def _draw_choices(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
-    def draw(ax: Axes, name: str, task: dict[str, Any]) -> str:
-        shares, chosen = task["histogram"], task["chosen_temperature"]
-        return plots.choice_histogram(ax, name, metrics["choices"], shares, chosen)
-
-    return _task_by_panel(metrics, "Temperatures that the head chooses, task by task", draw)
 
 
 def _draw_training(

@@ -19,13 +19,13 @@ from minilpo.show.strip import Strip
 from minilpo.tasks import Task, draw_prompts, grader_of, judge
 
 
-def prompts_to_copy(tasks: Sequence[Task], n_per_task: int, seed: int) -> str:
-    """Lists prompts of every task that training never saw, quoted as a terminal needs them."""
-    lines = []
+def prompts_to_copy(tasks: Sequence[Task], n: int, seed: int) -> dict[str, list[str]]:
+    """Draws n prompts of every task that training never saw, quoted as a terminal needs them."""
+    prompts = {}
     for task in tasks:
-        prompts = draw_prompts(task, n_per_task, "test", python_rng(seed, f"to copy {task.name}"))
-        lines += [f"{task.name}:", *[f"  {shlex.quote(printable(prompt))}" for prompt in prompts]]
-    return "\n".join(lines)
+        drawn = draw_prompts(task, n, "test", python_rng(seed, f"to copy {task.name}"))
+        prompts[task.name] = [shlex.quote(printable(prompt)) for prompt in drawn]
+    return prompts
 
 
 def answers_while_training(
@@ -33,14 +33,9 @@ def answers_while_training(
 ) -> Callable[[int], None]:
     """Makes a callback that shows an answer of the model's own after every tenth of its training.
 
-    Each time another prompt is asked: stories are learned early, sums late. Answers have a random
-    generator of their own, so the training stays the same to the bit.
-
-    Args:
-        lm: the model, as it is at each call.
-        examples: held-out ones, which have the prompts.
-        n_steps: of the whole training; the callback gets the number of steps done.
-        say: shows a line.
+    Each tenth answers another held-out prompt: stories are learned early, sums late. Answers have
+    a random generator of their own, so the training stays the same to the bit. `callback` gets
+    the number of steps done, `say` a line.
     """
 
     def callback(step: int) -> None:

@@ -170,7 +170,7 @@ def test_it_resumes_to_the_bit_and_keeps_the_model_that_belongs_to_the_best_head
     config, states, results = small(epochs=2, rounds=3, **JOINT), [], []
     for start in (None, 0, 1):
         lm, head = GPTLanguageModel(copy.deepcopy(model), tokenizer), new_head(CHOICES)
-        saved, callbacks = (None, kept_in(states)) if start is None else (states[start], [])
+        saved, callbacks = (None, [kept_in(states)]) if start is None else (states[start], [])
         options = {"saved": saved, "callbacks": callbacks}
         results.append((train(lm, [Bandit()], head, CHOICES, config, **options), lm.model, head))
     log, trained, head = results[0]

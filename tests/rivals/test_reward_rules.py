@@ -321,7 +321,7 @@ def test_every_rule_trains_a_head_resumes_to_the_bit_and_fills_the_same_log(mode
     asked = lm, [Bandit()], head, COLD_OR_WARM, config, 0
     keep = lambda state, rollout, groups: rounds.append((rollout, groups))  # noqa: E731
     state = TrainState(head, config)
-    state.callbacks += [fit_constant(constant, config, 0, fit_rewards), keep, *kept_in(states)]
+    state.callbacks += [fit_constant(constant, config, 0, fit_rewards), keep, kept_in(states)]
     log = train_by_rewards(*asked, state)
     assert same(model, before)
     assert log[0]["epochs"][-1]["loss"] < log[0]["epochs"][0]["loss"]
@@ -358,7 +358,7 @@ def test_a_reward_that_never_varies_is_an_error_with_every_rule(lm, name):
             return 0.5
 
     config = small(prompts=4, samples=2, validation_prompts=2, rule=name)
-    with pytest.raises(ValueError, match=f"--rule {name} must have .* different reward, got none"):
+    with pytest.raises(ValueError, match="must have responses of different reward, but none has"):
         train_by_rewards(lm, [Flat()], new_head(), COLD_OR_WARM, config, seed=0)
 
 

@@ -271,21 +271,15 @@ def test_a_message_is_never_longer_than_a_few_lines_whatever_was_typed(run, caps
 # Where `sample --html` may write
 
 
-def test_a_page_never_replaces_what_is_not_a_file_nor_the_runs_own_files(run, tmp_path, capsys):
+def test_a_page_never_replaces_what_is_no_page_nor_the_runs_own_files(run, tmp_path, capsys):
     before = files_of(run)
-    pipe, link, target = tmp_path / "pipe", tmp_path / "link.html", tmp_path / "target.html"
+    link, target, inside = (tmp_path / name for name in ("link.html", "target.html", "inside.html"))
     target.write_text("old")
     link.symlink_to(target)
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(pipe)
-        assert "something else" in fails(capsys, "sample", "--run", run, PROMPT, "--html", pipe)
-    assert "something else" in fails(capsys, "sample", "--run", run, PROMPT, "--html", os.devnull)
-    assert "something else" in fails(capsys, "sample", "--run", run, PROMPT, "--html", tmp_path)
-    for name in ("model.pt", "config.json", "figures/win_rate.png", "new"):
-        assert "own files" in fails(capsys, "sample", "--run", run, PROMPT, "--html", run / name)
-    inside = tmp_path / "inside"
     inside.symlink_to(run / "model.pt")
-    assert "own files" in fails(capsys, "sample", "--run", run, PROMPT, "--html", inside)
+    own = [run / name for name in ("model.pt", "figures/win_rate.png", "new", "report.html")]
+    for page in (*own, inside, os.devnull, tmp_path):
+        assert "must name a page" in fails(capsys, "sample", "--run", run, PROMPT, "--html", page)
     assert files_of(run) == before
     assert "removed or renamed" in fails(
         capsys, "sample", "--run", run, PROMPT, "--html", tmp_path / "no" / "page.html"

@@ -228,7 +228,7 @@ def test_one_that_dies_ends_all_with_one_line_and_the_work_is_kept(tmp_path):
     _, errors = started.communicate(timeout=120)
     assert started.returncode and len(said(errors)) == 1, errors
     assert (
-        "one of them has ended" in said(errors)[0] or "keeps what was finished" in said(errors)[0]
+        "one of them has ended" in said(errors)[0] or "what was finished is kept" in said(errors)[0]
     )
     assert not [pid for pid in own if os.path.exists(f"/proc/{pid}")]
     assert tensors(state)["step"] >= 100

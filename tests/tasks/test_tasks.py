@@ -854,22 +854,6 @@ def test_bets_are_made_and_won_as_often_as_stated_and_no_runner_is_luckier_than_
         assert abs(won[runner] / n - task.chance) < 4 * spread
 
 
-def test_what_a_bet_earns_at_a_temperature_is_what_the_demonstrators_words_say():
-    task = MADE["safe_bet"]
-    first = [task.caution] + [(1 - task.caution) / len(task.runners)] * len(task.runners)
-    for temperature in (0.2, 0.6, 1.0, 2.0):
-        powers = [p ** (1 / temperature) for p in first]
-        expected = powers[0] / sum(powers)
-        earned = task.rewards_at(temperature)
-        assert earned[0.6] == pytest.approx(expected) and sum(earned.values()) == pytest.approx(1)
-        assert earned[1.0] / (earned[1.0] + earned[0.0]) == pytest.approx(0.55)
-        mean = sum(reward * p for reward, p in earned.items())
-        assert mean < sum(reward * p for reward, p in task.rewards_at(0).items()) == 0.6
-    rewards = [task.reward(*pair) for pair in corpus("safe_bet", 8000)]
-    for reward, p in task.rewards_at(1).items():
-        assert rewards.count(reward) / len(rewards) == pytest.approx(p, abs=0.02)
-
-
 @pytest.mark.parametrize(
     "response",
     ["no bet", "No bet.", "no bet. ", "fox before fox.", "fox before tree.", "fox.", "before.",

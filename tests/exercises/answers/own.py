@@ -92,7 +92,7 @@ a reward as a text | must be a Python float, got a Python str
 a list of words | must be a Python str, got a Python list
     " ".join(rng -> list(rng
 a function | it must be a class
-    class wrong(Task): -> def wrong():
+    class variant(Task): -> def variant():
 """
 
 QUANTILES = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447]
