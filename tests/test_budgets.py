@@ -15,7 +15,7 @@ BUDGETS = {
     "settings": (("__init__", "seeds", "config", "setting", "constant_control"), 550),
     "lm": (("lm",), 760),
     "decoding": (("decoding",), 890),
-    "tasks": (("tasks",), 1845),
+    "tasks": (("tasks",), 1730),
     "evaluation": (("evaluation",), 835),
     "rivals": (("rivals",), 1140),
     "experiments": (("experiments",), 2407),
