@@ -42,16 +42,11 @@ def experiment(name: str) -> ModuleType:
 
 
 def reproduce(
-    names: Sequence[str],
-    n_seeds: int,
-    out: Path,
-    config: RunConfig,
-    threads: int | None = None,
-    device: str = "cpu",
+    names: Sequence[str], seeds: int, out: Path, config: RunConfig, threads: int | None, device: str
 ) -> dict[str, Finding]:
     """Measures what is missing, seed by seed, then writes the results of every experiment.
 
-    The seeds are 0, 1, ..., n_seeds - 1. By default as many threads compute as in this folder
+    The seeds are 0, 1, ..., seeds - 1. By default as many threads compute as in this folder
     before, or as a measurement finds best. Returns the findings by the name of the experiment.
     Raises ValueError if the folder holds something else, or another process works there.
     """
@@ -60,7 +55,7 @@ def reproduce(
         record, config = open_folder(out, config)
         missing = {
             seed: [name for name in names if read_seed(record, name, seed) is None]
-            for seed in range(n_seeds)
+            for seed in range(seeds)
         }
         config = replace(config, threads=pick(threads, config.threads or None, say))
         record.commit({"config": (None, {CONFIG: json_bytes(config.to_dict())})})
@@ -74,7 +69,7 @@ def reproduce(
                     files = {f"{name}/seed_{seed}.json": json_bytes(content)}
                     record.commit({f"{name} {seed}": (None, files)})
                     progress.update()
-        found = {name: put_together(record, name, n_seeds) for name in names}
+        found = {name: put_together(record, name, seeds) for name in names}
         for name, finding in found.items():
             for file, data in finding.files.items():
                 write_bytes(out / name / file, data)
