@@ -209,8 +209,7 @@ def sample(args: Namespace) -> None:
     *(THREADS, DEVICE, *flags_of(*SECTIONS, **PAPER)),
 )
 def reproduce(args: Namespace) -> None:
-    from minilpo.experiments.base import text_table
-    from minilpo.experiments.reproduce import experiment, reproduce
+    from minilpo.experiments.reproduce import reproduce
     from minilpo.rivals.controls import CORPUS
 
     longer = PretrainConfig(steps=PAPER["steps"], demonstrations=PAPER["demonstrations"])
@@ -218,8 +217,8 @@ def reproduce(args: Namespace) -> None:
     config = whole_config(args, base)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)
-    for name, finding in findings.items():
-        print(text_table(name, experiment(name).PAPER, finding), end="\n\n")
+    for finding in findings.values():
+        print(finding.files["table.txt"].decode())
     print(f"tables, figures and numbers are in {shown(args.out)}")
 
 
