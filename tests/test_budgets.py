@@ -18,7 +18,7 @@ BUDGETS = {
     "tasks": (("tasks",), 1845),
     "evaluation": (("evaluation",), 835),
     "rivals": (("rivals",), 1140),
-    "experiments": (("experiments",), 2374),
+    "experiments": (("experiments",), 2344),
     "run and machine": (("run", "machine"), 1450),
     "show": (("show",), 1073),
     "play": (("play",), 465),

@@ -81,7 +81,7 @@ class Lab:
         sections = {"model": asdict(config.model), "pretrain": asdict(config.pretrain)}
         key = key_of({"tasks": config.tasks, **sections})
         self.folder = folder / f"seed_{config.seed}_{key}"
-        self._made: dict[str, Any] = {}
+        self._measured: dict[str, Measured] = {}
 
     @cached_property
     def run(self) -> Run:
@@ -133,9 +133,6 @@ class Lab:
         lpo = replace(lpo, pairs_per_batch=pairs_per_batch(lpo)).resolved(level)
         asked = {"level": level, "tasks": tasks, "choices": choices.names, "lpo": asdict(lpo)}
         name = f"head_{key_of(asked)}.pt"
-        if name in self._made:
-            return self._made[name]
-
         shape = self.run.config.model.n_embd, len(choices), level, lpo.n_hidden
         init = [torch_generator(self.seed, "head") for _ in range(2)]
         head = AdaptiveDecoder(*shape, init[0]).to(self.device)
@@ -158,8 +155,7 @@ class Lab:
             head.load_state_dict(content["head"])
             constant.load_state_dict(content["constant"])
             heads = head.requires_grad_(False), constant.requires_grad_(False)
-            self._made[name] = Head(*heads, choices, content["log"], content["best_after"])
-        return self._made[name]
+            return Head(*heads, choices, content["log"], content["best_after"])
 
     def fixed(
         self, split: str, tasks: Sequence[str] = MIXTURE, temperatures: Sequence[float] = ()
@@ -170,12 +166,12 @@ class Lab:
         """
         temperatures = tuple(temperatures or self.config.temperatures)
         name = f"fixed {split} {tasks} {temperatures}"
-        if name not in self._made:
+        if name not in self._measured:
             of_split = self.tasks(tasks), split, self.config.evaluation, self.seed
             asked = self.lm, prompts_to_measure(*of_split), Temperatures(temperatures)
             generator = torch_generator(self.seed, name)
-            self._made[name] = measure_fixed(*asked, generator, respond=processes.respond)
-        return self._made[name]
+            self._measured[name] = measure_fixed(*asked, generator, respond=processes.respond)
+        return self._measured[name]
 
     def constant_rewards(self, tasks: Sequence[str] = MIXTURE) -> np.ndarray:
         """Looks up test rewards at the one temperature that is best on training prompts, (P,)."""

@@ -53,10 +53,9 @@ def reproduce(
     computes = device_of(device)
     with work_in(out, ROOM):
         record, config = open_folder(out, config)
-        missing = {
-            seed: [name for name in names if read_seed(record, name, seed) is None]
-            for seed in range(seeds)
-        }
+        missing = {}
+        for seed in range(seeds):
+            missing[seed] = [name for name in names if read_seed(record, name, seed) is None]
         config = replace(config, threads=pick(threads, config.threads or None, say))
         record.commit({"config": (None, {CONFIG: json_bytes(config.to_dict())})})
         with bar("reproducing", "experiment", sum(map(len, missing.values()))) as progress:
@@ -97,14 +96,11 @@ def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
             raise ValueError(f"{out} holds results of other settings; choose another folder")
         return record, kept
     if (out / CONFIG).exists():
-        raise ValueError(
-            f"{out / CONFIG} was made by another version of minilpo; choose another folder"
-        )
+        raise ValueError(f"{out} was made by another version of minilpo; choose another folder")
     stumps = {f".{CONFIG}.partial", ".record.json.partial"}
     if {file.name for file in out.iterdir()} - stumps:
-        raise ValueError(
-            f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
-        )
+        wanted = "a new or empty folder, or one of `minilpo reproduce`"
+        raise ValueError(f"{out} must be {wanted}; choose another")
     return record, config
 
 
@@ -132,10 +128,6 @@ def put_together(record: Record, name: str, n_seeds: int) -> Finding:
     content = {"experiment": name, "paper": module.PAPER, "seeds": n_seeds, "rows": rows}
     verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
     table = text_table(name, module.PAPER, finding) + "\n"
-    files = {
-        "result.json": json_bytes(content | verdict),
-        "table.txt": table.encode(),
-        "figure.png": png,
-        **finding.files,
-    }
+    files = {"result.json": json_bytes(content | verdict), "table.txt": table.encode()}
+    files |= {"figure.png": png, **finding.files}
     return replace(finding, files=files, figure=described(figure))

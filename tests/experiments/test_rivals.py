@@ -100,13 +100,14 @@ def n_written(writer):
 # The lab's choices and rounds
 
 
-def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab):
+def test_a_head_chooses_among_any_temperatures_and_is_kept_under_their_rules(lab, writer):
     joint = Temperatures([0.0, 1.0, 1.0], min_p=[0.0, 0.0, 0.5])
     other = Temperatures([0.0, 1.0, 1.0], min_p=[0.0, 0.0, 0.4])
     heads = [lab.head(choices=choices) for choices in (joint, other, None)]
     assert heads[0].choices is joint and heads[0].head.n_choices == 3
-    assert lab.head() is lab.head(choices=Temperatures([0.0, 0.5, 1.0])) is heads[2]
-    assert len({id(head) for head in heads}) == len(list(lab.folder.glob("head_*.pt"))) == 3
+    n_calls = len(writer.calls)
+    lab.head(choices=Temperatures([0.0, 0.5, 1.0]))  # as by default
+    assert len(writer.calls) == n_calls and len(list(lab.folder.glob("head_*.pt"))) == 3
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
