@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import time
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,9 @@ PROMPT = "the text to respond to; without it, prompts are shown"
 TO = "the folder to copy them to"
 NAMES = ["all", *EXPERIMENTS]
 SEED = number(int, 0, LARGEST_SEED)
-DIR: dict[str, Any] = {"metavar": "DIR"}
-FILE: dict[str, Any] = {"metavar": "FILE"}
-RUN = flag("--run", "the run folder", path_of, required=True, **DIR)
+RUN = flag("--run", "the run folder", path_of, required=True, metavar="DIR")
 OWN_TASKS = "the .py files of the run's own tasks, to allow running them"
-TASKS = flag("--tasks", OWN_TASKS, nargs="+", default=[], **FILE)
+TASKS = flag("--tasks", OWN_TASKS, nargs="+", default=[], metavar="FILE")
 WHAT_COMPUTES = "what computes: cpu, or an accelerator that PyTorch finds"
 DEVICE = flag("--device", WHAT_COMPUTES, default="cpu", metavar="NAME")
 THREADS = flag(
@@ -49,6 +47,7 @@ THREADS = flag(
     "measurement)",
     number(int, 1, MAX_THREADS),
 )
+STEP = RUN, THREADS, DEVICE
 
 Run = Callable[[Namespace], int | None]  # returns the exit status, if it isn't 0
 COMMANDS: dict[str, tuple[Run, str, tuple[Flag, ...]]] = {}  # by name: function, text, flags
@@ -66,13 +65,13 @@ def command(text: str, *flags: Flag) -> Callable[[Run], Run]:
 
 @command(
     "everything from nothing: pretrain, train, evaluate",
-    flag("--out", "the folder", path_of, default="runs/demo", **DIR),
+    flag("--out", "the folder", path_of, default="runs/demo", metavar="DIR"),
     *(THREADS, DEVICE, *flags_of("run", *SECTIONS)),
 )
 def demo(args: Namespace) -> None:
-    config = whole_config(args, RunConfig())
     from minilpo.run import begin, steps
 
+    config = whole_config(args, RunConfig())
     with steps.work_in_run(args.out, config):
         run = begin.create_run(args.out, config)
         steps.use_machine(run, args.threads, args.device)
@@ -83,15 +82,14 @@ def demo(args: Namespace) -> None:
 
 @command(
     "make a run folder and train its language model",
-    *(RUN, THREADS, DEVICE, *flags_of("run", "model", "pretrain")),
+    *(*STEP, *flags_of("run", "model", "pretrain")),
 )
 def pretrain(args: Namespace) -> None:
     from minilpo.run import begin, folder, steps
 
-    config = RunConfig()
-    if (args.run / "config.json").exists():
-        config = folder.Run.open(args.run, getattr(args, "tasks", ())).config
-    config = whole_config(args, config)
+    is_there, tasks = (args.run / "config.json").exists(), getattr(args, "tasks", ())
+    old = folder.Run.open(args.run, tasks).config if is_there else RunConfig()
+    config = whole_config(args, old)
     with steps.work_in_run(args.run, config):
         run = begin.create_run(args.run, config, compare=("model", "pretrain"))
         steps.use_machine(run, args.threads, args.device)
@@ -99,7 +97,7 @@ def pretrain(args: Namespace) -> None:
     print(f"wrote {shown(run.path / 'model.pt')}")
 
 
-@command("train the temperature head by LPO", *(RUN, THREADS, DEVICE, *flags_of("lpo"), TASKS))
+@command("train the temperature head by LPO", *STEP, *flags_of("lpo"), TASKS)
 def train(args: Namespace) -> None:
     from minilpo.run import folder, steps
 
@@ -115,10 +113,7 @@ def train(args: Namespace) -> None:
     print(f"wrote {shown(run.path / 'head.pt')}")
 
 
-@command(
-    "measure the head against every fixed temperature",
-    *(RUN, THREADS, DEVICE, *flags_of("evaluation"), TASKS),
-)
+@command("measure the head against every fixed temperature", *STEP, *flags_of("evaluation"), TASKS)
 def evaluate(args: Namespace) -> None:
     from minilpo.run import folder, steps
 
@@ -152,21 +147,13 @@ def shown(path: Path) -> str:
     return printable(str(path))
 
 
-def page_of(name: str) -> Path:
-    """Reads the path of a page, links followed, so that it never replaces a file of a run."""
-    page = path_of(name).resolve()
-    if page.suffix != ".html" or page.name == "report.html":
-        raise ArgumentTypeError(f"must name a page, got {name!r}; try page.html")
-    return page
-
-
 @command(
     "write one response and show the temperature of each word",
     RUN,
     flag("prompt", PROMPT, nargs="?", default="", metavar="prompt"),
     flag("--seed", "seed of the sampling (default: 0)", SEED, default=0),
     flag("--temperature", "also write one at this constant", float, metavar="T"),
-    flag("--html", "also write a page with the temperatures", page_of, **FILE),
+    flag("--html", "also write a page with the temperatures", path_of, metavar="FILE"),
     *(THREADS, TASKS),
 )
 def sample(args: Namespace) -> None:
@@ -176,9 +163,12 @@ def sample(args: Namespace) -> None:
     from minilpo.show import samples, strip
 
     run, prompt = Run.open(args.run, args.tasks), " ".join(args.prompt.split())
+    page = args.html and args.html.resolve()  # links followed
+    if page and (page.suffix != ".html" or page.name == "report.html"):  # a file of a run
+        raise ValueError(f"--html must name a page, got {str(args.html)!r}; try page.html")
     prompts = samples.prompts_to_copy(run.tasks, PROMPTS_SHOWN, args.seed)
     if not prompt:
-        if args.html or args.temperature is not None:
+        if page or args.temperature is not None:
             raise ValueError("--html and --temperature must come with a prompt, got none")
         for name, quoted in prompts.items():
             print(f"{name}:", *quoted, sep="\n  ")
@@ -195,23 +185,21 @@ def sample(args: Namespace) -> None:
     words, lines = sampler.with_head(prompt)
     if args.temperature is not None:
         lines += ["", sampler.at(args.temperature, prompt)]
-    if args.html:
-        page = strip.html_page([words], "Which temperature wrote which word")
-        write_bytes(args.html, page.encode())
+    if page:
+        write_bytes(page, strip.html_page([words], "Which temperature wrote which word").encode())
     print(strip.terminal(words) if strip.has_colours(sys.stdout) else strip.plain(words))
     print("", *lines, sep="\n")
 
 
 @command(
     "the paper's tables and figures in miniature",
-    flag("--out", "the folder", path_of, default="runs/reproduce", **DIR),
+    flag("--out", "the folder", path_of, default="runs/reproduce", metavar="DIR"),
     flag("name", ", ".join(NAMES), metavar="NAME", choices=NAMES),
     flag("--seeds", "seeds 0, 1, ...", number(int, 1, 1000), default=5),
     *(THREADS, DEVICE, *flags_of(*SECTIONS, **PAPER)),
 )
 def reproduce(args: Namespace) -> None:
-    from minilpo.experiments.base import text_table
-    from minilpo.experiments.reproduce import experiment, reproduce
+    from minilpo.experiments.reproduce import reproduce
     from minilpo.rivals.controls import CORPUS
 
     longer = PretrainConfig(steps=PAPER["steps"], demonstrations=PAPER["demonstrations"])
@@ -219,8 +207,8 @@ def reproduce(args: Namespace) -> None:
     config = whole_config(args, base)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)
-    for name, finding in findings.items():
-        print(text_table(name, experiment(name).PAPER, finding), end="\n\n")
+    for finding in findings.values():
+        print(finding.files["table.txt"].decode())
     print(f"tables, figures and numbers are in {shown(args.out)}")
 
 
@@ -260,7 +248,7 @@ def tutorials(args: Namespace) -> None:
 @command(
     "which exercises the notebooks of a class pass",
     flag("notebooks", "notebooks of students", Path, nargs="+", metavar="NOTEBOOK"),
-    flag("--out", "the table", Path, default="grades.csv", **FILE),
+    flag("--out", "the table", Path, default="grades.csv", metavar="FILE"),
     flag("--jobs", "how many at the same time (default: one per core)", number(int, 1, 64)),
     flag("--seconds", "limit per exercise", number(float, 1, 3600), default=60.0),
     flag("--seed", "of the random inputs (default: another one every time)", SEED),
@@ -296,20 +284,17 @@ def make_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command.
+    """Runs a command; returns the exit status.
 
-    Returns:
-        0 on success, 2 on bad input (one line on stderr), 130 after Ctrl-C, 143 if it was told to
-        end (SIGTERM); 1 if `doctor` found something that must be mended.
+    That is 0 on success, 2 on bad input (one line on stderr), 130 after Ctrl-C, 143 if it was told
+    to end (SIGTERM); 1 if `doctor` found something that must be mended.
     """
-    # Threads that wait may not spin for long: on a machine that is also doing other things they'd
-    # hold everything up.
+    # Threads that wait may not spin for long, or other work on this machine would stand still.
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # No window is ever opened, and a name that matplotlib doesn't know does no harm.
     os.environ["MPLBACKEND"] = "agg"
-    words = sys.argv[1:] if argv is None else argv
     try:
-        status = run_command(make_parser().parse_args(words))
+        status = run_command(make_parser().parse_args(argv))
         sys.stdout.flush()
         return status
     except KeyboardInterrupt as stop:
@@ -357,19 +342,18 @@ def _complain(line: str) -> None:
 
 def _in_words(error: Exception) -> str:
     """Describes an error on one line. Raises it again if it is a fault of the program."""
-    # PyTorch has a RuntimeError for too little memory, which says "allocate".
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "alloc" in str(error)
-    ):
-        return "there must be enough memory for these settings; lower the largest of them"
     if isinstance(error, RuntimeError):
-        raise error
+        if "alloc" not in str(error):  # PyTorch has no other for too little memory
+            raise error
+        error = MemoryError()
+    if isinstance(error, MemoryError):
+        return "there must be enough memory for these settings; lower the largest of them"
     if isinstance(error, BrokenPipeError):
         return "standard output was closed before all was written there; files are not affected"
-    if isinstance(error, OSError) and error.strerror:
-        where = f" {error.filename}" if error.filename else ""
-        remedy = "choose a folder that you may write, on a disk with free space"
-        if error.errno == errno.ENOENT:
-            remedy = "it was removed or renamed, or never made; make its folder or begin anew"
-        return one_line(f"can't read or write{where}: {error.strerror}; {remedy}")
-    return one_line(str(error))
+    if not (isinstance(error, OSError) and error.strerror):
+        return one_line(str(error))
+    where = f" {error.filename}" if error.filename else ""
+    remedy = "choose a folder that you may write, on a disk with free space"
+    if error.errno == errno.ENOENT:
+        remedy = "it was removed or renamed, or never made; make its folder or begin anew"
+    return one_line(f"can't read or write{where}: {error.strerror}; {remedy}")

@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,40 +49,36 @@ def flag(name: str, meaning: str, kind: Callable[[str], Any] = str, **more: Any)
     return name, {"help": meaning, "type": kind, "metavar": kind.__name__.upper(), **more}
 
 
-def flags_of(*sections: str, **other: Any) -> list[Flag]:
-    """Describes a flag for each setting of some sections; "run" holds the general settings.
-
-    `other` maps settings to the command's own defaults, and to None if they have no flag.
-    """
-    flags = []
-    for section in sections:
-        types = typing.get_type_hints(SECTIONS.get(section, RunConfig))
-        for field in fields_of(section):
-            value, meaning = other.get(field.name, field.default), field.metadata["help"]
-            kind, several = types[field.name], typing.get_args(types[field.name])
-            options: dict[str, Any] = {"help": meaning, "action": argparse.BooleanOptionalAction}
-            if several:
-                text = " ".join(map(str, value)) or "none"
-                options = flag("", meaning, several[0], default=text, nargs="+")[1]
-            elif kind is not bool:
-                options = flag("", meaning, kind, default=str(value))[1]
-            # No default here: a resumed run keeps the settings that it was made with.
-            options["default"] = argparse.SUPPRESS
-            if value is not None:
-                flags.append(("--" + field.name.replace("_", "-"), options))
-    return flags
-
-
 def fields_of(section: str) -> list[dataclasses.Field]:
-    """Lists the settings of a section that have a flag."""
+    """Lists the settings of a section that have a flag; "run" holds the general settings."""
     fields = dataclasses.fields(SECTIONS.get(section, RunConfig))
     return [field for field in fields if "help" in field.metadata]
 
 
+def flags_of(*sections: str, **other: Any) -> list[Flag]:
+    """Describes a flag for each setting of some sections.
+
+    `other` maps settings to the command's own defaults, and to None if they have no flag.
+    """
+    flags = []
+    for field in [field for section in sections for field in fields_of(section)]:
+        value, meaning = other.get(field.name, field.default), field.metadata["help"]
+        name = "--" + field.name.replace("_", "-")
+        more: dict[str, Any] = {"help": meaning, "action": argparse.BooleanOptionalAction}
+        if isinstance(value, tuple):
+            text, kind = " ".join(map(str, value)) or "none", type(value[0]) if value else str
+            _, more = flag(name, meaning, kind, default=text, nargs="+")
+        elif not isinstance(value, bool):
+            _, more = flag(name, meaning, type(value), default=str(value))
+        if value is not None:
+            # No default here: a resumed run keeps the settings that it was made with.
+            flags.append((name, {**more, "default": argparse.SUPPRESS}))
+    return flags
+
+
 def given(args: argparse.Namespace, section: str) -> dict[str, Any]:
     """Collects the settings of one section that were given on the command line."""
-    names = [field.name for field in fields_of(section)]
-    values = {name: getattr(args, name) for name in names if name in args}
+    values = {f.name: getattr(args, f.name) for f in fields_of(section) if f.name in args}
     return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
 
 
@@ -92,11 +87,8 @@ def whole_config(args: argparse.Namespace, old: RunConfig) -> RunConfig:
     settings = given(args, "run")
     if {"temperatures", "choices"} <= settings.keys():
         raise ValueError(NOT_BOTH)
-    # Each takes the other's place.
-    if "temperatures" in settings:
-        settings["choices"] = ()
-    elif "choices" in settings:
-        settings["temperatures"] = RunConfig.temperatures
+    if {"temperatures", "choices"} & settings.keys():  # each takes the other's place
+        settings = {"temperatures": RunConfig.temperatures, "choices": (), **settings}
     for name in SECTIONS:
         settings[name] = dataclasses.replace(getattr(old, name), **given(args, name))
     return dataclasses.replace(old, **settings)

@@ -1,8 +1,4 @@
-"""One choice of the head: a temperature, alone or with rules that leave unlikely tokens out.
-
-`DecodingSetting` has its limits, its text and its name. The functions below it read and check the
-choices of a run.
-"""
+"""One choice of the head: a temperature, alone or with rules that leave unlikely tokens out."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,49 +8,34 @@ from typing import Any
 RULES = {"top_k": 0, "top_p": 1.0, "min_p": 0.0}  # and their values that keep every token
 EXAMPLES = "0 0.6 1.2,min_p=0.1"
 MOST_CHOICES = 100
-CLOSEST = 0.001  # closer ones can't be told apart in tables and figures
-HOTTEST_TEMPERATURE = 100.0  # every word is as likely as every other long before that
-COLDEST_TEMPERATURE = 1e-6  # but for 0: a division by less may leave the finite numbers
-TEMPERATURE = f"0 (greedy) or from {COLDEST_TEMPERATURE:g} to {HOTTEST_TEMPERATURE:g}"
+CLOSEST = 0.001  # closer temperatures can't be told apart in tables and figures
+HOTTEST = 100.0  # every word is as likely as every other long before that
+COLDEST = 1e-6  # but for 0: a division by less may leave the finite numbers
 MOST_TOKENS = 1_000_000  # no vocabulary is larger
-
-
-def is_temperature(value: float) -> bool:
-    """Tells if a number may be a temperature.
-
-    >>> [is_temperature(value) for value in (0.0, 0.5, -0.5, 1e-38, 1000.0)]
-    [True, True, False, False, False]
-    """
-    return value == 0 or COLDEST_TEMPERATURE <= value <= HOTTEST_TEMPERATURE
 
 
 @dataclass(frozen=True)
 class DecodingSetting:
-    """A temperature with rules. `decoding.choices.Temperatures` applies them.
+    """A temperature with rules, which `decoding.choices.Temperatures` applies.
 
-    Args:
-        temperature: 0 (greedy) or above.
-        top_k: how many tokens are kept, 0 for all.
-        top_p: the share that the kept tokens must reach, 1 for all.
-        min_p: how likely a kept token must be, as a share of the likeliest; 0 for all.
-
-    Raises:
-        ValueError: if a value is out of its range.
+    Raises ValueError if a value is out of its range.
 
     >>> setting = DecodingSetting(1.2, min_p=0.1)
     >>> str(setting), setting.name
     ('1.2,min_p=0.1', '1.2, min-p 0.1')
     """
 
-    temperature: float
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
+    temperature: float  # 0 (greedy) or above
+    top_k: int = 0  # how many tokens are kept, 0 for all
+    top_p: float = 1.0  # the share that the kept tokens must reach, 1 for all
+    min_p: float = 0.0  # how likely a kept token must be, as a share of the likeliest; 0 for all
 
     def __post_init__(self) -> None:
-        is_count = isinstance(self.top_k, int) and 0 <= self.top_k <= MOST_TOKENS
+        t, top_k = self.temperature, self.top_k
+        is_temperature = t == 0 or COLDEST <= t <= HOTTEST
+        is_count = isinstance(top_k, int) and 0 <= top_k <= MOST_TOKENS
         for name, is_right, wanted in (
-            ("temperature", is_temperature(self.temperature), TEMPERATURE),
+            ("temperature", is_temperature, f"0 (greedy) or from {COLDEST} to {HOTTEST:g}"),
             ("top_k", is_count, f"a whole number from 0 (all tokens) to {MOST_TOKENS:,}"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
@@ -110,11 +91,7 @@ class DecodingSetting:
 
 
 def have_rules(names: Sequence[str]) -> bool:
-    """Tells if some choices are more than temperatures, by their names.
-
-    >>> have_rules(["0", "0.5"]), have_rules(["0", "1.2, min-p 0.1"])
-    (False, True)
-    """
+    """Tells if some choices are more than temperatures, by their names, as in "1, min-p 0.1"."""
     return any(", " in name for name in names)
 
 
@@ -126,21 +103,17 @@ def read_choices(texts: Sequence[str], temperatures: Sequence[float]) -> list[De
     """
     flag, example = ("--choices", EXAMPLES) if texts else ("--temperatures", "0 0.5 1")
     try:
+        settings = [DecodingSetting(temperature) for temperature in temperatures]
         if texts:
             settings = sorted(map(DecodingSetting.parse, texts), key=lambda one: one.boldness)
-        else:
-            settings = [DecodingSetting(temperature) for temperature in temperatures]
-        if not 2 <= len(settings) <= MOST_CHOICES:
-            n = len(settings)
+        if not 2 <= (n := len(settings)) <= MOST_CHOICES:
             raise ValueError(f"there must be from 2 to {MOST_CHOICES} to choose from, got {n}")
         for one, next_one in itertools.pairwise(settings):
-            rise = next_one.temperature - one.temperature
             if texts and one == next_one:
                 raise ValueError(f"they must be different, got {one} twice")
-            if not texts and rise < CLOSEST:
-                raise ValueError(
-                    f"they must rise by {CLOSEST} or more, got {one} before {next_one}"
-                )
+            if not texts and next_one.temperature - one.temperature < CLOSEST:
+                got = f"got {one} before {next_one}"
+                raise ValueError(f"they must rise by {CLOSEST} or more, {got}")
     except ValueError as error:
         raise ValueError(f"{flag}: {error}; write them as in {example}") from None
     return settings

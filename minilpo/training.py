@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
-from minilpo.config import DEFAULT_LOSS, MARGINAL_AT_TOKEN_LEVEL, LPOConfig
+from minilpo.config import DEFAULT_LOSS, MARGINAL, LPOConfig
 from minilpo.decoding.generate import encode_prompts
 from minilpo.decoding.rollout import Rollout, choice_shares, concatenate, quality_and_constraint
 from minilpo.decoding.sampling import entropy
@@ -109,7 +109,7 @@ class TrainState:
     def __init__(self, head: AdaptiveDecoder, config: LPOConfig, model: nn.Module | None = None):
         self.loss = DEFAULT_LOSS[head.level] if config.loss == "default" else config.loss
         if self.loss == "eq11_marginal" and head.level == "token":
-            raise ValueError(MARGINAL_AT_TOKEN_LEVEL)
+            raise ValueError(MARGINAL)
         self.n_choices = head.n_choices
         self.modules: dict[str, nn.Module] = {"head": head, **({"model": model} if model else {})}
         rates = {"head": config.head_learning_rate, "model": config.lm_learning_rate}

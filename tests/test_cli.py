@@ -339,7 +339,7 @@ def interrupt(arguments: list[str], phase: str) -> None:
     rest = (seen + process.communicate(timeout=60)[1]).decode()
     lines = [line for line in re.split(r"[\n\r]", rest) if line.startswith("minilpo: ")]
     assert process.returncode == 130, rest
-    assert len(lines) == 1 and "repeat the command" in lines[0] and "Traceback" not in rest, rest
+    assert len(lines) == 1 and "goes on from there" in lines[0] and "Traceback" not in rest, rest
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ def blocks(text: str) -> list[tuple[str, str]]:
     [('the minus is missing', '    return -total -> return total')]
     """
     parts = re.split(r"^(?=\S)", textwrap.dedent(text), flags=re.MULTILINE)
-    pairs = [part.split("\n", 1) for part in parts if part.strip()]
-    return [(head, body) for head, body in pairs]
+    pairs = [part.partition("\n") for part in parts if part.strip()]
+    return [(head, body) for head, _, body in pairs]
 
 
 def variant(solutions: Sequence[Any], body: str) -> Any:
@@ -46,7 +46,7 @@ def variant(solutions: Sequence[Any], body: str) -> Any:
         if not source:
             raise ValueError(f"each old text must stand once in one of the solutions, got\n{body}")
     else:
-        source = f"def variant{inspect.signature(solutions[0])}:\n{body}"
+        source = f"def variant{inspect.signature(solutions[0])}:\n{textwrap.indent(body, ' ')}"
     names = {**vars(sys.modules[solutions[0].__module__]), "right": solutions[0], "re": re}
     exec(compile(source, "<variant>", "exec"), names)
     return names["variant"]

@@ -4,7 +4,8 @@ Each file asks a question, and has the paper's finding, the measurement, the tab
 concluding sentence, and the figure: `fig3` to `fig7`, `table1` to `table5`. Not in the paper are
 `controls`, `rivals`, `pairs` and `think`. Around them:
 
-    base         rows, sentence and table of a result; bars and lines with intervals over seeds
+    base         rows, sentence and table of a result
+    figures      bars and lines with intervals over seeds
     lab          language model, heads and measurements that the experiments of a seed share
     methods      the rules and heads that `rivals` compares
     page         all of a reproduction on one page

@@ -13,14 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
 
 from minilpo.evaluation.statistics import seed_interval
 from minilpo.machine.text import decimal
-from minilpo.show import plots
 
 Numbers = dict[str, Any]
+Values = Sequence[float] | np.ndarray
 
 
 def over_seeds(seeds: Sequence[Any]) -> Any:
@@ -45,7 +43,7 @@ class Row:
     """One line of the table: our number on every seed, and the paper's number beside it."""
 
     label: str
-    ours: Sequence[float] | np.ndarray  # (S,)
+    ours: Values  # (S,)
     paper: str = ""
 
     @property
@@ -97,21 +95,18 @@ class Finding:
     rows: list[Row]
     agrees: bool  # true if the direction is the paper's, beyond the interval over seeds
     sentence: str
-    files: dict[str, bytes] = field(default_factory=dict)  # written beside the figure, by name
+    files: dict[str, bytes] = field(default_factory=dict)  # to be written, by name
+    figure: str = ""  # the figure in words
 
 
 def percent_at(
-    label: str,
-    temperatures: Sequence[float] | np.ndarray,
-    shares: np.ndarray,
-    papers: Mapping[float, str] | None = None,
+    label: str, temperatures: Values, shares: np.ndarray, papers: Mapping[float, str] | None = None
 ) -> list[Row]:
     """Makes a row in percent for each of K temperatures, from shares, (S, K)."""
-    papers = papers or {}
-    return [
-        Row(f"{label} t={t:g} (%)", 100 * shares[:, k], papers.get(t, ""))
-        for k, t in enumerate(temperatures)
-    ]
+    rows = []
+    for k, t in enumerate(temperatures):
+        rows.append(Row(f"{label} t={t:g} (%)", 100 * shares[:, k], (papers or {}).get(t, "")))
+    return rows
 
 
 def direction(agrees: bool, how: str) -> str:
@@ -169,53 +164,3 @@ def text_table(name: str, paper: str, finding: Finding) -> str:
         line = f"{row.label:<{width}}{decimal(row.mean):>9}{interval:>22}{row.paper:>8}"
         lines.append(line.rstrip())
     return "\n".join([f"{name}: {paper}", "", *lines, "", finding.sentence])
-
-
-def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Computes the mean over S seeds and half its 95% interval, 0 for one seed, of (S, ...).
-
-    >>> mean, half = mean_and_half([[0.1], [0.2], [0.3]])
-    >>> mean.round(2).tolist(), half.round(2).tolist()
-    ([0.2], [0.25])
-    """
-    stacked = np.asarray(values, dtype=float)
-    columns = stacked.reshape(len(stacked), -1).T.tolist()
-    intervals = [seed_interval(column) or (0.0, 0.0) for column in columns]
-    half = np.array([(high - low) / 2 for low, high in intervals])
-    return stacked.mean(0), half.reshape(stacked.shape[1:])
-
-
-def draw_bars(
-    ax: Axes,
-    names: Sequence[str],
-    values: Mapping[str, ArrayLike],
-    colours: Sequence[Any],
-    scale: float = 100,
-) -> list[np.ndarray]:
-    """Draws bars over seeds with their intervals, at each of K named places.
-
-    Args:
-        ax: the axes.
-        names: of the K places.
-        values: (S, K) by the label of each bar at a place; one bar, or two side by side.
-        colours: one per label, or K for a label.
-        scale: heights are multiplied by it, by default to percent.
-
-    Returns:
-        The means, (K,) per label.
-    """
-    means, width = [], 0.4 if len(values) > 1 else 0.7
-    for i, (label, of_label) in enumerate(values.items()):
-        mean, half = mean_and_half(of_label)
-        places = np.arange(len(names)) + (i - (len(values) - 1) / 2) * width
-        style: dict[str, Any] = {"width": width, "color": colours[i], "label": label, "capsize": 2}
-        ax.bar(places, scale * mean, yerr=scale * half, **style)
-        means.append(mean)
-    plots.name_ticks(ax, names)
-    return means
-
-
-def draw_line(ax: Axes, places: ArrayLike, values: ArrayLike, **options: Any) -> None:
-    """Draws a line through the means over seeds, with their intervals, from (S, K)."""
-    mean, half = mean_and_half(values)
-    ax.errorbar(places, mean, yerr=half, fmt="o-", capsize=3, markersize=4, **options)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from minilpo.evaluation.summary import best_constants
-from minilpo.experiments.base import Finding, Numbers, Row, draw_line, mean_and_half
+from minilpo.experiments.base import Finding, Numbers, Row
+from minilpo.experiments.figures import draw_line, mean_and_half
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 

@@ -6,7 +6,8 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import evenly, learned_constant
 from minilpo.evaluation.statistics import mean_over_tasks, win_points
 from minilpo.evaluation.summary import best_constants
-from minilpo.experiments.base import Finding, Numbers, Row, direction, mean_and_half, percent_at
+from minilpo.experiments.base import Finding, Numbers, Row, direction, percent_at
+from minilpo.experiments.figures import mean_and_half
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 

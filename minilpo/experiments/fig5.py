@@ -6,15 +6,8 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import TwoTemperatures
 from minilpo.evaluation.statistics import win_points
 from minilpo.evaluation.summary import by_place_in_sentence
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    compared,
-    direction,
-    draw_bars,
-    percent_at,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
+from minilpo.experiments.figures import draw_bars
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 

@@ -52,7 +52,7 @@ def conclude(found: Numbers) -> Finding:
 def draw(found: Numbers) -> plots.Figure:
     """Draws one response of each task, from the first seed."""
     shown = [strip.Strip(*found[name]["strips"][0][0]) for name in MIXTURE]
-    fig, axes = plots.figure(1, 1, width=6.2, height=0.26 * strip.height(shown))
+    fig, axes = plots.figure(1, 1, width=6.2)
     strip.draw(axes[0, 0], shown)
     fig.suptitle("Every word on the colour of its temperature")
     return fig

@@ -3,7 +3,8 @@
 import numpy as np
 
 from minilpo.decoding.choices import Temperatures
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, draw_bars, in_words
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, in_words
+from minilpo.experiments.figures import draw_bars
 from minilpo.experiments.lab import MIXTURE, Lab
 from minilpo.show import plots
 

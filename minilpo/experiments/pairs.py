@@ -14,7 +14,8 @@ import torch
 from minilpo import preferences
 from minilpo.adaptive_decoder import AdaptiveDecoder, Decisions
 from minilpo.config import LPOConfig
-from minilpo.experiments.base import Finding, Numbers, Row, draw_bars, mean_and_half
+from minilpo.experiments.base import Finding, Numbers, Row
+from minilpo.experiments.figures import draw_bars, mean_and_half
 from minilpo.experiments.lab import Lab
 from minilpo.lpo import fit
 from minilpo.rivals.optimum import Rewards, optimum, simulate

@@ -21,11 +21,12 @@ import numpy as np
 from minilpo.config import RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.experiments.base import Finding, Numbers, over_seeds, text_table
+from minilpo.experiments.figures import described
 from minilpo.experiments.lab import OTHER, Lab
 from minilpo.experiments.page import NAME as PAGE
-from minilpo.experiments.page import Result, described, reproduction_page
+from minilpo.experiments.page import reproduction_page
 from minilpo.machine.device import device_of
-from minilpo.machine.files import Record, json_bytes, must_hold, work_in, write_bytes, write_json
+from minilpo.machine.files import Record, json_bytes, must_hold, work_in, write_bytes
 from minilpo.machine.progress import bar, say
 from minilpo.machine.threads import pick
 from minilpo.run.folder import read_config
@@ -73,11 +74,22 @@ def reproduce(
                     files = {f"{name}/seed_{seed}.json": json_bytes(content)}
                     record.commit({f"{name} {seed}": (None, files)})
                     progress.update()
-        results = {name: put_together(record, name, n_seeds) for name in names}
-        for result in results.values():
-            write_result(out / result.name, result)
-        write_page(record, config, results)
-        return {name: result.finding for name, result in results.items()}
+        found = {name: put_together(record, name, n_seeds) for name in names}
+        for name, finding in found.items():
+            for file, data in finding.files.items():
+                write_bytes(out / name / file, data)
+        # The page shows the results that earlier commands have left, too.
+        results = {name: (experiment(name).PAPER, finding) for name, finding in found.items()}
+        for name in EXPERIMENTS:
+            of_seeds = (f"{name}/seed_{seed}.json" for seed in itertools.count())
+            n = sum(1 for _ in itertools.takewhile(record.holds, of_seeds))
+            if name not in found and n:
+                try:
+                    results[name] = experiment(name).PAPER, put_together(record, name, n)
+                except ValueError as error:
+                    say(f"minilpo: {PAGE} leaves out {name}: {error}")
+        write_bytes(out / PAGE, reproduction_page(config, results).encode())
+        return found
 
 
 def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
@@ -107,11 +119,10 @@ def read_seed(record: Record, name: str, seed: int) -> Numbers | None:
     return json.loads(record.read(file, OTHER))["numbers"] if record.holds(file) else None
 
 
-def put_together(record: Record, name: str, n_seeds: int) -> Result:
-    """Concludes from the numbers of all seeds, and draws the figure."""
-    module = experiment(name)
+def put_together(record: Record, name: str, n_seeds: int) -> Finding:
+    """Concludes from the numbers of all seeds, which carry a checksum; adds all files to write."""
+    module, place = experiment(name), record.folder / name
     seeds = [read_seed(record, name, seed) for seed in range(n_seeds)]
-    place = record.folder / name
     with must_hold(place, "numbers of this version's experiment", OTHER), plots.own_style():
         found = over_seeds(seeds)
         finding, figure = module.conclude(found), module.draw(found)
@@ -119,36 +130,17 @@ def put_together(record: Record, name: str, n_seeds: int) -> Result:
     if n_seeds == 1:
         sentence = "A single seed says nothing about the direction: run at least two."
         finding = replace(finding, agrees=False, sentence=sentence)
-    return Result(name, module.PAPER, n_seeds, finding, png, described(figure))
-
-
-def write_result(folder: Path, result: Result) -> None:
-    """Writes JSON, table and figure of one experiment."""
-    name, finding = result.name, result.finding
-    folder.mkdir(exist_ok=True)
     rows = []
     for row in finding.rows:
         numbers = {"mean": row.mean, "ci95": row.ci95, "seeds": np.asarray(row.ours).tolist()}
         rows.append({"label": row.label, **numbers, "paper": row.paper})
-    content = {"experiment": name, "paper": result.paper, "seeds": result.n_seeds, "rows": rows}
+    content = {"experiment": name, "paper": module.PAPER, "seeds": n_seeds, "rows": rows}
     verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
-    write_json(folder / "result.json", content | verdict)
-    table = text_table(name, result.paper, finding) + "\n"
-    files = {"table.txt": table.encode(), "figure.png": result.png, **finding.files}
-    for file, data in files.items():
-        write_bytes(folder / file, data)
-
-
-def write_page(record: Record, config: RunConfig, results: dict[str, Result]) -> None:
-    """Writes the page of these results, and of those that earlier commands have left."""
-    for name in EXPERIMENTS:
-        files = (f"{name}/seed_{seed}.json" for seed in itertools.count())
-        n_seeds = sum(1 for _ in itertools.takewhile(record.holds, files))
-        if name not in results and n_seeds:
-            # Tables and figures are made again from the numbers, which carry a checksum.
-            try:
-                results[name] = put_together(record, name, n_seeds)
-            except ValueError as error:
-                say(f"minilpo: {PAGE} leaves out {name}: {error}")
-    page = reproduction_page(config, list(results.values()))
-    write_bytes(record.folder / PAGE, page.encode())
+    table = text_table(name, module.PAPER, finding) + "\n"
+    files = {
+        "result.json": json_bytes(content | verdict),
+        "table.txt": table.encode(),
+        "figure.png": png,
+        **finding.files,
+    }
+    return replace(finding, files=files, figure=described(figure))

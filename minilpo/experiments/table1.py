@@ -4,15 +4,8 @@ import numpy as np
 
 from minilpo.decoding.choices import Temperatures
 from minilpo.evaluation.measure import learned_constant
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    compared,
-    direction,
-    draw_bars,
-    percent_at,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
+from minilpo.experiments.figures import draw_bars
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 from minilpo.tasks.continuation import repeated

@@ -8,15 +8,8 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import respond
 from minilpo.decoding.policies import Fixed, Policy
 from minilpo.evaluation.measure import Measured
-from minilpo.experiments.base import (
-    Finding,
-    Numbers,
-    Row,
-    compared,
-    direction,
-    draw_bars,
-    percent_at,
-)
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
+from minilpo.experiments.figures import draw_bars
 from minilpo.experiments.lab import Lab
 from minilpo.seeds import torch_generator
 from minilpo.show import plots

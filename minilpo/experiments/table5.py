@@ -3,7 +3,8 @@
 import numpy as np
 
 from minilpo.evaluation.statistics import mean_over_tasks
-from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, draw_bars
+from minilpo.experiments.base import Finding, Numbers, Row, compared, direction
+from minilpo.experiments.figures import draw_bars
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 

@@ -13,7 +13,8 @@ from minilpo.decoding.choices import FirstTokens
 from minilpo.evaluation.measure import learned_constant, measure_fixed, prompts_to_measure
 from minilpo.evaluation.statistics import bootstrap_interval
 from minilpo.evaluation.summary import best_constants, best_per_kind
-from minilpo.experiments.base import Finding, Numbers, Row, compared, draw_bars, draw_line
+from minilpo.experiments.base import Finding, Numbers, Row, compared
+from minilpo.experiments.figures import draw_bars, draw_line
 from minilpo.experiments.lab import Lab
 from minilpo.machine.text import decimal
 from minilpo.rivals.think_or_answer import ANSWER, KINDS, THINK, ThinkOrAnswer

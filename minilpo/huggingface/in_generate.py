@@ -14,6 +14,7 @@ from torch import Tensor
 from minilpo.decoding.generate import NOT_FINITE
 from minilpo.decoding.policies import HeadPolicy, Policy, Step
 from minilpo.huggingface.language_model import HuggingFaceLanguageModel
+from minilpo.machine.text import one_line
 
 # Settings of `generate` that don't change the probabilities of the next token.
 FREE = {
@@ -41,9 +42,8 @@ def deciding(
     The model's own sampling settings don't count meanwhile. Choices are drawn with `generator`,
     tokens with PyTorch's global generator, as `generate` always does. Yields the model.
 
-    Raises:
-        ValueError: by `model.generate`, for an argument that would change the probabilities
-            (another temperature, beams, greedy search), or if logits are NaN or infinite.
+    `model.generate` raises ValueError for an argument that would change the probabilities (another
+    temperature, beams, greedy search), and if logits are NaN or infinite.
     """
     core = lm.core  # wrappers such as PEFT's call its `generate`
     if "generate" in vars(core):
@@ -61,15 +61,15 @@ def deciding(
         arguments = {name: value for name, value in given.items() if value is not None}
         for name, value in arguments.items():
             is_free = name not in INTRUDERS
-            if hasattr(plain, name) and name not in FREE:  # a setting
-                is_free = value == NEUTRAL[name] if name in NEUTRAL else not value
+            if name in NEUTRAL:
+                is_free = value == NEUTRAL[name]
+            elif hasattr(plain, name):  # another setting
+                is_free = name in FREE or not value
             if not is_free:
-                got = value if isinstance(value, (bool, int, float, str)) else type(value).__name__
-                # A pipeline of transformers sets a temperature, which one can't leave out.
-                remedy = f", or in a pipeline set it to {NEUTRAL[name]}" if name in NEUTRAL else ""
                 raise ValueError(
                     "generate must leave the probabilities of tokens to the head, got "
-                    f"{name}={got}; leave it out{remedy}, or use generate without the head"
+                    f"{name}={one_line(repr(value), 60)}; leave it out (for a pipeline, which has "
+                    "its own, say temperature=1.0), or use generate without the head"
                 )
         with lm.watching() as seen:
             # Said in the call, so that no default overrides them.
@@ -92,32 +92,27 @@ class _Processor:
     choice: Tensor
 
     def __init__(self, policy: Policy, generator: torch.Generator, seen: list[Tensor]):
-        self.policy, self.generator = policy, generator
+        self.policy, self.generator, self.position = policy, generator, 0
         self.seen = seen  # receives the hidden states of each step, (B, T, C)
-        self.position = 0
 
     def __call__(self, token_ids: Tensor, logits: Tensor) -> Tensor:
         """Maps (B, T) tokens so far and (B, V) logits to (B, V) log-probabilities."""
-        B, device = len(logits), logits.device
+        policy, device, last, t = self.policy, logits.device, token_ids[:, -1], self.position
         if not logits.amax(-1).isfinite().all():  # -inf is a token that never comes
             raise ValueError(NOT_FINITE)
-        hidden_states = self.seen[-1][:, -1]
-        self.seen.clear()  # else memory would grow with every step
-        if self.position == 0:
-            self.policy.start(B)
+        if t == 0:
+            policy.start(len(logits))
         else:
-            self.policy.observe(self.step, token_ids[:, -1])
-        exact = torch.promote_types(logits.dtype, torch.float32)
-        self.step = Step(
-            torch.arange(B, device=device),
-            hidden_states.to(device, exact),
-            logits.to(exact),
-            token_ids[:, -1],
-            torch.tensor(self.position, device=device),
-            torch.rand(B, generator=self.generator).to(device),
+            policy.observe(self.step, last)
+        rows, uniforms = (
+            torch.arange(len(logits)),
+            torch.rand(len(logits), generator=self.generator),
         )
-        # At sequence level the first choice is kept.
-        if self.position == 0 or self.policy.level == "token":
-            self.choice = self.policy.choose(self.step)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        h = self.seen.pop()[:, -1].to(logits)
+        rows, now = rows.to(device), torch.tensor(t, device=device)
+        self.step = Step(rows, h, logits, last, now, uniforms.to(device))
+        if t == 0 or policy.level == "token":  # at sequence level the first choice is kept
+            self.choice = policy.choose(self.step)
         self.position += 1
-        return self.policy.probs(self.step, self.choice).log()
+        return policy.probs(self.step, self.choice).log()

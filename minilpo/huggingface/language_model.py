@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.machine.text import named
 
 ENOUGH_TO_WRITE = 512  # tokens of prompt and response, if the model has room for more
-TOKENS_AT_ONCE = 2048  # read again together: with 150,000 words, the logits take a gigabyte
 CACHES = ("cache", "past_key_values")  # forward's name of it, in newer and in older versions
 # The number of tokens that a model can read, as configurations call it.
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
@@ -38,9 +37,8 @@ class HuggingFaceLanguageModel:
         max_length: tokens of prompt and response together; by default 512, or as many as the model
             can read.
 
-    Raises:
-        ValueError: if these aren't a model that reads token by token with a cache and its
-            tokenizer, there is no chat template, or `max_length` is out of range.
+    Raises ValueError if the model doesn't read token by token with a cache, the tokenizer isn't
+    one, there is no chat template, or `max_length` is out of range.
 
     >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     >>> from minilpo.lm.tokenizer import Tokenizer
@@ -66,9 +64,9 @@ class HuggingFaceLanguageModel:
     ):
         self.model, self.tokenizer = model, tokenizer
         # A wrapper, of PEFT or `torch.compile`, takes any argument: what it wraps says which.
-        parts = model.modules() if isinstance(model, torch.nn.Module) else []
-        core: list[Any] = [part for part in parts if hasattr(type(part), "base_model_prefix")]
-        self.core: Any = core[0] if core else model
+        parts: list[Any] = [*model.modules()] if isinstance(model, nn.Module) else []
+        cores = [part for part in parts if hasattr(type(part), "base_model_prefix")]
+        self.core: Any = cores[0] if cores else model
         try:
             vocabulary, has_template = tokenizer.get_vocab(), bool(tokenizer.chat_template)
             ends = [self.core.generation_config.eos_token_id, tokenizer.eos_token_id]
@@ -104,33 +102,34 @@ class HuggingFaceLanguageModel:
     def check_width(self, head: AdaptiveDecoder) -> None:
         """Raises a ValueError if a head can't read the model's hidden states."""
         if head.n_embd != self.n_embd:
-            got = (
-                f"got one for {head.n_embd}; make it with AdaptiveDecoder(lm.n_embd, len(choices))"
+            raise ValueError(
+                f"the head must be as wide as the model's hidden states, {self.n_embd}, got one "
+                f"for {head.n_embd}; make it with AdaptiveDecoder(lm.n_embd, len(choices))"
             )
-            width = f"as wide as the model's, {self.n_embd}"
-            raise ValueError(f"the head must read hidden states {width}, {got}")
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         options = {"add_generation_prompt": True, "tokenize": False, **self.template}
-        special, encoded = tuple(self.tokenizer.all_special_tokens), []
-        for prompt in prompts:
-            text, is_plain = prompt, not self.chat and not prompt.startswith(special)
-            if self.chat and not prompt.startswith(special):
-                messages = [*system, {"role": "user", "content": prompt}]
+        encoded = []
+        for text in prompts:
+            is_ready = text.startswith(tuple(self.tokenizer.all_special_tokens))
+            if self.chat and not is_ready:
+                chat = [*system, {"role": "user", "content": text}]
                 try:
-                    text = self.tokenizer.apply_chat_template(messages, **options)
+                    text = self.tokenizer.apply_chat_template(chat, **options)
                 except Exception as error:  # a template is a small program: it raises what it likes
-                    remedy = "change system or template, or use chat=False"
-                    why = f"the chat template must take {messages}, but it says {named(error)}"
-                    raise ValueError(f"{why}; {remedy}") from error
+                    raise ValueError(
+                        f"the chat template must take {chat}, but it says {named(error)}; "
+                        "change system or template, or use chat=False"
+                    ) from error
             # A template writes special tokens itself.
+            is_plain = not (self.chat or is_ready)
             token_ids = self.tokenizer(text, add_special_tokens=is_plain)["input_ids"]
             # Some tokenizers end every text. After its end the model would begin another one.
-            if is_plain and len(token_ids) > 1 and token_ids[-1] in self.end_ids:
+            if is_plain and token_ids[1:] and token_ids[-1] in self.end_ids:
                 token_ids = token_ids[:-1]
             if not token_ids:
-                got = f"got {prompt!r}, which has none for this tokenizer; write something"
+                got = f"got {text!r}, which has none for this tokenizer; write something"
                 raise ValueError(f"a prompt must have at least one token, {got}")
             encoded.append(token_ids)
         return encoded
@@ -150,20 +149,16 @@ class HuggingFaceLanguageModel:
     def forward_responses(
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        states, logits = [], []
-        n_rows = max(1, TOKENS_AT_ONCE // (max(map(len, prompts)) + response_mask.shape[1]))
-        for start in range(0, len(prompts), n_rows):
-            part = slice(start, start + n_rows)
-            T = int(response_mask[part].sum(1).max())
-            texts, mask = pad(prompts[part])
-            texts = torch.cat([texts, token_ids[part, :T]], 1)
-            mask = torch.cat([mask, response_mask[part, :T]], 1)
-            # A token is decided at the one before it, and nothing is decided at the last one.
-            h, scores, _ = self.forward_once(texts, mask.to(self.model.device), T + 1)
-            wanted = response_mask[part, :T].to(scores.device)
-            states.append(h[:, :-1][wanted])
-            logits.append(scores[:, :-1][wanted])
-        return torch.cat(states), torch.cat(logits)
+        T = int(response_mask.sum(1).max())
+        texts, mask = pad(prompts)
+        texts, mask = (
+            torch.cat([texts, token_ids[:, :T]], 1),
+            torch.cat([mask, response_mask[:, :T]], 1),
+        )
+        # A token is decided at the one before it, and nothing is decided at the last one.
+        h, logits, _ = self.forward_once(texts, mask.to(self.model.device), T + 1)
+        wanted = response_mask[:, :T].to(logits.device)
+        return h[:, :-1][wanted], logits[:, :-1][wanted]
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[list[Tensor]]:
@@ -204,31 +199,28 @@ class HuggingFaceLanguageModel:
         They differ if rows of the cache can't be copied and picked, or padding isn't masked.
         """
         V = self.core.get_input_embeddings().num_embeddings
-        prompts = [[i % V for i in (5, 3, 7, 4)], [i % V for i in (6, 5)]]
-        responses = torch.tensor([[3, 5, 7], [6, 4, 3]]) % V
+        texts = [[i % V for i in ids] for ids in ((5, 3, 7, 4, 3, 5), (6, 5, 6, 4))]
+        batch = self.prefill([text[:-2] for text in texts], 2, 2)
         # One row of each prompt is dropped again, and the two that are left change places.
-        batch = self.prefill(prompts, 2, 3)
         batch.select(torch.tensor([3, 0], device=batch.logits.device))
         steps = [(batch.hidden_states, batch.logits)]
-        for t in range(2):
-            batch.step(responses[[1, 0], t])
+        for n in (-2, -1):
+            batch.step(torch.tensor([texts[1][n], texts[0][n]]))
             steps.append((batch.hidden_states, batch.logits))
         # At once without a wrapper: one that adds a prompt or a prefix of its own then differs.
-        wrapper, self.model = self.model, self.core
-        one = torch.ones(1, 3, dtype=torch.bool)
-        at_once = [self.forward_responses([prompts[i]], responses[[i]], one) for i in range(2)]
-        self.model = wrapper
+        with self.watching() as seen:
+            runs = [self.core(torch.tensor([text], device=self.model.device)) for text in texts]
         # Half precision rounds coarsely, and the two ways round differently; so do quantised
         # weights, whose layers may also round by all that is in the batch.
-        kinds = set()
-        for value in self.core.state_dict(keep_vars=True).values():
-            kinds.add(value.dtype if type(value) in (Tensor, torch.nn.Parameter) else None)
-        for i, what in enumerate(("hidden states", "logits")):
-            found = torch.stack([step[i] for step in steps], 1).flip(0).double()  # (2, 3, .)
-            expected = torch.stack([part[i] for part in at_once]).double()
+        weights = self.core.state_dict(keep_vars=True).values()
+        kinds = {w.dtype if type(w) in (Tensor, nn.Parameter) else None for w in weights}
+        at_once = {"hidden states": seen, "logits": [run.logits for run in runs]}
+        for found, (name, whole) in zip(zip(*steps, strict=True), at_once.items(), strict=True):
+            by_step = torch.stack(found, 1).flip(0).double()  # (2, 3, C or V)
+            expected = torch.stack([text[0, -3:] for text in whole]).to(by_step)
             spread = (expected - expected.mean(-1, keepdim=True)).norm()
-            off = ((found - expected).norm() / spread).item()
-            differs = f"step by step and at once its {what} differ by {off:.1%} of their size"
+            off = ((by_step - expected).norm() / spread).item()
+            differs = f"step by step and at once its {name} differ by {off:.1%} of their size"
             if not off <= (1e-3 if kinds <= EXACT else 0.25):
                 raise ValueError(differs)
             if off > 1e-3 and not kinds <= EXACT | HALF:

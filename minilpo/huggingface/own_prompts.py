@@ -20,8 +20,7 @@ class OwnPrompts(Task):
         name: of the task.
         lm: the language model. Of several prompts that are the same tokens for it one is kept.
 
-    Raises:
-        ValueError: if they aren't texts.
+    Raises ValueError if the prompts aren't texts.
 
     >>> prompts = [f"Count to {n}." for n in range(40)]
     >>> task = OwnPrompts([*prompts, "Count to  7.\\n"], lambda prompt, response: 1.0)
@@ -38,10 +37,9 @@ class OwnPrompts(Task):
     ):
         texts = [] if isinstance(prompts, str) else list(prompts)
         if not texts or not all(isinstance(text, str) for text in texts):
-            raise ValueError(
-                f"prompts must be a list of texts, got {str(prompts)[:60]!r}; "
-                "pass a list like ['Tell me a story about a fox.']"
-            )
+            got = f"got {str(prompts)[:60]!r}"
+            example = "pass a list like ['Tell me a story about a fox.']"
+            raise ValueError(f"prompts must be a list of texts, {got}; {example}")
         # Else a head could be tested on a prompt that it was trained on.
         texts = list({" ".join(text.split()): text for text in texts[::-1]}.values())
         if lm is not None:
@@ -53,9 +51,7 @@ class OwnPrompts(Task):
         return [prompt for prompt in self.prompts if split_of(prompt) == split]
 
     def prompt(self, rng: random.Random) -> str:
-        """Draws one prompt."""
         return rng.choice(self.prompts)
 
     def reward(self, prompt: str, response: str) -> float:
-        """Scores any text by the function, which has the time limit of every task's code."""
         return limited(self._reward, prompt, response)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-FAREWELL = "minilpo: {}; what was finished is kept, repeat the command for the rest"
+FAREWELL = "minilpo: {}; what was finished is kept, the same command goes on from there"
 
 
 def leave_when_told() -> None:

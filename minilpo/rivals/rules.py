@@ -17,7 +17,7 @@ from torch import Tensor
 from minilpo.decoding.choices import Choices, Temperatures, column
 from minilpo.decoding.policies import Policy, Step
 from minilpo.decoding.sampling import entropy, token_probs
-from minilpo.setting import TEMPERATURE, is_temperature
+from minilpo.setting import DecodingSetting
 
 Names = tuple[str, ...]
 
@@ -55,8 +55,7 @@ class TopNSigma(Choices):
         columns = {"n_sigmas": n_sigmas, "temperatures": temperatures}
         self.names, self.table = _settings("{1:g}, top-n-sigma {0:g}", columns)  # (2, K)
         for value in temperatures:
-            if not is_temperature(value):
-                raise ValueError(f"temperatures must be {TEMPERATURE}, got {value}")
+            DecodingSetting(value)  # raises an error if it is out of its range
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
         n_sigmas, temperatures = self.table.to(logits.device)[:, choice_ids]  # (B,) each

@@ -61,11 +61,7 @@ def table(
 ) -> Html:
     """Makes a table; the first cell of each row is its heading. A too wide one scrolls alone.
 
-    Args:
-        caption: over the table.
-        heads: headings of the columns.
-        rows: the cells, line by line.
-        kind: a class of `page.css`.
+    `heads` are the headings of the columns, `kind` is a class of `page.css`.
     """
     lines = []
     for first, *others in rows:
@@ -73,8 +69,7 @@ def table(
         lines.append(fill('<tr><th scope="row">{}</th>{}</tr>\n', first, cells))
     columns = [fill('<th scope="col">{}</th>', head) for head in heads]
     parts = (
-        '<table class="{}"><caption><span>{}</span></caption>'
-        "<thead><tr>{}</tr></thead><tbody>\n{}</tbody></table>"
+        '<table class="{}"><caption><span>{}</span></caption><thead><tr>{}</tr></thead>\n{}</table>'
     )
     return _scrolling(fill(parts, kind, caption, columns, lines), caption)
 

@@ -21,7 +21,6 @@ from minilpo.show.strip import Strip, html_legend, html_words
 NAME = "report.html"
 FIRST = 3  # responses near the top
 SHOWN = 30  # responses further down, half of them good ones, half bad ones
-HEADINGS = {"model": "The language model", "pretrain": "Pretraining", "lpo": "LPO"}
 MEASURED = {  # settings without a flag of their own name
     "vocab_size": "words and marks that the tokenizer knows, found in the demonstrations",
     "threads": "how many threads computed; the last digits of every number depend on it",
@@ -47,12 +46,8 @@ def run_page(
 ) -> str:
     """Makes the page of a run: the verdict, curves, three responses, the table, then the rest.
 
-    Args:
-        config: settings of the run.
-        metrics: as in metrics.json.
-        pretrain_log, lpo_log: of the two trainings.
-        figures: from `draw_figures`.
-        responses: the first, good and bad ones, from `chosen_responses`.
+    `metrics` are as in metrics.json, `figures` from `draw_figures`, `responses` from
+    `chosen_responses`.
     """
     said, *others = conclusions(metrics)
     elsewhere = fill("<p>No task of this run has other prompts than those of its training.</p>")
@@ -151,10 +146,8 @@ def _training(config: RunConfig, log: Sequence[dict[str, Any]], n_tasks: int) ->
 def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     rows = reward_rows(metrics)
     fixed = [rows[f"t={name}"] for name in metrics["choices"]]
-    best = [max(column) for column in zip(*fixed, strict=True)]
-    for cells in fixed:
-        bold = [fill("<b>{}</b>", cell) for cell in cells]
-        cells[:] = [b if c == top else c for b, c, top in zip(bold, cells, best, strict=True)]
+    for place, column in enumerate(zip(*fixed, strict=True)):
+        fixed[column.index(max(column))][place] = fill("<b>{}</b>", max(column))
     # A name may break at its underscores, where there is little room.
     heads = [Html(fill("{}", name).replace("_", "_<wbr>")) for name in [*metrics["tasks"], "mean"]]
     return table(caption, ["temperature", *heads], [[name, *cells] for name, cells in rows.items()])
@@ -177,20 +170,16 @@ def _list_of_responses(responses: Sequence[Shown]) -> Html:
     items = []
     for task, reward, strip in responses:
         wrote = html_words(strip) if strip.pieces else fill("<p>(no word)</p>")
-        item = (
-            '<li class="response"><p class="quiet">{}, reward {:.2f}</p><p><b>{}</b></p>{}</li>\n'
-        )
+        item = '<li><p class="quiet">{}, reward {:.2f}</p><p><b>{}</b></p>{}</li>\n'
         items.append(fill(item, task, reward, strip.prompt, wrote))
     return fill('<ol class="responses">\n{}</ol>', items)
 
 
 def settings(config: RunConfig) -> Html:
     """Makes a table of every section of the settings: flag, value and meaning."""
-    sections: dict[str, Any] = {"The run": config}
-    sections |= {HEADINGS.get(name, "Evaluation"): getattr(config, name) for name in SECTIONS}
     tables = []
-    for heading, section in sections.items():
-        rows = []
+    for heading in ("the run", *SECTIONS):
+        section, rows = getattr(config, heading, config), []
         for field in dataclasses.fields(section):
             if field.name in SECTIONS:
                 continue
@@ -199,8 +188,7 @@ def settings(config: RunConfig) -> Html:
             if "help" in field.metadata:
                 name = fill("<code>--{}</code>", name.replace("_", "-"))
             rows.append([name, _as_text(getattr(section, field.name)), meaning])
-        heads = ["setting", "value", "meaning"]
-        tables.append(table(heading, heads, rows, kind="plain settings"))
+        tables.append(table(heading, ["setting", "value", "meaning"], rows, "plain settings"))
     return fill("{}", tables)
 
 

@@ -204,15 +204,9 @@ def example_responses(test: Compared, choices: Temperatures, n_per_task: int = 4
 
 
 def strips_of(rollout: Rollout, names: Sequence[str], lm: GPTLanguageModel) -> list[Strip]:
-    """Makes a strip of every response of a rollout, without the end token.
+    """Makes a strip of each of R responses, without the end token.
 
-    Args:
-        rollout: R responses.
-        names: of all K choices.
-        lm: the language model that wrote the responses.
-
-    Returns:
-        R strips.
+    `names` are those of all K choices, `lm` wrote the responses.
     """
     T = rollout.token_ids.shape[1]
     is_word = rollout.response_mask & ~torch.isin(rollout.token_ids, torch.tensor(lm.end_ids))
@@ -247,9 +241,9 @@ def draw_figures(
 
 def figure_files(pictures: Sequence[Picture]) -> dict[str, bytes]:
     """Returns the files of figures by name, with `descriptions.txt`: the sentences on them."""
-    texts = ["\n".join([shown.name, *shown.sentences]) for shown in pictures]
-    descriptions = ("\n\n".join(texts) + "\n").encode()
-    return {**{shown.name: shown.png for shown in pictures}, "descriptions.txt": descriptions}
+    texts = ["\n".join([shown.name, *shown.sentences, ""]) for shown in pictures]
+    files = {shown.name: shown.png for shown in pictures}
+    return {**files, "descriptions.txt": "\n".join(texts).encode()}
 
 
 def _draw_tasks(metrics: dict[str, Any]) -> list[tuple[Figure, list[str]]]:

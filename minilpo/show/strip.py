@@ -6,13 +6,11 @@ apart. HTML and axes show the names too.
 """
 
 import os
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 from minilpo.machine.text import printable
 from minilpo.show.document import WORDS, Html, document, fill
@@ -132,51 +130,38 @@ def _on_colour(word: str, k: int, K: int, kind: str = "word") -> Html:
     return fill('<span class="{}" style="background:{}">{}</span>', kind, background(k, K), word)
 
 
-def lines_of(strip: Strip, columns: int = COLUMNS) -> list[list[tuple[int, str, int]]]:
-    """Breaks a strip into lines of pieces: (first column, stripped text, choice) each.
-
-    >>> lines_of(Strip("", [" one", " two", "."], [0, 1, 1], ["0", "1"]), columns=6)
-    [[(0, 'one', 0)], [(0, 'two', 1), (3, '.', 1)]]
-    """
-    lines: list[list[tuple[int, str, int]]] = [[]]
-    column = 0
-    for piece, k in strip.words():
-        text = piece.strip()
-        # The name under a short word may need more room than the word, which is then centred.
-        width = max(len(text), int(SMALL * len(strip.names[k])))
-        column += piece[:1].isspace() and bool(lines[-1])
-        if lines[-1] and column + width > columns:
-            lines.append([])
-            column = 0
-        lines[-1].append((column + (width - len(text)) // 2, text, k))
-        column += width
-    return lines
-
-
-def height(strips: Sequence[Strip]) -> int:
-    """Counts the lines that `draw` fills, with legend and prompts."""
-    shown = [legend(strips[0].names), *strips]
-    return sum(1 + len(textwrap.wrap(s.prompt, COLUMNS)) + len(lines_of(s)) for s in shown)
-
-
 def draw(ax: Axes, strips: Sequence[Strip]) -> str:
-    """Draws a legend, then strips with the name under each word. Returns one sentence on it."""
-    ax.set(xlim=(0, COLUMNS), ylim=(height(strips), 0))
-    ax.axis("off")
+    """Draws a legend, then strips with the name under each word. Returns one sentence on it.
+
+    The figure of `ax` becomes as high as they need.
+    """
     font: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
     names, y = strips[0].names, 0.5
     for strip in (legend(names), *strips):
-        for words in textwrap.wrap(strip.prompt, COLUMNS):
-            ax.text(0, y, words, weight="bold", **font)
+        of_prompt: list[tuple[str, int | None]] = [
+            (f" {word}", None) for word in strip.prompt.split()
+        ]
+        for words in (of_prompt, strip.words()):
+            column = 0
+            for piece, k in words:
+                text, name = piece.strip(), "" if k is None else names[k]
+                # The name under a short word may need more room than the word, which is centred.
+                width = max(len(text), int(SMALL * len(name)))
+                column += piece[:1].isspace() and column > 0
+                if column and column + width > COLUMNS:
+                    column, y = 0, y + 1
+                place = column + (width - len(text)) // 2
+                looks: dict[str, Any] = {"weight": "bold"}
+                if k is not None:
+                    colour = background(k, len(names))
+                    looks = {"bbox": {"facecolor": colour, "edgecolor": "none", "pad": 1.5}}
+                    below = place + len(text) / 2, y + 0.47, "" if name == text else name
+                    ax.text(*below, fontsize=5, ha="center", va="center")
+                ax.text(place, y, text, **font, **looks)
+                column += width
             y += 1
-        for pieces in lines_of(strip):
-            for column, text, k in pieces:
-                box = (column - 0.1, y - 0.32), len(text) + 0.2, 0.64
-                ax.add_patch(Rectangle(*box, facecolor=background(k, len(names)), edgecolor="none"))
-                ax.text(column, y, text, **font)
-                if text != names[k]:  # the legend has the names already
-                    middle = column + len(text) / 2
-                    ax.text(middle, y + 0.47, names[k], fontsize=5, ha="center", va="center")
-            y += 1
-        y += 1
+        y += 0.5
+    ax.set(xlim=(0, COLUMNS), ylim=(y, 0))
+    ax.axis("off")
+    ax.figure.set_figheight(0.28 * (y + 1))  # type: ignore[union-attr]  # inches, with a title
     return f"{len(strips)} responses, each word on the colour of its temperature."

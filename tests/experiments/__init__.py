@@ -2,6 +2,8 @@
 
 from minilpo.experiments.base import over_seeds
 
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (1980).to_bytes(4, "big") + (300).to_bytes(4, "big")
+
 
 def five(make, noises=(0.0, 0.001, 0.002, 0.003, 0.004), **given):
     """The numbers of five seeds, or of one per noise, over all seeds."""

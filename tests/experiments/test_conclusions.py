@@ -15,7 +15,8 @@ from minilpo.experiments import (
     table4,
     table5,
 )
-from minilpo.experiments.base import Row, compared, direction, mean_and_half, over_seeds, text_table
+from minilpo.experiments.base import Row, compared, direction, over_seeds, text_table
+from minilpo.experiments.figures import mean_and_half
 from minilpo.experiments.lab import MIXTURE
 from tests.experiments import around, five, named, titles
 

@@ -4,23 +4,24 @@ import pytest
 
 from minilpo.config import RunConfig
 from minilpo.experiments.base import Finding, Row
-from minilpo.experiments.page import Result, described, reproduction_page
+from minilpo.experiments.figures import described
+from minilpo.experiments.page import reproduction_page
 from minilpo.show import plots
 from tests.browser import chromium, visit  # noqa: F401
+from tests.experiments import PNG
 from tests.show.test_page import Reader
 
-PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (1980).to_bytes(4, "big") + (300).to_bytes(4, "big")
 OWN = "(not in the paper) something else"
 
 
 def result(name, agrees, seeds=(0.25, 0.5), paper="what it shows", sentence="So it was.", png=PNG):
     rows = [Row(f"{name}: gain", list(seeds), "54.2"), Row(f"{name} <b>", list(seeds))]
-    finding = Finding(rows, agrees, f"{name}: {sentence}")
-    return Result(name, paper, len(seeds), finding, png, f"Figure: {name}.")
+    files = {"figure.png": png}
+    return name, (paper, Finding(rows, agrees, f"{name}: {sentence}", files, f"Figure: {name}."))
 
 
 def page_of(*results):
-    return reproduction_page(RunConfig(), results)
+    return reproduction_page(RunConfig(), dict(results))
 
 
 def test_every_experiment_has_the_papers_claim_its_sentence_its_table_and_its_figure():

@@ -173,15 +173,12 @@ def test_heads_take_as_many_gradient_steps_whichever_pairs_are_formed(lab, monke
 
 
 def test_rules_have_a_dozen_settings_or_those_of_a_head_and_each_makes_a_policy(lab):
-    for name, rule in rules_of(lab).items():
+    rules = rules_of(lab)
+    for name, rule in rules.items():
         own = {"constant": 3, "joint constant": len(JOINT)}.get(name, 12)
         assert len(rule.settings) == len({rule.words.format(*s) for s in rule.settings}) == own
         assert rule.of(*range(own)).level in ("sequence", "token")
-        assert rule.of(own - 1) is not None
-
-
-def test_by_place_pairs_each_first_temperature_with_its_rest(lab):
-    policy = rules_of(lab)["by place"].of(0, 11)
+    policy = rules["by place"].of(0, 11)  # each first temperature with its rest
     pairs = [[policy.choices.temperatures[k] for k in pair] for pair in policy.pairs.tolist()]
     assert pairs == [[0.0, 0.4], [0.8, 1.0]]
 
@@ -330,24 +327,21 @@ FIVE = five(seed_of, (-0.001, 0.0, 0.001, -0.001, 0.0), rewards=WON)
 
 def test_if_every_head_wins_it_agrees_and_says_by_how_much():
     finding = rivals.conclude(FIVE)
-    assert finding.agrees
     said = finding.sentence
-    assert said.startswith("With 1,000 responses each, token: joint head has the highest")
-    assert "(dynatemp, 0.700): better: sequence: temperature head (+0.100)" in said
-    assert "better: sequence level (+0.050), token level (+0.030)" in said
-    assert "without min-p: better: sequence level (+0.050), token level (+0.130)." in said
-    # The best rule on test prompts is another one than on training prompts.
-    in_hindsight = said.split("favours it ")[1].split(". ")[0]
-    assert in_hindsight.startswith("(constant, 0.800): better: sequence: joint head (+0.050)")
-    assert "undecided: sequence: temperature head (" in in_hindsight
+    assert finding.agrees and said.startswith("With 1,000 responses each, token: joint head has")
+    for part in (
+        "(dynatemp, 0.700): better: sequence: temperature head (+0.100)",
+        "better: sequence level (+0.050), token level (+0.030)",
+        "without min-p: better: sequence level (+0.050), token level (+0.130).",
+        # The best rule on test prompts is another one than on training prompts.
+        "favours it (constant, 0.800): better: sequence: joint head (+0.050)",
+    ):
+        assert part in said
     assert "worse" not in said.split("At sequence level, other ways")[0]
-    of_sequence, of_token = (
-        said.split(f"At {level} level, other ways")[1].split(". At ")[0].split(". Better")[0]
-        for level in LEVELS
-    )
-    # As good as the temperature head of sequence level, and worse than that of token level.
-    assert "undecided: sequence: all pairs (+0.000), sequence: gap pairs (+0.000)" in of_sequence
-    assert "better" not in of_token and "worse: token: Eq. 10 (-0.100)" in of_token
+    # Those of sequence level are as good as its temperature head, those of token level worse.
+    of_sequence, of_token = said.split("best and worst response: ")[1:]
+    assert of_sequence.startswith("undecided: sequence: all pairs (+0.000), sequence: gap pairs")
+    assert of_token.startswith("worse: token: Eq. 10 (-0.100)")
     row = named(finding)["token: joint head - token: temperature head [5 of 5]"]
     assert row.mean == pytest.approx(0.03)
 

@@ -84,17 +84,6 @@ def test_a_long_prompt_beside_a_long_response_is_read_in_the_models_room(name):
         torch.testing.assert_close(whole, torch.cat(parts), atol=2e-4, rtol=1e-3)
 
 
-def test_a_long_text_is_read_again_in_parts(monkeypatch):
-    lm, mask = language_model(), torch.ones(5, 3, dtype=torch.bool)
-    prompts, token_ids = [[3, 4, 5], [6, 7], [8], [9, 3], [4, 4]], torch.full((5, 3), 5)
-    whole, shapes = lm.forward_responses(prompts, token_ids, mask), []
-    lm.model.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
-    monkeypatch.setattr("minilpo.huggingface.language_model.TOKENS_AT_ONCE", 12)
-    for a, b in zip(whole, lm.forward_responses(prompts, token_ids, mask), strict=True):
-        torch.testing.assert_close(a, b)
-    assert shapes == [(2, 6), (2, 5), (1, 5)]
-
-
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "qwen2_moe"])
 def test_a_model_in_half_precision_is_taken_as_it_is(name):
     lm = HuggingFaceLanguageModel(tiny(name).to(torch.bfloat16), tokenizer())

@@ -27,18 +27,13 @@ REFUSED = {  # another kind of cache, a decoder with an encoder, no un-embedding
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_model_that_is_no_causal_language_model_with_a_cache_is_refused(name):
-    make, shape, reason = REFUSED[name]
-    model = make.from_config(hf.AutoConfig.for_model(name, vocab_size=V, **shape))
-    words = f"must be a causal language model .*({reason}).*; load them"
-    with pytest.raises(ValueError, match=words):
-        HuggingFaceLanguageModel(model, tokenizer())
-
-
-def test_a_text_in_the_place_of_a_model_or_a_tokenizer_is_refused():
-    for model, words in (("gpt2", tokenizer()), (tiny(), "gpt2")):
-        with pytest.raises(ValueError, match="must be a causal .* and the tokenizer its own, got"):
+def test_a_model_that_is_no_causal_language_model_with_a_cache_is_refused():
+    cases = [("gpt2", tokenizer(), "no attribute"), (tiny(), "gpt2", "no attribute")]  # texts
+    for name, (make, shape, reason) in REFUSED.items():
+        model = make.from_config(hf.AutoConfig.for_model(name, vocab_size=V, **shape))
+        cases.append((model, tokenizer(), reason))
+    for model, words, reason in cases:
+        with pytest.raises(ValueError, match=f"must be a causal .*({reason}).*; load them"):
             HuggingFaceLanguageModel(model, words)
 
 
@@ -189,9 +184,6 @@ def test_a_prompt_has_one_beginning_and_no_end_whatever_a_tokenizer_adds():
     assert ended("the fox")["input_ids"] == [3, *ids, 1]
     lm = HuggingFaceLanguageModel(tiny(), ended)
     assert lm.encode(["the fox", "<sep> the fox"]) == [[3, *ids]] * 2
-
-
-def test_a_prompt_without_a_token_is_refused():
     with pytest.raises(ValueError, match="a prompt must have at least one token, got ''"):
         language_model().encode(["the fox", ""])
 

@@ -1,4 +1,4 @@
-"""One's own prompts and reward as a task."""
+"""One's own prompts: split as every task's are, seen in training only if they are for training."""
 
 import random
 
@@ -10,23 +10,29 @@ from minilpo.decoding.choices import Temperatures
 from minilpo.huggingface import OwnPrompts
 from minilpo.lpo import train_lpo
 from minilpo.tasks import draw_prompts, split_of
-from tests.conftest import seeded
-from tests.huggingface.tiny import WORDS, language_model
+from tests.huggingface.tiny import PROMPTS, language_model
 
-PROMPTS = [f"{a} {b} {c}" for a in ("the", "an", "a") for b in WORDS.split() for c in ("!", "?")]
+SPLITS = ("train", "validation", "test")
+
+
+def half(prompt, response):
+    return 0.5
+
+
+def trained(lm, reward):
+    config = LPOConfig(rounds=1, prompts=20, samples=2, epochs=1, validation_prompts=4)
+    task, choices = OwnPrompts(PROMPTS, reward), Temperatures([0.0, 1.0])
+    return task, train_lpo(lm, [task], AdaptiveDecoder(lm.n_embd, 2), choices, config, seed=0)
 
 
 def test_training_sees_the_training_prompts_and_no_other():
-    seen, lm = set(), language_model("gpt2", eos_token_id=None)
+    seen = set()
 
     def reward(prompt, response):
         seen.add(prompt)
         return len(set(response.split())) / 100
 
-    task, choices = OwnPrompts(PROMPTS, reward), Temperatures([0.0, 1.0])
-    head = AdaptiveDecoder(lm.n_embd, 2, "token", generator=seeded(0))
-    config = LPOConfig(rounds=1, prompts=20, samples=2, epochs=1, validation_prompts=4)
-    [entry] = train_lpo(lm, [task], head, choices, config, seed=0)
+    task, [entry] = trained(language_model("gpt2", eos_token_id=None), reward)
     assert entry["pairs"] > 10 and list(entry["chosen_share"]) == ["own_prompts"]
     assert len(seen & set(task.of_split("train"))) == 20
     assert len(seen & set(task.of_split("validation"))) == 4
@@ -34,8 +40,8 @@ def test_training_sees_the_training_prompts_and_no_other():
 
 
 def test_the_splits_are_those_of_every_task_and_together_all_prompts():
-    task = OwnPrompts(PROMPTS + PROMPTS[:5], lambda prompt, response: 0.5)
-    parts = {split: task.of_split(split) for split in ("train", "validation", "test")}
+    task = OwnPrompts(PROMPTS + PROMPTS[:5], half)
+    parts = {split: task.of_split(split) for split in SPLITS}
     assert sorted(sum(parts.values(), [])) == sorted(set(PROMPTS))
     for split, part in parts.items():
         assert {split_of(prompt) for prompt in part} == {split}
@@ -46,25 +52,20 @@ def test_prompts_that_are_one_for_the_model_are_never_on_two_sides_of_a_split():
     """They differ in white space, or in a word that the tokenizer doesn't know."""
     twice = [text for p in PROMPTS for text in (p, p + "\n", p.replace(" ", "  ", 1), p + " \t")]
     unknown = [f"{word} {p}" for p in PROMPTS for word in ("zebra", "gnu")]
-    task = OwnPrompts(twice, lambda prompt, response: 0.5)
-    assert sorted(task.prompts) == sorted(set(PROMPTS))  # the first of each
+    assert sorted(OwnPrompts(twice, half).prompts) == sorted(set(PROMPTS))  # the first of each
     lm = language_model()
-    task = OwnPrompts(unknown + twice, lambda prompt, response: 0.5, lm=lm)
-    parts = [task.of_split(split) for split in ("train", "validation", "test")]
-    tokens = [{tuple(ids) for ids in lm.encode(part)} for part in parts]
+    task = OwnPrompts(unknown + twice, half, lm=lm)
+    tokens = [{tuple(ids) for ids in lm.encode(task.of_split(split))} for split in SPLITS]
     n = 2 * len(set(PROMPTS))
     assert sum(map(len, tokens)) == len(set.union(*tokens)) == len(task.prompts) == n
 
 
-@pytest.mark.parametrize("prompts", ["the fox", [{"role": "user"}], [1, 2]])
+@pytest.mark.parametrize("prompts", ["the fox", [{"role": "user"}], [1, 2], []])
 def test_what_is_no_list_of_texts_is_refused(prompts):
     with pytest.raises(ValueError, match="prompts must be a list of texts, got .*; pass a list"):
-        OwnPrompts(prompts, lambda prompt, response: 0.5)
+        OwnPrompts(prompts, half)
 
 
 def test_a_reward_out_of_range_ends_in_words():
-    task, lm = OwnPrompts(PROMPTS, lambda prompt, response: 7.0), language_model()
-    config = LPOConfig(rounds=1, prompts=4, samples=2, validation_prompts=1)
-    head = AdaptiveDecoder(lm.n_embd, 2)
     with pytest.raises(ValueError, match="'own_prompts': reward.* from 0 to 1, got 7.0"):
-        train_lpo(lm, [task], head, Temperatures([0.0, 1.0]), config, seed=0)
+        trained(language_model(), lambda prompt, response: 7.0)

@@ -12,9 +12,10 @@ from tests.gpt2_weights import as_transformers_tokenizer, as_transformers_weight
 
 V, ROOM = 48, 64
 WORDS = "the fox sees an owl in a dark wood and says that all is well . ! ? one two three four"
+PROMPTS = [f"{a} {b} {c}" for a in ("the", "an", "a") for b in WORDS.split() for c in ("!", "?")]
 TEMPLATE = (
-    "{{ thinks ~ ' ' if thinks }}{% for message in messages %}[{{ message.role }}] {{ message.content }} <sep> {% endfor %}"
-    "{% if add_generation_prompt %}[assistant]{% endif %}"
+    "{{ thinks ~ ' ' if thinks }}{% for message in messages %}[{{ message.role }}] "
+    "{{ message.content }} <sep> {% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 
 # Sizes, in the words of the families of configurations.
@@ -87,23 +88,12 @@ def tiny(name="llama", **settings):
 
 def tokenizer(chat=False, words=WORDS):
     """One token per word, with an end of its own; a chat template if asked for."""
-    words = [
-        "<unk>",
-        "<eos>",
-        "<end>",
-        "<sep>",
-        "[user]",
-        "[system]",
-        "[assistant]",
-        *words.split(),
-    ]
-    backend = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
-    )
+    words = f"<unk> <eos> <end> <sep> [user] [system] [assistant] {words}".split()
+    ids = {word: i for i, word in enumerate(words)}
+    backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="<unk>"))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    made = FastTokenizer(
-        tokenizer_object=backend, unk_token="<unk>", eos_token="<eos>", sep_token="<sep>"
-    )
+    special = dict(unk_token="<unk>", eos_token="<eos>", sep_token="<sep>")
+    made = FastTokenizer(tokenizer_object=backend, **special)
     made.model_input_names = ["input_ids", "attention_mask"]  # older versions give more
     made.chat_template = TEMPLATE if chat else None
     return made

@@ -3,16 +3,13 @@
 import contextlib
 import threading
 
-import torch
-
-from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.config import ModelConfig
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.model import GPT
 from minilpo.play.server import Server
 from minilpo.play.table import Table
 from minilpo.tasks import Task
-from tests.conftest import CHOICES, seeded
+from tests.conftest import CHOICES, head_of, seeded
 
 MATH = "Mia has 7 apples. Then Tom buys 5 more. How many apples are left?"
 
@@ -33,10 +30,8 @@ def table_of(level, tokenizer, tasks, kind=Table):
     """A table with a model and a head that know nothing, but aren't uniform."""
     shape = {"n_layer": 1, "n_head": 2, "n_embd": 16, "block_size": 80}
     model = GPT(ModelConfig(vocab_size=tokenizer.vocab_size, **shape), seeded(0))
-    head = AdaptiveDecoder(16, len(CHOICES), level, n_hidden=8, generator=seeded(1))
-    torch.nn.init.normal_(head.mlp[-1].weight, generator=seeded(2))
     lm = GPTLanguageModel(model.requires_grad_(False), tokenizer)
-    return kind(lm, tasks, head.requires_grad_(False), CHOICES, "mine")
+    return kind(lm, tasks, head_of(level), CHOICES, "mine")
 
 
 @contextlib.contextmanager

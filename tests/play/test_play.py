@@ -62,14 +62,6 @@ def test_the_next_words_have_the_probabilities_of_equation_2(table, temperature)
     ]
 
 
-def test_the_words_keep_their_places_at_every_temperature(table):
-    texts = []
-    for temperature in (0, 0.3, 2):
-        place = table.answer("place", {**AT_START, "temperature": temperature})
-        texts.append([word["text"] for word in place["words"]])
-    assert texts[0] == texts[1] == texts[2]
-
-
 def test_the_word_that_was_written_is_shown_however_unlikely(table):
     order = logits_after(table, MATH, []).argsort(descending=True).tolist()
     for rank, n_shown in ((3, N_WORDS), (-1, N_WORDS + 1)):
@@ -185,7 +177,7 @@ def server(table):
 
 
 def send(server, method="GET", place="", body=None, **headers):
-    """A request as a browser sends it, apart from what is given; a header of None is left out."""
+    """A request as a browser sends it, but for the given headers; None leaves one out."""
     port, token = server.server_port, server.token
     given = {"Host": f"127.0.0.1:{port}", "Content-Type": "application/json"}
     given |= {} if body is None else {"Content-Length": str(len(body))}
@@ -194,7 +186,7 @@ def send(server, method="GET", place="", body=None, **headers):
     path = place if place.startswith("/") else f"/{token}/{place}"
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     for name, value in given.items():
-        for one in [value] if isinstance(value, str) else value or []:
+        for one in [value] if isinstance(value, str) else value or []:  # several of one name
             connection.putheader(name, one)
     connection.endheaders(body)
     reply = connection.getresponse()
@@ -208,28 +200,18 @@ def ask(server, question="about", asked=b"{}", **headers):
     return reply.status, json.loads(data)
 
 
-def test_the_page_is_handed_out_with_headers_that_shut_everything_else_out(server):
+def test_the_page_is_handed_out_to_this_machine_with_headers_that_shut_everything_else_out(server):
+    assert server.server_address[0] == "127.0.0.1" and len(server.token) >= 32
     for place, (name, kind) in FILES.items():
         reply, data = send(server, place=place)
         assert reply.status == 200 and reply.headers["Content-Type"] == f"{kind}; charset=utf-8"
         assert data == Path(server_module.__file__).with_name(name).read_bytes()
         policy = reply.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "*" not in policy
-        assert reply.headers["X-Content-Type-Options"] == "nosniff"
-        assert reply.headers["Referrer-Policy"] == "no-referrer"
-        assert reply.headers["Cache-Control"] == "no-store"
+        wanted = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+        wanted |= {"Cache-Control": "no-store", "Server": "minilpo"}
+        assert {name: reply.headers[name] for name in wanted} == wanted
         assert "Access-Control-Allow-Origin" not in reply.headers
-        assert reply.headers["Server"] == "minilpo"
-
-
-def test_it_is_reached_from_this_machine_only(server):
-    assert server.server_address[0] == "127.0.0.1"
-    assert server.address.startswith("http://127.0.0.1:") and len(server.token) >= 32
-
-
-def test_the_same_run_has_another_address_each_time(table):
-    with Server(table) as one, Server(table) as other:
-        assert one.token != other.token
 
 
 @pytest.mark.parametrize(
@@ -245,29 +227,26 @@ def test_without_the_token_nothing_is_told(server, place):
         assert " 403 " in reply.splitlines()[0] and server.token not in reply
 
 
-FOREIGN = [
-    {"Host": "evil.example"},
-    {"Host": "127.0.0.1"},
-    {"Host": None},
-    {"Host": ["{host}", "evil.example"]},
-    {"Host": "evil.example:{port}"},
-    {"Origin": "http://evil.example"},
-    {"Origin": "null"},
-    {"Origin": "https://{host}"},
-    {"Origin": "http://localhost:1"},
-    {"Origin": ["http://{host}", "http://evil.example"]},
-]
-
-
-@pytest.mark.parametrize("headers", FOREIGN)
-def test_a_foreign_host_or_origin_is_refused_even_with_the_token(server, headers):
-    words = {"host": f"127.0.0.1:{server.server_port}", "port": server.server_port}
-    filled = {}
-    for name, value in headers.items():
-        several = [one.format(**words) for one in value] if isinstance(value, list) else None
-        filled[name] = several or (value and value.format(**words))
-    assert ask(server, **filled)[0] == 403
-    assert send(server, **filled)[0].status == 403
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("Host", "evil.example"),
+        ("Host", "127.0.0.1"),
+        ("Host", None),
+        ("Host", "{host} evil.example"),
+        ("Host", "evil.example:{port}"),
+        ("Origin", "http://evil.example"),
+        ("Origin", "null"),
+        ("Origin", "https://{host}"),
+        ("Origin", "http://localhost:1"),
+        ("Origin", "http://{host} http://evil.example"),
+    ],
+)
+def test_a_foreign_host_or_origin_is_refused_even_with_the_token(server, name, value):
+    host = f"127.0.0.1:{server.server_port}"
+    headers = {name: value and value.format(host=host, port=server.server_port).split()}
+    assert ask(server, **headers)[0] == 403
+    assert send(server, **headers)[0].status == 403
 
 
 def test_the_page_itself_may_ask_under_both_names_of_this_machine(server):
@@ -319,9 +298,8 @@ def test_a_connection_that_says_nothing_holds_nobody_up(server):
 
 def test_a_connection_that_says_nothing_is_closed_in_the_end(table, monkeypatch):
     assert 1 <= server_module.Handler.timeout <= 30  # seconds
-    monkeypatch.setattr(server_module.Handler, "timeout", 0.2)
-    with serving(table) as server, socket.create_connection(server.server_address) as silent:
-        silent.settimeout(20)
+    monkeypatch.setattr(server_module.Handler, "timeout", 0.1)
+    with serving(table) as server, socket.create_connection(server.server_address, 20) as silent:
         assert silent.recv(1) == b""
 
 

@@ -18,15 +18,30 @@ def as_percent(share):
     return "<0.1%" if share < 0.0005 else ">99.9%" if share >= 0.9995 else f"{share:.1%}"
 
 
-@pytest.fixture(scope="module", params=["sequence", "token"])
-def table(request, tokenizer, tasks):
-    return table_of(request.param, tokenizer, tasks)
+BOTH_LEVELS = pytest.mark.parametrize("level", ["sequence", "token"])
+
+
+@pytest.fixture
+def level():
+    """The level of the head, where a test doesn't take both."""
+    return "token"
 
 
 @pytest.fixture(scope="module")
-def server(table):
-    with serving(table) as server:
-        yield server
+def servers(tokenizer, tasks):
+    tables = [table_of(level, tokenizer, tasks) for level in ("sequence", "token")]
+    with serving(tables[0]) as sequence, serving(tables[1]) as token:
+        yield {"sequence": sequence, "token": token}
+
+
+@pytest.fixture
+def server(servers, level):
+    return servers[level]
+
+
+@pytest.fixture
+def table(server):
+    return server.table
 
 
 @pytest.fixture
@@ -57,17 +72,19 @@ def words_of(page, strip):
     return words
 
 
-def fill_everything(page):
-    """Shows all that the page can show, apart from errors."""
-    page.locator("#head-strip .word").nth(3).click()
+def fill_everything(page, place=3):
+    """Shows all that the page can show, apart from errors; picks a word of the head's."""
+    page.locator("#head-strip .word").nth(place).click()
+    page.locator("[aria-busy]").first.wait_for(state="detached")
     page.get_by_role("button", name="Write twenty").click()
     page.locator("#histogram").wait_for()
 
 
+@BOTH_LEVELS
 def test_the_page_shows_what_the_table_answers_and_asks_nobody_else(visited, table, server):
     page, prompt = visited.page, visited.page.get_by_label("Or type one").input_value()
     assert prompt == table.prompts("math")["prompts"][0]
-    for strip, fixed in (("head-strip", None), ("fixed-strip", 1)):
+    for strip, fixed in (("fixed-strip", 1), ("head-strip", None)):
         answer = table.write(prompt, "math", fixed, 0)
         assert words_of(page, strip) == [word["text"] for word in answer["words"]]
         about = page.locator(f"#{strip.replace('strip', 'about')}").text_content()
@@ -76,43 +93,40 @@ def test_the_page_shows_what_the_table_answers_and_asks_nobody_else(visited, tab
         colour = [int(answer["words"][0]["colour"][i : i + 2], 16) for i in (1, 3, 5)]
         shown = first.evaluate("word => getComputedStyle(word).backgroundColor")
         assert shown == f"rgb({colour[0]}, {colour[1]}, {colour[2]})"
-    fill_everything(page)
+    # The head's bars are for the prompt, then for the word that is picked.
+    before = page.locator("#head-bars .number").all_text_contents()
+    assert before == [as_percent(p) for p in table.place(prompt, [], None, 1.0)["head"]]
+    fill_everything(page, 5)
+    after = page.locator("#head-bars .number").all_text_contents()
+    written = [word["token_id"] for word in answer["words"]]
+    probs = table.place(prompt, written[:5], None, 1.0)["head"]
+    assert after == ([as_percent(p) for p in probs] if probs else before)
+    assert (after != before) == (table.head.level == "token")
     visited.assert_quiet(server.address)
     assert len(visited.requests) > 8
 
 
-@pytest.mark.parametrize("temperature", [0, 0.35, 1, 2])
-def test_the_numbers_beside_the_slider_are_those_of_token_probs(visited, table, temperature):
+def test_the_numbers_beside_the_slider_are_those_of_token_probs(visited, table):
     page, prompt = visited.page, visited.page.get_by_label("Or type one").input_value()
     page.locator("#fixed-strip .word").nth(4).click()
-    slide(page, "Temperature", temperature)
     written = [word["token_id"] for word in table.write(prompt, "math", 1, 0)["words"]]
     [read] = table.lm.encode([prompt])
     logits = table.lm.prefill([read + written[:4]], 1, 1).logits[0]
-    probs = token_probs(logits, torch.tensor(float(temperature)))
     order = logits.argsort(descending=True, stable=True).tolist()
     shown = order[:N_WORDS] + [k for k in written[4:5] if k not in order[:N_WORDS]]
-    numbers = page.locator("#place-bars .number").all_text_contents()
-    assert numbers[:-1] == [as_percent(p) for p in probs[shown].tolist()]
-    rest = probs[[k for k in order if k not in shown]].sum().item()
-    others = page.locator("#place-bars th").last.inner_text()
-    assert numbers[-1] == as_percent(rest) and others == f"{len(order) - len(shown)} others"
-    bars = page.locator("#place-bars .bar div").evaluate_all("all => all.map(b => b.style.width)")
-    widths = [float(width.rstrip("%")) for width in bars]
-    assert widths[:-1] == pytest.approx([100 * p for p in probs[shown].tolist()], abs=0.01)
-
-
-def test_the_heads_bars_are_for_the_prompt_or_for_the_word_that_is_picked(visited, table):
-    page, prompt = visited.page, visited.page.get_by_label("Or type one").input_value()
-    written = [word["token_id"] for word in table.write(prompt, "math", None, 0)["words"]]
-    before = page.locator("#head-bars .number").all_text_contents()
-    assert before == [as_percent(p) for p in table.place(prompt, [], None, 1.0)["head"]]
-    page.locator("#head-strip .word").nth(5).click()
-    page.locator("[aria-busy]").first.wait_for(state="detached")
-    after = page.locator("#head-bars .number").all_text_contents()
-    probs = table.place(prompt, written[:5], None, 1.0)["head"]
-    assert after == ([as_percent(p) for p in probs] if probs else before)
-    assert (after != before) == (table.head.level == "token")
+    for temperature in (0, 0.35, 1, 2):
+        slide(page, "Temperature", temperature)
+        probs = token_probs(logits, torch.tensor(float(temperature)))
+        numbers = page.locator("#place-bars .number").all_text_contents()
+        rest = probs[[k for k in order if k not in shown]].sum().item()
+        assert numbers == [as_percent(p) for p in [*probs[shown].tolist(), rest]]
+        others = page.locator("#place-bars th").last.inner_text()
+        assert others == f"{len(order) - len(shown)} others"
+        bars = page.locator("#place-bars .bar div").evaluate_all(
+            "all => all.map(b => b.style.width)"
+        )
+        widths = [float(width.rstrip("%")) for width in bars]
+        assert widths[:-1] == pytest.approx([100 * p for p in probs[shown].tolist()], abs=0.01)
 
 
 def test_twenty_responses_are_counted(chromium, tokenizer):  # noqa: F811
@@ -157,34 +171,39 @@ def test_a_typed_prompt_is_answered_and_rewarded_if_a_task_knows_it(visited, tab
     settle(page)
     answer = table.write(MATH, None, None, 0)
     assert words_of(page, "head-strip") == [word["text"] for word in answer["words"]]
-    page.get_by_label("Or type one").fill("7 apples")
-    page.locator("form").get_by_role("button", name="Write", exact=True).click()
+    type_in(page, "7 apples")
     page.get_by_text("No task knows this prompt").first.wait_for()
     page.get_by_role("button", name="Write twenty").click()
     page.get_by_text("a task must know the prompt").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("typed", "complaint"),
-    [
-        ("Tell me of a zzyzx.", "trained on, got 'zzyzx'"),
-        ("7 " * 99, "model's 80 tokens"),
-        ("  ", "prompt must be a text"),
-        ("<b>7</b>", "trained on, got '<'"),
-    ],
-)
-def test_what_cant_be_answered_is_said_in_one_line_and_nothing_old_stays(visited, typed, complaint):
-    page = visited.page
-    page.get_by_label("Or type one").fill(typed)
+def type_in(page, prompt):
+    page.get_by_label("Or type one").fill(prompt)
     page.locator("form").get_by_role("button", name="Write", exact=True).click()
-    alert = page.get_by_role("alert").filter(has_text=complaint)
+
+
+WRONG = {
+    "Tell me of a zzyzx.": "trained on, got 'zzyzx'",
+    "7 " * 99: "model's 80 tokens",
+    "  ": "prompt must be a text",
+    "<b>7</b>": "trained on, got '<'",
+}
+
+
+def test_a_prompt_without_an_answer_is_refused_in_one_line_and_nothing_old_stays(visited):
+    page = visited.page
+    for typed, complaint in WRONG.items():
+        type_in(page, typed)
+        alert = page.get_by_role("alert").filter(has_text=complaint)
+        alert.wait_for()
+        page.locator("[aria-busy]").first.wait_for(state="detached")
+        assert page.locator(".word, #place-bars tr").count() == 0
+        page.get_by_role("button", name="Next prompt").click()
+        settle(page)
+        assert not alert.is_visible()
+    type_in(page, typed)
     alert.wait_for()
-    page.locator("[aria-busy]").first.wait_for(state="detached")
-    assert page.locator(".word, #place-bars tr").count() == 0
     assert visited.errors == [] and visited.low_contrast() == [] and visited.too_wide() == []
-    page.get_by_role("button", name="Next prompt").click()
-    settle(page)
-    assert not alert.is_visible()
 
 
 def test_everything_can_be_done_by_keyboard(visited):
@@ -201,12 +220,8 @@ def test_everything_can_be_done_by_keyboard(visited):
     page.locator("#head-strip .word").first.focus()
     for key, place in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("Home", 0)):
         page.keyboard.press(key)
-        assert (
-            page.evaluate(
-                "[...document.activeElement.parentNode.children].indexOf(document.activeElement)"
-            )
-            == place
-        )
+        focused = "document.activeElement"
+        assert page.evaluate(f"[...{focused}.parentNode.children].indexOf({focused})") == place
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
     pressed = page.get_by_role("button", pressed=True)
@@ -238,8 +253,7 @@ def test_all_text_is_easy_to_read_and_nobody_scrolls_sideways(chromium, server, 
         settle(visited.page)
         fill_everything(visited.page)
         assert visited.low_contrast() == [] and visited.too_wide() == []
-        moving = "document.getAnimations().length"
-        assert visited.page.evaluate(moving) == 0
+        assert visited.page.evaluate("document.getAnimations().length") == 0
 
 
 class Hostile(Table):

@@ -168,7 +168,7 @@ def test_a_picture_says_how_large_it_is_and_a_broad_one_has_more_room():
 def test_every_response_stands_there_with_its_task_its_reward_its_prompt_and_its_temperatures(
     whole, responses, metrics
 ):
-    rows = re.findall(r'<li class="response">.*?</li>', whole, re.DOTALL)
+    rows = re.findall(r'<li><p class="quiet">.*?</li>', whole, re.DOTALL)
     for row, (task, reward, strip) in zip(rows, sum(responses, []), strict=True):
         text = Reader(row).text
         assert f"{task}, reward {reward:.2f}" in text and "Speak!" in text

@@ -1,5 +1,6 @@
 """The temperature strip in its four forms."""
 
+import itertools
 import os
 import re
 from html.parser import HTMLParser
@@ -17,9 +18,7 @@ from minilpo.show.strip import (
     background,
     draw,
     has_colours,
-    height,
     html_page,
-    lines_of,
     plain,
     terminal,
 )
@@ -60,7 +59,7 @@ def test_colours_run_from_blue_for_the_lowest_temperature_to_orange_for_the_high
 
 def test_every_piece_needs_a_temperature():
     strip = Strip("", PIECES, [0], NAMES)
-    for form in (plain, terminal, lambda strip: html_page([strip], ""), lines_of):
+    for form in (plain, terminal, lambda strip: html_page([strip], "")):
         with pytest.raises(ValueError):
             form(strip)
 
@@ -167,27 +166,16 @@ def test_colours_are_for_terminals_that_show_them(is_terminal, environment, colo
     assert has_colours(SimpleNamespace(isatty=lambda: is_terminal)) == colours
 
 
-@given(st.lists(st.text("abcd", min_size=1, max_size=9), max_size=30), st.integers(9, 40))
-def test_lines_hold_all_words_in_order_and_none_is_too_long(words, columns):
-    lines = lines_of(
-        Strip("", [f" {word}" for word in words], [0] * len(words), ["0", "1"]), columns
-    )
-    assert [text for line in lines for _, text, _ in line] == words
-    for line in lines:
-        shown = ""
-        for column, text, _ in line:
-            shown = shown.ljust(column) + text
-            assert shown[column:] == text and len(shown) <= columns
-        assert shown.split() == [text for _, text, _ in line]
-
-
-def test_the_drawing_has_every_word_and_name_inside_its_axes():
+def test_the_drawing_has_every_word_and_name_inside_its_axes_and_none_over_another():
     strips = [Strip("Speak!", PIECES * 12, [0, 4, 5, 1] * 12, NAMES)] * 2
-    fig, axes = plots.figure(1, 1)
-    said = draw(axes[0, 0], strips)
-    texts = [text.get_text() for text in axes[0, 0].texts]
-    assert (
-        texts.count("sleeps") == 24 and texts.count("0.8") == 24 + 1 and texts.count("Speak!") == 2
-    )
-    assert max(text.get_position()[1] for text in axes[0, 0].texts) < height(strips)
-    assert "2 responses" in said
+    fig, [[ax]] = plots.figure(1, 1, width=6.2)
+    assert "2 responses" in draw(ax, strips)
+    texts = [text.get_text() for text in ax.texts]
+    counts = [texts.count(text) for text in ("sleeps", "0.8", "Speak!", "temperature")]
+    assert counts == [24, 24 + 1, 2, 1]
+    fig.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text() not in NAMES]
+    assert all(fig.bbox.x0 < box.x0 and box.x1 < fig.bbox.x1 for box in boxes)
+    assert all(0 < box.y0 and box.y1 < fig.bbox.y1 for box in boxes)
+    for before, box in itertools.pairwise(boxes):
+        assert box.x0 >= before.x1 - 1 or box.y1 < before.y0  # pixels

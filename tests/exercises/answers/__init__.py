@@ -1,11 +1,11 @@
 """Right and wrong answers to every exercise, each wrong one with the message it must get.
 
 A right answer is a function. The wrong ones of an exercise stand in a text: a name, a part of the
-message that is meant for it, and below it edits of a right answer, or another body for it:
+message that is meant for it, and an edit of a right answer. What doesn't fit on the line stands
+below it: edits, one a line, or another body for the function.
 
     WRONG["win_rate"] = '''
-    ties lose | ties get no point
-        points += 0.5 -> points += 0
+    ties lose | ties get no point | points += 0.5 -> points += 0
     of the other | it is the win-rate of the other
         return 1 - win_rate(rewards, other)
     '''
@@ -44,7 +44,8 @@ def right(exercise: str, how: str):
 def wrong_answers(exercise: str) -> list[Wrong]:
     """Makes functions of the text about an exercise."""
     solutions = list(RIGHT[exercise].values())
-    return [
-        Wrong(*head.split(" | "), variant(solutions, body))
-        for head, body in blocks(WRONG[exercise])
-    ]
+    answers = []
+    for head, below in blocks(WRONG[exercise]):
+        name, message, *body = head.split(" | ", 2)
+        answers.append(Wrong(name, message, variant(solutions, "".join(body) or below)))
+    return answers

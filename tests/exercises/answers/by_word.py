@@ -35,8 +35,7 @@ def eq11_score_with_loops(choice_logits, choice_logprobs, response_mask):
 
 
 WRONG["eq11_score"] = """
-mask ignored | the mask plays no part
-    torch.where(response_mask, scores, 0) -> scores
+mask ignored | the mask plays no part | torch.where(response_mask, scores, 0) -> scores
 mask before the sum over choices | each place outside adds log K
     joint = choice_logprobs + torch.log_softmax(choice_logits, -1)
     return torch.logsumexp(joint * response_mask[..., None], -1).sum(1)
@@ -56,8 +55,7 @@ a uniform head | the head plays no part
     choice_logits - log_sums -> 0 * log_sums - math.log(choice_logprobs.shape[-1])
 max for sum | only the likeliest choice counts
     torch.where(response_mask, scores, 0) -> torch.where(response_mask, largest[..., 0], 0)
-a loss | a log-probability is at most 0
-    return torch.where -> return -torch.where
+a loss | a log-probability is at most 0 | return torch.where -> return -torch.where
 token by token | must have shape
     torch.where(response_mask, scores, 0).sum(-1) -> scores * response_mask
 softmax over the tokens | wrong for
@@ -92,29 +90,24 @@ def two_temperatures_with_loops(words, first, rest):
 
 
 WRONG["two_temperatures"] = """
-swapped | the two are swapped
-    return two_temperatures(words, rest, first)
+swapped | the two are swapped | return two_temperatures(words, rest, first)
 one word too early | the word with the full stop gets `first`
     if i == 0 or words[i - 1].endswith -> if i == 0 or words[i].endswith
 the first word only | only the first word of the text counts
     if i == 0 or words[i - 1].endswith("."): -> if i == 0:
-the beginning forgotten | begins a sentence too
-    if i == 0 or words -> if i and words
+the beginning forgotten | begins a sentence too | if i == 0 or words -> if i and words
 by capital letters | capital letters are taken for beginnings
     return [first if word[0].isupper() else rest for word in words]
 any full stop | full stops inside a word count too
     words[i - 1].endswith(".") -> "." in words[i - 1]
-always the same | wrong for
-    return [first for word in words]
-one word short | must be a list of
-    return two_temperatures(words, first, rest)[1:]
+always the same | wrong for | return [first for word in words]
+one word short | must be a list of | return two_temperatures(words, first, rest)[1:]
 a tensor | must be a list of 9, got a tensor
     return torch.tensor(two_temperatures(words, first, rest))
 changes the words | changes its input in place
     words[:] = two_temperatures(words, first, rest)
     return words
-the last word before the first | words[i - 1] is words[-1]
-    if i == 0 or words -> if words
+the last word before the first | words[i - 1] is words[-1] | if i == 0 or words -> if words
 a full stop as a word | expected as a word of its own
     words[i - 1].endswith(".") -> words[i - 1] == "."
 every mark ends a sentence | the marks ! and ? end a sentence too
@@ -166,16 +159,13 @@ anywhere in the sentence | it must be the first character
     return share([letter.lower() in sentence.lower() for sentence in sentences(response)])
 all or nothing | a share is asked for
     return kept / total if total else 0.0 -> return float(kept == total > 0)
-a number of sentences | divide by all
-    return kept / total if total else 0.0 -> return float(kept)
+a number of sentences | divide by all | return kept / total if total else 0.0 -> return float(kept)
 the share that doesn't | do not begin with the letter
     character.lower() == letter.lower() -> character.lower() != letter.lower()
-the first sentence | only the first sentence is looked at
-    if character == ".": -> if False:
+the first sentence | only the first sentence is looked at | if character == ".": -> if False:
 0 divided | it raised ZeroDivisionError
     return kept / total if total else 0.0 -> return kept / total
-one for an empty text | wrong for
-    else 0.0 -> else float(not response.strip())
+one for an empty text | wrong for | else 0.0 -> else float(not response.strip())
 True or False | must be a Python float, got a Python bool
     return kept / total if total else 0.0 -> return kept == total
 cut and nothing else | the pieces begin with a space and the last is empty
@@ -183,8 +173,7 @@ cut and nothing else | the pieces begin with a space and the last is empty
     return sum(part[:1] == letter for part in parts) / len(parts)
 cut at question marks | the text is cut at ! and ? too
     if character == ".": -> if character in ".!?":
-line by line | the text is cut at line breaks too
-    if character == ".": -> if character in ".\n":
+line by line | the text is cut at line breaks too | if character == ".": -> if character in ".\n":
 the first letter | the first character may be a mark
     letters = [[c.lower() for c in part if c.isalpha()] for part in sentences(response)]
     return share([part[:1] == [letter.lower()] for part in letters])

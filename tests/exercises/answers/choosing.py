@@ -51,37 +51,25 @@ def by_modules(hidden_states, layers):
 
 
 WRONG["head_logits"] = """
-no SiLU | there is no SiLU between the layers
-    if number < 2: -> if False:
-SiLU at the end too | there is a SiLU after the last layer too
-    if number < 2: -> if True:
-no second SiLU | SiLU is missing after the second layer
-    if number < 2: -> if number == 0:
-no first SiLU | SiLU is missing after the first layer
-    if number < 2: -> if number == 1:
-ReLU | ReLU stands where SiLU is asked for
-    x * torch.sigmoid(x) -> torch.relu(x)
-GELU | GELU stands where SiLU is asked for
-    x * torch.sigmoid(x) -> F.gelu(x)
-sigmoid | sigmoid stands where SiLU is asked for
-    x * torch.sigmoid(x) -> torch.sigmoid(x)
-no bias | the biases are missing
-    F.linear(x, weight, bias) -> F.linear(x, weight)
-a softmax at the end | these are probabilities
-    return by_linear(hidden_states, layers).softmax(-1)
+no SiLU | there is no SiLU between the layers | if number < 2: -> if False:
+SiLU at the end too | there is a SiLU after the last layer too | if number < 2: -> if True:
+no second SiLU | SiLU is missing after the second layer | if number < 2: -> if number == 0:
+no first SiLU | SiLU is missing after the first layer | if number < 2: -> if number == 1:
+ReLU | ReLU stands where SiLU is asked for | x * torch.sigmoid(x) -> torch.relu(x)
+GELU | GELU stands where SiLU is asked for | x * torch.sigmoid(x) -> F.gelu(x)
+sigmoid | sigmoid stands where SiLU is asked for | x * torch.sigmoid(x) -> torch.sigmoid(x)
+no bias | the biases are missing | F.linear(x, weight, bias) -> F.linear(x, weight)
+a softmax at the end | these are probabilities | return by_linear(hidden_states, layers).softmax(-1)
 a log-softmax at the end | these are log-probabilities
     return by_linear(hidden_states, layers).log_softmax(-1)
-the last layer first | in the wrong order
-    return by_linear(hidden_states, list(reversed(layers)))
-weights not transposed | weights aren't transposed
-    F.linear(x, weight, bias) -> x @ weight + bias
+the last layer first | in the wrong order | return by_linear(hidden_states, list(reversed(layers)))
+weights not transposed | weights aren't transposed | F.linear(x, weight, bias) -> x @ weight + bias
 takes layers off the list | it changes its input in place
     enumerate(layers) -> enumerate(layers.pop(0) for _ in range(3))
 one dimension too many | must have shape (4,), got (1, 4)
     x = by_linear(hidden_states, layers)
     return x[None] if x.ndim == 1 else x
-a constant | wrong for
-    return torch.zeros_like(by_linear(hidden_states, layers))
+a constant | wrong for | return torch.zeros_like(by_linear(hidden_states, layers))
 bfloat16 | must have dtype torch.float32, got torch.bfloat16
     return by_linear(hidden_states, layers).bfloat16()
 """
@@ -108,8 +96,7 @@ whole numbers of choices | must have dtype torch.float32, got torch.int64
     return choice_logits.argmax(-1)
 the mean temperature | it is the mean temperature under the head
     return choice_logits.to(temperatures).softmax(-1) @ temperatures
-lost sign | it is the least likely choice
-    return temperatures[(-choice_logits).argmax(-1)]
+lost sign | it is the least likely choice | return temperatures[(-choice_logits).argmax(-1)]
 the highest temperature | it is the highest temperature in each row
     return temperatures.amax().expand(choice_logits.shape[0]).clone()
 the last of equals | of equal logits it takes the last
@@ -124,8 +111,7 @@ always float32 | must have dtype torch.float64, got torch.float32
     return temperatures[choice_logits.argmax(-1)].float()
 right on positive numbers only | wrong for
     return temperatures[(choice_logits.clamp(min=0)).argmax(-1)]
-only the first row | must have shape (3,), got ()
-    return temperatures[choice_logits[0].argmax()]
+only the first row | must have shape (3,), got () | return temperatures[choice_logits[0].argmax()]
 the mean, in another dtype | it is the mean temperature under the head
     return choice_logits.softmax(-1) @ temperatures.to(choice_logits.dtype)
 """
@@ -156,20 +142,15 @@ def search(sums, uniforms):
 
 
 WRONG["sampled_choice"] = """
-the likeliest | it is the likeliest choice, Eq. 4
-    return choice_logits.softmax(-1).argmax(-1)
-no softmax | the logits themselves are added up
-    return search(choice_logits.cumsum(-1), uniforms)
+the likeliest | it is the likeliest choice, Eq. 4 | return choice_logits.softmax(-1).argmax(-1)
+no softmax | the logits themselves are added up | return search(choice_logits.cumsum(-1), uniforms)
 not added up | each probability is compared on its own
     return (choice_logits.softmax(-1) > uniforms[:, None]).int().argmax(-1)
->= for > | `exceeds` means >, not >=
-    right=True -> right=False
-off by one | it is one choice too far
-    return place.clamp -> return (place + 1).clamp
+>= for > | `exceeds` means >, not >= | right=True -> right=False
+off by one | it is one choice too far | return place.clamp -> return (place + 1).clamp
 from right to left | from right to left
     return choice_logits.shape[-1] - 1 - by_searching(choice_logits.flip(1), uniforms)
-wrong axis | the softmax runs over the rows
-    dim=-1 -> dim=0
+wrong axis | the softmax runs over the rows | dim=-1 -> dim=0
 choices all alike | all choices are taken to be equally likely
     return (uniforms * choice_logits.shape[1]).floor().long()
 a softmax that overflows | exp of a large logit is infinite
@@ -177,8 +158,7 @@ a softmax that overflows | exp of a large logit is infinite
     return search((weights / weights.sum(-1, keepdim=True)).cumsum(-1), uniforms)
 random numbers of its own | PyTorch's random numbers
     return torch.multinomial(choice_logits.softmax(-1), 1).squeeze(1)
-summed along the rows | wrong for
-    return search(choice_logits.softmax(-1).cumsum(0), uniforms)
+summed along the rows | wrong for | return search(choice_logits.softmax(-1).cumsum(0), uniforms)
 floats | must have dtype torch.int64, got torch.float32
     return by_searching(choice_logits, uniforms).float()
 broadcast shape | must have shape (1,), got (1, 1)
@@ -232,8 +212,7 @@ divides by 0 | at temperature 0 something is divided by 0
     torch.where(taus > 0, scaled.softmax(-1), greedy) -> (logits[:, None] / taus).softmax(-1)
 divides by Python's 0 | it raised
     return at_once(logits, choice_logits, [1 / (1 / t) for t in temperatures])
-temperature 0 left out | temperature 0 is left out
-    greedy) -> 0.0)
+temperature 0 left out | temperature 0 is left out | greedy) -> 0.0)
 log-probabilities mixed | log-probabilities are mixed
     greedy) -> greedy).log().clamp(min=-1e4)
     choice_logits.softmax(-1), probs) -> choice_logits.softmax(-1), probs).softmax(-1)
@@ -243,8 +222,7 @@ a distribution per temperature | must have shape (1, 2), got (1, 2, 2)
     torch.einsum("bk,bkv->bv", choice_logits.softmax(-1), probs) -> probs
 adds up in place | it changes its input in place
     return logits.copy_(at_once(logits, choice_logits, temperatures))
-numbers doubled | wrong for
-    return at_once(logits, choice_logits, temperatures) * 2
+numbers doubled | wrong for | return at_once(logits, choice_logits, temperatures) * 2
 the library's own | calls minilpo's own
     return Temperatures(temperatures).mixture(logits, choice_logits.softmax(-1), torch.tensor(0))
 """

@@ -43,17 +43,14 @@ def lpo_epoch_with_loops(
 
 
 WRONG["lpo_epoch"] = """
-uphill | it goes uphill
-    weight += learning_rate -> weight -= learning_rate
+uphill | it goes uphill | weight += learning_rate -> weight -= learning_rate
 chosen and rejected swapped | are chosen and rejected swapped?
     chosen_ids, rejected_ids, batch, beta) -> rejected_ids, chosen_ids, batch, beta)
-sum for mean | the loss of a batch is the sum over its pairs
-    * step / len(batch) -> * step
+sum for mean | the loss of a batch is the sum over its pairs | * step / len(batch) -> * step
 all gradients at the start | every gradient is taken at the first weight
     weight = weight.clone() -> first, weight = weight, weight.clone()
     h @ weight[c] - h @ weight[r] -> h @ first[c] - h @ first[r]
-zero_grad forgotten | the gradients of the batches add up
-    optimizer.zero_grad() -> pass
+zero_grad forgotten | the gradients of the batches add up | optimizer.zero_grad() -> pass
 batches not used | all pairs are taken in every step
     rejected_ids, batch, beta) -> rejected_ids, torch.arange(len(chosen_ids)), beta)
 one big step | only one step is taken
@@ -64,8 +61,7 @@ the last batch first | from the last to the first
     for batch in batches: -> for batch in reversed(batches):
 steps on the weight that was passed | changes its input in place
     weight = weight.clone() -> weight = weight.detach()
-beta forgotten | it ignores its argument `beta`
-    batch, beta) -> batch, 1.0)
+beta forgotten | it ignores its argument `beta` | batch, beta) -> batch, 1.0)
 the weight turned | must have shape (2, 3), got (3, 2)
     return trained.detach() -> return trained.detach().T
 nothing returned | does the function end without return?
@@ -96,32 +92,24 @@ def win_rate_with_loops(rewards, other):
 
 
 WRONG["win_rate"] = """
-ties lose | ties get no point
-    points += 0.5 -> points += 0
-ties win | ties get a whole point
-    points += 0.5 -> points += 1
+ties lose | ties get no point | points += 0.5 -> points += 0
+ties win | ties get a whole point | points += 0.5 -> points += 1
 ties left out | ties are left out
     wins, losses = (rewards > other).sum(), (rewards < other).sum()
     return (wins / (wins + losses)).item()
 ties left out, in Python | it raised ZeroDivisionError
     wins, losses = (rewards > other).sum().item(), (rewards < other).sum().item()
     return wins / (wins + losses)
-of the other | it is the win-rate of the other
-    return 1 - win_rate(rewards, other)
-a sum | aren't divided by the number of prompts
-    return win_rate(rewards, other) * len(other)
+of the other | it is the win-rate of the other | return 1 - win_rate(rewards, other)
+a sum | aren't divided by the number of prompts | return win_rate(rewards, other) * len(other)
 the mean difference | count who wins, not by how much
     return rewards.mean().item() - other.mean().item()
-wins minus losses | a win-rate lies between 0 and 1
-    return (rewards - other).sign().mean().item()
+wins minus losses | a win-rate lies between 0 and 1 | return (rewards - other).sign().mean().item()
 a tensor | .item() makes a number of it
     return ((rewards > other) + 0.5 * (rewards == other)).mean()
-prompt by prompt | must be a Python float, got a tensor
-    return ((rewards - other).sign() + 1) / 2
-a half | it says the same whatever it is given
-    return 0.5
-in percent | every number is 100 times the right one
-    return 100 * win_rate(rewards, other)
+prompt by prompt | must be a Python float, got a tensor | return ((rewards - other).sign() + 1) / 2
+a half | it says the same whatever it is given | return 0.5
+in percent | every number is 100 times the right one | return 100 * win_rate(rewards, other)
 """
 
 
@@ -234,23 +222,18 @@ def shuffled_gain_with_loops(rewards, choice_ids, generator):
 
 
 WRONG["shuffled_gain"] = """
-sign lost | the sign is turned
-    return own - shuffled -> return shuffled - own
+sign lost | the sign is turned | return own - shuffled -> return shuffled - own
 rewards and choices shuffled | are shuffled alike
     own - shuffled -> own - rewards[permutation].gather(1, ids).double().mean(0)[1].item()
 rewards shuffled | the rewards are shuffled
     own - shuffled -> own - rewards[permutation].gather(1, ids).double().mean(0)[0].item()
-nothing subtracted | nothing is subtracted
-    return own - shuffled -> return own
-the shuffled ones alone | subtract it from the head's own
-    return own - shuffled -> return shuffled
+nothing subtracted | nothing is subtracted | return own - shuffled -> return own
+the shuffled ones alone | subtract it from the head's own | return own - shuffled -> return shuffled
 choices drawn anew | choices are drawn anew
     torch.randperm(P, -> torch.randint(K, (P,),
     choice_ids[permutation] -> permutation
-with replacement | choices are drawn with replacement
-    torch.randperm(P, -> torch.randint(P, (P,),
-sum for mean | it is the sum over the prompts
-    .mean(0).tolist() -> .sum(0).tolist()
+with replacement | choices are drawn with replacement | torch.randperm(P, -> torch.randint(P, (P,),
+sum for mean | it is the sum over the prompts | .mean(0).tolist() -> .sum(0).tolist()
 another generator | it doesn't draw from the generator
     generator=generator -> generator=torch.Generator().manual_seed(1)
 a seed set globally | something that belongs to everybody

@@ -34,10 +34,8 @@ the minus lost | the minus before the log is lost
     F.softplus(-beta * margin) -> F.logsigmoid(beta * margin)
 beta outside of the sigmoid | beta multiplies the loss
     F.softplus(-beta * margin) -> F.softplus(-margin) * beta
-divided by beta | the margin is divided by beta
-    -beta * margin -> -margin / beta
-beta forgotten | it ignores its argument `beta`
-    -beta * margin -> -margin
+divided by beta | the margin is divided by beta | -beta * margin -> -margin / beta
+beta forgotten | it ignores its argument `beta` | -beta * margin -> -margin
 probabilities for log-probabilities | a difference of probabilities
     return eq10_loss(choice_logits.softmax(1), chosen_ids, rejected_ids, beta)
 the log forgotten | the log of the sigmoid is missing
@@ -99,10 +97,8 @@ no beta before the sigmoid | the factor beta before the sigmoid
     return eq10_gradient(choice_logits, chosen_ids, rejected_ids, beta) / beta
 sigmoid of the margin | pairs on the wrong side must pull harder
     1 - torch.sigmoid(beta * margin) -> torch.sigmoid(beta * margin)
-mean for sum | divided by the number of rows
-    .sum().backward() -> .mean().backward()
-the rejected not pushed down | only the chosen choice pulls
-    gradient[i, r] += pull -> pass
+mean for sum | divided by the number of rows | .sum().backward() -> .mean().backward()
+the rejected not pushed down | only the chosen choice pulls | gradient[i, r] += pull -> pass
 imitation | the gradient of log P(chosen) alone
     gradient[i, c] -= pull -> gradient[i] += pull * choice_logits[i].softmax(-1)
     gradient[i, r] += pull -> gradient[i, c] -= pull
@@ -110,8 +106,7 @@ by the margin only | must have shape
     return eq10_gradient(choice_logits, chosen_ids, rejected_ids, beta).amin(1)
 one number overwrites the other | overwrites the first
     gradient[i, r] += pull -> gradient[i, r] = pull
-nothing | it ignores its argument
-    return torch.zeros_like(choice_logits)
+nothing | it ignores its argument | return torch.zeros_like(choice_logits)
 the tuple of autograd.grad | return the tensor in it, [0]
     return logits.grad -> return (logits.grad,)
 """
@@ -143,24 +138,18 @@ def eq10_optimum_by_halving(share_won, beta):
 
 
 WRONG["eq10_optimum"] = """
-the share itself | it is the share won itself
-    return share_won.clone()
+the share itself | it is the share won itself | return share_won.clone()
 times for divided by beta | is multiplied by beta
     return torch.sigmoid(torch.logit(share_won) * beta)
-the margin | it is the margin m
-    return torch.logit(share_won) / beta
-no odds | the log of the odds of w comes first
-    return 1 / (1 + torch.exp(-share_won / beta))
+the margin | it is the margin m | return torch.logit(share_won) / beta
+no odds | the log of the odds of w comes first | return 1 / (1 + torch.exp(-share_won / beta))
 winner takes all | the more frequent winner gets everything
     return torch.where(share_won > 0.5, 1.0, 0.0).to(share_won.dtype)
-of choice 0 | it is the probability of choice 0
-    return eq10_optimum(1 - share_won, beta)
+of choice 0 | it is the probability of choice 0 | return eq10_optimum(1 - share_won, beta)
 odds for log odds | where their logarithm belongs
     return torch.sigmoid(share_won / (1 - share_won) / beta)
-a half | wrong for
-    return torch.full_like(share_won, 0.5)
-a Python number | must be a tensor of shape (1,)
-    return eq10_optimum(share_won, beta)[0].item()
+a half | wrong for | return torch.full_like(share_won, 0.5)
+a Python number | must be a tensor of shape (1,) | return eq10_optimum(share_won, beta)[0].item()
 """
 
 
@@ -187,8 +176,7 @@ def choice_score_with_loops(choice_logits, choice_ids, decision_mask):
 WRONG["choice_score"] = """
 mean for sum | it is the mean over the decisions
     return choice_score(choice_logits, choice_ids, decision_mask) / decision_mask.sum(1)
-mask ignored | the mask plays no part
-    if decision_mask[b, s]: -> if True:
+mask ignored | the mask plays no part | if decision_mask[b, s]: -> if True:
 times the mask | 0 times NaN is NaN
     drawn = choice_logits.log_softmax(-1).gather(2, choice_ids[..., None])[..., 0]
     return (drawn * decision_mask).sum(1)
@@ -204,12 +192,10 @@ softmax over the decisions | the softmax runs over the decisions
     torch.log_softmax(choice_logits[b, s], 0) -> torch.log_softmax(choice_logits[b], 0)[s]
 a loss | a log-probability is at most 0
     return -choice_score(choice_logits, choice_ids, decision_mask)
-the likeliest choices | not the one that was drawn
-    [choice_ids[b, s]] -> .amax()
+the likeliest choices | not the one that was drawn | [choice_ids[b, s]] -> .amax()
 one score for all | must have shape
     return choice_score(choice_logits, choice_ids, decision_mask).sum()
-summed over the rows | must have shape (1,), got (3,)
-    0.0).sum(1) -> 0.0).sum(0)
+summed over the rows | must have shape (1,), got (3,) | 0.0).sum(1) -> 0.0).sum(0)
 up to the first gap | wrong for
     return choice_score(choice_logits, choice_ids, decision_mask.cumprod(1).bool())
 """
@@ -231,8 +217,7 @@ def nll_loss_with_loops(choice_logits, chosen_ids):
 
 
 WRONG["nll_loss"] = """
-sign lost | the minus is lost
-    return -F.cross_entropy(choice_logits, chosen_ids)
+sign lost | the minus is lost | return -F.cross_entropy(choice_logits, chosen_ids)
 sum for mean | it is the sum over the rows
     return F.cross_entropy(choice_logits, chosen_ids, reduction="sum")
 mean over all choices | the mean is over all B * K numbers
@@ -253,8 +238,7 @@ a Python number | must be a tensor of shape ()
     return F.cross_entropy(choice_logits, chosen_ids).item()
 the last choice always | it ignores its argument `chosen_ids`
     return -choice_logits.log_softmax(-1)[:, -1].mean()
-F.nll_loss of logits | log_softmax comes first
-    return F.nll_loss(choice_logits, chosen_ids)
+F.nll_loss of logits | log_softmax comes first | return F.nll_loss(choice_logits, chosen_ids)
 every row's ids in every row | takes B numbers of every row
     return -F.log_softmax(choice_logits, 1)[:, chosen_ids].mean()
 """

@@ -65,34 +65,23 @@ the longer the better | too many words are as bad as too few
     1 - min(abs(n - len(response.split())), n) / n -> min(len(response.split()) / n, 1.0)
 sign of the difference | is abs missing?
     abs(n - len(response.split())) -> len(response.split()) - n
-a word too few | the demonstration has a word less
-    , self.n(prompt)) -> , self.n(prompt) - 1)
-a word too many | the demonstration has a word more
-    , self.n(prompt)) -> , self.n(prompt) + 1)
+a word too few | the demonstration has a word less | , self.n(prompt)) -> , self.n(prompt) - 1)
+a word too many | the demonstration has a word more | , self.n(prompt)) -> , self.n(prompt) + 1)
 always the same words | the demonstration is the same every time
     "one for all and all for one too" -> 8 * "word "
-never seven | seven never comes up
-    rng.randrange(6) -> rng.randrange(5)
-another prompt | wrong for
-    f"Write { -> f"Please write {
-digits for words | wrong for
-    "one for all and all for one too" -> "1 2 3 4 5 6 7 8"
+never seven | seven never comes up | rng.randrange(6) -> rng.randrange(5)
+another prompt | wrong for | f"Write { -> f"Please write {
+digits for words | wrong for | "one for all and all for one too" -> "1 2 3 4 5 6 7 8"
 divided by what was written | it raised ZeroDivisionError
     , n) / n -> , len(response.split())) / len(response.split())
-the prompt not read | wrong for
-    n = self.n(prompt) -> n = 3
-Python's own random numbers | Python's random numbers
-    rng.randrange -> random.randrange
-no name | has no attribute 'name'
-    name = "count_words" -> n_words = 7
-a name with spaces | wrong for 1 of
-    "count_words" -> "count the words"
+the prompt not read | wrong for | n = self.n(prompt) -> n = 3
+Python's own random numbers | Python's random numbers | rng.randrange -> random.randrange
+no name | has no attribute 'name' | name = "count_words" -> n_words = 7
+a name with spaces | wrong for 1 of | "count_words" -> "count the words"
 a reward as a text | must be a Python float, got a Python str
     1 - min(abs(n - len(response.split())), n) / n -> str(n)
-a list of words | must be a Python str, got a Python list
-    " ".join(rng -> list(rng
-a function | it must be a class
-    class variant(Task): -> def variant():
+a list of words | must be a Python str, got a Python list | " ".join(rng -> list(rng
+a function | it must be a class | class variant(Task): -> def variant():
 """
 
 QUANTILES = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447]
@@ -126,32 +115,22 @@ WRONG["experiment_conclusion"] = """
 all numbers pooled | all S * P numbers are taken as independent
     differences.tolist() -> differences.reshape(-1, 1).tolist()
     QUANTILES[S - 2] -> 1.96
-1.96 | 1.96 is for many seeds
-    QUANTILES[S - 2] -> 1.96
-S for S - 1 | S - 1 is asked for
-    / (S - 1) -> / S
-one degree too many | with S seeds there are S - 1
-    QUANTILES[S - 2] -> QUANTILES[S - 1]
-no interval | the sign of the mean isn't enough
-    middle - half, middle + half -> middle, middle
-not divided by the root | isn't divided by the square root of S
-    variance / S -> variance
+1.96 | 1.96 is for many seeds | QUANTILES[S - 2] -> 1.96
+S for S - 1 | S - 1 is asked for | / (S - 1) -> / S
+one degree too many | with S seeds there are S - 1 | QUANTILES[S - 2] -> QUANTILES[S - 1]
+no interval | the sign of the mean isn't enough | middle - half, middle + half -> middle, middle
+not divided by the root | isn't divided by the square root of S | variance / S -> variance
 divided by S | it is divided by S, not by its square root
     math.sqrt(variance / S) -> math.sqrt(variance) / S
-swapped | better and worse are swapped
-    return experiment_conclusion(-differences)
+swapped | better and worse are swapped | return experiment_conclusion(-differences)
 whether all seeds agree | whether all seeds agree in sign
     middle - half, middle + half -> min(means), max(means)
-never worse | worse is never said
-    else "worse" -> else "no difference shown"
-always better | it says the same whatever it is given
-    return "better"
-other words | wrong for
-    "no difference shown" -> "equal"
+never worse | worse is never said | else "worse" -> else "no difference shown"
+always better | it says the same whatever it is given | return "better"
+other words | wrong for | "no difference shown" -> "equal"
 the interval itself | must be a Python str, got a Python tuple
     conclusion(middle - half, middle + half) -> middle - half, middle + half
-means over seeds | it raised IndexError
-    differences.tolist() -> differences.T.tolist()
+means over seeds | it raised IndexError | differences.tolist() -> differences.T.tolist()
 """
 
 
@@ -174,21 +153,16 @@ def permuted_p_value_with_loops(differences, n_permutations, generator):
 
 
 WRONG["permuted_p_value"] = """
-one direction | only one direction counts
-    totals.abs() -> total.sign() * totals
-upwards only | only means above the true one count
-    totals.abs() >= total.abs() -> totals >= total
+one direction | only one direction counts | totals.abs() -> total.sign() * totals
+upwards only | only means above the true one count | totals.abs() >= total.abs() -> totals >= total
 one coin for all prompts | draw a sign for each prompt
     torch.rand(n_permutations, len(differences), -> torch.rand(n_permutations, 1,
     (differences.dtype) -> (differences.dtype).expand(-1, len(differences))
 without the 1s | the two 1s are missing
     (far.sum().item() + 1) / (n_permutations + 1) -> far.sum().item() / n_permutations
-above only | >=, not >
-    >= total.abs() - -> > total.abs() +
-closer instead of farther | the means that are closer to 0
-    >= total.abs() -> < total.abs()
-left out, not turned | signs are 0 and 1
-    coins, 1, -1 -> coins, 1, 0
+above only | >=, not > | >= total.abs() - -> > total.abs() +
+closer instead of farther | the means that are closer to 0 | >= total.abs() -> < total.abs()
+left out, not turned | signs are 0 and 1 | coins, 1, -1 -> coins, 1, 0
 a bootstrap | it is a bootstrap around the true mean
     picks = torch.randint(len(differences), (n_permutations, len(differences)), generator=generator)
     far = differences[picks].mean(1).abs() >= differences.mean().abs()
@@ -196,8 +170,7 @@ a bootstrap | it is a bootstrap around the true mean
 by the normal distribution | it doesn't draw from the generator
     z = differences.mean() / differences.std() * len(differences) ** 0.5
     return math.erfc(abs(z.item()) / math.sqrt(2))
-PyTorch's own random numbers | PyTorch's random numbers
-    generator=generator -> generator=None
+PyTorch's own random numbers | PyTorch's random numbers | generator=generator -> generator=None
 99 permutations always | it ignores its argument `n_permutations`
     return permuted_p_value(differences, 99, generator)
 a tensor | .item() makes a number of it

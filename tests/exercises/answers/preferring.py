@@ -42,10 +42,8 @@ equal prompts kept | prompts whose rewards are all equal give a pair too
     if min(row) == max(row): -> if False:
 argmax and argmin alone | and prompts of equal rewards give a pair too
     return rewards.argmax(1), rewards.argmin(1), 0
-the wrong prompts counted | counts the prompts with a pair
-    len(rewards) - len(kept) -> len(kept)
-nothing counted | prompts without a pair aren't counted
-    n_dropped += 1 -> pass
+the wrong prompts counted | counts the prompts with a pair | len(rewards) - len(kept) -> len(kept)
+nothing counted | prompts without a pair aren't counted | n_dropped += 1 -> pass
 the last of equals | it takes the last response
     row.index(max(row)) -> len(row) - 1 - row[::-1].index(max(row))
     row.index(min(row)) -> len(row) - 1 - row[::-1].index(min(row))
@@ -54,8 +52,7 @@ right on positive numbers only | whose best reward isn't above 0
 renumbered | row numbers are those after equal prompts were left out
     p * len(row) + row.index(max(row)) -> len(chosen) * len(row) + row.index(max(row))
     p * len(row) + row.index(min(row)) -> len(rejected) * len(row) + row.index(min(row))
-wrong axis | must have shape (2,), got (3,)
-    return pairs_by_table(rewards.T)
+wrong axis | must have shape (2,), got (3,) | return pairs_by_table(rewards.T)
 a tensor for a number | part 3 of the result must be a Python int
     len(rewards) - len(kept) -> torch.tensor(len(rewards) - len(kept))
 lists for tensors | part 1 of the result must be a tensor
@@ -65,8 +62,7 @@ no pair, so float | must have dtype torch.int64, got torch.float32
     long = torch.long -> long = None
 a column | part 1 of the result must have shape (2,), got (2, 1)
     return chosen, rejected, -> return chosen[:, None], rejected[:, None],
-without the number | must be a tuple of 3, got one of 2
-    return pairs_by_table(rewards)[:2]
+without the number | must be a tuple of 3, got one of 2 | return pairs_by_table(rewards)[:2]
 sorted in place | it changes its input in place
     n_dropped = [], [], 0 -> n_dropped = [], [], 0 * rewards.copy_(rewards.sort(1).values).numel()
 the library's own | calls minilpo's own best_worst_pairs
@@ -96,12 +92,10 @@ def by_differences(rewards):
 
 
 WRONG["all_better_pairs"] = """
-swapped pair | it lists (worse, better)
-    rewards[i] > rewards[j] -> rewards[i] < rewards[j]
+swapped pair | it lists (worse, better) | rewards[i] > rewards[j] -> rewards[i] < rewards[j]
 another order | the list isn't ordered by i and then by j
     return pairs -> return sorted(pairs, key=lambda pair: (pair[1], pair[0]))
->= for > | even each response with itself
-    rewards[i] > rewards[j] -> rewards[i] >= rewards[j]
+>= for > | even each response with itself | rewards[i] > rewards[j] -> rewards[i] >= rewards[j]
 >= for > of two | equal rewards give pairs too; > is asked for
     rewards[i] > rewards[j] -> rewards[i] >= rewards[j] and i != j
 later ones only | only pairs with i < j are looked at
@@ -115,18 +109,15 @@ the best with all others | only the best response is paired
     rewards[i] > rewards[j] -> rewards[i] > rewards[j] and i == rewards.argmax()
 neighbours | only neighbours are compared
     rewards[i] > rewards[j] -> rewards[i] > rewards[j] and abs(i - j) == 1
-any two | whichever is better
-    rewards[i] > rewards[j] -> i != j
+any two | whichever is better | rewards[i] > rewards[j] -> i != j
 lists for tuples | part 1 of the result must be a tuple of 2, got a Python list
     pairs.append((i, j)) -> pairs.append([i, j])
 tensors for numbers | must be a Python int, got a tensor of shape ()
     pairs.append((i, j)) -> pairs.append((torch.tensor(i), torch.tensor(j)))
 a tensor for a list | must be a list of 6, got a tensor of shape (6, 2)
     return pairs -> return torch.tensor(pairs)
-a set | must be a list of 6, got a Python set
-    return pairs -> return set(pairs)
-a generator | write return where there is yield
-    yield from all_with_loops(rewards)
+a set | must be a list of 6, got a Python set | return pairs -> return set(pairs)
+a generator | write return where there is yield | yield from all_with_loops(rewards)
 right on positive numbers only | wrong for
     return all_with_loops(rewards.abs() if (rewards < 0).all() else rewards)
 the library's own | calls minilpo's own all_pairs

@@ -38,33 +38,26 @@ characters | characters are counted
     words_of(response) -> response.lower().translate(str.maketrans("", "", ".,!?"))
 capital letters | capital and small letters make different words
     words_of(response) -> re.sub("[.,!?]", "", response).split()
-marks | marks belong to the words
-    words_of(response) -> response.lower().split()
+marks | marks belong to the words | words_of(response) -> response.lower().split()
 two spaces | split(' ') makes an empty word
     words_of(response) -> re.sub("[.,!?]", "", response.lower()).split(" ")
     if words else -> if words_of(response) else
-share of repeated words | it is the share of repeated words
-    return len -> return 1 - len
-not divided | it is the number of different words
-    return len(set(words_of(response)))
+share of repeated words | it is the share of repeated words | return len -> return 1 - len
+not divided | it is the number of different words | return len(set(words_of(response)))
 words that occur once | only words that occur once are counted
     len(set(words)) / -> sum(words.count(word) == 1 for word in words) /
-1 for nothing | a response without words gets 1
-    else 0.0 -> else 1.0
+1 for nothing | a response without words gets 1 | else 0.0 -> else 1.0
 the prompt's words too | the words of the prompt are counted as well
     words_of(response) -> words_of(prompt + " " + response)
-arguments swapped | it judges the prompt
-    return by_pattern(response, prompt)
-0 divided by 0 | it raised ZeroDivisionError
-    / len(words) if words else 0.0 -> / len(words)
+arguments swapped | it judges the prompt | return by_pattern(response, prompt)
+0 divided by 0 | it raised ZeroDivisionError | / len(words) if words else 0.0 -> / len(words)
 a tensor for a number | .item() makes a number of it
     return torch.tensor(by_pattern(prompt, response))
 a text for a number | must be a Python float, got a Python str
     return str(by_pattern(prompt, response))
 whether all differ | must be a Python float, got a Python bool
     return by_pattern(prompt, response) == 1
-a constant | it says the same whatever it is given
-    return 0.5
+a constant | it says the same whatever it is given | return 0.5
 words remembered from call to call | it keeps something from one call
     seen_words.extend(words_of(response))
     return len(set(seen_words)) / len(seen_words)
@@ -104,30 +97,23 @@ def by_numpy(train_rewards, test_rewards):
 
 
 WRONG["best_constant"] = """
-peeking | it peeks: the column is chosen on the test prompts
-    train_rewards.sum -> test_rewards.sum
-swapped pair | training and test prompts are swapped
-    return by_max(test_rewards, train_rewards)
+peeking | it peeks: the column is chosen on the test prompts | train_rewards.sum -> test_rewards.sum
+swapped pair | training and test prompts are swapped | return by_max(test_rewards, train_rewards)
 the reward in training | the mean is that on the training prompts
     test_rewards.mean -> train_rewards.mean
 both together | on training and test prompts together
     train_rewards.sum -> torch.cat([train_rewards, test_rewards]).sum
 the best of each prompt | it must be the same column for all
     test_rewards.mean(dim=0)[best] -> test_rewards.amax(1).mean()
-lost sign | it is the worst column
-    .max(dim=0) -> .min(dim=0)
-the last of equals | of equal columns it takes the last
-    mean > best_mean -> mean >= best_mean
+lost sign | it is the worst column | .max(dim=0) -> .min(dim=0)
+the last of equals | of equal columns it takes the last | mean > best_mean -> mean >= best_mean
 the highest single reward | the column of the single highest reward
     train_rewards.sum(dim=0) -> train_rewards.amax(dim=0)
 the most wins | the column that is best for most prompts
     train_rewards.sum(dim=0) -> train_rewards.argmax(1).bincount()
-sum for mean | the rewards are added up
-    test_rewards.mean -> test_rewards.sum
-a tensor for the column | part 1 of the result must be a Python int
-    best.item(), -> best,
-counted from 1 | wrong for
-    best.item(), -> best.item() + 1,
+sum for mean | the rewards are added up | test_rewards.mean -> test_rewards.sum
+a tensor for the column | part 1 of the result must be a Python int | best.item(), -> best,
+counted from 1 | wrong for | best.item(), -> best.item() + 1,
 a tensor for a number | part 2 of the result must be a Python float
     float(test_rewards.mean(dim=0)[best]) -> test_rewards.mean(dim=0)[best]
 a list for a tuple | the result must be a tuple of 2, got a Python list
@@ -136,6 +122,5 @@ wrong axis | wrong for
     train_rewards.sum(dim=0).max(dim=0).indices -> train_rewards.sum(1).argmax() % train_rewards.shape[1]
 the library's own | calls minilpo's own mean_over_tasks
     return mean_over_tasks(train_rewards, None)
-right on positive rewards only | wrong for
-    train_rewards.sum -> train_rewards.clamp(min=0).sum
+right on positive rewards only | wrong for | train_rewards.sum -> train_rewards.clamp(min=0).sum
 """

@@ -33,20 +33,16 @@ True where nobody may look | True and False are swapped
     return torch.arange(T)[None, :] > torch.arange(T)[:, None]
 one token of the future | a token sees the one after it
     return torch.arange(T)[None, :] <= torch.arange(T)[:, None] + 1
-True everywhere | every token sees every other
-    return torch.ones(T, T) > 0
+True everywhere | every token sees every other | return torch.ones(T, T) > 0
 the diagonal only | a token sees nothing but itself
     return torch.arange(T)[None, :] == torch.arange(T)[:, None]
-zeros and ones | must have dtype torch.bool, got torch.float32
-    return torch.tril(torch.ones(T, T))
+zeros and ones | must have dtype torch.bool, got torch.float32 | return torch.tril(torch.ones(T, T))
 a list of lists | must be a tensor of shape (3, 3), got a Python list
     return [[j <= i for j in range(T)] for i in range(T)]
 always for three tokens | must have shape (1, 1), got (3, 3)
     return torch.tensor([[True, False, False], [True, True, False], [True, True, True]])
-a batch dimension too many | must have shape (3, 3), got (1, 3, 3)
-    return comparing(T)[None]
-stops at twelve tokens | wrong for
-    for i in range(T): -> for i in range(min(T, 12)):
+a batch dimension too many | must have shape (3, 3), got (1, 3, 3) | return comparing(T)[None]
+stops at twelve tokens | wrong for | for i in range(T): -> for i in range(min(T, 12)):
 """
 
 
@@ -75,25 +71,19 @@ def additive(queries, keys, values):
 
 
 WRONG["attention_head"] = """
-no mask | there is no causal mask
-    math.sqrt(d) + mask -> math.sqrt(d)
-not scaled | aren't divided by the square root of d
-    / math.sqrt(d) + mask -> + mask
-divided by d | the scores are divided by d
-    / math.sqrt(d) + mask -> / d + mask
+no mask | there is no causal mask | math.sqrt(d) + mask -> math.sqrt(d)
+not scaled | aren't divided by the square root of d | / math.sqrt(d) + mask -> + mask
+divided by d | the scores are divided by d | / math.sqrt(d) + mask -> / d + mask
 times for divided by | multiplied by the square root of d
     / math.sqrt(d) + mask -> * math.sqrt(d) + mask
-masked with 0 | a masked score of 0 still gets weight
-    + mask -> * (mask == 0)
+masked with 0 | a masked score of 0 still gets weight | + mask -> * (mask == 0)
 mask after the softmax | the mask comes after the softmax
     math.sqrt(d) + mask -> math.sqrt(d)
     torch.softmax(scores, -1) -> torch.softmax(scores, -1) * (mask == 0)
 softmax over the queries | the softmax runs over the queries
     torch.softmax(scores, -1) -> torch.softmax(scores, -2)
-swapped pair | queries and keys are swapped
-    queries, keys) / -> keys, queries) /
-a mask without the diagonal | a token doesn't see itself
-    .triu(1) -> .triu(0)
+swapped pair | queries and keys are swapped | queries, keys) / -> keys, queries) /
+a mask without the diagonal | a token doesn't see itself | .triu(1) -> .triu(0)
 a softmax of its own that overflows | exp of a large score is infinite
     torch.softmax(scores, -1) -> scores.exp() / scores.exp().sum(-1, keepdim=True)
 the weights for the result | must have shape (2, 3), got (2, 2)
@@ -105,12 +95,10 @@ scales its input in place | it changes its input in place
     return F.scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=1.0)
 always float32 | must have dtype torch.float64, got torch.float32
     return kernel(queries.float(), keys.float(), values.float())
-an argument ignored | it ignores its argument `keys`
-    return kernel(queries, queries, values)
+an argument ignored | it ignores its argument `keys` | return kernel(queries, queries, values)
 neither masked nor scaled | no causal mask, and the scores aren't divided
     return (queries @ keys.transpose(-2, -1)).softmax(-1) @ values
-the ~ before the mask forgotten | the mask is turned round
-    .triu(1) -> .tril()
+the ~ before the mask forgotten | the mask is turned round | .triu(1) -> .tril()
 the largest score of all set aside | some numbers are NaN
     scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
     weights = (scores - scores.amax(-1, keepdim=True)).exp().tril()
@@ -151,12 +139,10 @@ mask ignored | the mask is ignored
     return F.cross_entropy(logits.flatten(0, 1), token_ids.flatten())
 divided by all places | divided by all B * T places
     return (per_place(logits, token_ids) * response_mask).mean()
-sum for mean | the losses are added up
-    return per_place(logits, token_ids)[response_mask].sum()
+sum for mean | the losses are added up | return per_place(logits, token_ids)[response_mask].sum()
 mean over responses | a mean over responses of their means
     .sum() / weights.sum() -> .sum(1).div(weights.sum(1)).mean()
-lost sign | the minus is missing
-    return -per_place(logits, token_ids)[response_mask].mean()
+lost sign | the minus is missing | return -per_place(logits, token_ids)[response_mask].mean()
 no log_softmax | logits are taken for log-probabilities
     torch.logsumexp(row, dim=0) - row[token_ids[b, t]] -> -row[token_ids[b, t]]
 no log | mean probability, without the log
@@ -170,8 +156,7 @@ a log-softmax that overflows | exp of a large logit is infinite
     torch.logsumexp(row, dim=0) -> row.exp().sum().log()
 a number for a tensor | must be a tensor of shape (), got a Python
     return with_cross_entropy(logits, token_ids, response_mask).item()
-not reduced | must have shape (), got (1,)
-    return per_place(logits, token_ids)[response_mask]
+not reduced | must have shape (), got (1,) | return per_place(logits, token_ids)[response_mask]
 a broadcast shape | must have shape (), got (1,)
     return with_cross_entropy(logits, token_ids, response_mask)[None]
 float16 | must have dtype torch.float32, got torch.float16
