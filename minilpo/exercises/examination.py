@@ -107,26 +107,21 @@ class Examination:
         Of several it takes one that also raises an error on the input `failed`.
         """
         # The answer may have failed before the last input.
-        rows = list(zip(self.cases, self.given, strict=False))
-        wrong_at = {
-            i
-            for i, (case, value) in enumerate(rows)
-            if not self._is_right(self.expected[i], value, case)
-        }
+        rows = list(zip(self.expected, self.given, self.cases, strict=False))
+        wrong_at = {i for i, row in enumerate(rows) if not self._is_right(*row)}
         if not wrong_at:
             return ""
-        explained = {}
-        alone = []
         known = self.key.known_mistakes
-        for message, wrong in known.items():
-            explained[message] = {i for i in wrong_at if self._is_made(wrong, *rows[i])}
-            others = (row for i, row in enumerate(rows) if i not in wrong_at)
-            if explained[message] == wrong_at and all(self._is_made(wrong, *row) for row in others):
-                alone.append(message)
+        # `all` ends at the first difference. Most mistakes differ soon.
+        alone = [m for m, wrong in known.items() if all(self._is_made(wrong, *r) for r in rows)]
         if failed is not None:
             alone.sort(key=lambda message: not self._raises(known[message], failed))
         if alone:
             return alone[0]
+        explained = {
+            message: {i for i in wrong_at if self._is_made(wrong, *rows[i])}
+            for message, wrong in known.items()
+        }
         for first, second in itertools.combinations(explained, 2):
             one, other = explained[first], explained[second]
             if wrong_at == one | other and min(len(one - other), len(other - one)) > 1:
@@ -193,7 +188,7 @@ class Examination:
         except Exception:
             return False
 
-    def _is_made(self, wrong: Callable[..., Any], case: Case, value: Any) -> bool:
+    def _is_made(self, wrong: Callable[..., Any], _: Any, value: Any, case: Case) -> bool:
         """Tests if a wrong function gives this value."""
         try:
             return self._is_right(wrong(*copied(case)), value, case)
