@@ -14,18 +14,18 @@ BUDGETS = {
     "the method": (METHOD, 850),
     "settings": (("__init__", "seeds", "config", "setting", "constant_control"), 550),
     "lm": (("lm",), 760),
-    "decoding": (("decoding",), 890),
+    "decoding": (("decoding",), 889),
     "tasks": (("tasks",), 1845),
     "evaluation": (("evaluation",), 835),
-    "rivals": (("rivals",), 1140),
+    "rivals": (("rivals",), 1110),
     "experiments": (("experiments",), 2344),
-    "run and machine": (("run", "machine"), 1450),
+    "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1073),
     "play": (("play",), 465),
     "exercises": (("exercises",), 3846),
-    "course and doctor": (("course", "doctor"), 1120),
+    "course and doctor": (("course", "doctor"), 1105),
     "huggingface": (("huggingface",), 535),
-    "command line": (("flags", "cli", "__main__"), 525),
+    "command line": (("flags", "cli", "__main__"), 510),
 }
 WHOLE, TESTS = 19_850, 23_300
 # Types with one user, and the reason for each.
