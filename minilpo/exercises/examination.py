@@ -34,7 +34,7 @@ class Examination:
         self.given: list[Any] = []  # the first results, as they were when they came
 
     def verdict(self) -> Verdict:
-        """Reports the first thing that is wrong, or that nothing is."""
+        """Reports the first fault, or that there is none."""
         return self._ask() or self._compare() or self._ask_again() or self._passed()
 
     def _ask(self) -> Verdict | None:
@@ -107,26 +107,21 @@ class Examination:
         Of several it takes one that also raises an error on the input `failed`.
         """
         # The answer may have failed before the last input.
-        rows = list(zip(self.cases, self.given, strict=False))
-        wrong_at = {
-            i
-            for i, (case, value) in enumerate(rows)
-            if not self._is_right(self.expected[i], value, case)
-        }
+        rows = list(zip(self.expected, self.given, self.cases, strict=False))
+        wrong_at = {i for i, row in enumerate(rows) if not self._is_right(*row)}
         if not wrong_at:
             return ""
-        explained = {}
-        alone = []
         known = self.key.known_mistakes
-        for message, wrong in known.items():
-            explained[message] = {i for i in wrong_at if self._is_made(wrong, *rows[i])}
-            others = (row for i, row in enumerate(rows) if i not in wrong_at)
-            if explained[message] == wrong_at and all(self._is_made(wrong, *row) for row in others):
-                alone.append(message)
+        # `all` ends at the first difference. Most mistakes differ soon.
+        alone = [m for m, wrong in known.items() if all(self._is_made(wrong, *r) for r in rows)]
         if failed is not None:
             alone.sort(key=lambda message: not self._raises(known[message], failed))
         if alone:
             return alone[0]
+        explained = {
+            message: {i for i in wrong_at if self._is_made(wrong, *rows[i])}
+            for message, wrong in known.items()
+        }
         for first, second in itertools.combinations(explained, 2):
             one, other = explained[first], explained[second]
             if wrong_at == one | other and min(len(one - other), len(other - one)) > 1:
@@ -150,7 +145,9 @@ class Examination:
         """Tests if another value of one argument changes nothing where it should."""
         looked = 0
         for case, value in zip(self.cases, self.given, strict=True):
-            others = [*(other[place] for other in self.cases), *_turned(case[place])]
+            others = [other[place] for other in self.cases]
+            if isinstance(case[place], Tensor):  # no other input may have this shape
+                others.append(case[place].flip(tuple(range(case[place].ndim))))
             changed = next(filter(None, (self._changed(case, place, x) for x in others)), None)
             if changed is None:
                 continue
@@ -193,7 +190,7 @@ class Examination:
         except Exception:
             return False
 
-    def _is_made(self, wrong: Callable[..., Any], case: Case, value: Any) -> bool:
+    def _is_made(self, wrong: Callable[..., Any], _: Any, value: Any, case: Case) -> bool:
         """Tests if a wrong function gives this value."""
         try:
             return self._is_right(wrong(*copied(case)), value, case)
@@ -258,11 +255,6 @@ class Examination:
             elif isinstance(values[0], (int, float)):
                 parts.append(f"{name} from {min(values):g} to {max(values):g}")
         return "; ".join(parts) or "texts and lists"
-
-
-def _turned(value: Any) -> list[Any]:
-    """Returns the same numbers in another order: no other input may have this shape."""
-    return [value.flip(tuple(range(value.ndim)))] if isinstance(value, Tensor) else []
 
 
 def _alike(value: Any, other: Any) -> bool:
