@@ -48,7 +48,6 @@ THREADS = flag(
     number(int, 1, MAX_THREADS),
 )
 STEP = RUN, THREADS, DEVICE
-
 Run = Callable[[Namespace], int | None]  # returns the exit status, if it isn't 0
 COMMANDS: dict[str, tuple[Run, str, tuple[Flag, ...]]] = {}  # by name: function, text, flags
 
