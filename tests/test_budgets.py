@@ -17,7 +17,7 @@ BUDGETS = {
     "decoding": (("decoding",), 890),
     "tasks": (("tasks",), 1845),
     "evaluation": (("evaluation",), 835),
-    "rivals": (("rivals",), 1140),
+    "rivals": (("rivals",), 1110),
     "experiments": (("experiments",), 2407),
     "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1073),
