@@ -557,6 +557,7 @@ ALL_MEMBERS = {
 }
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_a_task_with_every_member_is_trained_on_and_measured(write, tmp_path):
     file, run = write(file_of(**ALL_MEMBERS)), tmp_path / "run"
     assert main(["demo", "--tasks", file, "--out", str(run), *TINY]) == 0
