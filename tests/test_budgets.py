@@ -20,7 +20,7 @@ BUDGETS = {
     "rivals": (("rivals",), 1140),
     "experiments": (("experiments",), 2407),
     "run and machine": (("run", "machine"), 1450),
-    "show": (("show",), 1073),
+    "show": (("show",), 1054),
     "play": (("play",), 465),
     "exercises": (("exercises",), 3846),
     "course and doctor": (("course", "doctor"), 1120),
