@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import shlex
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -20,7 +21,7 @@ from minilpo import __version__
 from minilpo.config import LARGEST_SEED, MAX_THREADS, SECTIONS, PretrainConfig, RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.flags import Flag, Parser, flag, flags_of, given, number, path_of, whole_config
-from minilpo.machine.signals import LostError, Terminated, answering_signals
+from minilpo.machine.signals import farewell
 from minilpo.machine.text import one_line, printable
 
 TOGETHER = os.environ.get("WORLD_SIZE", "1") != "1"  # torchrun has started several processes
@@ -292,22 +293,24 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # No window is ever opened, and a name that matplotlib doesn't know does no harm.
     os.environ["MPLBACKEND"] = "agg"
-    with answering_signals(lambda stop: os._exit(_say_goodbye(stop))):
-        try:
-            status = run_command(make_parser().parse_args(argv))
-            sys.stdout.flush()
-            return status
-        except KeyboardInterrupt as stop:
-            return _say_goodbye(stop)
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            message = f"error: {_in_words(error)}"
-            if RANK == 0:
-                _complain(message)
-            elif not isinstance(error, LostError):
-                # An error in every process is said by the first; then torchrun ends this one.
-                time.sleep(ENOUGH_TO_SPEAK)
-                _complain(f"process {RANK}: {message}")
-            return 2
+    try:
+        status = run_command(make_parser().parse_args(argv))
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt as stop:
+        number = int(stop.args[0]) if stop.args else signal.SIGINT
+        if RANK == 0:
+            _complain(farewell(number))
+        return 128 + number
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        message = f"error: {_in_words(error)}"
+        if RANK == 0:
+            _complain(f"minilpo: {message}")
+        elif not isinstance(error, ConnectionAbortedError):  # the first one has lost it too
+            # An error in every process is said by the first; then torchrun ends this one.
+            time.sleep(ENOUGH_TO_SPEAK)
+            _complain(f"minilpo: process {RANK}: {message}")
+        return 2
 
 
 def run_command(args: Namespace) -> int:
@@ -331,18 +334,10 @@ def run_command(args: Namespace) -> int:
         return run(args) or 0
 
 
-def _say_goodbye(stop: KeyboardInterrupt) -> int:
-    """Says that the work was interrupted; returns the exit status."""
-    status, said = (143, "told to end") if isinstance(stop, Terminated) else (130, "interrupted")
-    if RANK == 0:  # over the terminal's ^C
-        _complain(f"{said}; what was finished is kept, the same command goes on from there", "\r")
-    return status
-
-
-def _complain(message: str, start: str = "") -> None:
+def _complain(line: str) -> None:
     """Prints one line on stderr, if it is open."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"{start}minilpo: {message}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def _in_words(error: Exception) -> str:

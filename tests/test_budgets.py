@@ -19,13 +19,13 @@ BUDGETS = {
     "evaluation": (("evaluation",), 835),
     "rivals": (("rivals",), 1140),
     "experiments": (("experiments",), 2407),
-    "run and machine": (("run", "machine"), 1450),
+    "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1054),
     "play": (("play",), 465),
     "exercises": (("exercises",), 3846),
-    "course and doctor": (("course", "doctor"), 1120),
+    "course and doctor": (("course", "doctor"), 1105),
     "huggingface": (("huggingface",), 535),
-    "command line": (("flags", "cli", "__main__"), 525),
+    "command line": (("flags", "cli", "__main__"), 510),
 }
 WHOLE, TESTS = 19_850, 23_300
 # Types with one user, and the reason for each.

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -47,7 +46,7 @@ def variant(solutions: Sequence[Any], body: str) -> Any:
             raise ValueError(f"each old text must stand once in one of the solutions, got\n{body}")
     else:
         source = f"def variant{inspect.signature(solutions[0])}:\n{textwrap.indent(body, ' ')}"
-    names = {**vars(sys.modules[solutions[0].__module__]), "right": solutions[0], "re": re}
+    names = {**vars(inspect.getmodule(solutions[0])), "right": solutions[0], "re": re}
     exec(compile(source, "<variant>", "exec"), names)
     return names["variant"]
 
@@ -66,6 +65,11 @@ def _edited(solution: Any, edits: list[list[str]]) -> str:
 class Exercise:
     """One exercise. A subclass has the members below.
 
+    `mistakes` is a text of messages, each with the edits that make the mistake of `right`:
+
+        the minus is lost: a loss is small where the chosen is likely
+            return -logprobs -> return logprobs
+
     If a learner's results are those of a mistake on every input, the check prints its message.
     """
 
@@ -75,7 +79,7 @@ class Exercise:
     hints: tuple[str, str, str]
     explanation: str  # of the solution
     follow_up: str  # something harder, for those who are done
-    mistakes = ""  # messages, each with the edits that make the mistake of `right`: see `variant`
+    mistakes = ""
     may_use: Sequence[str] = ()  # modules of minilpo that the answer may call
 
     def __init__(self) -> None:
@@ -97,7 +101,7 @@ class Exercise:
         return answer(*arguments)
 
     def misfit(self, expected: Any, got: Any) -> str:
-        """Says in a line what is wrong with the form of a result; empty if nothing is."""
+        """Describes in a line a fault in the form of a result; empty if there is none."""
         return misfit(expected, got)
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
