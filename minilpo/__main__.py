@@ -2,16 +2,16 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 from typing import NoReturn
 
+from minilpo.machine.signals import leave_when_told
+
 
 def main() -> NoReturn:
     """Runs the command line and ends the process with its status."""
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stop, _leave)
+    leave_when_told()
     # The next file that is opened would take the place of a closed stream, and be written to.
     for handle in (0, 1, 2):
         try:
@@ -51,13 +51,6 @@ def _can_start_threads() -> bool:
     finally:
         end.set()
     return True
-
-
-def _leave(signal_number: int, frame: object) -> None:
-    # Of several processes that torchrun has started, only the first one speaks.
-    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
-        os.write(2, b"minilpo: interrupted\n")
-    os._exit(128 + signal_number)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import os
 import shlex
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -20,7 +21,7 @@ from minilpo import __version__
 from minilpo.config import LARGEST_SEED, MAX_THREADS, SECTIONS, PretrainConfig, RunConfig
 from minilpo.experiments import EXPERIMENTS
 from minilpo.flags import Flag, Parser, flag, flags_of, given, number, path_of, whole_config
-from minilpo.machine.signals import LostError, Terminated, answering_signals
+from minilpo.machine.signals import farewell
 from minilpo.machine.text import one_line, printable
 
 TOGETHER = os.environ.get("WORLD_SIZE", "1") != "1"  # torchrun has started several processes
@@ -47,7 +48,6 @@ THREADS = flag(
     number(int, 1, MAX_THREADS),
 )
 STEP = RUN, THREADS, DEVICE
-
 Run = Callable[[Namespace], int | None]  # returns the exit status, if it isn't 0
 COMMANDS: dict[str, tuple[Run, str, tuple[Flag, ...]]] = {}  # by name: function, text, flags
 
@@ -165,11 +165,11 @@ def sample(args: Namespace) -> None:
     page = args.html and args.html.resolve()  # links followed
     if page and (page.suffix != ".html" or page.name == "report.html"):  # a file of a run
         raise ValueError(f"--html must name a page, got {str(args.html)!r}; try page.html")
-    prompts = samples.prompts_to_copy(run.tasks, PROMPTS_SHOWN, args.seed)
+    asked = run.tasks, PROMPTS_SHOWN, args.seed
     if not prompt:
         if page or args.temperature is not None:
             raise ValueError("--html and --temperature must come with a prompt, got none")
-        for name, quoted in prompts.items():
+        for name, quoted in samples.prompts_to_copy(*asked).items():
             print(f"{name}:", *quoted, sep="\n  ")
         return
     run.log("pretrain"), run.log("train")  # say if a file isn't there, or isn't what it was
@@ -178,8 +178,9 @@ def sample(args: Namespace) -> None:
     try:
         lm.tokenizer.encode(prompt)
     except ValueError as error:  # an unknown word
-        some = [one for row in zip(*prompts.values(), strict=True) for one in row][:PROMPTS_SHOWN]
-        raise ValueError(f"{error}; or copy one of {', '.join(some)}") from None
+        rows = zip(*samples.prompts_to_copy(*asked).values(), strict=True)
+        some = ", ".join([prompt for row in rows for prompt in row][:PROMPTS_SHOWN])
+        raise ValueError(f"{error}; or copy one of {some}") from None
     sampler = samples.Sampler(lm, run.tasks, run.head(), run.choices, args.seed)
     words, lines = sampler.with_head(prompt)
     if args.temperature is not None:
@@ -292,22 +293,24 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # No window is ever opened, and a name that matplotlib doesn't know does no harm.
     os.environ["MPLBACKEND"] = "agg"
-    with answering_signals(lambda stop: os._exit(_say_goodbye(stop))):
-        try:
-            status = run_command(make_parser().parse_args(argv))
-            sys.stdout.flush()
-            return status
-        except KeyboardInterrupt as stop:
-            return _say_goodbye(stop)
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            message = f"error: {_in_words(error)}"
-            if RANK == 0:
-                _complain(message)
-            elif not isinstance(error, LostError):
-                # An error in every process is said by the first; then torchrun ends this one.
-                time.sleep(ENOUGH_TO_SPEAK)
-                _complain(f"process {RANK}: {message}")
-            return 2
+    try:
+        status = run_command(make_parser().parse_args(argv))
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt as stop:
+        number = int(stop.args[0]) if stop.args else signal.SIGINT
+        if RANK == 0:
+            _complain(farewell(number))
+        return 128 + number
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        message = f"error: {_in_words(error)}"
+        if RANK == 0:
+            _complain(f"minilpo: {message}")
+        elif not isinstance(error, ConnectionAbortedError):  # the first one has lost it too
+            # An error in every process is said by the first; then torchrun ends this one.
+            time.sleep(ENOUGH_TO_SPEAK)
+            _complain(f"minilpo: process {RANK}: {message}")
+        return 2
 
 
 def run_command(args: Namespace) -> int:
@@ -331,18 +334,10 @@ def run_command(args: Namespace) -> int:
         return run(args) or 0
 
 
-def _say_goodbye(stop: KeyboardInterrupt) -> int:
-    """Says that the work was interrupted; returns the exit status."""
-    status, said = (143, "told to end") if isinstance(stop, Terminated) else (130, "interrupted")
-    if RANK == 0:  # over the terminal's ^C
-        _complain(f"{said}; what was finished is kept, the same command goes on from there", "\r")
-    return status
-
-
-def _complain(message: str, start: str = "") -> None:
+def _complain(line: str) -> None:
     """Prints one line on stderr, if it is open."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"{start}minilpo: {message}", file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
 
 
 def _in_words(error: Exception) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import os
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,30 +18,32 @@ from time import perf_counter
 from minilpo.config import ModelConfig, PretrainConfig, RunConfig
 from minilpo.machine.text import named, one_line, printable
 
-# A mark, what was found, what to do about it. Marks: "ok", "look" (works), "wrong" (doesn't).
-Finding = tuple[str, str, str]
+Finding = tuple[str, str, str]  # "ok", "look" (works) or "wrong"; what was found; what to do
 PACKAGES = ["numpy", "torch", "tokenizers", "matplotlib", "tqdm"]  # if minilpo isn't installed
-ROOM = 100_000_000  # bytes of a run on a disk
-# The demo on two cores of a server, and a step of its pretraining there in the same hour, as timed
-# below. The times of the lessons are from such an hour too.
+# The demo on two cores of a server, and a step of its pretraining there in the same hour. The times
+# of the lessons are from such an hour too.
 DEMO_SECONDS, STEP_SECONDS = 205.0, 0.041
 
 
 def report() -> int:
     """Prints a line per finding; returns 1 if something is wrong, else 0."""
     status = 0
-    for look in (packages, torch, threads, folder_of_runs, lessons, terminal, times):
+    for mark, what, remedy in findings():
+        status = 1 if mark == "wrong" else status
+        print(f"{mark:<6} {one_line(f'{what}; {remedy}' if remedy else what)}")
+    return status
+
+
+def findings() -> Iterator[Finding]:
+    """Looks at one thing after the other; a look that fails is a finding too."""
+    for look in (packages, torch, folders, reading, times):
         try:
-            found = list(look())
+            yield from look()
         except ImportError:
             continue  # of a package that `packages` has named
         except Exception as error:  # a broken installation raises anything
             remedy = "install minilpo again, in a new environment"
-            found = [("wrong", f"the look at {look.__name__} fails: {named(error)}", remedy)]
-        for mark, what, remedy in found:
-            status = 1 if mark == "wrong" else status
-            print(f"{mark:<6} {one_line(f'{what}; {remedy}' if remedy else what)}")
-    return status
+            yield "wrong", f"the look at {look.__name__} fails: {named(error)}", remedy
 
 
 def packages() -> Iterator[Finding]:
@@ -61,66 +62,36 @@ def packages() -> Iterator[Finding]:
             remedy = f"{install} --force-reinstall"
             yield "wrong", f"{name} can't be imported ({named(error)})", remedy
             continue
-        is_old = numbers(version) < numbers(limits.get(">=", ""))
-        is_new = "<" in limits and numbers(version) >= numbers(limits["<"])
-        mark = "wrong" if is_old else "look" if is_new else "ok"
+        low, has, high = (
+            [int(number) for number in re.findall(r"\d+", one)[:3]]  # [2, 10, 1] of "2.10.1+cu124"
+            for one in (limits.get(">=", ""), version, limits.get("<", "999"))
+        )
+        mark = "wrong" if has < low else "ok" if has < high else "look"
         yield mark, f"{name} {version}", "" if mark == "ok" else f"minilpo is tested with {install}"
 
 
-def numbers(version: str) -> list[int]:
-    """Reads the first three numbers of a version: [2, 10, 1] of "2.10.1+cu124"."""
-    return [int(number) for number in re.findall(r"\d+", version)[:3]]
-
-
 def torch() -> Iterator[Finding]:
-    """Tells if PyTorch takes room for GPUs that aren't there."""
+    """Tells if PyTorch takes room for GPUs that aren't there; measures the threads, uses them."""
     import torch
+
+    from minilpo.machine.threads import cores, fastest
 
     if torch.version.cuda and not torch.cuda.is_available():
         what = "PyTorch was built for GPUs but finds none: gigabytes of it are never used"
         place = "https://pytorch.org/get-started/locally/"
         yield "look", what, f"pip uninstall torch, then install the CPU build as {place} shows"
-
-
-def threads() -> Iterator[Finding]:
-    """Measures which number of threads is fastest, and uses it."""
-    import torch
-
-    from minilpo.machine.threads import candidates, choose, cores, explain, measure
-
-    asked, seconds = os.environ.get("OMP_NUM_THREADS"), measure(candidates())
-    yield "ok", f"{cores()} usable cores; fastest: {explain(choose(seconds), seconds)}", ""
+    asked, (n, found) = os.environ.get("OMP_NUM_THREADS"), fastest()
+    yield "ok", f"{cores()} usable cores; fastest: {found}", ""
     if not asked:
-        torch.set_num_threads(choose(seconds))
+        torch.set_num_threads(n)
     elif not (asked.strip().isdecimal() and 1 <= int(asked) <= cores()):
         what = f"OMP_NUM_THREADS must be a number of threads from 1 to {cores()}, got {asked!r}"
         yield "look", what, "set it so, or remove it from the environment"
 
 
-def writable(what: str, find: Callable[[], Path], remedy: str) -> Finding:
-    """Writes to a folder; if it isn't there yet, to the nearest one above it."""
-    try:
-        path = find().absolute()
-        place = next(p for p in (path, *path.parents) if os.path.lexists(p))
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(b"minilpo")
-        free = shutil.disk_usage(place).free
-    except (OSError, RuntimeError) as error:  # forbidden, full, gone; no home is a RuntimeError
-        return "wrong", f"{what} can't be written ({named(error)})", remedy
-    room = f"{what} ({printable(str(path))}) can be written, {free / 1e9:.1f} GB are free"
-    return ("ok", room, "") if free > ROOM else ("wrong", room, "free some space for runs")
-
-
-def folder_of_runs() -> Iterator[Finding]:
-    """Writes to this folder."""
+def folders() -> Iterator[Finding]:
+    """Writes to this folder and to the lessons' one; reads the lessons' language model there."""
     yield writable("this folder", Path.cwd, "go to another folder, or name one with --out")
-
-
-def lessons() -> Iterator[Finding]:
-    """Looks for Jupyter, for the folder of the lessons and for their language model there."""
-    if missing := [name for name in ("jupyterlab", "ipykernel") if find_spec(name) is None]:
-        what = f"to read the lessons, {' and '.join(missing)} must be installed"
-        yield "look", what, 'pip install "minilpo[tutorials]"'
     from minilpo.course.home import home, run_folder
     from minilpo.run.folder import Run
 
@@ -137,8 +108,23 @@ def lessons() -> Iterator[Finding]:
         yield "wrong", f"the lessons' language model can't be read ({error})", f"rename {path}"
 
 
-def terminal() -> Iterator[Finding]:
-    """Tells if printed text may hold any character."""
+def writable(what: str, find: Callable[[], Path], remedy: str) -> Finding:
+    """Writes to a folder; if it isn't there yet, to the nearest one above it."""
+    try:
+        path = find().absolute()
+        place = next(p for p in (path, *path.parents) if os.path.lexists(p))
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"minilpo")
+    except (OSError, RuntimeError) as error:  # forbidden, full, gone; no home is a RuntimeError
+        return "wrong", f"{what} can't be written ({named(error)})", remedy
+    return "ok", f"{what} ({printable(str(path))}) can be written", ""
+
+
+def reading() -> Iterator[Finding]:
+    """Looks for Jupyter, and for the characters of the terminal."""
+    if missing := [name for name in ("jupyterlab", "ipykernel") if find_spec(name) is None]:
+        what = f"to read the lessons, {' and '.join(missing)} must be installed"
+        yield "look", what, 'pip install "minilpo[tutorials]"'
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
         "τ₊".encode(encoding)
@@ -169,17 +155,13 @@ def step_seconds() -> float:
     from minilpo.seeds import python_rng, torch_generator
     from minilpo.tasks import load_tasks, mixed_demonstrations
 
-    tasks, rng = load_tasks(RunConfig().tasks), python_rng(0, "doctor")
-    pairs = mixed_demonstrations(tasks, 2000, "train", rng)  # a few batches
+    tasks = load_tasks(RunConfig().tasks)
+    pairs = mixed_demonstrations(tasks, 2000, "train", python_rng(0, "doctor"))  # a few batches
     tokenizer = Tokenizer.train(text for pair in pairs for text in pair)
     examples = encode_examples(tokenizer, pairs)
     model = GPT(ModelConfig(vocab_size=tokenizer.vocab_size), torch_generator(0, "doctor"))
     corpus = Corpus(examples, examples[:1], tokenizer.pad_id)
-
-    def mean_of(steps: int) -> float:
+    for steps in (8, 32):  # the first ones start threads and fill caches
         begun = perf_counter()
         pretrain(model, corpus, PretrainConfig(steps=steps), 0)
-        return (perf_counter() - begun) / steps
-
-    mean_of(8)  # the first steps start threads and fill caches
-    return mean_of(32)
+    return (perf_counter() - begun) / steps

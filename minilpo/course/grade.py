@@ -28,6 +28,7 @@ from minilpo.course.examinee import BY_NAME
 from minilpo.course.gradebook import Row, texts_of, write
 from minilpo.machine.files import work_in
 from minilpo.machine.progress import bar
+from minilpo.machine.signals import raised
 from minilpo.machine.text import named, one_line
 from minilpo.machine.threads import cores
 
@@ -70,7 +71,8 @@ def grade(
     seed = secrets.randbelow(2**53) if seed is None else seed
     progress = bar("grading", "notebook", len(notebooks))
     pool = ThreadPoolExecutor(jobs or cores())
-    with work_in(next(iter(texts.values())).parent), progress, pool:
+    # Ctrl-C raises an exception, so that the processes of cells are ended too.
+    with raised(), work_in(next(iter(texts.values())).parent), progress, pool:
         write(out, texts, [])  # if it can't be written, this shows now and not after the work
         prefix, isolation = sandbox()
         start = partial(rows_of, prefix=prefix, seed=seed, seconds=seconds, stop=stop)

@@ -1,6 +1,6 @@
-"""Where the tensors of a language model and a head live: on the CPU, or on one accelerator.
+"""The device of a language model and a head: the CPU, or one accelerator.
 
-What is written by them comes back to the CPU: rollouts, rewards, pairs and logs are always there.
+Rollouts, rewards, pairs and logs are always on the CPU.
 """
 
 import os
@@ -11,13 +11,10 @@ CPU = torch.device("cpu")
 
 
 def device_of(name: str) -> torch.device:
-    """The device of a name that PyTorch knows. Of several processes, each takes a card of its own.
+    """Returns the device of a name such as "cpu", "cuda" or "cuda:1".
 
-    Args:
-        name: "cpu", "cuda", "cuda:1" and the like.
-
-    Raises:
-        ValueError: if PyTorch doesn't know it, or can't compute on it here.
+    Of several processes on a machine each takes a card of its own. Raises ValueError if PyTorch
+    doesn't know the device, or can't compute on it here.
 
     >>> device_of("cpu")
     device(type='cpu')
@@ -26,12 +23,10 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
         if device.type == "cpu" and device.index is not None:
             raise ValueError("the CPU is one device, without a number")
-        if device.type != "cpu" and device.index is None:
-            # torchrun numbers the processes of one machine; alone, a process takes the first card.
+        if device.type != "cpu" and device.index is None:  # torchrun numbers the processes
             device = torch.device(device.type, int(os.environ.get("LOCAL_RANK", "0")))
-        # Not every device that has a name can compute, and some say so in their own way.
-        torch.ones(1, device=device).sum().item()
-    except Exception as error:
+        torch.ones(1, device=device).sum().item()  # not every device that has a name can compute
+    except Exception as error:  # some say so in their own way
         reason = str(error).split("\n")[0]
         raise ValueError(
             "--device must name a device that PyTorch can compute on here, such as cpu or cuda, "

@@ -1,65 +1,49 @@
-"""Ctrl-C and SIGTERM: the work ends once, with a word, and the impatient get no traceback."""
+"""Ctrl-C and SIGTERM end the process at once, at any moment, and one line says so.
+
+Nothing is lost: files are written whole or not at all, so a process may even be killed. An
+exception would do worse: some libraries swallow it, and imports of PyTorch wrap it in another one.
+"""
 
 import contextlib
+import os
 import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
 
-ENOUGH = 3.0  # seconds to put everything in order
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: somebody wants this process to end."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+FAREWELL = "minilpo: {}; what was finished is kept, the same command goes on from there"
 
 
-class LostError(ValueError):
-    """Another process of the same command has ended: see `processes`."""
+def leave_when_told() -> None:
+    """Lets both signals end this process. Of several of torchrun's only the first one speaks."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1":
+            with contextlib.suppress(OSError):  # not `print`, amid which the signal may have come
+                os.write(2, f"\n{farewell(number)}\n".encode())  # below the bar and the ^C
+        os._exit(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, leave)
+
+
+def farewell(number: int = signal.SIGINT) -> str:
+    """Returns the line for a signal."""
+    return FAREWELL.format("told to end" if number == signal.SIGTERM else "interrupted")
 
 
 @contextlib.contextmanager
-def answering_signals(leave: Callable[[KeyboardInterrupt], NoReturn]) -> Iterator[None]:
-    """Ends the work at the first Ctrl-C or SIGTERM, by an exception; further ones change nothing.
-
-    Some libraries swallow the exception, and so does Python at the end of an object's life. If the
-    work still goes on after `ENOUGH` seconds, `leave` ends it.
-
-    Args:
-        leave: ends the process. In the middle of an import it is called at once: there an exception
-            may abort the process in a library's own code.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def raised() -> Iterator[None]:
+    """Lets the first signal raise KeyboardInterrupt(number), where others have to be ended too."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for other in before:
+        for other in SIGNALS:
             signal.signal(other, signal.SIG_IGN)
-        wanted = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
-        if _is_importing(frame):
-            leave(wanted)
-        sys.unraisablehook = lambda lost: None  # a report of the exception that Python swallowed
-        if hasattr(signal, "setitimer"):  # not on Windows
-            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, lambda *_: leave(wanted))
-            signal.setitimer(signal.ITIMER_REAL, ENOUGH)
-        raise wanted
+        raise KeyboardInterrupt(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    report = sys.unraisablehook
+    before = [signal.signal(number, stop) for number in SIGNALS]
     try:
         yield
     finally:
-        sys.unraisablehook = report
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
+        for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    """Tells whether a module is being imported, somewhere below a frame."""
-    while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
-        frame = frame.f_back
-    return frame is not None

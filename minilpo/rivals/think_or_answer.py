@@ -25,10 +25,10 @@ SLOTS |= {"moved": WORDS["moved"], "manner": WORDS["manner"]}
 class ThinkOrAnswer(ReadingTask):
     """The day on which a journey begins and the days that one to three legs take.
 
-    The demonstrator never slips. Half of the time it thinks: "Think:", then one step after another.
-    Else it answers at once. One step is easy to do at once; for several there is too little room
-    between reading and answering. If the day after "####" is right, the reward is 1 less `PRICE`
-    for each word, number or mark; else 0. So thinking pays where answering at once is wrong.
+    The demonstrator never slips. Half of the time it thinks, one step after another; else it
+    answers at once, which is easy for one step. If the day after "####" is right, the reward is 1
+    less `PRICE` for each word, number or mark; else 0. So thinking pays where answering at once is
+    wrong.
 
     >>> task = ThinkOrAnswer()
     >>> prompt = "On Friday Mia and Tom boldly left the tiny cave. They ran for 3 days. "

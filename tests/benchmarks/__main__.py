@@ -23,7 +23,7 @@ from minilpo.config import PretrainConfig, RunConfig
 from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.lm.pretraining import Corpus, Example, pretrain
 from minilpo.lm.tokenizer import Tokenizer
-from minilpo.machine.threads import in_words, pick
+from minilpo.machine.threads import pick
 from minilpo.run.begin import corpus_of, create_run
 from minilpo.run.folder import Run
 from tests.benchmarks.commands import print_demo, print_memory
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     starts = range(0, len(examples), sizes.block)
     blocks = [examples[start : start + sizes.block] for start in starts]
     model, peak = run.new_model(), matmul_peak()
-    print(f"torch {torch.__version__}, {in_words(threads)}")
+    print(f"torch {torch.__version__}, threads: {threads}")
     print(f"matrix-product peak {peak / 1e9:.0f} GFLOP/s in fp32")
     print(f"medians of {sizes.repeats} turns; ratio: how many times as fast as the peer\n")
     print_row("", "minilpo", "transformers", "ratio")

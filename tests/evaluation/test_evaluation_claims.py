@@ -1,6 +1,5 @@
 """What `evaluate` measures, on which prompts and by whom: stand-ins write temperatures."""
 
-import contextlib
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +11,7 @@ from minilpo.adaptive_decoder import AdaptiveDecoder, ConstantHead, Decisions
 from minilpo.config import EvaluationConfig
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import respond
-from minilpo.decoding.policies import GreedyHead, SampledHead
+from minilpo.decoding.policies import GreedyHead
 from minilpo.evaluation.evaluate import evaluate, responses_to_evaluate
 from minilpo.evaluation.measure import (
     TwoTemperatures,
@@ -22,9 +21,8 @@ from minilpo.evaluation.measure import (
 )
 from minilpo.evaluation.statistics import bootstrap_interval
 from minilpo.evaluation.summary import by_place_in_sentence, mean_parts, summarize
-from minilpo.run import processes
 from minilpo.seeds import python_rng, torch_generator
-from minilpo.tasks import Prompt, mixed_prompts, split_of
+from minilpo.tasks import mixed_prompts, split_of
 from tests.conftest import CHOICES, TEMPERATURES, seeded
 from tests.standin import STOP, Warmth, Writer, compared, language_model, rewards_of
 
@@ -379,28 +377,3 @@ def test_the_search_for_two_temperatures_tries_every_pair_on_every_selection_pro
     twice = TwoTemperatures(language_model(), CHOICES, selection, test, SEED, n_samples=2)
     assert twice.search() == rule
     assert writer.texts[3] == ["1 0 1"] * 10
-
-
-@pytest.mark.parametrize("n_prompts", [1, 5])
-def test_processes_that_share_the_prompts_get_what_one_would_have_got(monkeypatch, lm, n_prompts):
-    """Each here after the other; with a single prompt, one of them has nothing to do."""
-    lm.model.double()
-    told = []
-    task, head = Warmth("hot", warm=True), AdaptiveDecoder(16, 3, n_hidden=4).double()
-    monkeypatch.setattr(Warmth, "reward", lambda self, prompt, text: len(text) % 7 / 7)
-    texts = [f"Mia has {n} apples. How many apples are left?" for n in range(5, 5 + n_prompts)]
-    prompts = [Prompt(text, task) for text in texts]
-    policy, options = SampledHead(head, Temperatures([0.5, 1.0, 1.5])), {"n_samples": 3}
-    alone, rewards = respond(lm, prompts, policy, seeded(4), **options)
-    shares = []
-    for rank in (0, 1):
-        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        monkeypatch.setattr(processes, "size", lambda: 2)
-        monkeypatch.setattr(processes, "gathered", lambda part: shares.append(part) or [part, []])
-        with contextlib.suppress(ValueError):  # the part of one may be too few
-            processes.respond(lm, prompts, policy, seeded(4), progress=told.append, **options)
-    monkeypatch.setattr(processes, "gathered", lambda part: shares)
-    shared, again = processes.respond(lm, prompts, policy, seeded(4), **options)
-    assert shared.responses == alone.responses and shared.prompts == texts
-    assert torch.equal(again, rewards) and again.shape == (n_prompts, 3)
-    assert sum(told) == 2 * 3 * n_prompts  # each tells for both

@@ -14,8 +14,7 @@ from minilpo.machine.device import device_of
 from minilpo.rivals.by_config import training_of
 from minilpo.rivals.rules import EDT, Dynatemp, Mirostat, TopNSigma
 from tests.accelerator import NAME
-from tests.conftest import seeded
-from tests.lm.test_language_model import that_ends
+from tests.conftest import ending_early, seeded
 from tests.standin import Varied
 
 CHOICES = Temperatures([0.0, 0.7, 1.0, 1.5], top_p=[1, 1, 0.9, 1], min_p=[0, 0, 0, 0.1])
@@ -50,7 +49,7 @@ def test_the_accelerator_of_these_tests_refuses_what_a_real_one_refuses(accelera
 
 @pytest.fixture
 def lm(lm):
-    return that_ends(lm)
+    return ending_early(lm)
 
 
 def on(device, lm, level="token"):

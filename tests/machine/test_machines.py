@@ -239,7 +239,7 @@ def threads(monkeypatch):
     used = []
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr("torch.set_num_threads", used.append)
-    monkeypatch.setattr("minilpo.machine.threads.measure", lambda candidates: {1: 1.0, 2: 0.5})
+    monkeypatch.setattr("minilpo.machine.threads.fastest", lambda: (2, "2 threads"))
     return used
 
 

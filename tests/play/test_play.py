@@ -131,26 +131,22 @@ def test_a_prompt_of_a_users_task_is_rewarded_if_it_was_picked_and_not_if_it_was
         table.answer("rewards", typed)
 
 
+PROMPT, LONG = "prompt must be a text", "7 " * 90 + "7"
 WRONG = [
     ("secrets", {}, "a question must be one of about, "),
     ("__init__", {}, "a question must be one of about, "),
     ("about", {"self": 1}, r"about must be asked with \[\], got \[self\]"),
     ("place", {"prompt": MATH}, r"place must be asked with \[prompt, token_ids, "),
-    ("prompts", {"task": None}, "task must be one of math, story, got None"),
-    ("prompts", {"task": ["math"]}, "task must be one of"),
-    ("prompts", {"task": "../math"}, "task must be one of"),
-    *[("write", {**WRITE, "prompt": p}, "prompt must be a text") for p in ("", " \n", 7, None, [])],
+    *[("prompts", {"task": t}, "task must be one of math") for t in (None, ["math"], "../math")],
+    *[("write", {**WRITE, "prompt": p}, PROMPT) for p in ("", " \n", 7, None, [], "half \ud83d")],
     ("write", {**WRITE, "prompt": "a" * 2001}, "at most 2000 characters"),
-    ("write", {**WRITE, "prompt": "half \ud83d"}, "prompt must be a text"),
     ("write", {**WRITE, "prompt": "Tell me of a zzyzx."}, "trained on, got 'zzyzx'"),
     ("write", {**WRITE, "prompt": "fox\x00"}, "trained on"),
-    ("write", {**WRITE, "prompt": "7 " * 90 + "7"}, "model's 80 tokens"),
-    ("place", {**AT_START, "prompt": "7 " * 90 + "7"}, "must fit into the model's 80 tokens"),
+    ("write", {**WRITE, "prompt": LONG}, "model's 80 tokens"),
+    ("place", {**AT_START, "prompt": LONG}, "must fit into the model's 80 tokens"),
     ("write", {**WRITE, "picked_from": "instruct"}, "picked_from must be null or one of"),
-    *[
-        ("write", {**WRITE, "fixed": t}, "fixed must be null")
-        for t in (-1, 2.01, 1e-9, 1e400, float("nan"), "1", True, 10**400, [1])
-    ],
+    *[("write", {**WRITE, "fixed": t}, "fixed must be null") for t in (-1, 2.01, 1e-9, "1", True)],
+    *[("write", {**WRITE, "fixed": t}, "fixed must") for t in (float("nan"), 10**400, 1e400, [1])],
     ("place", {**AT_START, "temperature": None}, "temperature must be 0, or from 0.01 to 2"),
     *[("write", {**WRITE, "seed": s}, "seed must be") for s in (-1, 10**6, 1.0, None, "1", True)],
     *[
@@ -161,10 +157,10 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("question", "asked", "complaint"), WRONG)
-def test_what_is_asked_wrongly_is_refused_in_a_line(table, question, asked, complaint):
-    with pytest.raises(ValueError, match=complaint):
-        table.answer(question, asked)
+def test_a_wrong_question_is_refused_in_a_line(table):
+    for question, asked, complaint in WRONG:
+        with pytest.raises(ValueError, match=complaint):
+            table.answer(question, asked)
 
 
 # Who is told anything
@@ -384,19 +380,16 @@ def test_the_address_is_printed_and_opened_and_after_ctrl_c_nobody_answers(
         socket.create_connection(("127.0.0.1", int(address.split(":")[2].split("/")[0])), 5)
 
 
-def test_a_port_that_another_program_uses_is_said_in_a_line(run):
+def test_a_port_that_is_taken_or_none_for_a_user_is_refused_in_a_line(run, table):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(ValueError, match=f"--port must be one .* got {port}; choose another"):
             serve(run, port, False)
-
-
-@pytest.mark.parametrize("port", [-1, 1, 80, 1023, 65536, 10**9])
-def test_a_port_that_is_none_for_a_user_is_refused(table, port):
-    with pytest.raises(ValueError, match=f"--port must be from 1024 to 65535, .* got {port}"):
-        Server(table, port)
+    for port in (-1, 1, 80, 1023, 65536, 10**9):
+        with pytest.raises(ValueError, match=f"--port must be from 1024 to 65535, .* got {port}"):
+            Server(table, port)
 
 
 # The page's own text

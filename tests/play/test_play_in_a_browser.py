@@ -18,25 +18,10 @@ def as_percent(share):
     return "<0.1%" if share < 0.0005 else ">99.9%" if share >= 0.9995 else f"{share:.1%}"
 
 
-BOTH_LEVELS = pytest.mark.parametrize("level", ["sequence", "token"])
-
-
-@pytest.fixture
-def level():
-    """The level of the head, where a test doesn't take both."""
-    return "token"
-
-
 @pytest.fixture(scope="module")
-def servers(tokenizer, tasks):
-    tables = [table_of(level, tokenizer, tasks) for level in ("sequence", "token")]
-    with serving(tables[0]) as sequence, serving(tables[1]) as token:
-        yield {"sequence": sequence, "token": token}
-
-
-@pytest.fixture
-def server(servers, level):
-    return servers[level]
+def server(tokenizer, tasks):
+    with serving(table_of("token", tokenizer, tasks)) as server:
+        yield server
 
 
 @pytest.fixture
@@ -80,30 +65,38 @@ def fill_everything(page, place=3):
     page.locator("#histogram").wait_for()
 
 
-@BOTH_LEVELS
-def test_the_page_shows_what_the_table_answers_and_asks_nobody_else(visited, table, server):
-    page, prompt = visited.page, visited.page.get_by_label("Or type one").input_value()
-    assert prompt == table.prompts("math")["prompts"][0]
-    for strip, fixed in (("fixed-strip", 1), ("head-strip", None)):
-        answer = table.write(prompt, "math", fixed, 0)
-        assert words_of(page, strip) == [word["text"] for word in answer["words"]]
-        about = page.locator(f"#{strip.replace('strip', 'about')}").text_content()
-        assert f"Reward {answer['reward']:.2f} (math)" in about
-        first = page.locator(f"#{strip} .word").first
-        colour = [int(answer["words"][0]["colour"][i : i + 2], 16) for i in (1, 3, 5)]
-        shown = first.evaluate("word => getComputedStyle(word).backgroundColor")
-        assert shown == f"rgb({colour[0]}, {colour[1]}, {colour[2]})"
-    # The head's bars are for the prompt, then for the word that is picked.
-    before = page.locator("#head-bars .number").all_text_contents()
-    assert before == [as_percent(p) for p in table.place(prompt, [], None, 1.0)["head"]]
-    fill_everything(page, 5)
-    after = page.locator("#head-bars .number").all_text_contents()
-    written = [word["token_id"] for word in answer["words"]]
-    probs = table.place(prompt, written[:5], None, 1.0)["head"]
-    assert after == ([as_percent(p) for p in probs] if probs else before)
-    assert (after != before) == (table.head.level == "token")
-    visited.assert_quiet(server.address)
-    assert len(visited.requests) > 8
+@pytest.mark.parametrize("level", ["sequence", "token"])
+def test_the_page_shows_what_the_table_answers_and_asks_nobody_else(
+    chromium,  # noqa: F811
+    level,
+    tokenizer,
+    tasks,
+):
+    table = table_of(level, tokenizer, tasks)
+    with serving(table) as server, visit(chromium, server.address) as visited:
+        settle(visited.page)
+        page, prompt = visited.page, visited.page.get_by_label("Or type one").input_value()
+        assert prompt == table.prompts("math")["prompts"][0]
+        for strip, fixed in (("fixed-strip", 1), ("head-strip", None)):
+            answer = table.write(prompt, "math", fixed, 0)
+            assert words_of(page, strip) == [word["text"] for word in answer["words"]]
+            about = page.locator(f"#{strip.replace('strip', 'about')}").text_content()
+            assert f"Reward {answer['reward']:.2f} (math)" in about
+            first = page.locator(f"#{strip} .word").first
+            red, green, blue = bytes.fromhex(answer["words"][0]["colour"][1:])
+            shown = first.evaluate("word => getComputedStyle(word).backgroundColor")
+            assert shown == f"rgb({red}, {green}, {blue})"
+        # The head's bars are for the prompt, then for the word that is picked.
+        before = page.locator("#head-bars .number").all_text_contents()
+        assert before == [as_percent(p) for p in table.place(prompt, [], None, 1.0)["head"]]
+        fill_everything(page, 5)
+        after = page.locator("#head-bars .number").all_text_contents()
+        written = [word["token_id"] for word in answer["words"]]
+        probs = table.place(prompt, written[:5], None, 1.0)["head"]
+        assert after == ([as_percent(p) for p in probs] if probs else before)
+        assert (after != before) == (level == "token")
+        visited.assert_quiet(server.address)
+        assert len(visited.requests) > 8
 
 
 def test_the_numbers_beside_the_slider_are_those_of_token_probs(visited, table):

@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from minilpo.adaptive_decoder import AdaptiveDecoder, unpack
+from minilpo.adaptive_decoder import unpack
 from minilpo.cli import print_results
 from minilpo.config import EvaluationConfig
 from minilpo.decoding import SampledHead
@@ -29,7 +29,6 @@ from tests.test_lpo import (
     descend,
     head_of,
     kept_in,
-    new_head,
     rollout_of,
     same,
     small,
@@ -42,13 +41,6 @@ TWO_PROMPTS = [
     "Mia has 7 apples. How many pens are left?",
     "Tell me a story of three sentences about a fox in the forest.",
 ]
-
-
-def state_of(lm, head, config):
-    """The frozen copy is another model, so that the words' scores aren't 0."""
-    state = JointState(lm, head, config)
-    state.reference = language_model(9)
-    return state
 
 
 def written_by(lm, head):
@@ -85,8 +77,7 @@ def counted_again(state, head, rollout, config):
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
-@pytest.mark.parametrize("reduce", ["sum", "mean"])
-@pytest.mark.parametrize("reference", ["uniform", "none"])
+@pytest.mark.parametrize("reduce, reference", [("sum", "uniform"), ("mean", "none")])
 def test_the_score_is_that_of_the_words_and_that_of_the_choices_counted_one_by_one(
     lm, level, reduce, reference
 ):
@@ -98,22 +89,19 @@ def test_the_score_is_that_of_the_words_and_that_of_the_choices_counted_one_by_o
             weight.mul_(1.1)
     scores, logits = counted_again(state, head, rollout, config)
     got = response_scores(state, head, rollout, config)
-    torch.testing.assert_close(got[0], scores, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(got[1], logits, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(got, (scores, logits), atol=1e-4, rtol=1e-3)
 
 
 # The step
 
 
 def test_a_joint_fit_is_plain_gradient_descent_on_head_and_language_model():
-    rollout, config, modules = (
-        rollout_of(),
-        tiny(epochs=3, pairs_per_batch=4, beta=0.7, **JOINT),
-        [],
-    )
+    config, modules = tiny(epochs=3, pairs_per_batch=4, beta=0.7, **JOINT), []
+    rollout = rollout_of()
     for by_hand in (False, True):
         lm, head = language_model(), head_of()
-        state = state_of(lm, head, config)
+        state = JointState(lm, head, config)
+        state.reference = language_model(9)  # another model, so that the words' scores aren't 0
         modules.append((head, lm.model))
         parameters = [*head.parameters(), *lm.model.parameters()]
         state.optimizer = torch.optim.SGD(parameters, lr=0.1)
@@ -130,7 +118,7 @@ def test_a_joint_fit_is_plain_gradient_descent_on_head_and_language_model():
 def test_the_words_of_better_responses_become_likelier_than_a_frozen_copy_finds_them(lm, head):
     rollout, rewards = written_by(lm, head)
     before = GPTLanguageModel(copy.deepcopy(lm.model), lm.tokenizer)
-    head, config = head_of("sequence"), small(lm_learning_rate=1e-3, **JOINT)
+    head, config = head_of("sequence"), small(lm_learning_rate=3e-3, epochs=6, **JOINT)
     pairs, state = best_worst_pairs(rewards, seeded(0)), JointState(lm, head, config)
     fit_joint(state, head, rollout, pairs, config, seeded(0))
     gains = log_probabilities(lm, rollout) - log_probabilities(before, rollout)  # 0 after the end
@@ -142,7 +130,7 @@ def test_the_words_of_better_responses_become_likelier_than_a_frozen_copy_finds_
 @pytest.mark.parametrize("level", ["sequence", "token"])
 def test_the_log_describes_the_joint_loss_of_the_model_as_it_has_become(lm, level):
     """The states that were stored before would give Eq. 10."""
-    head, config = head_of(level), small(level, lm_learning_rate=3e-3, **JOINT)
+    head, config = head_of(level), small(level, lm_learning_rate=5e-3, epochs=5, **JOINT)
     rollout, rewards = written_by(lm, head)
     rows, pairs = all_pairs(rewards).compact()
     rollout, state = rollout.rows(rows), JointState(lm, head, config)
@@ -166,19 +154,19 @@ def test_the_log_describes_the_joint_loss_of_the_model_as_it_has_become(lm, leve
 # The loop
 
 
-def test_it_resumes_to_the_bit_and_keeps_the_model_that_belongs_to_the_best_head(model, tokenizer):
-    config, states, results = small(epochs=2, rounds=3, **JOINT), [], []
+def test_it_resumes_to_the_bit_and_keeps_the_model_that_belongs_to_the_best_head():
+    config, states, results = tiny(epochs=2, rounds=3, **JOINT), [], []
     for start in (None, 0, 1):
-        lm, head = GPTLanguageModel(copy.deepcopy(model), tokenizer), new_head(CHOICES)
+        lm, head = language_model(), head_of()
         saved, callbacks = (None, [kept_in(states)]) if start is None else (states[start], [])
-        options = {"saved": saved, "callbacks": callbacks}
-        results.append((train(lm, [Bandit()], head, CHOICES, config, **options), lm.model, head))
+        options = {"saved": saved, "callbacks": callbacks, "respond": Writer().respond}
+        results.append((train(lm, TASKS, head, CHOICES, config, **options), lm.model, head))
     log, trained, head = results[0]
     for again in results[1:]:
         assert again[0] == log and same(again[1], trained) and same(again[2], head)
-    assert not torch.equal(trained.token_embedding.weight, model.token_embedding.weight)
     best = states[-1]["best"]
     assert same(trained, best["model"]) and same(head, best["head"])
+    assert not same(trained, language_model().model)
 
 
 def test_head_and_language_model_have_their_own_rates():
@@ -198,11 +186,11 @@ def test_a_language_model_that_is_not_ours_can_not_be_trained_but_a_head_for_it_
         end_ids, sentence_starts, max_length = lm.end_ids, lm.sentence_starts, lm.max_length
         encode, decode, prefill = lm.encode, lm.decode, lm.prefill
 
-    head = AdaptiveDecoder(16, 3, generator=seeded(0))
-    config = small(rounds=1, epochs=1, **JOINT)
+    sizes = dict(rounds=1, epochs=1, prompts=4, samples=2, validation_prompts=1)
+    asked = Foreign(), [Bandit()], head_of("sequence"), CHOICES
     with pytest.raises(ValueError, match="GPTLanguageModel to train, got Foreign"):
-        train(Foreign(), [Bandit()], head, CHOICES, config)
-    train(Foreign(), [Bandit()], head, CHOICES, small(rounds=1, epochs=1, loss="eq9"))
+        train(*asked, small(**sizes, **JOINT))
+    train(*asked, small(**sizes, loss="eq9"))
 
 
 def test_the_head_alone_is_measured_on_the_language_model_of_before_on_all_test_prompts():
@@ -220,12 +208,12 @@ def test_the_head_alone_is_measured_on_the_language_model_of_before_on_all_test_
     assert asked == [(before, policy, 6, 2)]
 
 
-@pytest.mark.parametrize("is_joint", [True, False])
 def test_what_head_and_words_are_worth_alone_is_printed_if_both_were_trained(
-    tmp_path, capsys, monkeypatch, is_joint
+    tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr("minilpo.show.report.result_table", lambda metrics: "the table")
-    joint = {"joint": {"head_alone": 0.9, "words_alone": 0.5, "both": 0.4}} if is_joint else {}
-    print_results(tmp_path, {"seconds": {"total": 1.0}, **joint})
+    joint = {"joint": {"head_alone": 0.9, "words_alone": 0.5, "both": 0.4}}
     says = "under Eq. 10, 0.900; words alone, at their best constant, 0.500; both 0.400"
-    assert (says in capsys.readouterr().out) == is_joint
+    for parts in (joint, {}):
+        print_results(tmp_path, {"seconds": {"total": 1.0}, **parts})
+        assert (says in capsys.readouterr().out) == (parts is joint)

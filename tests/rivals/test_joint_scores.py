@@ -55,8 +55,7 @@ def test_the_gradient_reaches_words_and_temperatures():
     torch.testing.assert_close(choices[0].grad, push)
 
 
-@pytest.mark.parametrize("reduce", ["sum", "mean"])
-@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("reduce, reference", [("sum", False), ("mean", True)])
 def test_it_passes_a_numerical_gradient_check(reduce, reference):
     ids = torch.randint(0, 3, (3, 4), generator=seeded(0))
     z, words = double(3, 4, 3, seed=2, learned=True), double(3, 4, seed=9, learned=True)
@@ -71,10 +70,9 @@ def test_it_passes_a_numerical_gradient_check(reduce, reference):
 
 def test_shapes_that_do_not_fit_are_refused_before_they_are_broadcast():
     words, mask = torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool)
-    with pytest.raises(ValueError, match="one score per response"):
-        joint_scores(words, words, mask, torch.zeros(1))
-    for wrong in ((words, words[:, :1]), (words[:, :1], words)):
-        with pytest.raises(ValueError, match="one number per token"):
-            joint_scores(*wrong, mask, torch.zeros(2))
+    short, scores = words[:, :1], torch.zeros(2)
+    for wrong in ((words, words, scores[:1]), (words, short, scores), (short, words, scores)):
+        with pytest.raises(ValueError, match="one number per token, and one score per response"):
+            joint_scores(*wrong[:2], mask, wrong[2])
     with pytest.raises(ValueError, match="'sum' or 'mean'"):
         joint_scores(words, words, mask, torch.zeros(2), reduce="max")

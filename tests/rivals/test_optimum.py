@@ -49,7 +49,7 @@ def enumerated(rewards, sampled, n, pairs):
 
 
 @every_rule
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [2, 3])
 @pytest.mark.parametrize("seed", [0, 10])
 def test_wins_are_what_going_through_all_that_the_samples_can_be_gives(pairs, n, seed):
     rewards, sampled = random_case(seed)

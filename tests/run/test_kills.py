@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from minilpo import __main__
 from minilpo.cli import main
+from minilpo.machine import signals
 from minilpo.machine.files import Record
 from tests.outside import TINY, fails, files_of, interrupt_after
 
@@ -288,129 +290,83 @@ def test_a_full_or_read_only_disk_is_told_before_the_work(
 
 # Ctrl-C and SIGTERM in another process
 
+WORDS = {signal.SIGINT: "minilpo: interrupted; ", signal.SIGTERM: "minilpo: told to end; "}
+
+
+def lines_of(stderr: bytes) -> list[str]:
+    """What was said apart from progress bars."""
+    lines = re.split(r"[\n\r]", stderr.decode())
+    return [line for line in lines if line.strip() and not re.search(r"%\||/s\]|after \d+", line)]
+
 
 @pytest.fixture
-def start():
-    """Starts a command; what still runs in the end is killed."""
-    started = []
+def told_to_end(tmp_path, monkeypatch):
+    """Forks a command and sends it signals once it has begun to pretrain."""
+    monkeypatch.setattr(sys, "argv", ["minilpo", *demo(tmp_path / "run", "--steps", "100000")])
 
-    def start(arguments, before="", announce=False):
-        heed = functools.partial(
-            signal.signal, signal.SIGINT, signal.default_int_handler
-        )  # a background job inherits deafness
-        code = f"{before}\nimport minilpo.__main__ as m, os\nm.signal.signal(2, m._leave)\n"
-        code += f"{'os.write(1, bytes(1))' if announce else ''}\nm.main()"
-        command = [sys.executable, "-c", code, *arguments]
-        started.append(
-            subprocess.Popen(
-                command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=heed
-            )
-        )
-        return started[-1]
+    def told_to_end(*numbers):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            os.dup2(writing, 2)
+            sys.stderr = os.fdopen(2, "w", 1)
+            __main__.main()
+        os.close(writing)
+        with os.fdopen(reading, "rb") as stderr:
+            said = b""
+            while b"pretraining" not in said:
+                said += stderr.read1(64) or pytest.fail(said.decode())
+            for number in numbers:
+                os.kill(child, number)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            return code, lines_of(said + stderr.read())
 
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def farewell(process) -> tuple[int, list[str]]:
-    """The status, and what was said apart from progress bars."""
-    text = process.communicate(timeout=60)[1].decode()
-    lines = [
-        line
-        for line in re.split(r"[\n\r]", text)
-        if line.strip() and not re.search(r"%\||/s\]|computing with", line)
-    ]
-    return process.returncode, lines
-
-
-def wait_for(process, text: bytes) -> None:
-    seen = b""
-    while text not in seen:
-        seen += process.stderr.read1(64)
-        assert process.poll() is None, seen.decode()
+    return told_to_end
 
 
 @needs_fork
-def test_ctrl_c_twice_at_once_and_sigterm_end_with_one_line(tmp_path, start):
-    either = {130: "interrupted", 143: "told to end"}  # Python may hear of both at the same time
-    for signals, words in (
-        ([signal.SIGINT] * 2, {130: "interrupted"}),
-        ([signal.SIGTERM], {143: "told to end"}),
-        ([signal.SIGTERM, signal.SIGINT], either),
-    ):
-        process = start(["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"])
-        wait_for(process, b"pretraining")
-        for number in signals:
-            process.send_signal(number)
-            time.sleep(0.005)
-        code, lines = farewell(process)
-        assert (
-            code in words
-            and len(lines) == 1
-            and words[code] in lines[0]
-            and "goes on from there" in lines[0]
-        ), (code, lines)
+@pytest.mark.parametrize("numbers", [[signal.SIGINT] * 2, [signal.SIGTERM], [*WORDS]])
+def test_ctrl_c_and_sigterm_end_with_one_line_also_both_at_once(told_to_end, numbers):
+    code, [line] = told_to_end(*numbers)
+    number = code - 128
+    assert number in numbers and line.startswith(WORDS[number]) and "finished is kept" in line
+
+
+@pytest.mark.parametrize(("rank", "size"), [("0", "2"), ("1", "2"), ("1", "1")])
+def test_of_several_processes_only_the_first_one_speaks(monkeypatch, rank, size):
+    monkeypatch.setenv("RANK", rank), monkeypatch.setenv("WORLD_SIZE", size)
+    said, ends, handlers = [], [], {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(os, "write", lambda handle, data: said.append((handle, data)))
+    monkeypatch.setattr(os, "_exit", ends.append)
+    signals.leave_when_told()
+    handlers[signal.SIGTERM](signal.SIGTERM, None)
+    assert ends == [143] and len(said) == ((rank, size) != ("1", "2"))
 
 
 @needs_fork
-def test_ctrl_c_while_everything_is_still_being_imported_is_one_line(tmp_path, start):
-    """From the moment on that the first line of our code has run: Python itself needs some 20
-    milliseconds before.
-    """
-    for delay in (0.0, 0.02, 0.1, 0.3, 0.6):
-        process = start(
-            ["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"], announce=True
-        )
+def test_a_library_that_swallows_exceptions_does_not_make_the_command_deaf(
+    told_to_end, monkeypatch
+):
+    def swallow(*_, **__):
+        while True:
+            with contextlib.suppress(BaseException):
+                print("pretraining", file=sys.stderr, flush=True)
+                time.sleep(60)
+
+    monkeypatch.setattr("minilpo.run.steps.pretrain", swallow)
+    assert told_to_end(signal.SIGINT)[0] == 130
+
+
+@needs_fork
+def test_ctrl_c_while_everything_is_still_being_imported_is_one_line(tmp_path):
+    """From the first line of our code on: Python itself needs some 20 milliseconds before."""
+    for delay in (0.0, 0.1, 0.4):
+        code = "import minilpo.__main__ as m, os\nm.leave_when_told()\nos.write(1, b'x')\nm.main()"
+        words = [sys.executable, "-c", code, *demo(tmp_path / "run", "--steps", "100000")]
+        process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         process.stdout.read(1)
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        code, lines = farewell(process)
-        assert code in (130, -signal.SIGINT) and len(lines) == 1 and "interrupted" in lines[0], (
-            lines
-        )
-
-
-@needs_fork
-@pytest.mark.parametrize(
-    "swallow",
-    (
-        "def swallow():\n try:\n  wait()\n except BaseException: pass\n",
-        "class Mortal:\n def __del__(self): wait()\ndef swallow(): Mortal()\n",
-        "import weakref\nclass Mortal: pass\n"
-        "def swallow():\n mortal = Mortal()\n gone = weakref.ref(mortal, lambda _: wait())\n del mortal\n",
-        "import sys\ndef swallow():\n sys.path.insert(0, FOLDER)\n import wrapping\n",
-    ),
-    ids=("caught", "at the end of a life", "in a weak reference", "in an import, which wraps it"),
-)
-def test_a_library_that_swallows_the_interruption_does_not_make_the_command_deaf(
-    tmp_path, start, swallow
-):
-    wrapping = "import __main__\nclass Part:\n def __set_name__(self, *_): __main__.wait()\n"
-    wrapping += "class Whole: part = Part()\n"
-    (tmp_path / "wrapping.py").write_text(wrapping)
-    deaf = f"import minilpo.run.steps as run, time\nFOLDER = {str(tmp_path)!r}\n"
-    deaf += f"def wait():\n print('x', flush=True); time.sleep(60)\n{swallow}"
-    deaf += "real = run.pretrain_step\n"
-    deaf += "run.pretrain_step = lambda *a, **k: (swallow(), real(*a, **k))[1]\n"
-    process = start(
-        ["demo", "--out", str(tmp_path / "run"), *TINY, "--steps", "100000"], before=deaf
-    )
-    process.stdout.read(1)
-    process.send_signal(signal.SIGINT)
-    code, lines = farewell(process)
-    assert code in (130, -signal.SIGINT) and len(lines) == 1 and "interrupted" in lines[0], lines
-
-
-@needs_fork
-def test_outside_of_an_import_an_interruption_lets_everything_be_put_in_order(tmp_path, start):
-    tidy = "import minilpo.run.steps as run, time\n"
-    tidy += "def wait(*_, **__):\n try: print('x', flush=True); time.sleep(60)\n"
-    tidy += " finally: print('in order', flush=True)\n"
-    tidy += "run.pretrain_step = wait\n"
-    process = start(["demo", "--out", str(tmp_path / "run"), *TINY], before=tidy)
-    process.stdout.read(1)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and b"in order" in said
+        [line] = lines_of(process.communicate(timeout=60)[1])
+        assert process.returncode == 130 and line.startswith("minilpo: interrupted; ")

@@ -27,13 +27,8 @@ LPO_LOG = [
 
 
 @pytest.fixture(scope="session")
-def on_test():
-    return random_measured(1)
-
-
-@pytest.fixture(scope="session")
-def metrics(on_test):
-    selection = random_measured(0)
+def metrics():
+    selection, on_test = random_measured(0), random_measured(1)
     found = summarize(selection, on_test, FOUR, 200, 0)
     found["ood"] = summarize(selection, random_measured(2), FOUR, 200, 0)
     found["controls"] = controls(found["mean"], on_test, FOUR, 2, 200, 0)

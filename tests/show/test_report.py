@@ -10,8 +10,6 @@ from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import SampledHead
-from minilpo.evaluation.statistics import mean_over_tasks
-from minilpo.evaluation.summary import summarize
 from minilpo.show import plots
 from minilpo.show.report import (
     conclusions,
@@ -65,7 +63,6 @@ BY_HAND = {  # numbers that are easy to find again
     },
     "ood": {"mean": {**ELSEWHERE, "gain_over_best_fixed": gain(-0.1, -0.15, -0.05)}},
 }
-PARTS = "found_a_better_constant", "adapted_to_the_context"
 TABLE = """\
 mean reward    t=0  t=0.5    t=1   head  best per task  chosen t
 ant          0.100  0.200  0.300  0.400          0.500      0.60
@@ -92,77 +89,44 @@ reward than the best constant temperature (95% interval of the difference: -0.15
 
 def test_the_table_says_what_was_measured_and_what_it_comes_to():
     assert result_table(BY_HAND) == TABLE
-
-
-def test_the_table_leaves_out_what_there_is_not():
     plain = {name: part for name, part in BY_HAND.items() if name not in ("controls", "ood")}
-    said = result_table(plain | {"tasks": {"ant": ANT}})
+    said = result_table(plain | {"tasks": {"ant": ANT}})  # it leaves out the rest
     assert not re.search("at random|New wordings|elephant|collapsed", said)
-    assert "it got 0.035 more reward" in said
 
 
-@pytest.mark.parametrize(
-    "closed, interval, says",
-    [
-        (0.98, [0.76, 1.12], "The head closes 98% of the gap to the best per task (76% to 112%)."),
-        (-0.5, [-0.9, -0.1], "The head closes -50% of the gap to the best per task (-90% to -10%)"),
+def test_the_share_of_the_gap_that_was_closed_has_an_interval_or_a_reason_to_have_none():
+    for closed, interval, says in (
+        (0.98, [0.76, 1.12], "closes 98% of the gap to the best per task (76% to 112%)."),
+        (-0.5, [-0.9, -0.1], "closes -50% of the gap to the best per task (-90% to -10%)."),
         (7.5, None, "closes 750% of the gap to the best per task, which may be 0: no interval"),
         (None, None, "The best per task isn't above the best constant: there is no gap to close."),
-    ],
-)
-def test_the_share_of_the_gap_that_was_closed_has_an_interval_or_a_reason_to_have_none(
-    closed, interval, says
-):
-    mean = MEAN | {"gap_closed": closed, "gap_closed_ci95": interval}
-    assert says in conclusions(BY_HAND | {"mean": mean})[2]
+    ):
+        mean = MEAN | {"gap_closed": closed, "gap_closed_ci95": interval}
+        assert says in conclusions(BY_HAND | {"mean": mean})[2]
 
 
-def test_task_by_task_it_is_said_where_the_head_got_more_and_where_it_did_not():
-    mixed = {"ant": ANT | {"adaptive": 0.1}, "bee": ANT}
-    said = conclusions(BY_HAND | {"tasks": mixed})[3]
-    assert said.endswith("in bee (+0.200); not more in ant (-0.100).")
-
-
-@pytest.mark.parametrize(
-    "estimate, low, high, says",
-    [
+def test_the_verdict_is_won_or_lost_only_if_the_interval_is_on_one_side_of_0():
+    for estimate, low, high, says in (
         (0.05, 0.04, 0.06, "The head won: it got 0.050 more reward"),
         (-0.05, -0.06, -0.04, "The head lost: it got 0.050 less reward"),
         (0.05, -0.01, 0.11, "undecided whether the head is better: it got 0.050 more"),
         (-0.05, -0.11, 0.01, "undecided whether the head is better: it got 0.050 less"),
         (0.0, -0.0004, 0.0, "difference: +0.000 to +0.000"),
-    ],
-)
-def test_the_verdict_is_won_or_lost_only_if_the_interval_is_on_one_side_of_0(
-    estimate, low, high, says
-):
-    said = verdict(gain(estimate, low, high))
-    assert says in said and f" to {high:+.3f}" in said
-    assert ("won" in said, "lost" in said) == (low > 0, high < 0)
+    ):
+        said = verdict(gain(estimate, low, high))
+        assert says in said and f" to {high:+.3f}" in said
+        assert ("won" in said, "lost" in said) == (low > 0, high < 0)
 
 
-def test_a_head_that_collapsed_to_one_temperature_is_said():
+def test_a_task_where_the_head_got_less_and_a_head_that_collapsed_are_said():
+    mixed = {"ant": ANT | {"adaptive": 0.1}, "bee": ANT}
+    said = conclusions(BY_HAND | {"tasks": mixed})[3]
+    assert said.endswith("in bee (+0.200); not more in ant (-0.100).")
     always = {name: {**task, "histogram": [0, 1, 0]} for name, task in BY_HAND["tasks"].items()}
     said = result_table(BY_HAND | {"tasks": always})
     assert "The head chose t=0.5 every single time: it collapsed" in said
     mixed = {**always, "ant": {**ANT, "histogram": [0.01, 0.99, 0]}}
     assert "collapsed" not in result_table(BY_HAND | {"tasks": mixed})
-
-
-def test_the_two_parts_of_the_gain_add_up_to_it(metrics, on_test):
-    said = metrics["controls"]
-    parts = [said[name]["estimate"] for name in PARTS]
-    assert sum(parts) == pytest.approx(metrics["mean"]["gain_over_best_fixed"]["estimate"])
-    fixed, at_random = (
-        mean_over_tasks(rewards, on_test.names)
-        for rewards in (on_test.fixed_rewards, on_test.random_rewards)
-    )
-    constant = said["learned_constant"]
-    assert constant["reward"] == pytest.approx(fixed[2]) and constant["temperature"] == 0.7
-    assert said["random_head"]["reward"] == pytest.approx(at_random)
-    lines = "\n".join(conclusions(metrics))
-    assert f"at random get {at_random:.3f}" in lines and "t=0.7, and gets" in lines
-    assert all(f"{part:+.3f}" in lines for part in parts)
 
 
 # Examples
@@ -255,28 +219,22 @@ def test_panels_have_titles_named_axes_legends_and_begin_at_zero(drawn):
         for ax in fig.axes:
             assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
             low, high = ax.get_ylim()
-            is_close = name == "training.png" and ax.get_ylabel() in (
-                "margin (nats)",
-                "mean reward",
-            )
-            assert low == 0 or is_close
+            may_be_close = name == "training.png" and ax.get_ylabel()[:4] in ("marg", "mean")
+            assert low == 0 or may_be_close
             curves = [line for line in ax.lines if line.get_linestyle() != ":"]
             assert high >= max((max(line.get_ydata()) for line in curves), default=0)
     for name in ("reward_by_temperature.png", "training.png"):
         assert drawn.figures[name].axes[0].get_legend()
 
 
-@pytest.mark.parametrize(
-    "rewards, says",
-    [([[1, 0], [0, 1]], "No single temperature"), ([[1, 0], [1, 0]], "One temperature")],
-)
-def test_the_heading_of_the_rewards_agrees_with_them(rewards, says, monkeypatch):
+def test_the_heading_of_the_rewards_agrees_with_them(metrics, monkeypatch):
     monkeypatch.setattr(plots, "png", lambda fig: b"")
     monkeypatch.setattr(plots, "panels", lambda fig, whole: [])
-    both = measured([Plain("a"), Plain("b")], [1, 1], rewards)
-    found = summarize(both, both, Temperatures([0.0, 1.0]), 100, 0)
-    [shown, *_] = draw_figures({"temperatures": [0.0, 1.0], **found}, PRETRAIN_LOG, LPO_LOG)
-    assert shown.title.startswith(says)
+    ant, bee = ANT | {"fixed": [0, 0, 1, 0]}, ANT | {"fixed": [0, 1, 0, 0]}
+    for tasks, says in (((ant, bee), "No single temperature"), ((ant, ant), "One temperature")):
+        of_tasks = {f"task {i}": task | {"histogram": [0, 0, 0, 1]} for i, task in enumerate(tasks)}
+        [shown, *_] = draw_figures(metrics | {"tasks": of_tasks}, PRETRAIN_LOG, LPO_LOG)
+        assert shown.title.startswith(says)
 
 
 # One plot at a time
