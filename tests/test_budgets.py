@@ -13,7 +13,7 @@ METHOD = ("adaptive_decoder", "losses", "preferences", "lpo", "training")
 BUDGETS = {
     "the method": (METHOD, 850),
     "settings": (("__init__", "seeds", "config", "setting", "constant_control"), 550),
-    "lm": (("lm",), 760),
+    "lm": (("lm",), 740),
     "decoding": (("decoding",), 889),
     "tasks": (("tasks",), 1845),
     "evaluation": (("evaluation",), 835),
