@@ -48,7 +48,6 @@ THREADS = flag(
     number(int, 1, MAX_THREADS),
 )
 STEP = RUN, THREADS, DEVICE
-
 Run = Callable[[Namespace], int | None]  # returns the exit status, if it isn't 0
 COMMANDS: dict[str, tuple[Run, str, tuple[Flag, ...]]] = {}  # by name: function, text, flags
 
@@ -166,11 +165,11 @@ def sample(args: Namespace) -> None:
     page = args.html and args.html.resolve()  # links followed
     if page and (page.suffix != ".html" or page.name == "report.html"):  # a file of a run
         raise ValueError(f"--html must name a page, got {str(args.html)!r}; try page.html")
-    prompts = samples.prompts_to_copy(run.tasks, PROMPTS_SHOWN, args.seed)
+    asked = run.tasks, PROMPTS_SHOWN, args.seed
     if not prompt:
         if page or args.temperature is not None:
             raise ValueError("--html and --temperature must come with a prompt, got none")
-        for name, quoted in prompts.items():
+        for name, quoted in samples.prompts_to_copy(*asked).items():
             print(f"{name}:", *quoted, sep="\n  ")
         return
     run.log("pretrain"), run.log("train")  # say if a file isn't there, or isn't what it was
@@ -179,8 +178,9 @@ def sample(args: Namespace) -> None:
     try:
         lm.tokenizer.encode(prompt)
     except ValueError as error:  # an unknown word
-        some = [one for row in zip(*prompts.values(), strict=True) for one in row][:PROMPTS_SHOWN]
-        raise ValueError(f"{error}; or copy one of {', '.join(some)}") from None
+        rows = zip(*samples.prompts_to_copy(*asked).values(), strict=True)
+        some = ", ".join([prompt for row in rows for prompt in row][:PROMPTS_SHOWN])
+        raise ValueError(f"{error}; or copy one of {some}") from None
     sampler = samples.Sampler(lm, run.tasks, run.head(), run.choices, args.seed)
     words, lines = sampler.with_head(prompt)
     if args.temperature is not None:

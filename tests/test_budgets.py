@@ -13,7 +13,7 @@ METHOD = ("adaptive_decoder", "losses", "preferences", "lpo", "training")
 BUDGETS = {
     "the method": (METHOD, 850),
     "settings": (("__init__", "seeds", "config", "setting", "constant_control"), 550),
-    "lm": (("lm",), 760),
+    "lm": (("lm",), 740),
     "decoding": (("decoding",), 889),
     "tasks": (("tasks",), 1845),
     "evaluation": (("evaluation",), 835),
@@ -22,9 +22,9 @@ BUDGETS = {
     "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1054),
     "play": (("play",), 465),
-    "exercises": (("exercises",), 3846),
+    "exercises": (("exercises",), 3770),
     "course and doctor": (("course", "doctor"), 1105),
-    "huggingface": (("huggingface",), 535),
+    "huggingface": (("huggingface",), 530),
     "command line": (("flags", "cli", "__main__"), 510),
 }
 WHOLE, TESTS = 19_850, 23_300

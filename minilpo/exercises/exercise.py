@@ -17,14 +17,16 @@ from minilpo.exercises.verdict import Verdict, agree, misfit
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """Splits a text into its lines at the margin, each with the indented lines below it.
+    """Splits a text into heads, each with its body, in the lines below it or after its last bar.
 
-    >>> blocks("the minus is missing\\n    return -total -> return total")
-    [('the minus is missing', '    return -total -> return total')]
+    >>> blocks("it is the sum | .sum() -> .mean()\\nno minus\\n    return -1 -> return 1")
+    [('it is the sum', '.sum() -> .mean()'), ('no minus', '    return -1 -> return 1')]
     """
-    parts = re.split(r"^(?=\S)", textwrap.dedent(text), flags=re.MULTILINE)
-    pairs = [part.partition("\n") for part in parts if part.strip()]
-    return [(head, body) for head, _, body in pairs]
+    pairs = []
+    for part in re.split(r"\n(?=\S)", textwrap.dedent(text).strip("\n")):
+        head, _, body = part.partition("\n") if "\n" in part else part.rpartition(" | ")
+        pairs.append((head, body))
+    return pairs
 
 
 def variant(solutions: Sequence[Any], body: str) -> Any:
@@ -67,6 +69,7 @@ class Exercise:
 
     `mistakes` is a text of messages, each with the edits that make the mistake of `right`:
 
+        it is the sum over the rows; take the mean | .mean() -> .sum()
         the minus is lost: a loss is small where the chosen is likely
             return -logprobs -> return logprobs
 
@@ -111,7 +114,7 @@ class Exercise:
     @cached_property
     def known_mistakes(self) -> dict[str, Callable[..., Any]]:
         """The wrong functions, by their messages."""
-        known = blocks(self.mistakes)
+        known = blocks(self.mistakes) if self.mistakes else []
         return {message: variant([self.stand_in], edits) for message, edits in known}
 
     @property

@@ -447,3 +447,28 @@ def test_shuffling_the_words_of_a_good_answer_never_raises_its_reward(no_slips, 
     most = checked_reward(task, prompt, answer) * (9 / 8 if task.name in gains_a_little else 1)
     for response in (rng.sample(words, len(words)), swaps):
         assert checked_reward(task, prompt, " ".join(response)) <= most + 1e-12
+
+
+# The letter counts where a sentence begins, and nowhere else
+
+LETTER_PROMPT = "Write three sentences about a cat in the cave. Every sentence must begin with B."
+LETTER_KEPT = [
+    "Ben found a tiny map with the cat in the cave.",
+    "Beth helped the cat and a magic giant.",
+    "Bella gave the cat a round bell at noon.",
+]
+
+
+@pytest.mark.parametrize("elsewhere", ["Anna B", "Anna Ben", "anna, B", "A Bella", "aB", "the B"])
+@pytest.mark.parametrize("n_wrong", [1, 2, 3])
+def test_the_letter_in_the_middle_of_a_sentence_is_no_letter_at_its_beginning(elsewhere, n_wrong):
+    task = MADE["constrained_story"]
+    wrong = [f"{elsewhere} {sentence.split(' ', 1)[1]}" for sentence in LETTER_KEPT[:n_wrong]]
+    response = " ".join([*wrong, *LETTER_KEPT[n_wrong:]])
+    assert (
+        task.parts(LETTER_PROMPT, " ".join(LETTER_KEPT))["letter"]
+        == task.reward(LETTER_PROMPT, " ".join(LETTER_KEPT))
+        == 1
+    )
+    assert task.parts(LETTER_PROMPT, response)["letter"] == pytest.approx(1 - n_wrong / 3)
+    assert task.reward(LETTER_PROMPT, response) <= 1 - n_wrong / 3
