@@ -20,12 +20,12 @@ BUDGETS = {
     "rivals": (("rivals",), 1110),
     "experiments": (("experiments",), 2344),
     "run and machine": (("run", "machine"), 1315),
-    "show": (("show",), 1054),
+    "show": (("show",), 1050),
     "play": (("play",), 465),
     "exercises": (("exercises",), 3770),
     "course and doctor": (("course", "doctor"), 1105),
     "huggingface": (("huggingface",), 530),
-    "command line": (("flags", "cli", "__main__"), 510),
+    "command line": (("flags", "cli", "__main__"), 511),
 }
 WHOLE, TESTS = 19_850, 23_300
 # Types with one user, and the reason for each.

@@ -180,9 +180,7 @@ def settings(config: RunConfig) -> Html:
     tables = []
     for heading in ("the run", *SECTIONS):
         section, rows = getattr(config, heading, config), []
-        for field in dataclasses.fields(section):
-            if field.name in SECTIONS:
-                continue
+        for field in (f for f in dataclasses.fields(section) if f.name not in SECTIONS):
             value, meaning = getattr(section, field.name), MEASURED.get(field.name)
             name = (
                 field.name if meaning else fill("<code>--{}</code>", field.name.replace("_", "-"))
