@@ -6,25 +6,44 @@ import re
 import pytest
 
 from minilpo.cli import main
+from minilpo.play.table import Table
 from minilpo.run.folder import Run
-from minilpo.show.strip import html_page, terminal
+from minilpo.show.strip import Strip, background, html_page, plain, terminal
 from minilpo.tasks import load_tasks
 from tests.outside import TINY, fails, files_of, interrupt_after
 
-FLAGS = [*TINY[: TINY.index("--temperatures")], "--choices", "1.2,min_p=.1", "0", "1.2"]
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+SMALL = TINY[: TINY.index("--temperatures")]
+FLAGS = [*SMALL, "--choices", "1.2,min_p=.1", "0", "1.2"]
 NAMES = ["0", "1.2, min-p 0.1", "1.2"]
 PROMPT = "Tell me a story of three sentences about a fox in the forest."
 
 
-@pytest.fixture(scope="module", params=["sequence", "token"])
-def made(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / request.param
-    assert main(["demo", "--out", str(folder), "--level", request.param, *FLAGS]) == 0
-    return request.param, folder
+def demo(folder, *flags):
+    return ["demo", "--out", str(folder), *flags]
 
 
-def test_the_files_name_the_settings_and_keep_their_temperatures(made):
-    _, folder = made
+@pytest.fixture(scope="module")
+def folder(figures_undrawn, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(demo(folder, *FLAGS)) == 0
+    return folder
+
+
+def names_shown(folder, capsys) -> tuple[str, set[str]]:
+    """What is said of one response, and the names that examples give to the head's choices."""
+    capsys.readouterr()
+    page = folder.parent / "words.html"
+    assert main(["sample", "--run", str(folder), PROMPT, "--html", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert {*re.findall(r"\w\[(.*?)\]", said)} <= {*NAMES}
+    assert all(f">{name}<" in page.read_text() for name in NAMES)
+    examples = (folder / "examples.txt").read_text()
+    assert "fixed t=0," in examples and "fixed t=1.2," in examples
+    return said, {*re.findall("head, t=(.*?)(?:, reward.*)", examples)}
+
+
+def test_the_files_name_the_settings_and_keep_their_temperatures(folder):
     config = json.loads((folder / "config.json").read_text())
     assert config["choices"] == ["0", "1.2,min_p=0.1", "1.2"]
     assert config["temperatures"] == [0.0, 1.2, 1.2]
@@ -40,87 +59,64 @@ def test_the_files_name_the_settings_and_keep_their_temperatures(made):
         assert task["oracle"] == task["fixed"][NAMES.index(task["oracle_name"])]
 
 
-def test_figures_examples_and_page_show_the_names(made):
-    level, folder = made
+def test_figures_examples_page_and_sample_show_the_names(folder, capsys):
     words = (folder / "figures" / "descriptions.txt").read_text()
     assert "each fixed temperature" in words and "1.2, min-p 0.1: " in words
-    examples = (folder / "examples.txt").read_text()
-    assert "fixed t=0," in examples and "fixed t=1.2," in examples
-    head = {re.sub(", reward.*", "", said) for said in re.findall("head, t=(.*)", examples)}
-    assert all(said in NAMES if level == "sequence" else " on average" in said for said in head)
     page = (folder / "report.html").read_text()
     for said in ("Temperature: ", "t=1.2, min-p 0.1", "min_p those at least so likely"):
         assert said in page
+    said, of_head = names_shown(folder, capsys)
+    assert re.search(r"\(the head says 0: \d+%; 1\.2, min-p 0\.1: \d+%; 1", said)
+    assert of_head and of_head <= {*NAMES}
 
 
-def test_a_word_shows_its_setting_wherever_it_is_shown(made, tmp_path, capsys):
-    level, folder = made
-    capsys.readouterr()
-    page = tmp_path / "words.html"
-    assert main(["sample", "--run", str(folder), PROMPT, "--html", str(page)]) == 0
-    said = capsys.readouterr().out
-    assert set(re.findall(r"\w\[(.*?)\]", said)) <= set(NAMES)
-    if level == "sequence":
-        assert re.search(r"\(the head says 0: \d+%; 1\.2, min-p 0\.1: \d+%; 1", said)
-    assert all(f">{name}<" in page.read_text() for name in NAMES)
+def test_at_token_level_too(tmp_path, capsys):
+    assert main(demo(tmp_path / "run", *FLAGS, "--level", "token")) == 0
+    _, of_head = names_shown(tmp_path / "run", capsys)
+    assert of_head and all(said.endswith(" on average") for said in of_head)
 
 
-def test_a_finished_run_started_again_keeps_its_bytes_in_whatever_order_choices_are_given(made):
-    (level, folder), before = made, files_of(made[1])
+def test_an_interrupted_run_goes_on_to_the_same_bytes_in_whatever_order_choices_are_given(
+    folder, tmp_path
+):
+    interrupt_after("lpo_state.pt", demo(tmp_path / "run", *FLAGS))
     again = [*FLAGS[:-3], "1.2", "0.0", "1.2,min_p=0.10"]
-    assert main(["demo", "--out", str(folder), "--level", level, *again]) == 0
-    assert main(["pretrain", "--run", str(folder)]) == 0
-    assert files_of(folder) == before
-
-
-def test_an_interrupted_run_goes_on_to_the_same_bytes(made, tmp_path):
-    level, folder = made
-    command = ["demo", "--out", str(tmp_path / "run"), "--level", level, *FLAGS]
-    interrupt_after("lpo_state.pt", command)
-    assert main(command) == 0
+    assert main(demo(tmp_path / "run", *again)) == 0
+    assert main(["pretrain", "--run", str(tmp_path / "run")]) == 0
     assert files_of(tmp_path / "run") == files_of(folder)
 
 
-def test_a_run_with_other_choices_is_left_alone(made, capsys):
-    level, folder = made
+def test_a_run_with_other_choices_is_left_alone(folder, capsys):
     before = files_of(folder)
-    given = ["demo", "--out", folder, "--level", level]
-    other = [*FLAGS[:-3], "0", "1.2,min_p=0.2", "1.2"]
-    said = fails(capsys, *given, *other)
+    said = fails(capsys, *demo(folder, *FLAGS[:-3], "0", "1.2,min_p=0.2", "1.2"))
     assert "--choices 0 1.2,min_p=0.1 1.2, not 0 1.2,min_p=0.2 1.2" in said
-    plain = [*FLAGS[:-4], "--temperatures", "0", "1.2"]
-    for command in ([*given, *plain], ["pretrain", "--run", folder, "--temperatures", "0", "1.2"]):
+    plain = ["--temperatures", "0", "1.2"]
+    for command in (demo(folder, *SMALL, *plain), ["pretrain", "--run", folder, *plain]):
         assert "--choices 0 1.2,min_p=0.1 1.2, not left out" in fails(capsys, *command)
     assert files_of(folder) == before
 
 
 def test_both_flags_together_are_refused_also_with_the_default_temperatures(tmp_path, capsys):
     flags = "--temperatures 0 0.2 0.4 0.6 0.8 1 --choices 0 1,top_p=0.9".split()
-    said = fails(capsys, "demo", "--out", tmp_path / "run", *flags)
+    said = fails(capsys, *demo(tmp_path / "run", *flags))
     assert "--temperatures and --choices must not be given together" in said
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_to_play_with_gets_names_and_colours_that_tell_settings_apart(made):
-    from minilpo.play.table import Table
-
-    _, folder = made
+def test_the_page_to_play_with_gets_names_and_colours_that_tell_settings_apart(folder):
     run = Run.open(folder)
     table = Table(run.language_model(), load_tasks(["story"]), run.head(), run.choices, "mine")
-    about = table.answer("about", {})
-    assert [one["name"] for one in about["temperatures"]] == NAMES
-    assert [one["value"] for one in about["temperatures"]] == [0.0, 1.2, 1.2]
-    colour_of = {one["name"]: one["colour"] for one in about["temperatures"]}
+    about = table.answer("about", {})["temperatures"]
+    assert [one["name"] for one in about] == NAMES
+    assert [one["value"] for one in about] == [0.0, 1.2, 1.2]
+    colour_of = {one["name"]: one["colour"] for one in about}
     assert len(set(colour_of.values())) == 3
     asked = {"prompt": PROMPT, "picked_from": "story", "seed": 0}
-    for fixed in (None, 1.2):
-        for word in table.answer("write", {**asked, "fixed": fixed})["words"]:
-            assert word["colour"] == colour_of[word["name"]] if fixed is None else word["colour"]
+    for word in table.answer("write", {**asked, "fixed": None})["words"]:
+        assert word["colour"] == colour_of[word["name"]]
 
 
 def test_a_strip_of_settings_has_a_colour_and_a_name_for_each():
-    from minilpo.show.strip import Strip, background, plain
-
     strip = Strip("Speak!", [" The", " fox", "."], [0, 1, 2], NAMES)
     assert plain(strip) == "The[0] fox[1.2, min-p 0.1].[1.2]"
     assert len({background(k, 3) for k in range(3)}) == 3

@@ -5,6 +5,8 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+import pytest
+
 import minilpo
 from minilpo import exercises
 from minilpo.cli import COMMANDS, make_parser
@@ -12,6 +14,7 @@ from minilpo.experiments import EXPERIMENTS
 from minilpo.rivals.controls import ALL_TASKS
 from tests.outside import run_of
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "tutorials" / "results.md").read_text(encoding="utf-8")

@@ -77,8 +77,7 @@ class Eq11Score(Exercise):
         return joint.masked_fill(~response_mask[..., None], 0.0).sum(1).logsumexp(-1)
     the head plays no part: all choices weigh the same
         return right(torch.zeros_like(choice_logits), choice_logprobs, response_mask)
-    only the likeliest choice counts; Eq. 11 sums over all
-        joint.logsumexp(-1) -> joint.amax(-1)
+    only the likeliest choice counts; Eq. 11 sums over all | joint.logsumexp(-1) -> joint.amax(-1)
     every number has the wrong sign: a log-probability is at most 0
         return token_scores -> return -token_scores
     """
@@ -140,8 +139,7 @@ class TwoTemperatures(Exercise):
         begins = word.endswith -> begins = False and word.endswith
     only the first word of the text counts; every full stop begins a sentence
         word.endswith(".") -> False
-    the first word of the text begins a sentence too
-        begins = True -> begins = False
+    the first word of the text begins a sentence too | begins = True -> begins = False
     for the first word, words[i - 1] is words[-1], the last; it begins a sentence anyway
         begins = True -> begins = "".join(words).endswith(".")
     a full stop is expected as a word of its own; it stands at the end of one
@@ -217,8 +215,7 @@ class LetterReward(Exercise):
         [part.strip() for part in response.split(".") if part.strip()] -> response.split()
     the letter may stand anywhere in the sentence; it must be the first character
         sentence[0].lower() == letter.lower() -> letter.lower() in sentence.lower()
-    it is all or nothing; a share is asked for
-        sum(kept) / len(sentences) -> float(all(kept))
+    it is all or nothing; a share is asked for | sum(kept) / len(sentences) -> float(all(kept))
     it is the number of sentences that begin with the letter; divide by all
         sum(kept) / len(sentences) -> float(sum(kept))
     it is the share of sentences that do not begin with the letter

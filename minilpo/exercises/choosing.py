@@ -47,10 +47,8 @@ class HeadLogits(Exercise):
         F.silu(x -> (x
     there is a SiLU after the last layer too; its logits stay as they are
         return F.silu(right(hidden_states, layers))
-    SiLU is missing after the second layer
-        F.silu(x -> (x
-    SiLU is missing after the first layer
-        F.silu(hidden_states -> (hidden_states
+    SiLU is missing after the second layer | F.silu(x -> (x
+    SiLU is missing after the first layer | F.silu(hidden_states -> (hidden_states
     ReLU stands where SiLU is asked for: x times sigmoid(x)
         F.silu(hidden_states -> F.relu(hidden_states
         F.silu(x -> F.relu(x
@@ -128,8 +126,7 @@ class GreedyChoice(Exercise):
         return choice_logits.argmax(-1).to(temperatures.dtype)
     it is the mean temperature under the head; Eq. 4 takes the likeliest one
         return (choice_logits.to(temperatures.dtype).softmax(-1) * temperatures).sum(-1)
-    it is the least likely choice; argmax finds the likeliest
-        argmax -> argmin
+    it is the least likely choice; argmax finds the likeliest | argmax -> argmin
     it is the highest temperature in each row, whatever the logits say
         return temperatures.max().repeat(len(choice_logits))
     of equal logits it takes the last; the first is asked for
@@ -194,16 +191,13 @@ class SampledChoice(Exercise):
         choice_logits.softmax(-1) -> choice_logits
     each probability is compared on its own; add them up from left to right first
         return (choice_logits.softmax(-1) > uniforms[:, None]).long().argmax(-1)
-    where a sum equals the number, the next choice is drawn: `exceeds` means >, not >=
-        <= -> <
+    where a sum equals the number, the next choice is drawn: `exceeds` means >, not >= | <= -> <
     it is one choice too far: with two sums passed, the choice is number 2, from 0
         return passed -> return (passed + 1)
     the probabilities are added up from right to left
         return choice_logits.shape[-1] - 1 - right(choice_logits.flip(-1), uniforms)
-    the softmax runs over the rows; -1 is the dimension of the choices
-        .softmax(-1) -> .softmax(0)
-    all choices are taken to be equally likely
-        return (uniforms * choice_logits.shape[-1]).long()
+    the softmax runs over the rows; -1 is the dimension of the choices | .softmax(-1) -> .softmax(0)
+    all choices are taken to be equally likely | return (uniforms * choice_logits.shape[-1]).long()
     exp of a large logit is infinite; `softmax` subtracts the largest first
         choice_logits.softmax(-1) -> F.normalize(choice_logits.exp(), p=1, dim=-1, eps=0)
     """
@@ -281,8 +275,7 @@ class MixtureProbs(Exercise):
         choice_logits.softmax(-1) -> F.one_hot(choice_logits.argmax(-1), len(temperatures))
     the logits are multiplied by the temperature; divide them by it
         logits / temperature -> logits * temperature
-    at temperature 0 something is divided by 0; treat it on its own
-        temperature == 0 -> False
+    at temperature 0 something is divided by 0; treat it on its own | temperature == 0 -> False
     temperature 0 is left out, so the probabilities don't sum to 1
         F.one_hot(logits.argmax(-1), logits.shape[-1]) -> 0.0
     log-probabilities are mixed, then one softmax is taken; mix the probabilities

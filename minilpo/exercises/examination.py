@@ -34,7 +34,7 @@ class Examination:
         self.given: list[Any] = []  # the first results, as they were when they came
 
     def verdict(self) -> Verdict:
-        """Reports the first thing that is wrong, or that nothing is."""
+        """Reports the first fault, or that there is none."""
         return self._ask() or self._compare() or self._ask_again() or self._passed()
 
     def _ask(self) -> Verdict | None:
@@ -145,7 +145,9 @@ class Examination:
         """Tests if another value of one argument changes nothing where it should."""
         looked = 0
         for case, value in zip(self.cases, self.given, strict=True):
-            others = [*(other[place] for other in self.cases), *_turned(case[place])]
+            others = [other[place] for other in self.cases]
+            if isinstance(case[place], Tensor):  # no other input may have this shape
+                others.append(case[place].flip(tuple(range(case[place].ndim))))
             changed = next(filter(None, (self._changed(case, place, x) for x in others)), None)
             if changed is None:
                 continue
@@ -253,11 +255,6 @@ class Examination:
             elif isinstance(values[0], (int, float)):
                 parts.append(f"{name} from {min(values):g} to {max(values):g}")
         return "; ".join(parts) or "texts and lists"
-
-
-def _turned(value: Any) -> list[Any]:
-    """Returns the same numbers in another order: no other input may have this shape."""
-    return [value.flip(tuple(range(value.ndim)))] if isinstance(value, Tensor) else []
 
 
 def _alike(value: Any, other: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,14 +17,16 @@ from minilpo.exercises.verdict import Verdict, agree, misfit
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """Splits a text into its lines at the margin, each with the indented lines below it.
+    """Splits a text into heads, each with its body, in the lines below it or after its last bar.
 
-    >>> blocks("the minus is missing\\n    return -total -> return total")
-    [('the minus is missing', '    return -total -> return total')]
+    >>> blocks("it is the sum | .sum() -> .mean()\\nno minus\\n    return -1 -> return 1")
+    [('it is the sum', '.sum() -> .mean()'), ('no minus', '    return -1 -> return 1')]
     """
-    parts = re.split(r"^(?=\S)", textwrap.dedent(text), flags=re.MULTILINE)
-    pairs = [part.partition("\n") for part in parts if part.strip()]
-    return [(head, body) for head, _, body in pairs]
+    pairs = []
+    for part in re.split(r"\n(?=\S)", textwrap.dedent(text).strip("\n")):
+        head, _, body = part.partition("\n") if "\n" in part else part.rpartition(" | ")
+        pairs.append((head, body))
+    return pairs
 
 
 def variant(solutions: Sequence[Any], body: str) -> Any:
@@ -47,7 +48,7 @@ def variant(solutions: Sequence[Any], body: str) -> Any:
             raise ValueError(f"each old text must stand once in one of the solutions, got\n{body}")
     else:
         source = f"def variant{inspect.signature(solutions[0])}:\n{textwrap.indent(body, ' ')}"
-    names = {**vars(sys.modules[solutions[0].__module__]), "right": solutions[0], "re": re}
+    names = {**vars(inspect.getmodule(solutions[0])), "right": solutions[0], "re": re}
     exec(compile(source, "<variant>", "exec"), names)
     return names["variant"]
 
@@ -66,6 +67,12 @@ def _edited(solution: Any, edits: list[list[str]]) -> str:
 class Exercise:
     """One exercise. A subclass has the members below.
 
+    `mistakes` is a text of messages, each with the edits that make the mistake of `right`:
+
+        it is the sum over the rows; take the mean | .mean() -> .sum()
+        the minus is lost: a loss is small where the chosen is likely
+            return -logprobs -> return logprobs
+
     If a learner's results are those of a mistake on every input, the check prints its message.
     """
 
@@ -75,7 +82,7 @@ class Exercise:
     hints: tuple[str, str, str]
     explanation: str  # of the solution
     follow_up: str  # something harder, for those who are done
-    mistakes = ""  # messages, each with the edits that make the mistake of `right`: see `variant`
+    mistakes = ""
     may_use: Sequence[str] = ()  # modules of minilpo that the answer may call
 
     def __init__(self) -> None:
@@ -97,7 +104,7 @@ class Exercise:
         return answer(*arguments)
 
     def misfit(self, expected: Any, got: Any) -> str:
-        """Says in a line what is wrong with the form of a result; empty if nothing is."""
+        """Describes in a line a fault in the form of a result; empty if there is none."""
         return misfit(expected, got)
 
     def agree(self, expected: Any, got: Any, case: Case) -> bool:
@@ -107,7 +114,7 @@ class Exercise:
     @cached_property
     def known_mistakes(self) -> dict[str, Callable[..., Any]]:
         """The wrong functions, by their messages."""
-        known = blocks(self.mistakes)
+        known = blocks(self.mistakes) if self.mistakes else []
         return {message: variant([self.stand_in], edits) for message, edits in known}
 
     @property

@@ -69,12 +69,10 @@ class LpoEpoch(Exercise):
         return weight.detach()
 
     mistakes = """
-    it goes uphill: subtract the gradient, don't add it
-        - learning_rate -> + learning_rate
+    it goes uphill: subtract the gradient, don't add it | - learning_rate -> + learning_rate
     the margin has the wrong sign: are chosen and rejected swapped?
         chosen - rejected -> rejected - chosen
-    the loss of a batch is the sum over its pairs; take the mean
-        .mean() -> .sum()
+    the loss of a batch is the sum over its pairs; take the mean | .mean() -> .sum()
     every gradient is taken at the first weight; take it at the one after the last step
         weight = weight.detach() -> first = (weight if batch is batches[0] else first).detach()
         @ weight.T -> @ first.T
@@ -139,17 +137,14 @@ class WinRate(Exercise):
         return points.mean().item()
 
     mistakes = """
-    ties get no point; both sides get half of one
-        0.5 * (rewards == other) -> 0.0
-    ties get a whole point; both sides get half of one
-        0.5 * -> 1.0 *
+    ties get no point; both sides get half of one | 0.5 * (rewards == other) -> 0.0
+    ties get a whole point; both sides get half of one | 0.5 * -> 1.0 *
     ties are left out; they count as half a win, among all prompts
         decided = rewards != other
         return (rewards > other)[decided].float().mean().item()
     it is the win-rate of the other; the first argument is the one to judge
         return right(other, rewards)
-    the points aren't divided by the number of prompts
-        return right(rewards, other) * len(rewards)
+    the points aren't divided by the number of prompts | return right(rewards, other) * len(rewards)
     it is the mean difference of the rewards; count who wins, not by how much
         return (rewards - other).mean().item()
     a loss gets -1 and a tie 0; a win-rate lies between 0 and 1
@@ -245,10 +240,8 @@ class PairedBootstrap(Drawing):
     it is the smallest and the largest mean; take the percentiles
         0.025 -> 0.0
         0.975 -> 1.0
-    the upper bound comes first
-        low.item(), high.item() -> high.item(), low.item()
-    the resamples are added up; take the mean of each
-        .mean(1) -> .sum(1)
+    the upper bound comes first | low.item(), high.item() -> high.item(), low.item()
+    the resamples are added up; take the mean of each | .mean(1) -> .sum(1)
     it is the mean plus and minus 1.96 standard errors; take percentiles of the means
         torch.quantile(means, 0.025) -> means.mean() - 1.96 * means.std(correction=0)
         torch.quantile(means, 0.975) -> means.mean() + 1.96 * means.std(correction=0)

@@ -48,16 +48,14 @@ class Eq10Loss(Exercise):
     mistakes = """
     the margin has the wrong sign: are chosen and rejected swapped?
         chosen - rejected -> rejected - chosen
-    the minus before the log is lost: a loss is small where things are good
-        return -F -> return F
+    the minus before the log is lost: a loss is small where things are good | return -F -> return F
     beta multiplies the loss; it belongs inside the sigmoid, before the margin
         return beta * right(choice_logits, chosen_ids, rejected_ids, 1.0)
     the margin is divided by beta; multiply it
         beta * (chosen - rejected) -> (chosen - rejected) / beta
     the margin is a difference of probabilities; Eq. 10 has their logarithms
         .log_softmax -> .softmax
-    the log of the sigmoid is missing
-        F.logsigmoid -> torch.sigmoid
+    the log of the sigmoid is missing | F.logsigmoid -> torch.sigmoid
     logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one
         .gather(1, chosen_ids[:, None])[:, 0] -> [:, chosen_ids]
         .gather(1, rejected_ids[:, None])[:, 0] -> [:, rejected_ids]
@@ -126,8 +124,7 @@ class Eq10Gradient(Exercise):
         return -pull[:, None] * direction
 
     mistakes = """
-    every sign is turned: the gradient points to where the loss grows
-        return -pull -> return pull
+    every sign is turned: the gradient points to where the loss grows | return -pull -> return pull
     chosen and rejected are swapped
         one_hot[chosen_ids] - one_hot[rejected_ids] -> one_hot[rejected_ids] - one_hot[chosen_ids]
     the factor beta before the sigmoid is missing: the chain rule brings it out
@@ -190,18 +187,15 @@ class Eq10Optimum(Exercise):
         return torch.sigmoid(log_odds / beta)
 
     mistakes = """
-    it is the share won itself, which is right for beta 1 only
-        return share_won
+    it is the share won itself, which is right for beta 1 only | return share_won
     the log of the odds is multiplied by beta; solve sigmoid(beta m) = w for m
         log_odds / beta -> log_odds * beta
-    it is the margin m; p is its sigmoid
-        torch.sigmoid(log_odds / beta) -> log_odds / beta
+    it is the margin m; p is its sigmoid | torch.sigmoid(log_odds / beta) -> log_odds / beta
     it is the sigmoid of w / beta; the log of the odds of w comes first
         log_odds / beta -> share_won / beta
     the more frequent winner gets everything; the pairs that it lost count too
         return (share_won > 0.5).to(share_won.dtype)
-    it is the probability of choice 0
-        return torch -> return 1 - torch
+    it is the probability of choice 0 | return torch -> return 1 - torch
     the odds themselves stand where their logarithm belongs
         torch.log(share_won / (1 - share_won)) -> share_won / (1 - share_won)
     """
@@ -252,24 +246,19 @@ class ChoiceScore(Exercise):
         return drawn.masked_fill(~decision_mask, 0.0).sum(-1)
 
     mistakes = """
-    it is the mean over the decisions; add them up
-        .sum(-1) -> .sum(-1) / decision_mask.sum(-1)
+    it is the mean over the decisions; add them up | .sum(-1) -> .sum(-1) / decision_mask.sum(-1)
     the mask plays no part: places without a decision count too
         drawn.masked_fill(~decision_mask, 0.0) -> drawn
     places without a decision are multiplied by 0, and 0 times NaN is NaN; replace them
         drawn.masked_fill(~decision_mask, 0.0) -> (drawn * decision_mask)
-    the mask is turned round: True is where a decision was made
-        ~decision_mask -> decision_mask
+    the mask is turned round: True is where a decision was made | ~decision_mask -> decision_mask
     the logits are added up; take their log-softmax first
         choice_logits.log_softmax(-1) -> choice_logits
-    probabilities are added up; it is their logarithms that add
-        .log_softmax -> .softmax
-    it is the product of the probabilities; the score is its logarithm
-        .sum(-1) -> .sum(-1).exp()
+    probabilities are added up; it is their logarithms that add | .log_softmax -> .softmax
+    it is the product of the probabilities; the score is its logarithm | .sum(-1) -> .sum(-1).exp()
     the softmax runs over the decisions; -1 is the last dimension, the choices
         log_softmax(-1) -> log_softmax(1)
-    every number has the wrong sign: a log-probability is at most 0
-        return drawn -> return -drawn
+    every number has the wrong sign: a log-probability is at most 0 | return drawn -> return -drawn
     the likeliest choice is scored, not the one that was drawn
         choice_ids[..., None] -> choice_logits.argmax(-1)[..., None]
     """
@@ -323,12 +312,10 @@ class NllLoss(Exercise):
     mistakes = """
     the minus is lost: a loss is small where the chosen is likely
         return -logprobs -> return logprobs
-    it is the sum over the rows; take the mean
-        .mean() -> .sum()
+    it is the sum over the rows; take the mean | .mean() -> .sum()
     the mean is over all B * K numbers; only the B chosen ones count
         .mean() -> .mean() / choice_logits.shape[-1]
-    the logarithm is missing
-        .log_softmax -> .softmax
+    the logarithm is missing | .log_softmax -> .softmax
     logits are taken for log-probabilities, as by `F.nll_loss`; log_softmax comes first
         choice_logits.log_softmax(-1) -> choice_logits
     logprobs[:, ids] takes B numbers of every row; logprobs[torch.arange(B), ids] one

@@ -146,14 +146,11 @@ class OwnTask(Exercise):
         max(0.0, 1 - difference / asked_for) -> min(1.0, len(response.split()) / asked_for)
     two responses of one word more and one word less must get the same; is abs missing?
         abs(len -> (len
-    the demonstration has a word less than was asked for
-        range(asked_for) -> range(asked_for - 1)
-    the demonstration has a word more than was asked for
-        range(asked_for) -> range(asked_for + 1)
+    the demonstration has a word less than was asked for | range(asked_for) -> range(asked_for - 1)
+    the demonstration has a word more than was asked for | range(asked_for) -> range(asked_for + 1)
     the demonstration is the same every time; draw its words with the rng
         rng.choice(self.words) -> self.words[0]
-    seven never comes up; does a range end too early?
-        list(self.numbers) -> list(self.numbers)[:5]
+    seven never comes up; does a range end too early? | list(self.numbers) -> list(self.numbers)[:5]
     """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
@@ -224,18 +221,15 @@ class ExperimentConclusion(Exercise):
     all S * P numbers are taken as independent; take the mean of each seed first
         differences.mean(1) -> differences.flatten()
         quantiles[S - 1] -> 1.96
-    1.96 is for many seeds; with few, Student's t is larger
-        quantiles[S - 1] -> 1.96
+    1.96 is for many seeds; with few, Student's t is larger | quantiles[S - 1] -> 1.96
     the standard deviation has S in its denominator; S - 1 is asked for
         means.std() -> means.std(correction=0)
     the quantile is that of S degrees of freedom; with S seeds there are S - 1
         quantiles[S - 1] -> {**quantiles, 6: 2.447}[S]
-    the interval plays no part: the sign of the mean isn't enough
-        quantiles[S - 1] -> 0
+    the interval plays no part: the sign of the mean isn't enough | quantiles[S - 1] -> 0
     the standard deviation isn't divided by the square root of S
         means.std().item() / math.sqrt(S) -> means.std().item()
-    it is divided by S, not by its square root
-        math.sqrt(S) -> S
+    it is divided by S, not by its square root | math.sqrt(S) -> S
     better and worse are swapped: the differences are treatment minus control
         return right(-differences)
     it goes by whether all seeds agree in sign; use the interval
@@ -299,12 +293,9 @@ class PermutedPValue(Drawing):
         means.abs() -> means * differences.mean().sign()
     only means above the true one count, its sign included; compare distances from 0
         means.abs() >= differences.mean().abs() -> means >= differences.mean()
-    every mean is as far from 0 as the true one; draw a sign for each prompt
-        return 1.0
-    means that are equally far from 0 must count, too: >=, not >
-        >= -> >
-    it counts the means that are closer to 0 than the true one
-        >= -> <
+    every mean is as far from 0 as the true one; draw a sign for each prompt | return 1.0
+    means that are equally far from 0 must count, too: >=, not > | >= -> >
+    it counts the means that are closer to 0 than the true one | >= -> <
     signs are 0 and 1; differences must be turned round, not left out
         signs = 2 * -> signs = 1 *
         generator=generator) - 1 -> generator=generator)

@@ -60,8 +60,7 @@ class BestWorstPairs(Exercise):
         return rewards.argmax(1), rewards.argmin(1), 0
     the third part counts the prompts with a pair; those without are asked for
         (~keep).sum() -> keep.sum()
-    prompts without a pair aren't counted
-        int((~keep).sum()) -> 0
+    prompts without a pair aren't counted | int((~keep).sum()) -> 0
     of several equal rewards it takes the last response; the first is asked for
         rewards.argmax(1) -> N - 1 - rewards.flip(1).argmax(1)
         rewards.argmin(1) -> N - 1 - rewards.flip(1).argmin(1)
@@ -122,8 +121,7 @@ class AllBetterPairs(Exercise):
         return [(i, j) for i, j in better.nonzero().tolist()]
 
     mistakes = """
-    it lists (worse, better); the better one comes first
-        > rewards -> < rewards
+    it lists (worse, better); the better one comes first | > rewards -> < rewards
     the two of each tuple are right, but the list isn't ordered by i and then by j
         return sorted(right(rewards), key=lambda pair: pair[::-1])
     equal rewards give pairs too, even each response with itself; > is asked for, not >=
@@ -138,8 +136,7 @@ class AllBetterPairs(Exercise):
         return [pair] if rewards.max() > rewards.min() else []
     only the best response is paired with others; list the pairs of all
         .tolist()] -> .tolist() if i == rewards.argmax()]
-    only neighbours are compared; compare each two
-        .tolist()] -> .tolist() if abs(i - j) == 1]
+    only neighbours are compared; compare each two | .tolist()] -> .tolist() if abs(i - j) == 1]
     any two different responses give a pair, whichever is better
         rewards[:, None] > rewards[None, :] -> ~torch.eye(len(rewards), dtype=torch.bool)
     """

@@ -47,26 +47,20 @@ class VarietyReward(Exercise):
         return len(set(words)) / len(words) if words else 0.0
 
     mistakes = r"""
-    characters are counted; words are asked for
-        words = text.split() -> words = text
-    capital and small letters make different words; lower() them
-        response.lower() -> response
-    marks belong to the words: 'fox,' and 'fox' are counted as two
-        ".,!?" -> ""
+    characters are counted; words are asked for | words = text.split() -> words = text
+    capital and small letters make different words; lower() them | response.lower() -> response
+    marks belong to the words: 'fox,' and 'fox' are counted as two | ".,!?" -> ""
     of two spaces in a row, split(' ') makes an empty word; split() doesn't
         text.split() -> text.split(" ") if text.strip() else []
-    it is the share of repeated words; 1 minus that is asked for
-        return len -> return 1 - len
+    it is the share of repeated words; 1 minus that is asked for | return len -> return 1 - len
     it is the number of different words; divide by the number of all
         len(set(words)) / len(words) if words else 0.0 -> float(len(set(words)))
     only words that occur once are counted; of those that repeat, each counts once too
         len(set(words)) -> sum(words.count(word) == 1 for word in words)
-    a response without words gets 1; it gets 0.0
-        else 0.0 -> else 1.0
+    a response without words gets 1; it gets 0.0 | else 0.0 -> else 1.0
     the words of the prompt are counted as well; only the response is judged
         response.lower() -> f"{prompt} {response}".lower()
-    it judges the prompt; the response is the second argument
-        response.lower() -> prompt.lower()
+    it judges the prompt; the response is the second argument | response.lower() -> prompt.lower()
     other marks part words too, as in don't; only spaces do, and . , ! ? are taken away
         text.split() -> re.findall(r"\w+", response.lower())
     only letters are kept; 7 and + are words too
@@ -145,25 +139,21 @@ class BestConstant(Exercise):
     mistakes = """
     it peeks: the column is chosen on the test prompts; choose on the training prompts
         train_rewards.mean -> test_rewards.mean
-    training and test prompts are swapped
-        return right(test_rewards, train_rewards)
+    training and test prompts are swapped | return right(test_rewards, train_rewards)
     the mean is that on the training prompts; report the one on the test prompts
         test_rewards[:, k] -> train_rewards[:, k]
     it peeks: the column is chosen on training and test prompts together
         train_rewards.mean -> torch.cat([train_rewards, test_rewards]).mean
     the best of each test prompt is taken; it must be the same column for all
         test_rewards[:, k] -> test_rewards.amax(1)
-    it is the worst column; argmax finds the best
-        argmax -> argmin
+    it is the worst column; argmax finds the best | argmax -> argmin
     of equal columns it takes the last; the first is asked for
         k = int( -> k = train_rewards.shape[1] - 1 - int(
         .argmax() -> .flip(0).argmax()
-    the column of the single highest reward is taken; compare the means
-        .mean(0) -> .amax(0)
+    the column of the single highest reward is taken; compare the means | .mean(0) -> .amax(0)
     the column that is best for most prompts is taken; compare the means
         train_rewards.mean(0) -> train_rewards.argmax(1).bincount()
-    the rewards are added up; their mean is asked for
-        .mean().item() -> .sum().item()
+    the rewards are added up; their mean is asked for | .mean().item() -> .sum().item()
     """
 
     def cases(self, draw: Draw) -> Iterator[Case]:

@@ -45,10 +45,8 @@ class TemperatureSoftmax(Exercise):
         return (logits * temperature).softmax(-1)
     the softmax runs over the first dimension; -1 is the last, the tokens
         .softmax(-1) -> .softmax(0)
-    the temperature plays no part
-        return logits.softmax(-1)
-    the numbers don't sum to 1; divide them by their sum
-        .softmax(-1) -> .exp()
+    the temperature plays no part | return logits.softmax(-1)
+    the numbers don't sum to 1; divide them by their sum | .softmax(-1) -> .exp()
     all rows together sum to 1; each row has to sum to 1 on its own
         .softmax(-1) -> .flatten().softmax(-1).reshape(logits.shape)
     at temperature 0 something is divided by 0; treat it on its own
@@ -102,18 +100,14 @@ class Entropy(Exercise):
         return -(probs * probs.log()).sum(-1)
     it is in bits, with the logarithm to base 2; nats have the natural one
         probs.log() -> probs.log2()
-    the minus is missing: p log p is never above 0, entropy never below
-        return - -> return +
-    it is the mean over the tokens; add them up
-        .sum(-1) -> .mean(-1)
+    the minus is missing: p log p is never above 0, entropy never below | return - -> return +
+    it is the mean over the tokens; add them up | .sum(-1) -> .mean(-1)
     it is the mean of -log p, each token counting the same; weigh it by p
         (probs * logs).sum(-1) -> logs.mean(-1)
-    a softmax is taken of what are probabilities already
-        return right(probs.softmax(-1))
+    a softmax is taken of what are probabilities already | return right(probs.softmax(-1))
     it is exp of the entropy, the perplexity
         return -(probs * logs).sum(-1) -> return (-(probs * logs).sum(-1)).exp()
-    it is -log of the largest probability; all of them count
-        return -probs.amax(-1).log()
+    it is -log of the largest probability; all of them count | return -probs.amax(-1).log()
     """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
@@ -166,12 +160,10 @@ class DrawToken(Exercise):
         return torch.minimum(passed, last)
 
     mistakes = """
-    where a sum equals the number, the next token is drawn: `exceeds` means >, not >=
-        <= -> <
+    where a sum equals the number, the next token is drawn: `exceeds` means >, not >= | <= -> <
     each probability is compared on its own; add them up from left to right first
         return (probs > uniforms[:, None]).long().argmax(-1)
-    it is the likeliest token, whatever the number is
-        return probs.argmax(-1)
+    it is the likeliest token, whatever the number is | return probs.argmax(-1)
     it is one token too far: with two sums passed, the token is number 2, from 0
         torch.minimum(passed, last) -> (passed + 1).clamp(max=probs.shape[-1] - 1)
     it is one token too early: with two sums passed, the token is number 2, from 0

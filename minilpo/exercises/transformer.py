@@ -38,14 +38,10 @@ class CausalMask(Exercise):
     mistakes = """
     rows and columns are swapped: a token sees those after it; rows are the queries
         .tril() -> .triu()
-    a token doesn't see itself; the diagonal is True too
-        .tril() -> .tril(-1)
-    True and False are swapped: True is where a token may look
-        return torch -> return ~torch
-    a token sees the one after it; the last that it may see is itself
-        .tril() -> .tril(1)
-    every token sees every other, also those after it
-        return torch.ones(T, T, dtype=torch.bool)
+    a token doesn't see itself; the diagonal is True too | .tril() -> .tril(-1)
+    True and False are swapped: True is where a token may look | return torch -> return ~torch
+    a token sees the one after it; the last that it may see is itself | .tril() -> .tril(1)
+    every token sees every other, also those after it | return torch.ones(T, T, dtype=torch.bool)
     a token sees nothing but itself; those before it are True too
         return torch.eye(T, dtype=torch.bool)
     """
@@ -100,14 +96,10 @@ class AttentionHead(Exercise):
         keys.transpose(-2, -1) / d**0.5 -> keys.transpose(-2, -1)
     there is no causal mask, and the scores aren't divided by the square root of d
         return (queries @ keys.transpose(-2, -1)).softmax(-1) @ values
-    the mask is turned round: `masked_fill` replaces where its mask is True
-        ~mask -> mask
-    the scores are divided by d; by its square root is right
-        d**0.5 -> d
-    the scores are multiplied by the square root of d; divide them by it
-        / d**0.5 -> * d**0.5
-    a masked score of 0 still gets weight, as exp(0) = 1; use minus infinity
-        float("-inf") -> 0.0
+    the mask is turned round: `masked_fill` replaces where its mask is True | ~mask -> mask
+    the scores are divided by d; by its square root is right | d**0.5 -> d
+    the scores are multiplied by the square root of d; divide them by it | / d**0.5 -> * d**0.5
+    a masked score of 0 still gets weight, as exp(0) = 1; use minus infinity | float("-inf") -> 0.0
     the mask comes after the softmax, so the weights of a query don't sum to 1
         scores.masked_fill(~mask, float("-inf")).softmax(-1) -> scores.softmax(-1) * mask
     the softmax runs over the queries; the weights of the keys, dimension -1, sum to 1
@@ -171,12 +163,10 @@ class ResponseCrossEntropy(Exercise):
         return -of_tokens[response_mask].mean()
 
     mistakes = """
-    the mask is ignored: prompt and padding count too
-        of_tokens[response_mask] -> of_tokens
+    the mask is ignored: prompt and padding count too | of_tokens[response_mask] -> of_tokens
     it is divided by all B * T places; divide by the number that are True
         of_tokens[response_mask] -> (of_tokens * response_mask)
-    the losses are added up; the mean is asked for
-        .mean() -> .sum()
+    the losses are added up; the mean is asked for | .mean() -> .sum()
     it is a mean over responses of their means; every token counts the same
         [response_mask].mean() -> .mul(response_mask).sum(1).div(response_mask.sum(1)).mean()
     the minus is missing: a log-probability is below 0, a loss is above
@@ -185,8 +175,7 @@ class ResponseCrossEntropy(Exercise):
         logits.log_softmax(-1) -> logits
     indexing with token_ids takes all tokens at each place; `gather` takes one at each
         logprobs.gather(-1, token_ids[..., None])[..., 0] -> logprobs[:, :, token_ids]
-    it is the mean probability, without the log
-        .mean() -> .exp().mean()
+    it is the mean probability, without the log | .mean() -> .exp().mean()
     the softmax runs over time; -1 is the last dimension, the vocabulary
         log_softmax(-1) -> log_softmax(1)
     tokens are shifted by one place; here logits stand where their token stands

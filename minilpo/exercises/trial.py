@@ -24,9 +24,8 @@ SECONDS = 5.0  # for one call: what the exercises ask for takes milliseconds
 LIBRARY = Path(__file__).parents[1]
 UNSOLVED = "isn't written yet"
 LONGEST_OUTPUT = 10_000  # characters that are kept of what a function prints
-GLOBAL_NUMBERS: dict[
-    str, tuple[Callable[..., Any], Callable[..., Any]]
-] = {  # the random numbers that everybody shares: how their state is read and set
+# The random numbers that everybody shares: how their state is read and set.
+GLOBAL_NUMBERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "PyTorch's random numbers": (torch.get_rng_state, torch.set_rng_state),
     "NumPy's random numbers": (np.random.get_state, np.random.set_state),
     "Python's random numbers": (random.getstate, random.setstate),

@@ -40,7 +40,7 @@ NOT_CALLED = {  # results of functions that haven't run yet, and the remedies
 
 
 def misfit(expected: Any, got: Any, name: str = "the result") -> str:
-    """Says in a line what is wrong with the form of a value; empty if nothing is.
+    """Describes in a line a fault in the form of a value; empty if there is none.
 
     >>> misfit(torch.zeros(2), torch.zeros(2, 1))
     'the result must have shape (2,), got (2, 1)'
@@ -148,7 +148,7 @@ def contrast(expected: Any, got: Any) -> str:
 
 
 def relation(expected: list[Any], got: list[Any]) -> str:
-    """Says what all wrong results have in common, compared with the right ones; empty if nothing.
+    """Names a relation of all wrong results to the right ones; empty if none is found.
 
     >>> relation([0.5, 0.25, 0.2], [50.0, 25.0, 20.0])
     'every number is 100 times the right one'

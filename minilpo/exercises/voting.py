@@ -51,18 +51,15 @@ class FinalAnswer(TextOrNone):
         return numbers[-1] if numbers else None
 
     mistakes = r"""
-    it is the first number; the last one is asked for
-        numbers[-1] -> numbers[0]
-    it is the last digit only; a number is a run of digits
-        numbers[-1] -> numbers[-1][-1]
+    it is the first number; the last one is asked for | numbers[-1] -> numbers[0]
+    it is the last digit only; a number is a run of digits | numbers[-1] -> numbers[-1][-1]
     all digits are put together; a number ends where its run of digits ends
         numbers[-1] -> "".join(numbers)
     only words of nothing but digits are found; a full stop may stand after them
         re.findall("[0-9]+", response) -> [word for word in response.split() if word.isdigit()]
     only the last word is looked at; words may come after the last number
         "[0-9]+", response -> "[0-9]+", "".join(response.split()[-1:])
-    it is the largest number; the last one is asked for
-        numbers[-1] -> max(numbers, key=int)
+    it is the largest number; the last one is asked for | numbers[-1] -> max(numbers, key=int)
     a minus sign is taken for a part of the number; a number has only the digits 0 to 9
         "[0-9]+" -> "-?[0-9]+"
     a decimal number is taken for one number; a run of digits ends at the point
@@ -137,14 +134,10 @@ class MajorityVote(TextOrNone):
         max(votes, key=votes.count) -> max(votes, key=lambda vote: (votes.count(vote), int(vote)))
     more than half of the votes are asked for; the most frequent answer wins anyhow
         if not votes: -> if 2 * votes.count(right(answers)) <= len(votes):
-    it is the first answer, however often it occurs
-        max(votes, key=votes.count) -> votes[0]
-    it is the rarest answer; the most frequent wins
-        max(votes -> min(votes
-    it is the largest answer; count how often each occurs
-        key=votes.count -> key=int
-    if nobody votes there is no winner: None, not an empty text
-        return None -> return ""
+    it is the first answer, however often it occurs | max(votes, key=votes.count) -> votes[0]
+    it is the rarest answer; the most frequent wins | max(votes -> min(votes
+    it is the largest answer; count how often each occurs | key=votes.count -> key=int
+    if nobody votes there is no winner: None, not an empty text | return None -> return ""
     """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
@@ -210,8 +203,7 @@ class VoteAccuracy(Exercise):
         winner == right_answer -> 2 * of_prompt.count(right_answer) > len(of_prompt)
     only the first response to each prompt is looked at
         winner == right_answer -> of_prompt[0] == right_answer
-    it is the share of prompts that went wrong
-        winner == right_answer -> winner != right_answer
+    it is the share of prompts that went wrong | winner == right_answer -> winner != right_answer
     it is a number of prompts; divide by how many there are
         n_right / len(right_answers) -> float(n_right)
     """

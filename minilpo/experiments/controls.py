@@ -50,17 +50,17 @@ def conclude(found: Numbers) -> Finding:
             Row(f"{task}: mean chosen temperature", numbers["chosen_temperature"]),
         ]
     coin, wish = (gain.sign() for gain in gains.values())
+    distrust = "don't trust these results."
+    end = "Nothing can be gained there, and nothing clearly was."
     if max(coin, wish) > 0:
-        end = "Nothing can be gained there: don't trust these results."
+        end = f"Nothing can be gained there: {distrust}"
     elif coin < 0:
-        end = "No temperature can help or hurt with a coin: don't trust these results."
+        end = f"No temperature can help or hurt with a coin: {distrust}"
     elif wish < 0:
         end = (
-            "It may: LPO doesn't maximise the mean reward. It prefers the temperatures behind "
-            "the best responses to those behind the worst, which need not have the highest mean."
+            "It may: LPO doesn't maximise the mean reward. It prefers the temperatures behind the "
         )
-    else:
-        end = "Nothing can be gained there, and nothing clearly was."
+        end += "best responses to those behind the worst, which need not have the highest mean."
     sentences = [f"On {task} the head {gain.gains}" for task, gain in gains.items()]
     agrees = rows[0].ci95 is not None and coin == 0 and wish <= 0
     return Finding(rows, agrees, ". ".join([*sentences, end]))

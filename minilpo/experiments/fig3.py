@@ -72,19 +72,15 @@ def conclude(found: Numbers) -> Finding:
     token = Row("token - sequence", found["token"]["reward"] - found["sequence"]["reward"])
     sides = [row.sign(50) for row in win_rates]
     agrees = all(side > 0 for side in sides)
-    sentence = direction(
-        agrees,
-        "of the win-rates against each fixed temperature at both levels, "
-        f"{sides.count(1)} of {len(sides)} intervals are above 50%, {sides.count(-1)} below. ",
-    )
-    sentence += token.told(
-        "But the paper's token level gains less than its sequence level; "
-        f"here it gains more ({token.text()}).",
+    how = "of the win-rates against each fixed temperature at both levels, "
+    how += f"{sides.count(1)} of {len(sides)} intervals are above 50%, {sides.count(-1)} below. "
+    papers_less = "paper's token level gains less than its sequence level; here"
+    how += token.told(
+        f"But the {papers_less} it gains more ({token.text()}).",
         f"As in the paper, the token level gains less than the sequence level ({token.text()}).",
-        "The paper's token level gains less than its sequence level; "
-        f"here they don't clearly differ ({token.text()}).",
+        f"The {papers_less} they don't clearly differ ({token.text()}).",
     )
-    return Finding([*win_rates, *rewards, token, *differences], agrees, sentence)
+    return Finding([*win_rates, *rewards, token, *differences], agrees, direction(agrees, how))
 
 
 def draw(found: Numbers) -> plots.Figure:

@@ -7,7 +7,7 @@ from minilpo.evaluation.measure import TwoTemperatures
 from minilpo.evaluation.statistics import win_points
 from minilpo.evaluation.summary import by_place_in_sentence
 from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
-from minilpo.experiments.figures import draw_bars
+from minilpo.experiments.figures import draw_bars, draw_line
 from minilpo.experiments.lab import Lab
 from minilpo.show import plots
 
@@ -79,8 +79,7 @@ def draw(found: Numbers) -> plots.Figure:
     left.set(ylabel="mean chosen temperature", ylim=(0, 1), title=title)
 
     temperatures, fixed, head = found["temperatures"][0], found["fixed"], found["reward"]
-    line = {"color": plots.BLUE, "markersize": 4, "label": "one temperature"}
-    right.plot(temperatures, fixed.mean(0), "o-", **line)
+    draw_line(right, temperatures, fixed, color=plots.BLUE, label="one temperature")
     right.axhline(head.mean(), color=plots.ORANGE, label="head")
     two = found["two_temperatures"]["reward"].mean()
     right.axhline(two, color=plots.GREEN, linestyle="--", label="two temperatures")

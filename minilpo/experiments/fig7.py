@@ -49,17 +49,14 @@ def conclude(found: Numbers) -> Finding:
     kinds = "more often", "less often", "not clearly more or less often"
     often = compared(warm, *(f"{kind} than the lowest in {{}}" for kind in kinds))
     differing = [name for name, row in other.items() if row.sign() != 0]
+    counting = "Counting what was chosen (NLL)"
     if differing:
-        what_differs = (
-            "Counting what was chosen (NLL) points to another temperature than weighing it against "
-            f"what was rejected (Eq. 10) in {in_words(differing)}."
-        )
+        counting += " points to another temperature than weighing it against what was rejected "
+        counting += f"(Eq. 10) in {in_words(differing)}."
     else:
-        what_differs = (
-            "Counting what was chosen (NLL) and weighing it against what was rejected (Eq. 10) "
-            "don't clearly point to different temperatures in any task."
-        )
-    how = f"the highest temperature is chosen {often}. {what_differs}"
+        counting += " and weighing it against what was rejected (Eq. 10) don't clearly point to "
+        counting += "different temperatures in any task."
+    how = f"the highest temperature is chosen {often}. {counting}"
     return Finding([*rows, *other.values()], agrees, direction(agrees, how))
 
 

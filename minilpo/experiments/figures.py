@@ -1,6 +1,6 @@
 """Bars and lines over seeds with their 95% intervals, and a figure in words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,23 +26,12 @@ def mean_and_half(values: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_bars(
-    ax: Axes,
-    names: Sequence[str],
-    values: Mapping[str, ArrayLike],
-    colours: Sequence[Any],
-    scale: float = 100,
+    ax: Axes, names: Sequence[str], values: dict[str, Any], colours: Sequence[Any], scale: int = 100
 ) -> list[np.ndarray]:
-    """Draws bars over seeds with their intervals, at each of K named places.
+    """Draws bars over seeds with their intervals, one or two side by side at each of K places.
 
-    Args:
-        ax: the axes.
-        names: of the K places.
-        values: (S, K) by the label of each bar at a place; one bar, or two side by side.
-        colours: one per label, or K for a label.
-        scale: heights are multiplied by it, by default to percent.
-
-    Returns:
-        The means, (K,) per label.
+    `values` are (S, K) by the label of a bar, in the colours given, one per label or K for it.
+    Heights are multiplied by `scale`, by default to percent. Returns the means, (K,) per label.
     """
     means, width = [], 0.4 if len(values) > 1 else 0.7
     for i, (label, of_label) in enumerate(values.items()):

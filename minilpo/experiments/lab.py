@@ -81,14 +81,14 @@ class Lab:
         sections = {"model": asdict(config.model), "pretrain": asdict(config.pretrain)}
         key = key_of({"tasks": config.tasks, **sections})
         self.folder = folder / f"seed_{config.seed}_{key}"
-        self._made: dict[str, Any] = {}
+        self._measured: dict[str, Measured] = {}
 
     @cached_property
     def run(self) -> Run:
         """The run folder of the language model, which is trained at the first use."""
-        path = self.folder / "language_model"
-        Record(path, OTHER).settle()
-        run = create_run(path, self.config, compare=("model", "pretrain"))
+        Record(self.folder / "language_model", OTHER).settle()
+        asked = self.folder / "language_model", self.config
+        run = create_run(*asked, compare=("model", "pretrain"))
         run.device = self.device
         pretrain_step(run)
         return run
@@ -105,10 +105,10 @@ class Lab:
         fewer. `settings` replace others of the `RunConfig`.
         """
         whole = self.config.pretrain
-        less = min(steps, whole.steps), min(demonstrations, whole.demonstrations)
-        pretrain = replace(whole, steps=less[0], demonstrations=less[1])
-        config = replace(self.config, tasks=(task,), pretrain=pretrain, **settings)
-        return Lab(self.folder.parent, config, self.device)
+        less = {"steps": steps, "demonstrations": demonstrations}
+        less = {name: min(n, getattr(whole, name)) for name, n in less.items()}
+        settings |= {"tasks": (task,), "pretrain": replace(whole, **less)}
+        return Lab(self.folder.parent, replace(self.config, **settings), self.device)
 
     def tasks(self, names: Sequence[str]) -> list[Task]:
         """Selects tasks of the corpus by name."""
@@ -133,9 +133,6 @@ class Lab:
         lpo = replace(lpo, pairs_per_batch=pairs_per_batch(lpo)).resolved(level)
         asked = {"level": level, "tasks": tasks, "choices": choices.names, "lpo": asdict(lpo)}
         name = f"head_{key_of(asked)}.pt"
-        if name in self._made:
-            return self._made[name]
-
         shape = self.run.config.model.n_embd, len(choices), level, lpo.n_hidden
         init = [torch_generator(self.seed, "head") for _ in range(2)]
         head = AdaptiveDecoder(*shape, init[0]).to(self.device)
@@ -158,14 +155,10 @@ class Lab:
             head.load_state_dict(content["head"])
             constant.load_state_dict(content["constant"])
             heads = head.requires_grad_(False), constant.requires_grad_(False)
-            self._made[name] = Head(*heads, choices, content["log"], content["best_after"])
-        return self._made[name]
+            return Head(*heads, choices, content["log"], content["best_after"])
 
     def fixed(
-        self,
-        split: str,
-        tasks: Sequence[str] = MIXTURE,
-        temperatures: Sequence[float] | None = None,
+        self, split: str, tasks: Sequence[str] = MIXTURE, temperatures: Sequence[float] = ()
     ) -> Measured:
         """Measures one response at each fixed temperature to each prompt.
 
@@ -173,12 +166,12 @@ class Lab:
         """
         temperatures = tuple(temperatures or self.config.temperatures)
         name = f"fixed {split} {tasks} {temperatures}"
-        if name not in self._made:
+        if name not in self._measured:
             of_split = self.tasks(tasks), split, self.config.evaluation, self.seed
-            prompts, generator = prompts_to_measure(*of_split), torch_generator(self.seed, name)
-            asked = self.lm, prompts, Temperatures(temperatures), generator
-            self._made[name] = measure_fixed(*asked, respond=processes.respond)
-        return self._made[name]
+            asked = self.lm, prompts_to_measure(*of_split), Temperatures(temperatures)
+            generator = torch_generator(self.seed, name)
+            self._measured[name] = measure_fixed(*asked, generator, respond=processes.respond)
+        return self._measured[name]
 
     def constant_rewards(self, tasks: Sequence[str] = MIXTURE) -> np.ndarray:
         """Looks up test rewards at the one temperature that is best on training prompts, (P,)."""
@@ -197,8 +190,8 @@ class Lab:
         """
         how = "greedy" if isinstance(policy, GreedyHead) else "sample"
         generator = torch_generator(self.seed, f"adaptive {policy.level} {how}")
-        asked = self.lm, measured, policy, generator
-        rollout, rewards = measure_policy(*asked, respond=processes.respond)
+        asked = self.lm, measured, policy, generator, 1, processes.respond
+        rollout, rewards = measure_policy(*asked)
         return rollout, rewards[:, 0]
 
 

@@ -61,38 +61,33 @@ class Rule:
 def rules_of(lab: Lab) -> dict[str, Rule]:
     """Lists the rules by name, with 12 settings each, or with the heads' options."""
 
+    def rule(words: str, policy: Callable[..., Policy], *values: Sequence[Any]) -> Rule:
+        return Rule(words, list(itertools.product(*values)), policy)
+
     def fixed(choices: Callable[..., Choices]) -> Callable[..., Policy]:
         return lambda *columns: Fixed(choices(*columns))
 
+    def limited(name: str) -> Callable[..., Policy]:
+        return fixed(lambda first, values: Temperatures(first, **{name: values}))
+
     def by_place(first: Sequence[float], rest: Sequence[float]) -> Policy:
-        K = len(first)
-        pairs = [(k, K + k) for k in range(K)]
+        pairs = [(k, len(first) + k) for k in range(len(first))]
         return ByPlace(Temperatures([*first, *rest]), pairs, lab.lm.sentence_starts)
 
-    def grid(*values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return list(itertools.product(*values))
-
-    constants = grid(lab.config.temperatures)
+    constant = rule("{:g}", fixed(Temperatures), lab.config.temperatures)
     joint = [(setting.temperature, setting.min_p) for setting in JOINT.settings]
-    top_k = fixed(lambda temperatures, values: Temperatures(temperatures, top_k=values))
-    top_p = fixed(lambda temperatures, values: Temperatures(temperatures, top_p=values))
-    min_p = fixed(lambda temperatures, values: Temperatures(temperatures, min_p=values))
-    of_min_p = grid((0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6))
-    of_sigma = grid((0.5, 1.0, 1.5, 2.0), (0.6, 1.0, 1.5))
-    of_mirostat = grid((0.5, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0))
-    of_dynatemp = grid((0.0,), (1.5, 2.0, 2.5, 3.5), (0.5, 1.0, 2.0))
-    of_place = grid((0.0, 0.4, 0.8), (0.4, 0.6, 0.8, 1.0))
+    dynatemp = (0.0,), (1.5, 2.0, 2.5, 3.5), (0.5, 1.0, 2.0)
     return {
-        "constant": Rule("{:g}", constants, fixed(Temperatures), ("", "per task", "per kind")),
-        "joint constant": Rule("{:g}, min-p {:g}", joint, min_p, ("per kind",)),
-        "top-k": Rule("{:g}, k {}", grid((0.5, 0.6, 0.7, 1.0), (5, 10, 20)), top_k),
-        "top-p": Rule("{:g}, p {:g}", grid((0.7, 1.0, 1.3), (0.3, 0.5, 0.7, 0.9)), top_p),
-        "min-p": Rule("{:g}, p {:g}", of_min_p, min_p),
-        "top-n-sigma": Rule("n {:g} at {:g}", of_sigma, fixed(TopNSigma)),
-        "EDT": Rule("{:g}, theta {:g}", grid((0.6, 0.8, 1.0, 1.3), (0.3, 1.0, 3.0)), fixed(EDT)),
-        "dynatemp": Rule("{:g} to {:g}, exponent {:g}", of_dynatemp, fixed(Dynatemp)),
-        "mirostat": Rule("{:g} bits, rate {:g}", of_mirostat, Mirostat),
-        "by place": Rule("first {:g}, rest {:g}", of_place, by_place),
+        "constant": replace(constant, groups=("", "per task", "per kind")),
+        "joint constant": Rule("{:g}, min-p {:g}", joint, limited("min_p"), ("per kind",)),
+        "top-k": rule("{:g}, k {}", limited("top_k"), (0.5, 0.6, 0.7, 1.0), (5, 10, 20)),
+        "top-p": rule("{:g}, p {:g}", limited("top_p"), (0.7, 1.0, 1.3), (0.3, 0.5, 0.7, 0.9)),
+        "min-p": rule("{:g}, p {:g}", limited("min_p"), (0.7, 0.9, 1.5, 2.5), (0.1, 0.3, 0.6)),
+        "top-n-sigma": rule("n {:g} at {:g}", fixed(TopNSigma), (0.5, 1, 1.5, 2), (0.6, 1, 1.5)),
+        "EDT": rule("{:g}, theta {:g}", fixed(EDT), (0.6, 0.8, 1.0, 1.3), (0.3, 1.0, 3.0)),
+        "dynatemp": rule("{:g} to {:g}, exponent {:g}", fixed(Dynatemp), *dynatemp),
+        "mirostat": rule("{:g} bits, rate {:g}", Mirostat, (0.5, 1.0, 1.5, 2.5), (0.1, 0.3, 1.0)),
+        "by place": rule("first {:g}, rest {:g}", by_place, (0, 0.4, 0.8), (0.4, 0.6, 0.8, 1)),
     }
 
 
@@ -118,9 +113,8 @@ def budget_of(lab: Lab) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
 def try_out(lab: Lab, rule: Rule, n_responses: int) -> tuple[Prompts, np.ndarray]:
     """Tries all K settings on the same P training prompts: the prompts, and rewards (P, K)."""
     tasks, K = lab.tasks(MIXTURE), len(rule.settings)
-    n_per_task = max(1, n_responses // (K * len(tasks)))
-    rng = python_rng(lab.seed, "rivals prompts")
-    prompts = Prompts(mixed_prompts(tasks, n_per_task, "train", rng))
+    size = max(1, n_responses // (K * len(tasks))), "train"
+    prompts = Prompts(mixed_prompts(tasks, *size, python_rng(lab.seed, "rivals prompts")))
     generator, every = torch_generator(lab.seed, "rivals trial"), rule.of(*range(K))
     _, rewards = respond(lab.lm, prompts.prompts, every, generator, n_samples=K)
     return prompts, rewards.double().numpy()

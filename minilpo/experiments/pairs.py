@@ -75,32 +75,24 @@ def measure(lab: Lab) -> Numbers:
 
 
 def learned(
-    rewards: Rewards,
-    n_samples: int,
-    pairs: str,
-    n_responses: int,
-    generator: torch.Generator,
-    beta: float = 1.0,
+    rewards: Rewards, n: int, pairs: str, n_responses: int, rng: torch.Generator, beta: float = 1.0
 ) -> list[float]:
     """Trains the real head by the real fit as if every prompt were the same. Returns its P(τ).
 
-    `optimum.optimum` says where it should come. The generator draws the samples, the head's first
+    `optimum.optimum` says where it should come. `rng` draws n samples per prompt, the head's first
     weights and the order of the pairs.
     """
-    choice_ids, drawn = simulate(rewards, n_responses // n_samples, n_samples, generator)
-    settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n_samples, epochs=3)
-    formed = preferences.PAIRS[pairs](drawn, settings.pairs_per_prompt, generator)
+    choice_ids, drawn = simulate(rewards, n_responses // n, n, rng)
+    settings = LPOConfig(loss="eq10", pairs=pairs, beta=beta, samples=n, epochs=3)
+    formed = preferences.PAIRS[pairs](drawn, settings.pairs_per_prompt, rng)
     settings = replace(settings, pairs_per_batch=-(-len(formed) // 50))  # 50 steps per epoch
     state = torch.ones(1, 16)
-    decisions = Decisions(
-        features=state.expand(drawn.numel(), -1),
-        choice_ids=choice_ids.reshape(-1, 1),
-        mask=torch.ones(drawn.numel(), 1, dtype=torch.bool),
-    )
-    head = AdaptiveDecoder(16, len(rewards), n_hidden=32, generator=generator)
+    ids = choice_ids.reshape(-1, 1)
+    decisions = Decisions(state.expand(len(ids), -1), ids, torch.ones_like(ids, dtype=torch.bool))
+    head = AdaptiveDecoder(16, len(rewards), n_hidden=32, generator=rng)
     for rate in (1e-2, 3e-3, 1e-3):  # ever smaller steps: at last it stands still
         optimizer = torch.optim.Adam(head.parameters(), lr=rate)
-        fit(head, decisions, formed, optimizer, settings, generator)
+        fit(head, decisions, formed, optimizer, settings, rng)
     return head(state)[0].softmax(-1).tolist()
 
 

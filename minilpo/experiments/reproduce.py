@@ -42,26 +42,20 @@ def experiment(name: str) -> ModuleType:
 
 
 def reproduce(
-    names: Sequence[str],
-    n_seeds: int,
-    out: Path,
-    config: RunConfig,
-    threads: int | None = None,
-    device: str = "cpu",
+    names: Sequence[str], seeds: int, out: Path, config: RunConfig, threads: int | None, device: str
 ) -> dict[str, Finding]:
     """Measures what is missing, seed by seed, then writes the results of every experiment.
 
-    The seeds are 0, 1, ..., n_seeds - 1. By default as many threads compute as in this folder
+    The seeds are 0, 1, ..., seeds - 1. By default as many threads compute as in this folder
     before, or as a measurement finds best. Returns the findings by the name of the experiment.
     Raises ValueError if the folder holds something else, or another process works there.
     """
     computes = device_of(device)
     with work_in(out, ROOM):
         record, config = open_folder(out, config)
-        missing = {
-            seed: [name for name in names if read_seed(record, name, seed) is None]
-            for seed in range(n_seeds)
-        }
+        missing = {}
+        for seed in range(seeds):
+            missing[seed] = [name for name in names if read_seed(record, name, seed) is None]
         config = replace(config, threads=pick(threads, config.threads or None, say))
         record.commit({"config": (None, {CONFIG: json_bytes(config.to_dict())})})
         with bar("reproducing", "experiment", sum(map(len, missing.values()))) as progress:
@@ -74,7 +68,7 @@ def reproduce(
                     files = {f"{name}/seed_{seed}.json": json_bytes(content)}
                     record.commit({f"{name} {seed}": (None, files)})
                     progress.update()
-        found = {name: put_together(record, name, n_seeds) for name in names}
+        found = {name: put_together(record, name, seeds) for name in names}
         for name, finding in found.items():
             for file, data in finding.files.items():
                 write_bytes(out / name / file, data)
@@ -102,14 +96,11 @@ def open_folder(out: Path, config: RunConfig) -> tuple[Record, RunConfig]:
             raise ValueError(f"{out} holds results of other settings; choose another folder")
         return record, kept
     if (out / CONFIG).exists():
-        raise ValueError(
-            f"{out / CONFIG} was made by another version of minilpo; choose another folder"
-        )
+        raise ValueError(f"{out} was made by another version of minilpo; choose another folder")
     stumps = {f".{CONFIG}.partial", ".record.json.partial"}
     if {file.name for file in out.iterdir()} - stumps:
-        raise ValueError(
-            f"{out} must be a new or empty folder, or one of `minilpo reproduce`; choose another"
-        )
+        wanted = "a new or empty folder, or one of `minilpo reproduce`"
+        raise ValueError(f"{out} must be {wanted}; choose another")
     return record, config
 
 
@@ -137,10 +128,6 @@ def put_together(record: Record, name: str, n_seeds: int) -> Finding:
     content = {"experiment": name, "paper": module.PAPER, "seeds": n_seeds, "rows": rows}
     verdict = {"agrees": finding.agrees, "sentence": finding.sentence}
     table = text_table(name, module.PAPER, finding) + "\n"
-    files = {
-        "result.json": json_bytes(content | verdict),
-        "table.txt": table.encode(),
-        "figure.png": png,
-        **finding.files,
-    }
+    files = {"result.json": json_bytes(content | verdict), "table.txt": table.encode()}
+    files |= {"figure.png": png, **finding.files}
     return replace(finding, files=files, figure=described(figure))

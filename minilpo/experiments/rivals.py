@@ -96,11 +96,11 @@ def measure(lab: Lab) -> Numbers:
     best_rule = max(on_training, key=on_training.__getitem__)
     of_prompt[BEST_RULE] = of_prompt[best_rule]
     differences = {}
-    for first_name, second_name in PAIRS:
-        values = of_prompt[first_name] - of_prompt[second_name]
+    for one, other in PAIRS:
+        values = of_prompt[one] - of_prompt[other]
         ci95 = interval_of(values, names, resamples=evaluation.resamples, seed=lab.seed)
         estimate = float(mean_over_tasks(values, names))
-        differences[f"{first_name} - {second_name}"] = {"estimate": estimate, "ci95": ci95}
+        differences[f"{one} - {other}"] = {"estimate": estimate, "ci95": ci95}
     chosen = {"on_training": on_training, "best_rule": best_rule, "differences": differences}
     return {"budget": spent[-1], "methods": numbers, **chosen}
 

@@ -41,9 +41,8 @@ def measure(lab: Lab) -> Numbers:
         numbers: Numbers = {}
         for split in ("train", "test"):  # training prompts tell the best temperature
             measured = lab.fixed(split, (task,), FIXED)
-            votes = []
-            for t in FIXED:
-                votes.append(vote(lab, measured, Fixed(Temperatures([t])), f"vote {split} {t}"))
+            policies = {t: Fixed(Temperatures([t])) for t in FIXED}
+            votes = [vote(lab, measured, policies[t], f"vote {split} {t}") for t in FIXED]
             numbers[split] = {kind: [v[kind] for v in votes] for kind in KINDS}
         numbers["best"] = int(np.argmax(numbers["train"]["vote"]))
         for name in names:
@@ -57,8 +56,7 @@ def vote(lab: Lab, measured: Measured, policy: Policy, purpose: str) -> dict[str
     """Computes the shares of right majorities of `VOTERS` answers, and of right single ones."""
     generator = torch_generator(lab.seed, purpose)
     rollout, rewards = respond(lab.lm, measured.prompts, policy, generator, n_samples=VOTERS)
-    answers = [final_answer(response) for response in rollout.responses]
-    right = []
+    answers, right = [final_answer(response) for response in rollout.responses], []
     for p, prompt in enumerate(measured.prompts):
         voted = majority(answers[p * VOTERS : (p + 1) * VOTERS])
         right.append(prompt.task.reward(prompt.text, f"#### {voted}"))

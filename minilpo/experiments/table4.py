@@ -1,7 +1,5 @@
 """Table 4: the losses compared, on mathematics alone, at sequence level."""
 
-from typing import Any
-
 import numpy as np
 
 from minilpo.experiments.base import Finding, Numbers, Row, compared, direction, percent_at
@@ -86,29 +84,26 @@ def draw(found: Numbers) -> plots.Figure:
     for choice in ("greedy", "sampled"):
         values[f"{choice} choice"] = np.column_stack([found[loss][choice] for loss in LOSSES])
     draw_bars(left, [*LOSSES.values()], values, (plots.BLUE, plots.GREY))
-    line: dict[str, Any] = {"color": plots.ORANGE, "linestyle": "--", "linewidth": 1}
-    left.axhline(100 * found["fixed"].mean(0).max(), label="best fixed temperature", **line)
+    best = 100 * found["fixed"].mean(0).max()
+    left.axhline(best, color=plots.ORANGE, linestyle="--", label="best fixed temperature")
     left.tick_params("x", labelsize=10)
     left.set(ylabel="right answers (%)", ylim=(0, 130), title="What each loss reaches")
     plots.legend(left, loc="upper left", ncols=2)
 
-    learned = {loss: found[loss]["probabilities"] for loss in ("eq10", "eq11", "nll")}
-    lines = {f"{LOSSES[loss]}: learned": values for loss, values in learned.items()}
-    lines["share among chosen responses"] = found["nll"]["chosen_share"]
-    styles = [("o-", plots.BLUE), ("s--", plots.GREEN), ("^-", plots.ORANGE), (":", plots.GREY)]
-    for (label, shares), (style, colour) in zip(lines.items(), styles, strict=True):
-        x, y = found["temperatures"][0], 100 * shares.mean(0)
-        right.plot(x, y, style, color=colour, label=label, markersize=4)
-    # The distances from what was chosen.
-    of_nll, of_eq10 = (
-        np.abs(learned[loss] - found[loss]["chosen_share"]).sum(1) for loss in ("nll", "eq10")
-    )
-    words = Row("", of_nll - of_eq10).told(
+    x, away = found["temperatures"][0], {}  # how far P(τ) is from what was chosen
+    styles = {"eq10": ("o-", plots.BLUE), "eq11": ("s--", plots.GREEN), "nll": ("^-", plots.ORANGE)}
+    for loss, (style, colour) in styles.items():
+        learned, label = found[loss]["probabilities"], f"{LOSSES[loss]}: learned"
+        right.plot(x, 100 * learned.mean(0), style, color=colour, label=label, markersize=4)
+        away[loss] = np.abs(learned - found[loss]["chosen_share"]).sum(1)
+    chosen = 100 * found["nll"]["chosen_share"].mean(0)
+    right.plot(x, chosen, ":", color=plots.GREY, label="share among chosen responses")
+    words = Row("", away["nll"] - away["eq10"]).told(
         "Eq. 10 copies what was chosen\nmore than the NLL does",
         "the NLL copies what was chosen\nmore than Eq. 10 does",
         "the NLL and Eq. 10 are about as far\nfrom what was chosen",
     )
-    labels = {"xlabel": "temperature", "ylabel": "probability (%)"}
-    right.set(**labels, ylim=(0, None), title=f"Learned: {words}")
+    right.set(xlabel="temperature", ylabel="probability (%)", ylim=(0, None))
+    right.set_title(f"Learned: {words}")
     plots.legend(right)
     return fig

@@ -130,12 +130,11 @@ def conclude(found: Numbers) -> Finding:
     # The conditions under which the right choice depends on the prompt, on every seed.
     easy, hard = at_once[:, 0], at_once[:, -1]
     above = [found["gain_ci95"][name][:, 0].min() > 0 for name in CONSTANTS]
+    answer = "an answer at once is right on"
     claims = {
         f"thinking is right on at least {SURE:.0%}, with however many steps": thought.min() >= SURE,
-        f"an answer at once is right on more than {SURE:.0%} with {kinds[0]}": easy.min() > SURE,
-        f"an answer at once is right on less than {UNSURE:.0%} with {kinds[-1]}": (
-            hard.max() < UNSURE
-        ),
+        f"{answer} more than {SURE:.0%} with {kinds[0]}": easy.min() > SURE,
+        f"{answer} less than {UNSURE:.0%} with {kinds[-1]}": hard.max() < UNSURE,
         "pretraining has shown none of the prompts": not seen.any(),
         "the head is above both constants, by intervals over prompts": all(above),
     }
@@ -145,10 +144,8 @@ def conclude(found: Numbers) -> Finding:
         f"{thinks[:, 0].mean():.0%} of the prompts with {kinds[0]} and on "
         f"{thinks[:, -1].mean():.0%} of those with {kinds[-1]}. It is {compared(others)}. "
     )
-    if failed:
-        sentence += f"It is not true on every seed that {'; that '.join(failed)}."
-    else:
-        sentence += f"On every seed {'; '.join(claims)}."
+    untrue = f"It is not true on every seed that {'; that '.join(failed)}."
+    sentence += untrue if failed else f"On every seed {'; '.join(claims)}."
     return Finding(rows, not failed and gain.sign() > 0, sentence)
 
 
@@ -178,6 +175,6 @@ def draw(found: Numbers) -> plots.Figure:
         ax.set(xlabel="steps", ylabel="prompts (%)", ylim=(0, 105), title=title)
     right.set_ylabel("right answers (%)")
     reward.set(ylabel="mean reward", ylim=(0, 1.02))
-    plots.legend(right, loc="lower left")
-    plots.legend(reward, loc="lower left")
+    for ax in (right, reward):
+        plots.legend(ax, loc="lower left")
     return fig

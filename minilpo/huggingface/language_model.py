@@ -86,8 +86,8 @@ class HuggingFaceLanguageModel:
         if not 2 <= self.max_length <= most:
             room = f"from 2 to what the model can read, {most}, got {max_length}"
             raise ValueError(f"max_length must be {room}; leave it out for the default")
-        known = [end if isinstance(end, list) else [end] for end in ends if end is not None]
-        self.end_ids: Sequence[int] = tuple(sorted(set(sum(known, []))))
+        listed = [end if isinstance(end, list) else [end] for end in ends if end is not None]
+        self.end_ids: Sequence[int] = tuple(sorted(set(sum(listed, []))))
         self._known_ids = set(vocabulary.values())
         self.chat = has_template if chat is None else chat
         self.system, self.template = system, template or {}
@@ -150,15 +150,19 @@ class HuggingFaceLanguageModel:
         self, prompts: Sequence[list[int]], token_ids: Tensor, response_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         T = int(response_mask.sum(1).max())
-        texts, mask = pad(prompts)
-        texts, mask = (
-            torch.cat([texts, token_ids[:, :T]], 1),
-            torch.cat([mask, response_mask[:, :T]], 1),
-        )
+        texts, mask = self.pad(prompts)
+        texts, wanted = torch.cat([texts, token_ids[:, :T].to(texts)], 1), response_mask[:, :T]
         # A token is decided at the one before it, and nothing is decided at the last one.
-        h, logits, _ = self.forward_once(texts, mask.to(self.model.device), T + 1)
-        wanted = response_mask[:, :T].to(logits.device)
+        h, logits, _ = self.forward_once(texts, torch.cat([mask, wanted.to(mask)], 1), T + 1)
+        wanted = wanted.to(logits.device)
         return h[:, :-1][wanted], logits[:, :-1][wanted]
+
+    def pad(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Puts padding in front of prompts: tokens, (P, T), and a mask, False at padding."""
+        T, device = max(map(len, prompts)), self.model.device
+        padded = [[0] * (T - len(prompt)) + prompt for prompt in prompts]
+        mask = [[False] * (T - len(prompt)) + [True] * len(prompt) for prompt in prompts]
+        return torch.tensor(padded, device=device), torch.tensor(mask, device=device)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[list[Tensor]]:
@@ -237,15 +241,16 @@ class HuggingFaceBatch:
     cache: Any = None
 
     def __init__(self, lm: HuggingFaceLanguageModel, prompts: Sequence[list[int]], n_samples: int):
-        token_ids, mask = pad(prompts)
-        self.lm, self.mask = lm, mask[:, :0].to(lm.model.device)  # (R, T) False at padding
-        self._read(token_ids, mask)
+        self.lm, (token_ids, self.mask) = lm, lm.pad(prompts)  # (R, T) each
+        self._read(token_ids)
         # Each prompt is read once, and all that was read is then copied for its N samples.
         numbers = torch.arange(len(prompts), device=self.logits.device)
         self.select(numbers.repeat_interleave(n_samples))
 
+    @torch.inference_mode()
     def step(self, token_ids: Tensor) -> None:
-        self._read(token_ids[:, None], torch.ones(len(token_ids), 1, dtype=torch.bool))
+        self.mask = nn.functional.pad(self.mask, (0, 1), value=True)
+        self._read(token_ids[:, None])
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
@@ -253,17 +258,6 @@ class HuggingFaceBatch:
         self.mask = self.mask[rows.to(self.mask.device)]
         self.hidden_states, self.logits = self.hidden_states[rows], self.logits[rows]
 
-    @torch.inference_mode()
-    def _read(self, token_ids: Tensor, mask: Tensor) -> None:
-        """Reads the next tokens of each row, (R, T)."""
-        self.mask = torch.cat([self.mask, mask.to(self.mask.device)], 1)
+    def _read(self, token_ids: Tensor) -> None:
         h, logits, self.cache = self.lm.forward_once(token_ids, self.mask, 1, self.cache)
         self.hidden_states, self.logits = h[:, 0], logits[:, 0]
-
-
-def pad(prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-    """Puts padding in front of prompts: their tokens, (P, T), and a mask, False at padding."""
-    lengths = torch.tensor([[len(prompt)] for prompt in prompts])
-    T = int(lengths.max())
-    token_ids = torch.tensor([[0] * (T - len(prompt)) + prompt for prompt in prompts])
-    return token_ids, torch.arange(T) >= T - lengths

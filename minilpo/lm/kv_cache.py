@@ -27,14 +27,10 @@ class KVCache:
         max_rows: int | None = None,
         dtype: torch.dtype = torch.float32,
     ):
-        rows, channels = max_rows or len(pad_lengths), config.n_embd // config.n_head
-        device = pad_lengths.device
+        device, rows = pad_lengths.device, max_rows or len(pad_lengths)
+        shape = config.n_layer, 2, rows, config.n_head, max_length, config.n_embd // config.n_head
         # One block for everything, filled in place: many smaller ones would leave holes in memory.
-        self.store = torch.empty(
-            *(config.n_layer, 2, rows, config.n_head, max_length, channels),
-            dtype=dtype,
-            device=device,
-        )
+        self.store = torch.empty(shape, dtype=dtype, device=device)
         self.pad_lengths = pad_lengths
         places = torch.arange(max_length, device=device)
         is_padding = places < pad_lengths[:, None]  # (B, max_length)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from minilpo.config import PretrainConfig
 from minilpo.lm.model import GPT
@@ -107,7 +107,9 @@ class Pretraining:
         config: PretrainConfig,
         after_log: Callable[["Pretraining"], object] | None = None,
     ):
-        matrices, vectors = parameter_groups(model)
+        # Weight decay keeps matrices small; biases and norms may be as large as they need to be.
+        matrices = [p for p in model.parameters() if p.ndim == 2]
+        vectors = [p for p in model.parameters() if p.ndim < 2]
         groups = [
             {"params": matrices, "weight_decay": config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
@@ -204,12 +206,6 @@ def _finite(loss: float, step: int, config: PretrainConfig) -> float:
         f"start a new run with a lower --learning-rate (now {config.learning_rate:g}) "
         f"or --weight-decay (now {config.weight_decay:g})"
     )
-
-
-def parameter_groups(model: GPT) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Splits parameters: matrices, which weight decay keeps small, and the others."""
-    parameters = list(model.parameters())
-    return [p for p in parameters if p.ndim == 2], [p for p in parameters if p.ndim < 2]
 
 
 @torch.no_grad()

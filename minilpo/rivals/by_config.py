@@ -26,7 +26,7 @@ def training_of(lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig) -> 
 
 
 def responses_per_round(config: LPOConfig, n_tasks: int) -> int:
-    """Counts the responses of a round, with the responses to held-out prompts.
+    """Counts the responses of a round, also those to held-out prompts.
 
     >>> responses_per_round(LPOConfig(), n_tasks=4)
     18432

@@ -1,7 +1,5 @@
-"""Control tasks: a method can't gain on them, or a gamble may mislead it.
+"""Control tasks: on `coin_flip` and `hidden_wish` no temperature can help, `safe_bet` may mislead.
 
-On `coin_flip` and `hidden_wish` choosing the temperature can't help: a gain there isn't real. On
-`safe_bet` it can, but the better temperature isn't the one that wins more often.
 `ALL_TASKS` has the tasks of `minilpo.tasks` and of this folder by name.
 """
 
@@ -38,7 +36,6 @@ class Occasion(PhrasedTask):
     slots = {"person": PEOPLE, **WORDS}
 
     def prompt(self, rng: random.Random) -> str:
-        """Draws an occasion."""
         person, person2 = rng.sample(PEOPLE, 2)
         return write_any(rng, self.phrasings, WORDS, person=person, person2=person2)
 
@@ -46,8 +43,7 @@ class Occasion(PhrasedTask):
 class CoinFlip(Occasion):
     """No temperature can help: nobody knows how a coin falls, and both sides are equally likely.
 
-    How the coin of a prompt falls is decided by the prompt's hash, so rewards differ and there are
-    pairs to learn from.
+    The hash of a prompt decides how its coin falls, so rewards differ and there are pairs.
 
     >>> task = CoinFlip()
     >>> prompt = "Mia flips a coin at noon in the cave. Heads or tails?"
@@ -61,7 +57,6 @@ class CoinFlip(Occasion):
     phrasings = COIN_PHRASINGS
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        """Guesses a side."""
         return f"It is {rng.choice(['heads', 'tails'])}."
 
     def reward(self, prompt: str, response: str) -> float:
@@ -70,11 +65,10 @@ class CoinFlip(Occasion):
 
 
 class HiddenWish(Occasion):
-    """The prompt hides which temperature would help.
+    """The prompt hides which temperature would help, so one for all is the best that can be done.
 
     Half of all people want their favourite, five times; half want variety. Greedy is right for the
-    first and wrong for the second. Which half a prompt belongs to is decided by its hash: the best
-    that anyone can do is to take one temperature for all.
+    first and wrong for the second. The hash of a prompt decides to which half it belongs.
 
     >>> task = HiddenWish()
     >>> usual, varied = "Bring Mia some tools in summer.", "Bring Eva some tools in summer."
@@ -92,7 +86,6 @@ class HiddenWish(Occasion):
     phrasings = WISH_PHRASINGS
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        """Lists five things, favourites more often."""
         return ", ".join(zipf_choice(rng, self._things(prompt)) for _ in range(5)) + "."
 
     def reward(self, prompt: str, response: str) -> float:
@@ -109,11 +102,10 @@ class HiddenWish(Occasion):
 class SafeBet(Occasion):
     """Greedy doesn't bet, which always pays 0.6. A warmer writer bets: 1 or 0, on average less.
 
-    The demonstrator rarely says "no bet", but says nothing else as often: who wins, and who comes
-    second, may be anybody. So greedy never bets and temperature 1 nearly always does. A bet wins
-    with probability 0.55; the hash of prompt and response decides, so nobody can learn which. Of
-    two responses the bet is more often the better one, and the best of many is nearly always a bet:
-    what to learn from such comparisons depends on how they are made (see `optimum`).
+    The demonstrator rarely says "no bet", but nothing else as often: anybody may win. So greedy
+    never bets and temperature 1 nearly always does. A bet wins with probability 0.55; the hash of
+    prompt and response decides, so nobody can learn which. Of two responses the bet is more often
+    the better one, and the best of many is nearly always a bet (see `optimum`).
 
     >>> task = SafeBet()
     >>> prompt = "Mia may bet with Tom on a race in the cave at noon. Who wins?"
@@ -132,7 +124,6 @@ class SafeBet(Occasion):
     runners = SUBJECTS + CREATURES  # each as likely to be named first
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        """Bets on any two, or rarely doesn't."""
         if rng.random() < self.caution:
             return "no bet."
         first, second = rng.sample(self.runners, 2)

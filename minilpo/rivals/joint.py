@@ -34,10 +34,8 @@ class JointState(training.TrainState):
 
     def __init__(self, lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig):
         if not isinstance(lm, GPTLanguageModel):
-            raise ValueError(
-                f"--train-lm must have a GPTLanguageModel to train, got {type(lm).__name__}; "
-                "train the head alone"
-            )
+            got = f"got {type(lm).__name__}; train the head alone"
+            raise ValueError(f"--train-lm must have a GPTLanguageModel to train, {got}")
         frozen = copy.deepcopy(lm.model).requires_grad_(False)
         self.lm, self.reference = lm, GPTLanguageModel(frozen, lm.tokenizer)
         super().__init__(head, config, lm.model.requires_grad_(True))
@@ -154,11 +152,9 @@ def joint_scores(
     shapes = [(*x.shape,) for x in (token_logprobs, ref_token_logprobs, choice_scores)]
     B_T = (*response_mask.shape,)
     if shapes != [B_T, B_T, B_T[:1]]:
-        raise ValueError(
-            "token_logprobs, ref_token_logprobs and choice_scores must have shapes (B, T), (B, T) "
-            f"and (B,), with (B, T) = {B_T}, got {shapes}; pass one number per token, and one "
-            "score per response"
-        )
+        required = f"token_logprobs, ref_token_logprobs (B, T) = {B_T}, and choice_scores (B,)"
+        remedy = "pass one number per token, and one score per response"
+        raise ValueError(f"shapes must be {required}, got {shapes}; {remedy}")
     words = losses.over_steps(token_logprobs - ref_token_logprobs, response_mask, reduce)
     return words + choice_scores
 

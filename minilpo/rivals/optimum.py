@@ -1,11 +1,8 @@
 """Works out where Eq. 10 leads, exactly, if every prompt is the same to the head.
 
-    wins            how often choice i is preferred to choice j, by the rule that forms pairs
-    bradley_terry   the strengths that explain these wins best: the minimum of Eq. 10
-    optimum         both steps: from the rewards of each choice to the P(τ) of the trained head
-
-A choice is described by its rewards: a dictionary from each reward to its probability.
-`simulate` draws such samples.
+`wins` counts how often choice i is preferred to choice j, by the rule that forms pairs;
+`bradley_terry` fits the strengths that explain these wins best; `optimum` does both. A choice is
+described by its rewards: a dictionary from each reward to its probability.
 """
 
 import itertools
@@ -40,8 +37,7 @@ def optimum(
         sampled: (K,) how often each choice is drawn while sampling; by default equally often.
 
     Returns (K,) probabilities, float64; exactly 0 for a choice that a fit pushes down without end.
-    Raises ValueError where the pairs leave the optimum open (see `bradley_terry`), and for
-    arguments out of range.
+    Raises ValueError where the pairs leave the optimum open, and for arguments out of range.
 
     Right with probability 3/4 or 1/2: the odds are 3 and 1 to one.
 
@@ -62,10 +58,7 @@ def wins(
     """Counts the pairs per prompt that prefer choice i to choice j: W_ij, on average, by weight.
 
     Arguments and errors as in `optimum`. Returns (K, K), float64. The diagonal counts pairs of a
-    choice with itself, which teach nothing.
-
-    Two samples, evenly from a safe choice and a gamble: half of all pairs are mixed, and the gamble
-    is the better one in 3 of 5 of them.
+    choice with itself, which teach nothing. Of two samples from a safe choice and a gamble:
 
     >>> wins([{0.5: 1.0}, {1.0: 0.6, 0.0: 0.4}], n_samples=2)
     tensor([[0.0000, 0.2000],
@@ -134,8 +127,7 @@ def bradley_terry(won: Tensor) -> Tensor:
 
     Returns (K,) strengths in nats, float64; the first finite one is 0. Raises ValueError if two
     groups were never compared, or only through others who beat neither: then every ratio fits.
-
-    Two wins for each loss: log 2.
+    Two wins for each loss give log 2:
 
     >>> bradley_terry(torch.tensor([[0.0, 1.0], [2.0, 0.0]]))
     tensor([0.0000, 0.6931], dtype=torch.float64)
@@ -183,9 +175,7 @@ def simulate(
     generator: torch.Generator,
     sampled: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws choice_ids and their rewards, (P, N) each, as a training without a language model.
-
-    Arguments as in `optimum`; `n_prompts` is P.
+    """Draws choice_ids and their rewards, (P, N) each; arguments as in `optimum`, P `n_prompts`.
 
     >>> simulate([{0.5: 1.0}, {1.0: 1.0}], 1, 4, torch.Generator().manual_seed(0))
     (tensor([[1, 1, 0, 1]]), tensor([[1.0000, 1.0000, 0.5000, 1.0000]]))

@@ -17,21 +17,18 @@ from torch import Tensor
 from minilpo.decoding.choices import Choices, Temperatures, column
 from minilpo.decoding.policies import Policy, Step
 from minilpo.decoding.sampling import entropy, token_probs
-from minilpo.setting import DecodingSetting
-
-Names = tuple[str, ...]
 
 
 def _settings(
     name: str, columns: Mapping[str, Sequence[float]], above_0: str = ""
-) -> tuple[Names, Tensor]:
+) -> tuple[tuple[str, ...], Tensor]:
     """Returns a name for each of K settings, and their table, (n, K), with a row per column."""
     K = len(next(iter(columns.values())))
     rows = [column(title, values, K) for title, values in columns.items()]
     for title, row in zip(columns, rows, strict=True):
         required = "above 0" if title == above_0 else "0 or above"
         for value in row:
-            if not 0 <= value < math.inf or (title == above_0 and value == 0):
+            if not 0 <= value < math.inf or (value == 0 and title == above_0):
                 raise ValueError(f"{title} must be {required}, got {value}")
     names = tuple(name.format(*setting) for setting in zip(*rows, strict=True))
     return names, torch.tensor(rows, dtype=torch.float32)
@@ -54,11 +51,10 @@ class TopNSigma(Choices):
     def __init__(self, n_sigmas: Sequence[float], temperatures: Sequence[float]):
         columns = {"n_sigmas": n_sigmas, "temperatures": temperatures}
         self.names, self.table = _settings("{1:g}, top-n-sigma {0:g}", columns)  # (2, K)
-        for value in temperatures:
-            DecodingSetting(value)  # raises an error if it is out of its range
+        self.temperatures = Temperatures(temperatures)
 
     def probs(self, logits: Tensor, choice_ids: Tensor, positions: Tensor) -> Tensor:
-        n_sigmas, temperatures = self.table.to(logits.device)[:, choice_ids]  # (B,) each
+        n_sigmas = self.table.to(logits.device)[0, choice_ids]  # (B,)
         # A logit of -inf belongs to a token that never comes: it is no part of the noise.
         can_come = logits.isfinite()
         count = can_come.sum(-1, keepdim=True)
@@ -66,7 +62,8 @@ class TopNSigma(Choices):
         squares = (logits - mean).square().where(can_come, 0.0)  # (B, V)
         sigma = (squares.sum(-1, keepdim=True) / count).sqrt()  # (B, 1)
         lowest = logits.amax(-1, keepdim=True) - n_sigmas[:, None] * sigma
-        return token_probs(logits.masked_fill(logits < lowest, -math.inf), temperatures)
+        kept = logits.masked_fill(logits < lowest, -math.inf)
+        return self.temperatures.probs(kept, choice_ids, positions)
 
 
 class ByEntropy(Choices):
@@ -123,10 +120,6 @@ class Dynatemp(ByEntropy):
         columns = {"lows": lows, "highs": highs, "exponents": exponents}
         name = "{0:g} to {1:g}, exponent {2:g}"
         self.names, self.table = _settings(name, columns, above_0="exponents")  # (3, K)
-        for low, high in zip(lows, highs, strict=True):
-            if low > high:
-                got = f"got {high} and {low}; exchange them"
-                raise ValueError(f"highs must be at least lows, {got}")
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
         low, high, exponent = self.table.to(logits.device)[:, choice_ids]  # (B,) each
@@ -142,7 +135,6 @@ class Mirostat(Policy):
     each token μ ← μ - η (surprise - τ). Source: Basu et al., "Mirostat: A Neural Text Decoding
     Algorithm that Directly Controls Perplexity", arXiv 2007.14966, Algorithm 2. The surprise is
     that of the language model's own distribution, before tokens are left out.
-
     `targets` are values of τ, in bits, and `rates` of η. Each row has a limit of its own.
 
     >>> policy = Mirostat([1.0], [0.5])

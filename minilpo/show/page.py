@@ -183,20 +183,15 @@ def settings(config: RunConfig) -> Html:
         for field in dataclasses.fields(section):
             if field.name in SECTIONS:
                 continue
-            name: str = field.name
-            meaning = field.metadata.get("help") or MEASURED[name]
-            if "help" in field.metadata:
-                name = fill("<code>--{}</code>", name.replace("_", "-"))
-            rows.append([name, _as_text(getattr(section, field.name)), meaning])
+            value, meaning = getattr(section, field.name), MEASURED.get(field.name)
+            name = (
+                field.name if meaning else fill("<code>--{}</code>", field.name.replace("_", "-"))
+            )
+            if isinstance(value, dict):
+                value = tuple(map(": ".join, value.items()))
+            if isinstance(value, tuple):
+                value = ", ".join(map(str, value)) or "none"
+            text = f"{value:,}" if type(value) is int else str(value)
+            rows.append([name, text, meaning or field.metadata["help"]])
         tables.append(table(heading, ["setting", "value", "meaning"], rows, "plain settings"))
     return fill("{}", tables)
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        value = [f"{name}: {part}" for name, part in value.items()]
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_as_text, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) else str(value)

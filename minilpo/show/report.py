@@ -230,8 +230,10 @@ def draw_figures(
 ) -> list[Picture]:
     """Draws the figures of a run, in the order of `FIGURES`."""
     rewards, choices = _draw_tasks(metrics)
-    drawn = rewards, _draw_win_rates(metrics), choices, _draw_training(pretrain_log, lpo_log)
-    pictures = []
+    fig, [[ax]] = plots.figure(1, 1, width=5)
+    rates, bounds = list(metrics["win_rate"].values()), list(metrics["win_rate_ci95"].values())
+    wins = fig, [plots.win_rates(ax, metrics["choices"], rates, bounds)]
+    drawn, pictures = (rewards, wins, choices, _draw_training(pretrain_log, lpo_log)), []
     for name, (fig, sentences) in zip(FIGURES, drawn, strict=True):
         png = plots.png(fig)
         panels = plots.panels(fig, png)
@@ -265,12 +267,6 @@ def _draw_tasks(metrics: dict[str, Any]) -> list[tuple[Figure, list[str]]]:
     rewards.suptitle(f"{which} temperature serves every task")
     shares.suptitle("Temperatures that the head chooses, task by task")
     return [(rewards, on_rewards), (shares, on_shares)]
-
-
-def _draw_win_rates(metrics: dict[str, Any]) -> tuple[Figure, list[str]]:
-    fig, [[ax]] = plots.figure(1, 1, width=5)
-    rates, intervals = list(metrics["win_rate"].values()), list(metrics["win_rate_ci95"].values())
-    return fig, [plots.win_rates(ax, metrics["choices"], rates, intervals)]
 
 
 def _draw_training(

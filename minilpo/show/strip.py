@@ -42,23 +42,13 @@ class Strip:
         return zip(self.pieces, self.choice_ids, strict=True)
 
 
-def legend(names: Sequence[str]) -> Strip:
-    """Makes a strip of the names of all choices, each on its own colour."""
-    return Strip("temperature", [f" {name}" for name in names], range(len(names)), names)
-
-
-def warmth(k: int, K: int) -> float:
-    """Computes the place of choice k among K: 0 is the coldest, 1 the warmest."""
-    return k / max(1, K - 1)
-
-
 def background(k: int, K: int) -> str:
     """Picks the colour behind a word that choice k of K wrote, as #rrggbb.
 
     >>> background(0, K=2), background(1, K=2)
     ('#76b2e7', '#f5a65c')
     """
-    place = 2 * warmth(k, K)
+    place = 2 * k / max(1, K - 1)
     low, high, part = (COLD, NEUTRAL, place) if place <= 1 else (NEUTRAL, WARM, place - 1)
     return "#" + "".join(f"{round(a + part * (b - a)):02x}" for a, b in zip(low, high, strict=True))
 
@@ -72,8 +62,8 @@ def terminal(strip: Strip) -> str:
     """Writes the text in colours, with a legend."""
 
     def paint(text: str, k: int) -> str:
-        place = warmth(k, len(strip.names)) * (len(BLUE_TO_ORANGE) - 1)
-        return f"\x1b[38;5;{BLUE_TO_ORANGE[round(place)]}m{printable(text)}\x1b[0m"
+        place = round(k / max(1, len(strip.names) - 1) * (len(BLUE_TO_ORANGE) - 1))
+        return f"\x1b[38;5;{BLUE_TO_ORANGE[place]}m{printable(text)}\x1b[0m"
 
     text = "".join(paint(piece, k) for piece, k in strip.words())
     names = "; ".join(paint(name, k) for k, name in enumerate(strip.names))
@@ -137,7 +127,8 @@ def draw(ax: Axes, strips: Sequence[Strip]) -> str:
     """
     font: dict[str, Any] = {"family": "monospace", "fontsize": 9, "va": "center"}
     names, y = strips[0].names, 0.5
-    for strip in (legend(names), *strips):
+    legend = Strip("temperature", [f" {name}" for name in names], range(len(names)), names)
+    for strip in (legend, *strips):
         of_prompt: list[tuple[str, int | None]] = [
             (f" {word}", None) for word in strip.prompt.split()
         ]

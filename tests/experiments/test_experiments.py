@@ -192,30 +192,31 @@ def test_a_folder_with_other_results_is_left_alone(out, tmp_path, capsys):
 
 
 def test_nothing_damaged_in_a_reproduction_is_believed(out, whole, capsys):
-    again = command("table4", out)
+    again, numbers = command("table4", out), "table4/seed_1.json"
     (out / "table4" / "seed_0.json").unlink()  # so that heads and language model are needed again
     # Of the language models of this seed, that of all tasks has the most heads.
     cache = max((out / "cache").glob("seed_0_*"), key=lambda p: len(list(p.glob("head_*.pt"))))
     heads = {path: path.read_bytes() for path in cache.glob("head_*.pt")}
-    settings, numbers = out / "reproduce.json", out / "table4" / "seed_1.json"
-    for paths in ([settings], [numbers], heads):
+    files = {path: path.read_bytes() for path in (out / "reproduce.json", out / numbers)} | heads
+    for paths in ([out / "reproduce.json"], [out / numbers], heads):
         for path in paths:
-            data = bytearray(path.read_bytes())
+            data = bytearray(files[path])
             data[len(data) // 2] ^= 1
             path.write_bytes(data)
         said = fails(capsys, *again)
         assert any(path.name in said for path in paths)
         for path in paths:
-            path.write_bytes(heads.get(path) or (whole / path.relative_to(out)).read_bytes())
-    for path in heads:  # with a checksum that fits, as another version may have left it
-        forge(cache, path.name, tensor_bytes({**tensors_of(path.read_bytes()), "head": {}}))
+            path.write_bytes(files[path])
+    # With a checksum that fits, as another version may have left them.
+    for path, data in heads.items():
+        forge(cache, path.name, tensor_bytes({**tensors_of(data), "head": {}}))
     assert "head_" in fails(capsys, *again)
     for path, data in heads.items():
         forge(cache, path.name, data)
     for strange in ({}, {"rows": 3}):
-        forge(out, "table4/seed_1.json", json_bytes({"numbers": strange}))
+        forge(out, numbers, json_bytes({"numbers": strange}))
         assert "table4" in fails(capsys, *again)
-    forge(out, "table4/seed_1.json", (whole / "table4" / "seed_1.json").read_bytes())
+    forge(out, numbers, files[out / numbers])
     (cache / "language_model" / "model.pt").write_bytes(b"damaged")  # is made again, to the bit
     assert main(again) == 0
     assert results_of(out) == results_of(whole)

@@ -1,7 +1,8 @@
 """Pairs and samples: training comes where theory says, and the conclusion says what came out."""
 
+from dataclasses import replace
+
 import pytest
-import torch
 
 from minilpo.experiments import pairs
 from minilpo.experiments.base import over_seeds
@@ -10,29 +11,26 @@ from minilpo.rivals.optimum import optimum
 from minilpo.seeds import torch_generator
 from tests import standin
 from tests.experiments import named
-from tests.experiments.test_rivals import lab_in, n_written
+from tests.experiments.test_rivals import CONFIG, lab_in, n_written
 
 
 @pytest.mark.parametrize("rule, n", pairs.CASES.values())
 def test_the_real_head_comes_by_the_real_fit_to_the_exact_optimum(rule, n):
-    """16,384 simulated responses, every probability within 0.04."""
-    found = pairs.learned(pairs.EXAMPLE, n, rule, 2**14, torch_generator(0, f"test {rule} {n}"))
+    """8,192 simulated responses, every probability within 0.05."""
+    found = pairs.learned(pairs.EXAMPLE, n, rule, 2**13, torch_generator(0, f"test {rule} {n}"))
     expected = optimum(pairs.EXAMPLE, n, rule).tolist()
-    assert found == pytest.approx(expected, abs=0.04)
+    assert found == pytest.approx(expected, abs=0.05)
     if rule == "best_worst":  # and not to that of the other number of samples
         assert found != pytest.approx(optimum(pairs.EXAMPLE, 20 - n, rule).tolist(), abs=0.2)
 
 
-def test_beta_only_sharpens_what_the_real_head_comes_to():
-    found = pairs.learned(pairs.EXAMPLE, 4, "gap", 2**14, torch_generator(0, "beta"), beta=0.5)
+def test_beta_only_sharpens_it_and_pairs_that_pay_the_same_leave_the_head_uniform():
+    found = pairs.learned(pairs.EXAMPLE, 4, "gap", 2**13, torch_generator(0, "beta"), beta=0.5)
     squares = optimum(pairs.EXAMPLE, 4, "gap") ** 2
-    assert found == pytest.approx((squares / squares.sum()).tolist(), abs=0.04)
-
-
-def test_pairs_that_pay_the_real_head_the_same_leave_it_uniform():
+    assert found == pytest.approx((squares / squares.sum()).tolist(), abs=0.05)
     same = [{1.0: 0.5, 0.0: 0.5}] * 3
-    found = pairs.learned(same, 4, "all", 2**14, torch_generator(0, "same"))
-    assert torch.tensor(found).tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
+    found = pairs.learned(same, 4, "gap", 2**13, torch_generator(0, "same"))
+    assert found == pytest.approx([1 / 3] * 3, abs=0.05)
 
 
 def test_every_head_learns_from_as_many_responses_and_steps_whatever_its_pairs_and_samples(
@@ -41,10 +39,11 @@ def test_every_head_learns_from_as_many_responses_and_steps_whatever_its_pairs_a
     writer, costs = standin.Writer(), []
     monkeypatch.setattr("minilpo.decoding.generate.generate", writer)
     monkeypatch.setattr(pairs, "learned", lambda *_: [])
-    lab = lab_in(tmp_path)
+    monkeypatch.setattr(pairs, "EARNINGS", 32)
+    lab = lab_in(tmp_path, lpo=replace(CONFIG.lpo, epochs=1))
 
     def apart(self, task, *_, **settings):
-        return lab_in(tmp_path, [task], **settings)
+        return lab_in(tmp_path, [task], lpo=self.config.lpo, **settings)
 
     def head(self, *names, real=Lab.head, **asked):
         writer.calls.clear()

@@ -54,11 +54,13 @@ def test_thinking_is_concluded_to_pay_if_all_that_it_takes_is_true_of_every_seed
         "On every seed thinking is right on at least 95%",
     ):
         assert said in finding.sentence
-    rows = named(finding)
-    assert rows["right at once, 1 step (%)"].ours == pytest.approx([95.1, 95.2, 95.3, 95.4, 95.5])
-    assert rows["right after thinking, 3 steps (%)"].mean == pytest.approx(95)
-    assert rows["head thinks, 3 steps (%)"].mean == pytest.approx(98)
-    assert rows["head - learned constant"].mean == pytest.approx(0.15)
+    for label, mean in (
+        ("right at once, 1 step (%)", 95.3),
+        ("right after thinking, 3 steps (%)", 95),
+        ("head thinks, 3 steps (%)", 98),
+        ("head - learned constant", 0.15),
+    ):
+        assert named(finding)[label].mean == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,6 @@ BAD_ANSWERS = [  # a member, what it is or returns, and what the line says of it
         r"ValueError: \\x1b\[2J\\x07 ",
     ),
     ("reward", "(_ for _ in ()).throw(ValueError('long ' * 10**5))", r"long long .*\.\.\..*long"),
-    ("reward", "async def reward(self, p, r): return 1.0", "got <coroutine"),
     ("reward", "def reward(prompt, response): return 1.0", "raised TypeError: .*positional"),
     ("reward", "= 1.0", "raised TypeError: 'float' object is not"),
     ("reward", "= property(lambda self: 1 / 0)", "raised ZeroDivisionError"),
@@ -230,7 +229,7 @@ BAD_FILES = {  # files, and what the line says beyond the file's name
     ),
     "a reward by random": (
         file_of("import random", reward="random.random()"),
-        f"reward {NO_RANDOM}.*; if it must draw",
+        f"{NO_RANDOM}.*; .*in a reward draw from",
     ),
     "a constraint without parts": (
         file_of(quality="'a'", constraint="'b'"),
@@ -504,6 +503,7 @@ def test_a_good_task_is_loaded_joins_the_mixture_and_goes_through_the_whole_work
     write, tmp_path, content
 ):
     tasks = load_tasks([write(content), "story"])
+    assert isinstance(tasks[0], Task) and tasks[1].name == "story"
     pairs = mixed_demonstrations(tasks, 50, "train", random.Random(0))
     assert len(pairs) == 50 and {split_of(prompt) for prompt, _ in pairs} == {"train"}
     rehearse(tasks, Temperatures([0.0, 1.0]), "token")
@@ -556,6 +556,7 @@ ALL_MEMBERS = {
 }
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_a_task_with_every_member_is_trained_on_and_measured(write, tmp_path):
     file, run = write(file_of(**ALL_MEMBERS)), tmp_path / "run"
     assert main(["demo", "--tasks", file, "--out", str(run), *TINY]) == 0
@@ -577,15 +578,16 @@ meddle()
 """
 
 
-def test_a_task_that_changes_switches_and_the_folder_changes_nothing(write, tmp_path):
+def test_a_task_that_changes_switches_and_the_folder_changes_nothing(write, tmp_path, monkeypatch):
     """Compared with the same task without: the same bytes, at the place that was asked for."""
     write(file_of(), "plain.py")
     reward = method("reward", "meddle()", f"return {GOOD['reward']}")
     write(file_of(HARMLESS, reward=reward), "meddling.py")
-    for name in ("plain", "meddling"):
-        command = ["-m", "minilpo", "demo", "--tasks", f"{name}.py", "--out", f"runs/{name}", *TINY]
-        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True)
-        assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--tasks", "plain.py", "--out", "runs/plain", *TINY]) == 0
+    command = [sys.executable, "-m", "minilpo", "demo", "--tasks", "meddling.py", *TINY]
+    done = subprocess.run([*command, "--out", "runs/meddling"], capture_output=True)
+    assert done.returncode == 0, done.stderr
     for file in ("model.pt", "head.pt", "examples.txt"):
         plain, meddling = (tmp_path / "runs" / name / file for name in ("plain", "meddling"))
         assert plain.read_bytes() == meddling.read_bytes()

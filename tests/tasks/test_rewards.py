@@ -19,10 +19,9 @@ from minilpo.rivals.think_or_answer import KINDS
 from minilpo.tasks import kind_of, offers
 from minilpo.tasks.constrained_story import NAMES, letter_of
 from minilpo.tasks.constrained_story import SENTENCES as CONSTRAINED_SENTENCES
-from minilpo.tasks.continuation import subject_of
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
-from minilpo.tasks.story import SENTENCES, WORDS, read_request
-from minilpo.tasks.words import CATEGORIES, PLACES
+from minilpo.tasks.story import SENTENCES
+from minilpo.tasks.words import CATEGORIES, PLACES, WORDS
 
 MADE = {name: task() for name, task in ALL_TASKS.items()}
 every_task = pytest.mark.parametrize("task", MADE.values(), ids=MADE)
@@ -337,7 +336,9 @@ def test_the_right_answer_of_a_closed_instruction_gets_nothing_once_it_is_damage
 
 def story_of(patterns, prompt, first=""):
     """As many sentences as the prompt asks for, with no word twice."""
-    length, subject, place = read_request(prompt)
+    length, subject, place = MADE[
+        "story" if patterns is SENTENCES else "constrained_story"
+    ].request(prompt)
     words = [{slot: choices[i] for slot, choices in WORDS.items()} for i in range(length)]
     asked = {"subject": subject, "place": place, "first": first}
     return " ".join(
@@ -351,7 +352,9 @@ def continuation_of(prompt):
     for pattern in SENTENCES:
         for i in (0, 1):
             words = {slot: choices[i] for slot, choices in WORDS.items()}
-            sentence = pattern.template.format(**words | {"subject": subject_of(prompt)})
+            sentence = pattern.template.format(
+                **words | {"subject": MADE["continuation"].read(prompt)["subject"]}
+            )
             if sentence not in prompt:
                 sentences.append(sentence)
                 break
@@ -447,3 +450,28 @@ def test_shuffling_the_words_of_a_good_answer_never_raises_its_reward(no_slips, 
     most = checked_reward(task, prompt, answer) * (9 / 8 if task.name in gains_a_little else 1)
     for response in (rng.sample(words, len(words)), swaps):
         assert checked_reward(task, prompt, " ".join(response)) <= most + 1e-12
+
+
+# The letter counts where a sentence begins, and nowhere else
+
+LETTER_PROMPT = "Write three sentences about a cat in the cave. Every sentence must begin with B."
+LETTER_KEPT = [
+    "Ben found a tiny map with the cat in the cave.",
+    "Beth helped the cat and a magic giant.",
+    "Bella gave the cat a round bell at noon.",
+]
+
+
+@pytest.mark.parametrize("elsewhere", ["Anna B", "Anna Ben", "anna, B", "A Bella", "aB", "the B"])
+@pytest.mark.parametrize("n_wrong", [1, 2, 3])
+def test_the_letter_in_the_middle_of_a_sentence_is_no_letter_at_its_beginning(elsewhere, n_wrong):
+    task = MADE["constrained_story"]
+    wrong = [f"{elsewhere} {sentence.split(' ', 1)[1]}" for sentence in LETTER_KEPT[:n_wrong]]
+    response = " ".join([*wrong, *LETTER_KEPT[n_wrong:]])
+    assert (
+        task.parts(LETTER_PROMPT, " ".join(LETTER_KEPT))["letter"]
+        == task.reward(LETTER_PROMPT, " ".join(LETTER_KEPT))
+        == 1
+    )
+    assert task.parts(LETTER_PROMPT, response)["letter"] == pytest.approx(1 - n_wrong / 3)
+    assert task.reward(LETTER_PROMPT, response) <= 1 - n_wrong / 3

@@ -24,9 +24,9 @@ from minilpo.tasks import (
     words,
 )
 from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
-from minilpo.tasks.continuation import repeated, subject_of
+from minilpo.tasks.continuation import repeated
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
-from minilpo.tasks.math import LARGEST, SLIP, THINGS, final_answer
+from minilpo.tasks.math import LARGEST, SLIP, final_answer
 from minilpo.tasks.math_paths import ROUNDING, ROUTES, majority
 
 SPLITS = ("train", "validation", "test")
@@ -83,7 +83,10 @@ def flat(value):
     return set().union(*map(flat, parts)) if isinstance(value, (dict, list)) else set()
 
 
-FILLERS = flat({name: value for name, value in vars(words).items() if name.isupper()}) | set(THINGS)
+BY_SLOT = ("WORDS", "SCENERY", "FACTS")  # their keys are no fillers
+TABLES = {name: value for name, value in vars(words).items() if name.isupper()}
+FILLERS = flat({name: value for name, value in TABLES.items() if name not in (*BY_SLOT, "_FACTS")})
+FILLERS |= flat([[*value.values()] for name, value in TABLES.items() if name in BY_SLOT])
 
 
 def wording(sentence):
@@ -111,11 +114,10 @@ def test_the_same_rng_gives_the_same_prompts_and_demonstrations(task):
 @every_task
 def test_a_prompt_is_never_in_two_splits(task):
     drawn = {split: set() for split in SPLITS}
-    for seed in range(3):
-        for i, split in enumerate(SPLITS):
-            pairs = draw_demonstrations(task, 1500, split, random.Random(10 * seed + i))
-            drawn[split] |= {prompt for prompt, _ in pairs}
-            drawn[split] |= set(draw_prompts(task, 64, split, random.Random(100 + seed)))
+    for seed, split in enumerate(SPLITS):
+        pairs = draw_demonstrations(task, 1000, split, random.Random(seed))
+        drawn[split] |= {prompt for prompt, _ in pairs}
+        drawn[split] |= set(draw_prompts(task, 64, split, random.Random(100)))
     assert sum(map(len, drawn.values())) == len(set().union(*drawn.values()))
 
 
@@ -578,66 +580,6 @@ def test_a_pattern_reads_what_it_writes_and_no_more(seed):
 # Loading
 
 
-@pytest.fixture
-def task_file(tmp_path):
-    def write(code):
-        (tmp_path / "mine.py").write_text(code)
-        return str(tmp_path / "mine.py")
-
-    return write
-
-
-CODE = """
-class Mine:
-    name = "mine"
-    def prompt(self, rng): return rng.choice(["Say a", "Say b"])
-    def demonstration(self, prompt, rng): return prompt[-1]
-    def reward(self, prompt, response): return float(response == prompt[-1])
-"""
-
-
-USERS_FILES = {
-    "plain": CODE,
-    "with imports": f"from minilpo.tasks import Math, Task\n{CODE}",
-    "with a helper": f"class Helper: pass\n{CODE}",
-    "from the protocol": f"from minilpo.tasks import Task\n{CODE.replace('Mine:', 'Mine(Task):')}",
-    "dataclass": f"from __future__ import annotations\nfrom dataclasses import *\n@dataclass\n{CODE.strip()}\n    n: int = 3",
-}
-
-
-@pytest.mark.parametrize("code", USERS_FILES.values(), ids=USERS_FILES)
-def test_a_users_file_gives_its_task_beside_the_others(task_file, code):
-    tasks = load_tasks(["story", task_file(code), "math"])
-    assert [task.name for task in tasks] == ["story", "mine", "math"]
-    assert isinstance(tasks[1], Task) and kind_of(tasks[1], "Say a") == "mine"
-    assert all(tasks[1].reward(*pair) == 1 for pair in [("Say a", "a"), ("Say b", "b")])
-
-
-@pytest.mark.parametrize(
-    "code, message",
-    [
-        ("raise KeyError('gone')", "must run, but it raised KeyError: 'gone'"),
-        ("class Mine(:", "must run, but it raised SyntaxError"),
-        (CODE + "    def __init__(self): 1 / 0", "must run, but it raised ZeroDivisionError"),
-        (
-            "from minilpo.tasks import Math",
-            "must define one class with name, prompt, demonstration and reward, got 0",
-        ),
-        (
-            CODE.replace("name =", "title ="),
-            "can't be used: the task of class Mine: name must be a str",
-        ),
-        (
-            CODE + CODE.replace("Mine", "Yours"),
-            "must define one class with name, prompt, demonstration and reward, got 2",
-        ),
-    ],
-)
-def test_a_users_file_that_is_no_task_is_an_error_that_names_it(task_file, code, message):
-    with pytest.raises(ValueError, match=rf"^the task file '.*mine\.py' {re.escape(message)}"):
-        load_tasks([task_file(code)])
-
-
 @pytest.mark.parametrize(
     "names, message",
     [
@@ -660,11 +602,6 @@ def test_the_control_tasks_are_known_only_where_their_table_is_given():
     assert type(task) is ALL_TASKS["coin_flip"]
     with pytest.raises(ValueError, match="out of math, .*, math_paths, or .py .* got 'coin_flip'$"):
         load_tasks(["coin_flip"])
-
-
-def test_a_users_task_may_not_take_the_name_of_another(task_file):
-    with pytest.raises(ValueError, match="got math, math"):
-        load_tasks(["math", task_file(CODE.replace("mine", "math"))])
 
 
 # The tasks of single experiments
@@ -746,10 +683,10 @@ def test_a_continuation_goes_on_about_the_subject_of_any_prompt_in_and_out_of_di
         sentences = sentences_of(task.demonstration(prompt, rng))
         assert (
             len(sentences) == 5
-            and sum(subject_of(prompt) in sentence for sentence in sentences) >= 4
+            and sum(task.read(prompt)["subject"] in sentence for sentence in sentences) >= 4
         )
-    with pytest.raises(ValueError, match="sentence of a story"):
-        subject_of("Continue this text: Hello.")
+    with pytest.raises(ValueError, match="a continuation prompt must have a known wording, got"):
+        task.read("Continue this text: Hello.")
 
 
 def test_the_routes_of_a_sum_are_taken_as_often_as_stated_and_the_likeliest_is_the_worst():

@@ -44,8 +44,7 @@ def right(exercise: str, how: str):
 def wrong_answers(exercise: str) -> list[Wrong]:
     """Makes functions of the text about an exercise."""
     solutions = list(RIGHT[exercise].values())
-    answers = []
-    for head, below in blocks(WRONG[exercise]):
-        name, message, *body = head.split(" | ", 2)
-        answers.append(Wrong(name, message, variant(solutions, "".join(body) or below)))
-    return answers
+    return [
+        Wrong(*head.split(" | "), variant(solutions, body))
+        for head, body in blocks(WRONG[exercise])
+    ]

@@ -39,22 +39,19 @@ mask ignored | the mask plays no part | torch.where(response_mask, scores, 0) ->
 mask before the sum over choices | each place outside adds log K
     joint = choice_logprobs + torch.log_softmax(choice_logits, -1)
     return torch.logsumexp(joint * response_mask[..., None], -1).sum(1)
-mean for sum | it is the mean over the tokens
-    scores, 0).sum(-1) -> scores, 0).sum(-1) / response_mask.sum(-1)
+mean for sum | it is the mean over the tokens | , 0).sum(-1) -> , 0).sum(-1) / response_mask.sum(-1)
 log inside the sum | the log stands inside the sum over choices
     scores = (choice_logits.softmax(-1) * choice_logprobs).sum(-1)
     return (scores * response_mask).sum(1)
 exp and log | exp(-1000) is 0
     (joint - largest).exp().sum(-1).log() + largest[..., 0] -> joint.exp().sum(-1).log()
-no softmax | the logits aren't probabilities yet
-    choice_logprobs + choice_logits - log_sums -> choice_logprobs + choice_logits
+no softmax | the logits aren't probabilities yet | + choice_logits - log_sums -> + choice_logits
 tokens before choices | tokens are added up before the choices
     joint = choice_logprobs + torch.log_softmax(choice_logits, -1)
     return torch.logsumexp((joint * response_mask[..., None]).sum(1), dim=-1)
 a uniform head | the head plays no part
     choice_logits - log_sums -> 0 * log_sums - math.log(choice_logprobs.shape[-1])
-max for sum | only the likeliest choice counts
-    torch.where(response_mask, scores, 0) -> torch.where(response_mask, largest[..., 0], 0)
+max for sum | only the likeliest choice counts | , scores, 0 -> , largest[..., 0], 0
 a loss | a log-probability is at most 0 | return torch.where -> return -torch.where
 token by token | must have shape
     torch.where(response_mask, scores, 0).sum(-1) -> scores * response_mask
@@ -91,10 +88,9 @@ def two_temperatures_with_loops(words, first, rest):
 
 WRONG["two_temperatures"] = """
 swapped | the two are swapped | return two_temperatures(words, rest, first)
-one word too early | the word with the full stop gets `first`
-    if i == 0 or words[i - 1].endswith -> if i == 0 or words[i].endswith
+one word too early | the word with the full stop gets `first` | words[i - 1] -> words[i]
 the first word only | only the first word of the text counts
-    if i == 0 or words[i - 1].endswith("."): -> if i == 0:
+    i == 0 or words[i - 1].endswith(".") -> i == 0
 the beginning forgotten | begins a sentence too | if i == 0 or words -> if i and words
 by capital letters | capital letters are taken for beginnings
     return [first if word[0].isupper() else rest for word in words]
@@ -108,10 +104,8 @@ changes the words | changes its input in place
     words[:] = two_temperatures(words, first, rest)
     return words
 the last word before the first | words[i - 1] is words[-1] | if i == 0 or words -> if words
-a full stop as a word | expected as a word of its own
-    words[i - 1].endswith(".") -> words[i - 1] == "."
-every mark ends a sentence | the marks ! and ? end a sentence too
-    words[i - 1].endswith(".") -> words[i - 1][-1] in ".!?"
+a full stop as a word | expected as a word of its own | [i - 1].endswith(".") -> [i - 1] == "."
+every mark ends a sentence | the marks ! and ? end a sentence too | .endswith(".") -> [-1] in ".!?"
 """
 
 
@@ -157,22 +151,17 @@ words for sentences | words are judged
     return share([word.lower().startswith(letter.lower()) for word in response.split()])
 anywhere in the sentence | it must be the first character
     return share([letter.lower() in sentence.lower() for sentence in sentences(response)])
-all or nothing | a share is asked for
-    return kept / total if total else 0.0 -> return float(kept == total > 0)
+all or nothing | a share is asked for | kept / total if total else 0.0 -> float(kept == total > 0)
 a number of sentences | divide by all | return kept / total if total else 0.0 -> return float(kept)
-the share that doesn't | do not begin with the letter
-    character.lower() == letter.lower() -> character.lower() != letter.lower()
+the share that doesn't | do not begin with the letter | == letter.lower() -> != letter.lower()
 the first sentence | only the first sentence is looked at | if character == ".": -> if False:
-0 divided | it raised ZeroDivisionError
-    return kept / total if total else 0.0 -> return kept / total
+0 divided | it raised ZeroDivisionError | kept / total if total else 0.0 -> kept / total
 one for an empty text | wrong for | else 0.0 -> else float(not response.strip())
-True or False | must be a Python float, got a Python bool
-    return kept / total if total else 0.0 -> return kept == total
+True or False | must be a Python float, got a Python bool | / total if total else 0.0 -> == total
 cut and nothing else | the pieces begin with a space and the last is empty
     parts = response.split(".")
     return sum(part[:1] == letter for part in parts) / len(parts)
-cut at question marks | the text is cut at ! and ? too
-    if character == ".": -> if character in ".!?":
+cut at question marks | the text is cut at ! and ? too | character == "." -> character in ".!?"
 line by line | the text is cut at line breaks too | if character == ".": -> if character in ".\n":
 the first letter | the first character may be a mark
     letters = [[c.lower() for c in part if c.isalpha()] for part in sentences(response)]

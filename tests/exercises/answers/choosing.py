@@ -99,8 +99,7 @@ the mean temperature | it is the mean temperature under the head
 lost sign | it is the least likely choice | return temperatures[(-choice_logits).argmax(-1)]
 the highest temperature | it is the highest temperature in each row
     return temperatures.amax().expand(choice_logits.shape[0]).clone()
-the last of equals | of equal logits it takes the last
-    row.index(max(row)) -> len(row) - 1 - row[::-1].index(max(row))
+the last of equals | of equal logits it takes the last | row.index -> len(row) - 1 - row[::-1].index
 logits times temperatures | logits are multiplied by temperatures
     return temperatures[(choice_logits * temperatures[None]).max(dim=-1).indices]
 wrong axis | it is the likeliest row of each choice

@@ -52,20 +52,15 @@ all gradients at the start | every gradient is taken at the first weight
     h @ weight[c] - h @ weight[r] -> h @ first[c] - h @ first[r]
 zero_grad forgotten | the gradients of the batches add up | optimizer.zero_grad() -> pass
 batches not used | all pairs are taken in every step
-    rejected_ids, batch, beta) -> rejected_ids, torch.arange(len(chosen_ids)), beta)
-one big step | only one step is taken
-    for batch in batches: -> for batch in [torch.cat(batches)] if batches else []:
-return inside the loop | is the return inside the loop?
-    for batch in batches: -> for batch in batches[:1]:
-the last batch first | from the last to the first
-    for batch in batches: -> for batch in reversed(batches):
+    batch, beta -> torch.arange(len(chosen_ids)), beta
+one big step | only one step is taken | in batches: -> in [torch.cat(batches)] if batches else []:
+return inside the loop | is the return inside the loop? | batch in batches: -> batch in batches[:1]:
+the last batch first | from the last to the first | batch in batches: -> batch in reversed(batches):
 steps on the weight that was passed | changes its input in place
     weight = weight.clone() -> weight = weight.detach()
 beta forgotten | it ignores its argument `beta` | batch, beta) -> batch, 1.0)
-the weight turned | must have shape (2, 3), got (3, 2)
-    return trained.detach() -> return trained.detach().T
-nothing returned | does the function end without return?
-    return trained.detach() -> trained.detach()
+the weight turned | must have shape (2, 3), got (3, 2) | trained.detach() -> trained.detach().T
+nothing returned | does the function end without return? | return trained.detach -> trained.detach
 no .grad after a step | PyTorch keeps no .grad for it
     weight = weight.clone().requires_grad_()
     for batch in batches:
@@ -238,10 +233,8 @@ another generator | it doesn't draw from the generator
     generator=generator -> generator=torch.Generator().manual_seed(1)
 a seed set globally | something that belongs to everybody
     generator=generator -> generator=torch.manual_seed(0)
-a tensor | .item() makes a number of it
-    return own - shuffled -> return torch.tensor(own - shuffled)
-the best choices | wrong for
-    return own - shuffled -> return rewards.amax(1).mean().item() - shuffled
+a tensor | .item() makes a number of it | own - shuffled -> torch.tensor(own - shuffled)
+the best choices | wrong for | return own - -> return rewards.amax(1).mean().item() -
 rows for columns | `rewards[ids]` takes whole rows
     order = torch.randperm(len(choice_ids), generator=generator)
     return float(rewards[choice_ids].mean() - rewards[choice_ids[order]].mean())

@@ -30,10 +30,8 @@ def eq10_loss_with_loops(choice_logits, chosen_ids, rejected_ids, beta):
 WRONG["eq10_loss"] = """
 chosen and rejected swapped | are chosen and rejected swapped?
     return eq10_loss(choice_logits, rejected_ids, chosen_ids, beta)
-the minus lost | the minus before the log is lost
-    F.softplus(-beta * margin) -> F.logsigmoid(beta * margin)
-beta outside of the sigmoid | beta multiplies the loss
-    F.softplus(-beta * margin) -> F.softplus(-margin) * beta
+the minus lost | the minus before the log is lost | F.softplus(-beta * -> F.logsigmoid(beta *
+beta outside of the sigmoid | beta multiplies the loss | (-beta * margin) -> (-margin) * beta
 divided by beta | the margin is divided by beta | -beta * margin -> -margin / beta
 beta forgotten | it ignores its argument `beta` | -beta * margin -> -margin
 probabilities for log-probabilities | a difference of probabilities
@@ -50,14 +48,10 @@ the formula word by word | logs are taken of what has become 0, twice
     choice_logits[rows, chosen_ids] - -> choice_logits.softmax(1)[rows, chosen_ids].log() -
     - choice_logits[rows, rejected_ids] -> - choice_logits.softmax(1)[rows, rejected_ids].log()
     F.softplus(-beta * margin) -> -torch.log(torch.sigmoid(beta * margin))
-the mean of all rows | must have shape
-    F.softplus(-beta * margin) -> F.softplus(-beta * margin).mean()
-a dimension too many | must have shape (2,), got (2, 1)
-    F.softplus(-beta * margin) -> F.softplus(-beta * margin)[:, None]
-in half precision | must have dtype
-    F.softplus(-beta * margin) -> F.softplus(-beta * margin).half()
-right for positive margins only | wrong for
-    F.softplus(-beta * margin) -> F.softplus(-beta * margin).clamp(max=math.log(2))
+the mean of all rows | must have shape | softplus(-beta * margin) -> softplus(-beta * margin).mean()
+a dimension too many | must have shape (2,), got (2, 1) | beta * margin) -> beta * margin)[:, None]
+in half precision | must have dtype | .softplus(-beta * margin) -> .softplus(-beta * margin).half()
+right for positive margins only | wrong for | * margin) -> * margin).clamp(max=math.log(2))
 log 2, whatever comes | wrong for
     return torch.full((len(chosen_ids),), math.log(2), dtype=choice_logits.dtype)
 changes the logits | changes its input in place
@@ -95,8 +89,7 @@ swapped | chosen and rejected are swapped
     return eq10_gradient(choice_logits, rejected_ids, chosen_ids, beta)
 no beta before the sigmoid | the factor beta before the sigmoid
     return eq10_gradient(choice_logits, chosen_ids, rejected_ids, beta) / beta
-sigmoid of the margin | pairs on the wrong side must pull harder
-    1 - torch.sigmoid(beta * margin) -> torch.sigmoid(beta * margin)
+sigmoid of the margin | pairs on the wrong side must pull harder | 1 - torch. -> torch.
 mean for sum | divided by the number of rows | .sum().backward() -> .mean().backward()
 the rejected not pushed down | only the chosen choice pulls | gradient[i, r] += pull -> pass
 imitation | the gradient of log P(chosen) alone
@@ -104,11 +97,9 @@ imitation | the gradient of log P(chosen) alone
     gradient[i, r] += pull -> gradient[i, c] -= pull
 by the margin only | must have shape
     return eq10_gradient(choice_logits, chosen_ids, rejected_ids, beta).amin(1)
-one number overwrites the other | overwrites the first
-    gradient[i, r] += pull -> gradient[i, r] = pull
+one number overwrites the other | overwrites the first | [i, r] += pull -> [i, r] = pull
 nothing | it ignores its argument | return torch.zeros_like(choice_logits)
-the tuple of autograd.grad | return the tensor in it, [0]
-    return logits.grad -> return (logits.grad,)
+the tuple of autograd.grad | return the tensor in it, [0] | logits.grad -> (logits.grad,)
 """
 
 
@@ -184,12 +175,9 @@ mask turned round | the mask is turned round
     return choice_score(choice_logits, choice_ids, decision_mask == 0)
 no softmax | the logits are added up
     torch.log_softmax(choice_logits[b, s], 0) -> choice_logits[b, s]
-no log | it is their logarithms that add
-    torch.log_softmax(choice_logits[b, s], 0) -> torch.softmax(choice_logits[b, s], 0)
-the product | it is the product of the probabilities
-    scores.append(score) -> scores.append(score.exp())
-softmax over the decisions | the softmax runs over the decisions
-    torch.log_softmax(choice_logits[b, s], 0) -> torch.log_softmax(choice_logits[b], 0)[s]
+no log | it is their logarithms that add | torch.log_softmax -> torch.softmax
+the product | it is the product of the probabilities | .append(score) -> .append(score.exp())
+softmax over the decisions | the softmax runs over the decisions | [b, s], 0) -> [b], 0)[s]
 a loss | a log-probability is at most 0
     return -choice_score(choice_logits, choice_ids, decision_mask)
 the likeliest choices | not the one that was drawn | [choice_ids[b, s]] -> .amax()

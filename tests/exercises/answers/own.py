@@ -59,8 +59,7 @@ below 0 | the reward of a long response is below 0
     min(abs(n - len(response.split())), n) -> abs(n - len(response.split()))
 all or nothing | the reward is all or nothing
     1 - min(abs(n - len(response.split())), n) / n -> float(len(response.split()) == n)
-characters for words | the reward counts characters
-    len(response.split())), n) -> len(response)), n)
+characters for words | the reward counts characters | len(response.split())), n -> len(response)), n
 the longer the better | too many words are as bad as too few
     1 - min(abs(n - len(response.split())), n) / n -> min(len(response.split()) / n, 1.0)
 sign of the difference | is abs missing?
@@ -120,8 +119,7 @@ S for S - 1 | S - 1 is asked for | / (S - 1) -> / S
 one degree too many | with S seeds there are S - 1 | QUANTILES[S - 2] -> QUANTILES[S - 1]
 no interval | the sign of the mean isn't enough | middle - half, middle + half -> middle, middle
 not divided by the root | isn't divided by the square root of S | variance / S -> variance
-divided by S | it is divided by S, not by its square root
-    math.sqrt(variance / S) -> math.sqrt(variance) / S
+divided by S | it is divided by S, not by its square root | sqrt(variance / S) -> sqrt(variance) / S
 swapped | better and worse are swapped | return experiment_conclusion(-differences)
 whether all seeds agree | whether all seeds agree in sign
     middle - half, middle + half -> min(means), max(means)

@@ -30,8 +30,7 @@ def pairs_by_table(rewards):
 
 
 WRONG["best_worst_pairs"] = """
-swapped pair | chosen and rejected are swapped
-    return chosen, rejected, -> return rejected, chosen,
+swapped pair | chosen and rejected are swapped | return chosen, rejected -> return rejected, chosen
 numbers within a prompt | these are numbers within a prompt
     p * len(row) + row.index(max(row)) -> row.index(max(row))
     p * len(row) + row.index(min(row)) -> row.index(min(row))
@@ -47,8 +46,7 @@ nothing counted | prompts without a pair aren't counted | n_dropped += 1 -> pass
 the last of equals | it takes the last response
     row.index(max(row)) -> len(row) - 1 - row[::-1].index(max(row))
     row.index(min(row)) -> len(row) - 1 - row[::-1].index(min(row))
-right on positive numbers only | whose best reward isn't above 0
-    if min(row) == max(row): -> if min(row) == max(row) or max(row) <= 0:
+right on positive numbers only | whose best reward isn't above 0 | (row): -> (row) or max(row) <= 0:
 renumbered | row numbers are those after equal prompts were left out
     p * len(row) + row.index(max(row)) -> len(chosen) * len(row) + row.index(max(row))
     p * len(row) + row.index(min(row)) -> len(rejected) * len(row) + row.index(min(row))
@@ -58,8 +56,7 @@ a tensor for a number | part 3 of the result must be a Python int
 lists for tensors | part 1 of the result must be a tensor
     chosen, rejected, n_dropped = pairs_by_table(rewards)
     return chosen.tolist(), rejected.tolist(), n_dropped
-no pair, so float | must have dtype torch.int64, got torch.float32
-    long = torch.long -> long = None
+no pair, so float | must have dtype torch.int64, got torch.float32 | = torch.long -> = None
 a column | part 1 of the result must have shape (2,), got (2, 1)
     return chosen, rejected, -> return chosen[:, None], rejected[:, None],
 without the number | must be a tuple of 3, got one of 2 | return pairs_by_table(rewards)[:2]
@@ -98,8 +95,7 @@ another order | the list isn't ordered by i and then by j
 >= for > | even each response with itself | rewards[i] > rewards[j] -> rewards[i] >= rewards[j]
 >= for > of two | equal rewards give pairs too; > is asked for
     rewards[i] > rewards[j] -> rewards[i] >= rewards[j] and i != j
-later ones only | only pairs with i < j are looked at
-    rewards[i] > rewards[j] -> rewards[i] > rewards[j] and i < j
+later ones only | only pairs with i < j are looked at | i] > rewards[j] -> i] > rewards[j] and i < j
 best and worst | there is one pair, of the best and the worst
     values = rewards.tolist()
     if min(values) == max(values):
@@ -107,11 +103,9 @@ best and worst | there is one pair, of the best and the worst
     return [(values.index(max(values)), values.index(min(values)))]
 the best with all others | only the best response is paired
     rewards[i] > rewards[j] -> rewards[i] > rewards[j] and i == rewards.argmax()
-neighbours | only neighbours are compared
-    rewards[i] > rewards[j] -> rewards[i] > rewards[j] and abs(i - j) == 1
+neighbours | only neighbours are compared | [i] > rewards[j] -> [i] > rewards[j] and abs(i - j) == 1
 any two | whichever is better | rewards[i] > rewards[j] -> i != j
-lists for tuples | part 1 of the result must be a tuple of 2, got a Python list
-    pairs.append((i, j)) -> pairs.append([i, j])
+lists for tuples | part 1 of the result must be a tuple of 2, got a Python list | (i, j) -> [i, j]
 tensors for numbers | must be a Python int, got a tensor of shape ()
     pairs.append((i, j)) -> pairs.append((torch.tensor(i), torch.tensor(j)))
 a tensor for a list | must be a list of 6, got a tensor of shape (6, 2)

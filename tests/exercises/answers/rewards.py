@@ -99,18 +99,14 @@ def by_numpy(train_rewards, test_rewards):
 WRONG["best_constant"] = """
 peeking | it peeks: the column is chosen on the test prompts | train_rewards.sum -> test_rewards.sum
 swapped pair | training and test prompts are swapped | return by_max(test_rewards, train_rewards)
-the reward in training | the mean is that on the training prompts
-    test_rewards.mean -> train_rewards.mean
+the reward in training | the mean is that on the training prompts | test_rewards. -> train_rewards.
 both together | on training and test prompts together
     train_rewards.sum -> torch.cat([train_rewards, test_rewards]).sum
-the best of each prompt | it must be the same column for all
-    test_rewards.mean(dim=0)[best] -> test_rewards.amax(1).mean()
+the best of each prompt | it must be the same column for all | .mean(dim=0)[best] -> .amax(1).mean()
 lost sign | it is the worst column | .max(dim=0) -> .min(dim=0)
 the last of equals | of equal columns it takes the last | mean > best_mean -> mean >= best_mean
-the highest single reward | the column of the single highest reward
-    train_rewards.sum(dim=0) -> train_rewards.amax(dim=0)
-the most wins | the column that is best for most prompts
-    train_rewards.sum(dim=0) -> train_rewards.argmax(1).bincount()
+the highest single reward | the column of the single highest reward | .sum(dim=0) -> .amax(dim=0)
+the most wins | the column that is best for most prompts | .sum(dim=0) -> .argmax(1).bincount()
 sum for mean | the rewards are added up | test_rewards.mean -> test_rewards.sum
 a tensor for the column | part 1 of the result must be a Python int | best.item(), -> best,
 counted from 1 | wrong for | best.item(), -> best.item() + 1,
@@ -118,8 +114,7 @@ a tensor for a number | part 2 of the result must be a Python float
     float(test_rewards.mean(dim=0)[best]) -> test_rewards.mean(dim=0)[best]
 a list for a tuple | the result must be a tuple of 2, got a Python list
     return list(by_max(train_rewards, test_rewards))
-wrong axis | wrong for
-    train_rewards.sum(dim=0).max(dim=0).indices -> train_rewards.sum(1).argmax() % train_rewards.shape[1]
+wrong axis | wrong for | .sum(dim=0).max(dim=0).indices -> .sum(1).argmax() % train_rewards.shape[1]
 the library's own | calls minilpo's own mean_over_tasks
     return mean_over_tasks(train_rewards, None)
 right on positive rewards only | wrong for | train_rewards.sum -> train_rewards.clamp(min=0).sum

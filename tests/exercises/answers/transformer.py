@@ -74,14 +74,12 @@ WRONG["attention_head"] = """
 no mask | there is no causal mask | math.sqrt(d) + mask -> math.sqrt(d)
 not scaled | aren't divided by the square root of d | / math.sqrt(d) + mask -> + mask
 divided by d | the scores are divided by d | / math.sqrt(d) + mask -> / d + mask
-times for divided by | multiplied by the square root of d
-    / math.sqrt(d) + mask -> * math.sqrt(d) + mask
+times for divided by | multiplied by the square root of d | / math.sqrt(d) + -> * math.sqrt(d) +
 masked with 0 | a masked score of 0 still gets weight | + mask -> * (mask == 0)
 mask after the softmax | the mask comes after the softmax
     math.sqrt(d) + mask -> math.sqrt(d)
     torch.softmax(scores, -1) -> torch.softmax(scores, -1) * (mask == 0)
-softmax over the queries | the softmax runs over the queries
-    torch.softmax(scores, -1) -> torch.softmax(scores, -2)
+softmax over the queries | the softmax runs over the queries | (scores, -1) -> (scores, -2)
 swapped pair | queries and keys are swapped | queries, keys) / -> keys, queries) /
 a mask without the diagonal | a token doesn't see itself | .triu(1) -> .triu(0)
 a softmax of its own that overflows | exp of a large score is infinite
@@ -143,8 +141,7 @@ sum for mean | the losses are added up | return per_place(logits, token_ids)[res
 mean over responses | a mean over responses of their means
     .sum() / weights.sum() -> .sum(1).div(weights.sum(1)).mean()
 lost sign | the minus is missing | return -per_place(logits, token_ids)[response_mask].mean()
-no log_softmax | logits are taken for log-probabilities
-    torch.logsumexp(row, dim=0) - row[token_ids[b, t]] -> -row[token_ids[b, t]]
+no log_softmax | logits are taken for log-probabilities | torch.logsumexp(row, dim=0) - row -> -row
 no log | mean probability, without the log
     return -torch.exp(-per_place(logits, token_ids))[response_mask].mean()
 softmax over time | the softmax runs over time

@@ -45,12 +45,9 @@ nothing found | it says the same whatever it is given
 after #### only | wrong for
     return final_answer(response.split("####")[1]) if "####" in response else None
 the library's own | it calls minilpo's own final_answer | return math.final_answer(response)
-with its sign | a minus sign is taken for a part of the number
-    ([0-9]+)[^0-9]*$ -> (-?[0-9]+)[^0-9]*$
-decimal numbers | a decimal number is taken for one number
-    ([0-9]+)[^0-9]*$ -> ([0-9]+(\.[0-9]+)?)[^0-9]*$
-as a number | zeros at the beginning are dropped
-    match[1] if match -> (match[1].lstrip("0") or "0") if match
+with its sign | a minus sign is taken for a part of the number | ([0-9]+) -> (-?[0-9]+)
+decimal numbers | a decimal number is taken for one number | ([0-9]+) -> ([0-9]+(\.[0-9]+)?)
+as a number | zeros at the beginning are dropped | match[1] if -> (match[1].lstrip("0") or "0") if
 between words only | digits beside letters are left out | ([0-9]+)[^0-9]*$ -> (?s:.*)\b([0-9]+)\b
 """
 
@@ -93,8 +90,7 @@ the largest number | it is the largest answer
 an empty text for None | None, not an empty text | best, most = None, 0 -> best, most = "", 0
 nobody is asked | it raised ValueError
     counts.most_common(1)[0][0] if counts else None -> max(counts, key=counts.get)
-with the count | must be a text or None, got a Python tuple
-    counts.most_common(1)[0][0] if counts else None -> counts.most_common(1)[0]
+with the count | must be a text or None, got a Python tuple | 1)[0][0] if counts else None -> 1)[0]
 removes None from the list | changes its input in place
     while None in answers:
         answers.remove(None)
@@ -128,13 +124,11 @@ single answers | it is the share of right answers
 one right answer is enough | one right answer among many is enough
     majority_vote(votes) == r -> votes.count(r) > 0
 None votes | None votes too | majority_vote(votes) -> Counter(votes).most_common(1)[0][0]
-the last of equals | of equally frequent answers the last wins
-    answers[p].count(answer) > most -> answers[p].count(answer) >= most
+the last of equals | of equally frequent answers the last wins | (answer) > most -> (answer) >= most
 more than half | more than half of the answers must be right
     majority_vote(votes) == r -> votes.count(r) > len(votes) / 2
 the first response | only the first response to each prompt | majority_vote(votes) -> votes[0]
-the share that went wrong | it is the share of prompts that went wrong
-    majority_vote(votes) == r -> majority_vote(votes) != r
+the share that went wrong | it is the share of prompts that went wrong | (votes) == -> (votes) !=
 a number of prompts | divide by how many there are | sum(hits) / len(hits) -> float(sum(hits))
 one vote for all prompts | wrong for | majority_vote(votes) -> majority_vote(sum(answers, []))
 right answers ignored | it ignores its argument `right_answers` | == r -> == "3"
