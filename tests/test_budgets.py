@@ -20,7 +20,7 @@ BUDGETS = {
     "rivals": (("rivals",), 1110),
     "experiments": (("experiments",), 2344),
     "run and machine": (("run", "machine"), 1315),
-    "show": (("show",), 1054),
+    "show": (("show",), 1050),
     "play": (("play",), 465),
     "exercises": (("exercises",), 3749),
     "course and doctor": (("course", "doctor"), 1105),
