@@ -22,7 +22,7 @@ BUDGETS = {
     "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1050),
     "play": (("play",), 465),
-    "exercises": (("exercises",), 3770),
+    "exercises": (("exercises",), 3749),
     "course and doctor": (("course", "doctor"), 1105),
     "huggingface": (("huggingface",), 530),
     "command line": (("flags", "cli", "__main__"), 505),
