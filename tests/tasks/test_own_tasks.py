@@ -19,7 +19,6 @@ from minilpo.cli import main
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout, quality_and_constraint, score
 from minilpo.evaluation.rehearse import rehearse
-from minilpo.evaluation.summary import mean_parts
 from minilpo.rivals.controls import ALL_TASKS
 from minilpo.tasks import (
     Task,
@@ -34,7 +33,6 @@ from minilpo.tasks import (
 )
 from minilpo.tasks.calling import TimeIsUp, limited
 from minilpo.tasks.own import with_defaults
-from tests.standin import compared
 
 ARGUMENTS = {
     "prompt": "rng",
@@ -427,31 +425,23 @@ GOOD_FILES = {
         "Mine:", "Mine(typing.NamedTuple):\n    name: str = 'mine'"
     ),
     "a name from __init__": file_of(name=None) + "    def __init__(self): self.name = 'mine'\n",
-    "slots": file_of() + "    __slots__ = ()\n",
     "the protocol": file_of("from minilpo.tasks import Task").replace("Mine:", "Mine(Task):"),
     "a child of another task": "from minilpo.tasks.math import Math\n"
     "class Mine(Math): name = 'mine'\n",
     "a child of a class without a name": file_of(name=None) + "class Child(Mine): name = 'mine'\n",
-    "two names for it": file_of() + "Other = Mine\n",
     "helpers": file_of("class Helper:\n    name = 'helper'\nclass Problem(Exception): pass\n"),
     "an abstract task beside it": file_of("import abc").replace("Mine:", "Base(abc.ABC):")
     + "    @abc.abstractmethod\n    def more(self): pass\n"
     + "class Mine(Base):\n    def more(self): pass\n",
-    "static methods": file_of(reward="@staticmethod\ndef reward(prompt, response): return 1.0"),
     "lambdas": file_of(reward="= lambda self, prompt, response: 1"),
-    "its own rng": file_of("import random", prompt="f'Say {random.Random(rng.random()).random()}'"),
     "a prompt of two lines": file_of(prompt="'Say:\\n\\t' + ' '.join(rng.choices(WORDS, k=5))"),
     "other letters": file_of(demonstration="rng.choice('één ja, 你好 да 🙂'.split())"),
     "an empty demonstration": file_of(demonstration="''"),
-    "a kind in words": file_of(kind="'more than one word' if len(prompt) > 20 else 'short'"),
     "parts that are ints and bools": file_of(parts="{'a': -len(response), 'b': response == 'yes'}"),
     "a constraint": file_of(parts="{'a': 1, 'b': False}", quality="'a'", constraint="'b'"),
-    "a quality of another sort": file_of(parts="{'a': 1}", quality="0.9"),
     "weight 0.5": file_of(corpus_weight="0.5"),
-    "weight of NumPy": file_of("import numpy", corpus_weight="numpy.int64(2)"),
     "a byte order mark": b"\xef\xbb\xbf" + file_of().encode(),
     "lines of Windows": file_of().replace("\n", "\r\n"),
-    "an encoding that it names": b"# -*- coding: latin-1 -*-\nX = '\xe4'\n" + file_of().encode(),
     "a script too": file_of() + "if __name__ == '__main__':\n    raise SystemExit\n",
     "its own path": file_of("from pathlib import Path\nHERE = Path(__file__).read_text()"),
     "a noisy reward": file_of("import random", reward="random.Random(prompt + response).random()"),
@@ -587,13 +577,6 @@ def test_a_reward_that_fails_in_the_midst_of_the_work_is_one_line_and_what_was_f
 # Once a task is loaded
 
 
-def test_rewards_of_different_kinds_make_one_tensor_of_floats():
-    third = "__import__('fractions').Fraction(1, 3)"
-    task = task_of(reward=f"{{'a': True, 'b': 0, 'c': 0.1, 'd': {third}}}[response]")
-    rewards = score(rollout_of(*"abcd"), [task])
-    assert torch.equal(rewards, torch.tensor([[1.0, 0.0, 0.1, 1 / 3]]))
-
-
 @pytest.mark.parametrize("reward", ["response * 9", "{}[response]", "int(prompt)", "exit(prompt)"])
 def test_what_is_long_is_shown_in_short_and_without_control_characters(reward):
     with pytest.raises(ValueError) as refused:
@@ -610,22 +593,6 @@ def test_the_error_names_the_line_of_the_users_file_and_keeps_the_original_error
     with pytest.raises(ValueError) as refused:
         judge(task_of(reward="{}[response]"), "Say yes", "no")
     assert isinstance(refused.value.__cause__, KeyError)
-
-
-@pytest.mark.parametrize(
-    "fixed, adaptive",
-    [(["yes", "maybe", "no", "yes"], ["yes", "yes"]), (["yes"] * 4, ["yes", "no"])],
-)
-def test_the_parts_of_every_response_must_be_those_of_the_first(fixed, adaptive):
-    task = task_of(parts="{'a': 1, 'b': 0} if response != 'no' else {'a': 1}")
-    test = compared(task, ["Say a", "Say b"], fixed, adaptive)
-    said = r"'mine': parts\('Say b', 'no'\) must be a dict .* got {'a': 1.0} without one of .*'b'"
-    with pytest.raises(ValueError, match=said):
-        mean_parts(task, test, np.array([0, 1]))
-    means = mean_parts(task_of(parts="{'b': len(response), 'a': True}"), test, np.array([0, 1]))
-    assert list(means) == ["b", "a"] and means["a"] == {"fixed": [1.0, 1.0], "adaptive": 1.0}
-    lengths = [len(response) for response in fixed]
-    assert means["b"]["fixed"] == [(lengths[0] + lengths[2]) / 2, (lengths[1] + lengths[3]) / 2]
 
 
 def test_pairs_by_a_constraint_need_parts_that_are_numbers():

@@ -126,22 +126,13 @@ HOSTILE = {
 LONG = {
     "a letter": "a",
     "capitals": "B",
-    "blanks": " ",
-    "full stops": ".",
     "full stops and blanks": ". ",
     "blanks in front of full stops": "   .",
-    "words": "hammer ",
     "a list": "hammer, ",
-    "a list of letters": "a, ",
-    "hashes": "#",
     "answers": "#### 1",
     "digits": "9",
-    "answers of one digit": "#### 9 ",
-    "sentences": "The fox found a silver key in the forest. ",
     "sentences that break off": "The fox found a silver ",
-    "lines": "It is heads.\n",
     "nulls": "\x00",
-    "accents": "\u0301",
 }
 
 
