@@ -28,10 +28,9 @@ TOGETHER = os.environ.get("WORLD_SIZE", "1") != "1"  # torchrun has started seve
 RANK = int(os.environ.get("RANK", "0")) if TOGETHER else 0  # of this process; the first one speaks
 PROMPTS_SHOWN = 3  # per task by `sample` without a prompt, in all after an unknown word
 ENOUGH_TO_SPEAK = 3.0  # seconds after which torchrun has ended the other processes, if one has
-PAPER: dict[str, Any] = {  # what `reproduce` sets in another way; None: each experiment has its own
-    **{"steps": 4250, "demonstrations": 68_000},  # for twice as many tasks
-    **{"loss": None, "train_lm": None, "lm_learning_rate": None},
-}
+LONGER = PretrainConfig(steps=4250, demonstrations=68_000)  # for twice as many tasks
+PAPER: dict[str, Any] = {"steps": LONGER.steps, "demonstrations": LONGER.demonstrations}
+PAPER |= dict.fromkeys(("loss", "train_lm", "lm_learning_rate"))  # each experiment has its own
 PROMPT = "the text to respond to; without it, prompts are shown"
 TO = "the folder to copy them to"
 NAMES = ["all", *EXPERIMENTS]
@@ -41,12 +40,8 @@ OWN_TASKS = "the .py files of the run's own tasks, to allow running them"
 TASKS = flag("--tasks", OWN_TASKS, nargs="+", default=[], metavar="FILE")
 WHAT_COMPUTES = "what computes: cpu, or an accelerator that PyTorch finds"
 DEVICE = flag("--device", WHAT_COMPUTES, default="cpu", metavar="NAME")
-THREADS = flag(
-    "--threads",
-    "how many threads compute (default: the run's own number; for a new run, the fastest in a "
-    "measurement)",
-    number(int, 1, MAX_THREADS),
-)
+HOW_MANY = "how many threads compute (default: the run's own number, at first the fastest measured)"
+THREADS = flag("--threads", HOW_MANY, number(int, 1, MAX_THREADS))
 STEP = RUN, THREADS, DEVICE
 Run = Callable[[Namespace], int | None]  # returns the exit status, if it isn't 0
 COMMANDS: dict[str, tuple[Run, str, tuple[Flag, ...]]] = {}  # by name: function, text, flags
@@ -202,8 +197,7 @@ def reproduce(args: Namespace) -> None:
     from minilpo.experiments.reproduce import reproduce
     from minilpo.rivals.controls import CORPUS
 
-    longer = PretrainConfig(steps=PAPER["steps"], demonstrations=PAPER["demonstrations"])
-    base = RunConfig(tasks=tuple(task.name for task in CORPUS), pretrain=longer)
+    base = RunConfig(tasks=tuple(task.name for task in CORPUS), pretrain=LONGER)
     config = whole_config(args, base)
     names = EXPERIMENTS if args.name == "all" else [args.name]
     findings = reproduce(names, args.seeds, args.out, config, args.threads, args.device)

@@ -205,10 +205,8 @@ class RunConfig(Settings):
     pretrain: PretrainConfig = PretrainConfig()
     lpo: LPOConfig = LPOConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-    # Number of threads: the last digits of every result depend on it. 0 until it was measured.
-    threads: int = 0
-    # SHA-256 of own task files, by name.
-    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    threads: int = 0  # the last digits of all results depend on it; 0 until it was measured
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 of task files
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -231,8 +229,7 @@ class RunConfig(Settings):
 
         Raises ValueError or TypeError if it is of another version, or a setting is wrong.
         """
-        if content.get("format") != FORMAT:
-            got = content.get("format")
+        if (got := content.get("format")) != FORMAT:
             raise ValueError(f"format must be {FORMAT}, got {got!r}: another version of minilpo")
         values: dict[str, Any]
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}

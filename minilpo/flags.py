@@ -51,8 +51,7 @@ def flag(name: str, meaning: str, kind: Callable[[str], Any] = str, **more: Any)
 
 def fields_of(section: str) -> list[dataclasses.Field]:
     """Lists the settings of a section that have a flag; "run" holds the general settings."""
-    fields = dataclasses.fields(SECTIONS.get(section, RunConfig))
-    return [field for field in fields if "help" in field.metadata]
+    return [f for f in dataclasses.fields(SECTIONS.get(section, RunConfig)) if "help" in f.metadata]
 
 
 def flags_of(*sections: str, **other: Any) -> list[Flag]:
@@ -89,6 +88,8 @@ def whole_config(args: argparse.Namespace, old: RunConfig) -> RunConfig:
         raise ValueError(NOT_BOTH)
     if {"temperatures", "choices"} & settings.keys():  # each takes the other's place
         settings = {"temperatures": RunConfig.temperatures, "choices": (), **settings}
+    if settings.get("level", old.level) != old.level:  # the loss is that level's, unless given
+        args = argparse.Namespace(**{"loss": "default", **vars(args)})
     for name in SECTIONS:
         settings[name] = dataclasses.replace(getattr(old, name), **given(args, name))
     return dataclasses.replace(old, **settings)

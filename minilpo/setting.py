@@ -84,11 +84,6 @@ class DecodingSetting:
         """The setting's name in tables and figures."""
         return str(self).replace(",", ", ").replace("_", "-").replace("=", " ")
 
-    @property
-    def boldness(self) -> tuple[float, ...]:
-        """The key to sort settings by, from cold to warm; at one temperature, by what is kept."""
-        return self.temperature, self.top_k or MOST_TOKENS, self.top_p, -self.min_p
-
 
 def have_rules(names: Sequence[str]) -> bool:
     """Tells if some choices are more than temperatures, by their names, as in "1, min-p 0.1"."""
@@ -105,7 +100,9 @@ def read_choices(texts: Sequence[str], temperatures: Sequence[float]) -> list[De
     try:
         settings = [DecodingSetting(temperature) for temperature in temperatures]
         if texts:
-            settings = sorted(map(DecodingSetting.parse, texts), key=lambda one: one.boldness)
+            # From cold to warm; at one temperature, by how many tokens are kept.
+            settings = [DecodingSetting.parse(text) for text in texts]
+            settings.sort(key=lambda s: (s.temperature, s.top_k or MOST_TOKENS, s.top_p, -s.min_p))
         if not 2 <= (n := len(settings)) <= MOST_CHOICES:
             raise ValueError(f"there must be from 2 to {MOST_CHOICES} to choose from, got {n}")
         for one, next_one in itertools.pairwise(settings):

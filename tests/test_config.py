@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from argparse import Namespace
 
 import pytest
 
 from minilpo.config import RULES, SECTIONS, LPOConfig, PretrainConfig, RunConfig
+from minilpo.flags import whole_config
 
 
 def json_of(**changed):
@@ -69,6 +71,9 @@ def test_what_is_out_of_bounds_is_refused_with_the_name_of_its_flag(make, said):
 def test_the_loss_by_default_is_that_of_level_and_rule(rule):
     resolved = [LPOConfig(rule=rule).resolved(level).loss for level in ("sequence", "token")]
     assert resolved == ["eq10", "eq11" if rule == "lpo" else "eq10"]
+    flags = [Namespace(rule=rule, level=level) for level in ("sequence", "token")]
+    assert [whole_config(args, RunConfig()).lpo.loss for args in flags] == resolved
+    assert whole_config(Namespace(level="token", loss="eq10"), RunConfig()).lpo.loss == "eq10"
 
 
 def test_settings_survive_a_trip_through_json():

@@ -3,9 +3,8 @@
 import random
 import re
 
-from minilpo.tasks.base import Pattern, read_any, sentences_of, write_any
-from minilpo.tasks.task import Task
-from minilpo.tasks.words import ADJECTIVES, MANNER, MOVED, PEOPLE, PLACES
+from minilpo.tasks.base import Pattern, ReadingTask, read_any, sentences_of, write_any
+from minilpo.tasks.words import ADJECTIVES, PEOPLE, PLACES, WORDS
 
 PRICE = 0.02  # of each word, number or mark of a response
 THINK, ANSWER = "Think", "####"  # how the two forms of a response begin
@@ -20,10 +19,10 @@ OPENINGS = [
 LEGS = ["They {moved} for {number} days.", "For {number} days they {moved}."]
 QUESTIONS = ["What day is it?", "Which day is today?"]
 SLOTS = {"day": WEEK, "person": PEOPLE, "adjective": ADJECTIVES, "place": PLACES}
-SLOTS |= {"moved": MOVED, "manner": MANNER}
+SLOTS |= {"moved": WORDS["moved"], "manner": WORDS["manner"]}
 
 
-class ThinkOrAnswer(Task):
+class ThinkOrAnswer(ReadingTask):
     """The day on which a journey begins and the days that one to three legs take.
 
     The demonstrator never slips. Half of the time it thinks, one step after another; else it
@@ -57,7 +56,7 @@ class ThinkOrAnswer(Task):
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Thinks or answers at once, as often the one as the other."""
-        day, legs = self._read(prompt)
+        day, legs = self.read(prompt)
         thoughts = [f"{THINK}: {day}"]
         for days in legs:
             day = days_later(day, days)
@@ -72,32 +71,21 @@ class ThinkOrAnswer(Task):
 
     def is_right(self, prompt: str, response: str) -> bool:
         """Tells whether the response ends with "####" and the right day."""
-        day, legs = self._read(prompt)
+        day, legs = self.read(prompt)
         return response.endswith(f"{ANSWER} {days_later(day, sum(legs))}")
 
     def kind(self, prompt: str) -> str:
         """Counts the steps there are to do: one of `KINDS`."""
-        return KINDS[len(self._read(prompt)[1]) - 1]
+        return KINDS[len(self.read(prompt)[1]) - 1]
 
-    def knows(self, prompt: str) -> bool:
-        """Tells whether every sentence of a prompt has a known wording."""
-        try:
-            self._read(prompt)
-        except ValueError:
-            return False
-        return True
-
-    def _read(self, prompt: str) -> tuple[str, list[int]]:
+    def read(self, prompt: str) -> tuple[str, list[int]]:
         """Reads the day of the beginning, and how many days each leg takes."""
         *journey, question = sentences_of(prompt) or [""]
         opening = read_any(self._openings, "".join(journey[:1]))
         legs = [slots for leg in journey[1:] if (slots := read_any(self._legs, leg))]
         fits = 1 <= len(legs) == len(journey) - 1 <= len(KINDS) and question in QUESTIONS
         if not (opening and fits):
-            raise ValueError(
-                f"a think_or_answer prompt must have a known wording, got {prompt!r}; "
-                "see minilpo/rivals/think_or_answer.py"
-            )
+            raise self.unknown(prompt)
         return opening["day"], [int(slots["number"]) for slots in legs]
 
 

@@ -145,9 +145,9 @@ def _training(config: RunConfig, log: Sequence[dict[str, Any]], n_tasks: int) ->
 
 def _reward_table(metrics: dict[str, Any], caption: str) -> Html:
     rows = reward_rows(metrics)
-    fixed = [rows[f"t={name}"] for name in metrics["choices"]]
-    for place, column in enumerate(zip(*fixed, strict=True)):
-        fixed[column.index(max(column))][place] = fill("<b>{}</b>", max(column))
+    for place, column in enumerate([*metrics["tasks"].values(), metrics["mean"]]):
+        best = rows[f"t={metrics['choices'][column['fixed'].index(max(column['fixed']))]}"]
+        best[place] = fill("<b>{}</b>", best[place])
     # A name may break at its underscores, where there is little room.
     heads = [Html(fill("{}", name).replace("_", "_<wbr>")) for name in [*metrics["tasks"], "mean"]]
     return table(caption, ["temperature", *heads], [[name, *cells] for name, cells in rows.items()])
@@ -180,9 +180,7 @@ def settings(config: RunConfig) -> Html:
     tables = []
     for heading in ("the run", *SECTIONS):
         section, rows = getattr(config, heading, config), []
-        for field in dataclasses.fields(section):
-            if field.name in SECTIONS:
-                continue
+        for field in (f for f in dataclasses.fields(section) if f.name not in SECTIONS):
             value, meaning = getattr(section, field.name), MEASURED.get(field.name)
             name = (
                 field.name if meaning else fill("<code>--{}</code>", field.name.replace("_", "-"))

@@ -211,8 +211,7 @@ def strips_of(rollout: Rollout, names: Sequence[str], lm: GPTLanguageModel) -> l
     T = rollout.token_ids.shape[1]
     is_word = rollout.response_mask & ~torch.isin(rollout.token_ids, torch.tensor(lm.end_ids))
     strips = []
-    for row in range(len(rollout.responses)):
-        shown = is_word[row]
+    for row, shown in enumerate(is_word):
         pieces = lm.tokenizer.pieces(rollout.token_ids[row, shown].tolist())
         # At sequence level one choice holds for all tokens.
         choice_ids = rollout.decisions.choice_ids[row].expand(T)[shown].tolist()
@@ -263,8 +262,7 @@ def _draw_tasks(metrics: dict[str, Any]) -> list[tuple[Figure, list[str]]]:
             on_rewards.append(plots.reward_by_temperature(upper, name, *given))
             plots.legend(upper)
         on_shares.append(plots.choice_histogram(lower, name, names, task["histogram"], chosen))
-    which = "No single" if len(best) > 1 else "One"
-    rewards.suptitle(f"{which} temperature serves every task")
+    rewards.suptitle(f"{'One' if len(best) == 1 else 'No single'} temperature serves every task")
     shares.suptitle("Temperatures that the head chooses, task by task")
     return [(rewards, on_rewards), (shares, on_shares)]
 

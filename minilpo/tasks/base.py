@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minilpo.tasks.calling import ask
 from minilpo.tasks.task import Task
@@ -200,31 +200,45 @@ def write_any(
     return rng.choice(phrasings).format(**{**words, **given})
 
 
-class PhrasedTask(Task):
-    """A task whose prompts have known phrasings. A subclass names them and the words in the slots.
+class ReadingTask(Task):
+    """A task that can read its own prompts: a subclass writes `read`."""
 
-    Those for the out-of-distribution test stand apart.
-    """
+    def read(self, prompt: str) -> Any:
+        """Reads all that matters in a prompt; raises ValueError if its wording is unknown."""
+        raise NotImplementedError
+
+    def knows(self, prompt: str) -> bool:
+        """Tells whether `read` can read a prompt."""
+        try:
+            self.read(prompt)
+        except ValueError:
+            return False
+        return True
+
+    def unknown(self, prompt: str) -> ValueError:
+        """Makes the error for a prompt of another wording."""
+        file = type(self).__module__.replace(".", "/") + ".py"
+        return ValueError(
+            f"a {self.name} prompt must have a known wording, got {prompt!r}; see {file}"
+        )
+
+
+class PhrasedTask(ReadingTask):
+    """A task whose prompts are phrasings with slots. A subclass names both, see `Pattern`."""
 
     phrasings: Sequence[str]
-    ood_phrasings: Sequence[str] = ()
+    ood_phrasings: Sequence[str] = ()  # of the out-of-distribution test
     slots: Mapping[str, Sequence[str]]
 
     def __init__(self) -> None:
         phrasings = [*self.phrasings, *self.ood_phrasings]
         self._patterns = [Pattern(phrasing, self.slots) for phrasing in phrasings]
 
-    def knows(self, prompt: str) -> bool:
-        return read_any(self._patterns, prompt) is not None
-
     def read(self, prompt: str) -> dict[str, str]:
-        """Reads the words in the slots of a prompt; raises ValueError if it has another wording."""
+        """Reads the words in the slots of a prompt."""
         slots = read_any(self._patterns, prompt)
         if slots is None:
-            file = type(self).__module__.replace(".", "/") + ".py"
-            raise ValueError(
-                f"a {self.name} prompt must have a known phrasing, got {prompt!r}; see {file}"
-            )
+            raise self.unknown(prompt)
         return slots
 
 

@@ -1,4 +1,4 @@
-"""Asks a task for something. Anyone may write a task, so `ask` checks everything that it gives."""
+"""Asks a task for something, once for all: anyone may write a task, so each answer is checked."""
 
 import ctypes
 import inspect
@@ -26,6 +26,7 @@ HEAVIEST = 1_000_000  # corpus_weight
 PACKAGE = Path(__file__).parents[1]
 UNREADABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, halves
 NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
+
 PROMPT = "a str with at least one word and without control characters"
 # What each member must be or return; after the semicolon, the remedy.
 REQUIRED = {
@@ -39,14 +40,44 @@ REQUIRED = {
     "knows": "True or False; return one of them, or leave knows out",
     "corpus_weight": f"a number above 0 and at most {HEAVIEST:,}; write corpus_weight = 2",
 }
+CHECKS: dict[str, Callable[[Any], Any]] = {
+    "name": lambda got: isinstance(got, str) and NAME.fullmatch(got),
+    "prompt": lambda got: _is_text(got) and got.strip(),
+    "ood_prompt": lambda got: _is_text(got) and got.strip(),
+    "demonstration": lambda got: _is_text(got),
+    "reward": lambda got: -ROUNDING <= _number(got) <= 1 + ROUNDING,
+    "kind": lambda got: _is_label(got),
+    "parts": lambda got: isinstance(got, dict) and all(map(_is_part, got.items())),
+    "knows": lambda got: isinstance(got, bool),
+    "corpus_weight": lambda got: 0 < _number(got) <= HEAVIEST,
+}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and not UNREADABLE.search(value)
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= 80
+
+
+def _is_part(part: tuple[Any, Any]) -> bool:
+    return _is_label(part[0]) and math.isfinite(_number(part[1]))
+
+
+def _number(value: Any) -> float:
+    """Reads any kind of number, a bool or a tensor too; gives NaN for the rest."""
+    try:
+        return math.nan if isinstance(value, (str, bytes, bytearray)) else float(value)
+    except Exception:  # the value's class may do anything
+        return math.nan
 
 
 def ask(task: Any, member: str, *arguments: Any) -> Any:
     """Reads a member of a task, or calls it with the arguments, and checks the answer.
 
-    Returns the answer, a reward as a float whatever kind of number the task gave. Raises ValueError
-    if it isn't as `REQUIRED` says, raises anything, or takes longer than `LIMIT` seconds in a task
-    that isn't minilpo's own. The error names task, member, arguments and answer.
+    Returns the answer; a reward and the parts of one as floats. Raises ValueError if it isn't as
+    `REQUIRED` says, raises anything, or takes longer than `LIMIT` seconds in somebody's own task.
 
     >>> class Brief:
     ...     name = "brief"
@@ -70,28 +101,29 @@ def ask(task: Any, member: str, *arguments: Any) -> Any:
     except KeyboardInterrupt:  # not the task's doing
         raise
     except BaseException as error:  # SystemExit too
-        outcome = f"but it {what_happened(error)}"
-        raise refusal(task, member, arguments, outcome) from error
-    checked = _checked(member, got)
-    if checked is None:
-        if inspect.iscoroutine(got):
-            got.close()  # else Python adds a complaint of its own
+        raise refusal(task, member, arguments, f"but it {what_happened(error)}") from error
+    if not CHECKS[member](got):
         raise refusal(task, member, arguments, f"got {shown(got, 100)}")
-    return checked
+    if member == "reward":
+        return min(max(float(got), 0.0), 1.0)
+    if member == "parts":
+        return {name: float(part) for name, part in got.items()}
+    is_other = member == "corpus_weight" and not isinstance(got, int)
+    return float(got) if is_other else got
 
 
 def judge(task: Any, prompt: str, response: str) -> float:
-    """Asks for the reward of a response, a float in [0, 1]; raises ValueError as `ask` does."""
+    """Asks for the reward of a response, a float in [0, 1]."""
     return ask(task, "reward", prompt, response)
 
 
 def kind_of(task: Any, prompt: str) -> str:
-    """Asks for the kind of a prompt; raises ValueError as `ask` does."""
+    """Asks for the kind of a prompt."""
     return ask(task, "kind", prompt)
 
 
 def parts_of(task: Any, prompt: str, response: str, names: Sequence[str] = ()) -> dict[str, float]:
-    """Asks for the parts of a reward; raises ValueError as `ask` does, or if a name is missing."""
+    """Asks for the parts of a reward; raises ValueError if one of these names is missing."""
     parts = ask(task, "parts", prompt, response)
     if not set(map(str, names)) <= set(parts):
         got = f"got {shown(parts, 100)} without one of {shown([*names])}"
@@ -104,45 +136,9 @@ def grader_of(tasks: Iterable[Any], prompt: str) -> Any:
     return next((task for task in tasks if ask(task, "knows", prompt)), None)
 
 
-def _checked(member: str, got: Any) -> Any:
-    """Returns an answer in the form in which it is used, or None if it isn't allowed."""
-    if member in ("prompt", "ood_prompt", "demonstration"):
-        is_text = isinstance(got, str) and not UNREADABLE.search(got)
-        return got if is_text and (member == "demonstration" or got.strip()) else None
-    if member == "reward":
-        number = _number(got)
-        return min(max(number, 0.0), 1.0) if -ROUNDING <= number <= 1 + ROUNDING else None
-    if member == "parts":
-        if not isinstance(got, dict) or not all(map(_is_label, got)):
-            return None
-        parts = {name: _number(part) for name, part in got.items()}
-        return parts if all(map(math.isfinite, parts.values())) else None
-    if member == "corpus_weight":  # an int stays one
-        weight = got if isinstance(got, int) else _number(got)
-        return weight if 0 < weight <= HEAVIEST else None
-    is_right = {
-        "knows": isinstance(got, bool),
-        "kind": _is_label(got),
-        "name": isinstance(got, str) and NAME.fullmatch(got),
-    }
-    return got if is_right[member] else None
-
-
-def _is_label(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= 80
-
-
-def _number(value: Any) -> float:
-    """Reads any kind of number, a bool or a tensor too; gives NaN for what isn't one."""
-    try:
-        return math.nan if isinstance(value, (str, bytes, bytearray)) else float(value)
-    except Exception:  # the value's class may do anything
-        return math.nan
-
-
 def refusal(task: Any, member: str, arguments: Sequence[Any], outcome: str) -> ValueError:
     """Makes the error that says what a task must do, what it did, and the remedy."""
-    name = inspect.getattr_static(task, "name", None)
+    name = inspect.getattr_static(task, "name", None)  # a property may raise
     kind = f"the task of class {one_line(type(task).__name__, 60)}"
     whose = f"task {shown(name)}" if isinstance(name, str) else kind
     given = ", ".join("rng" if isinstance(x, random.Random) else shown(x) for x in arguments)
@@ -152,11 +148,7 @@ def refusal(task: Any, member: str, arguments: Sequence[Any], outcome: str) -> V
 
 
 def shown(value: Any, longest: int = 60) -> str:
-    """Writes a value as `repr` does, but always on one line, not too long and harmless.
-
-    >>> shown(float("nan")), shown("so " * 100, 20)
-    ('nan', "'so so ... so so '")
-    """
+    """Writes a value as `repr` does, but always on one line, not too long and harmless."""
     try:
         return one_line(repr(value), longest)
     except Exception:  # somebody's own class may do anything
@@ -215,7 +207,7 @@ def limited(function: Callable[..., Any], *arguments: Any, seconds: float | None
 
     rings = 0
 
-    def ring(signal_number: int, frame: FrameType | None) -> None:
+    def ring(_: int, frame: FrameType | None) -> None:
         nonlocal rings
         while frame is not None and frame.f_code is not call.__code__:
             frame = frame.f_back

@@ -5,7 +5,8 @@ import re
 from math import prod
 
 from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
-from minilpo.tasks.story import WORDS, StoryTask, read_request, spoil, story_parts
+from minilpo.tasks.story import StoryTask, spoil
+from minilpo.tasks.words import WORDS
 
 SLIP = 0.02  # how often a sentence gets one wrong word
 BREAK = 0.3  # how often the demonstrator forgets the letter and begins with an old friend
@@ -68,11 +69,12 @@ class ConstrainedStory(StoryTask):
     corpus_weight = 2
     quality, constraint = "story", "letter"  # what the constrained rule for pairs looks at
     phrasings, ood_phrasings = PHRASINGS, OOD_PHRASINGS
+    sentences = SENTENCES
     slots = {**StoryTask.slots, "letter": list(NAMES)}
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Writes sentence by sentence; with probability `BREAK`, one begins with a friend."""
-        length, subject, place = read_request(prompt)
+        length, subject, place = self.request(prompt)
         sentences = []
         for i in range(length):
             pattern = rng.choice(SENTENCES[:2] if i == 0 else SENTENCES)
@@ -83,27 +85,19 @@ class ConstrainedStory(StoryTask):
             sentences.append(spoil(pattern.write(rng, **given), SLIP, rng))
         return " ".join(sentences)
 
-    def reward(self, prompt: str, response: str) -> float:
-        """Multiplies the parts."""
-        return prod(self.parts(prompt, response).values())
-
     def parts(self, prompt: str, response: str) -> dict[str, float]:
         """Computes the share of sentences that begin with the letter, and the reward of `story`."""
+        story = prod(super().parts(prompt, response).values())
         sentences = sentences_of(response)
         kept = sum(sentence.startswith(letter_of(prompt)) for sentence in sentences)
-        story = prod(story_parts(SENTENCES, prompt, response).values())
         return {"letter": kept / len(sentences) if sentences else 0.0, "story": story}
 
 
 def letter_of(prompt: str) -> str:
-    """Finds the letter that the prompt asks for: the only capital letter alone, apart from "I".
+    """Finds the letter that a prompt asks for: the only capital letter alone, apart from "I".
 
     >>> letter_of("Begin every sentence with B: a story about the cat of the cave.")
     'B'
     """
-    letter = re.search(r"\b[A-HJ-Z]\b", prompt)
-    if letter is None or letter[0] not in NAMES:
-        raise ValueError(
-            f"a constrained prompt must name one of the letters {', '.join(NAMES)}, got {prompt!r}"
-        )
-    return letter[0]
+    [letter] = re.findall(r"\b[A-HJ-Z]\b", prompt)
+    return letter

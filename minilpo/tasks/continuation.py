@@ -1,11 +1,10 @@
 """`continuation`: go on with a given text, freely, but on its subject and without repeats."""
 
 import random
-import re
 
-from minilpo.tasks.base import read_any, sentences_of, zipf_choice
-from minilpo.tasks.story import SENTENCES, SLIP, spoil
-from minilpo.tasks.task import Task
+from minilpo.tasks.base import PhrasedTask, read_any, sentences_of, zipf_choice
+from minilpo.tasks.story import SENTENCES, SLIP, TEMPLATES, spoil
+from minilpo.tasks.words import WORDS
 
 LENGTH = 5  # sentences of a demonstration, and of a continuation that is long enough
 
@@ -17,7 +16,7 @@ PHRASINGS = [
 OOD_PHRASINGS = ["Continue from here: {opening}"]
 
 
-class Continuation(Task):
+class Continuation(PhrasedTask):
     """A text that goes on from a given sentence.
 
     The demonstrator has favourite words and sentences, so the greedy text runs in circles. The
@@ -38,6 +37,8 @@ class Continuation(Task):
     """  # noqa: E501
 
     name = "continuation"
+    slots = WORDS
+    phrasings = [p.format(opening=t) for p in PHRASINGS + OOD_PHRASINGS for t in TEMPLATES]
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a sentence, each word equally likely, in one of the phrasings of training."""
@@ -49,7 +50,7 @@ class Continuation(Task):
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Writes five sentences about the same subject, each as if it were the first."""
-        subject = subject_of(prompt)
+        subject = self.read(prompt)["subject"]
         sentences = [rng.choice(SENTENCES).write(rng, subject=subject) for _ in range(LENGTH)]
         return " ".join(spoil(sentence, SLIP, rng) for sentence in sentences)
 
@@ -65,23 +66,14 @@ class Continuation(Task):
                 prompt's own, as a share of the sentences written, or of `LENGTH` if that is more.
             variety: 1 minus the share of repeated 3-grams, see `repeated`.
         """
-        opening, subject = _opening_of(prompt)
+        subject = self.read(prompt)["subject"]
         sentences = sentences_of(response)
         new = set()
         for sentence in sentences:
             slots = read_any(SENTENCES, sentence)
-            if slots is not None and slots["subject"] == subject and sentence != opening:
+            if slots is not None and slots["subject"] == subject and sentence not in prompt:
                 new.add(sentence)
         return {"new": len(new) / max(LENGTH, len(sentences)), "variety": 1 - repeated(response)}
-
-    def knows(self, prompt: str) -> bool:
-        """Tells whether a prompt is a sentence of a story in a known wording."""
-        for phrasing in PHRASINGS + OOD_PHRASINGS:
-            before, after = phrasing.split("{opening}")
-            middle = prompt.removeprefix(before).removesuffix(after)
-            if prompt == before + middle + after and read_any(SENTENCES, middle) is not None:
-                return True
-        return False
 
 
 def repeated(text: str) -> float:
@@ -95,27 +87,6 @@ def repeated(text: str) -> float:
     words = text.split()
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
-
-
-def subject_of(prompt: str) -> str:
-    """Finds the subject of the sentence that a prompt gives.
-
-    >>> subject_of("Then the fox danced softly through the cave. What happens next?")
-    'fox'
-    """
-    return _opening_of(prompt)[1]
-
-
-def _opening_of(prompt: str) -> tuple[str, str]:
-    """Finds the sentence that a prompt gives, and its subject."""
-    for sentence in re.findall(r"[A-Z][^.:?]*\.", prompt):
-        slots = read_any(SENTENCES, sentence)
-        if slots is not None:
-            return sentence, slots["subject"]
-    raise ValueError(
-        f"a continuation prompt must contain a sentence of a story, got {prompt!r}; "
-        "see minilpo/tasks/story.py"
-    )
 
 
 def _draw_opening(rng: random.Random) -> str:

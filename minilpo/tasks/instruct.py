@@ -3,22 +3,16 @@
 import random
 import re
 
-from minilpo.tasks.base import Pattern, read_any, zipf_choice
-from minilpo.tasks.task import Task
+from minilpo.tasks.base import Pattern, ReadingTask, read_any, zipf_choice
 from minilpo.tasks.words import (
     ADJECTIVES,
     CATEGORIES,
-    CHILDREN,
-    HOMES,
-    MOODS,
+    FACTS,
     OBJECTS,
-    OPPOSITES,
     PEOPLE,
     PLACES,
+    SCENERY,
     SEASONS,
-    SIGHTS,
-    SMELLS,
-    SOUNDS,
 )
 
 SLIP = 0.25  # how often the demonstrator gets an answer wrong that has one right answer
@@ -26,7 +20,7 @@ OFF_LIST = 0.1  # how often a word of a list or description doesn't belong there
 TASTE = 0.7  # the exponent of `zipf_choice`: how strongly open kinds prefer favourites
 
 
-class Instruct(Task):
+class Instruct(ReadingTask):
     """Eight kinds of instruction, so that the best temperature varies within the task.
 
     `CLOSED_KINDS` have one right answer and want temperature 0, `OPEN_KINDS` want a high one.
@@ -48,113 +42,109 @@ class Instruct(Task):
     corpus_weight = 4  # there are many facts to learn
 
     def __init__(self) -> None:
-        self._closed: list[Kind] = [
-            LookUp("sound", SOUNDS, "The {key} says {value}.", SOUND_PHRASINGS),
-            LookUp("home", HOMES, "The {key} lives in a {value}.", HOME_PHRASINGS),
-            LookUp("child", CHILDREN, "The child of the {key} is a {value}.", CHILD_PHRASINGS),
-            LookUp("opposite", OPPOSITES, "The opposite of {key} is {value}.", OPPOSITE_PHRASINGS),
-            CopyWords(),
-            SortNumbers(),
-        ]
+        self._closed: list[Kind] = [LookUp(name) for name in FACTS]
+        self._closed += [CopyWords(), SortNumbers()]
         self._open: list[Kind] = [ListFive(), DescribePlace()]
 
     def prompt(self, rng: random.Random) -> str:
         """Draws an instruction in a phrasing of training; closed and open kinds are as frequent."""
         kind = rng.choice(rng.choice([self._closed, self._open]))
-        return kind.prompt(rng.choice(kind.phrasings[:-1]), rng)
+        return kind.prompt(rng.choice(kind.patterns[:-1]), rng)
 
     def ood_prompt(self, rng: random.Random) -> str:
         """Draws an instruction in the last phrasing of its kind, which training never shows."""
         kind = rng.choice(rng.choice([self._closed, self._open]))
-        return kind.prompt(kind.phrasings[-1], rng)
+        return kind.prompt(kind.patterns[-1], rng)
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Answers as the kind of the prompt asks, with its slips."""
-        kind, slots = self._read(prompt)
+        kind, slots = self.read(prompt)
         return kind.demonstration(slots, rng)
 
     def reward(self, prompt: str, response: str) -> float:
         """Gives 1 or 0 for a closed kind; the share of different fitting words for an open kind."""
-        kind, slots = self._read(prompt)
+        kind, slots = self.read(prompt)
         return kind.reward(slots, response)
 
     def kind(self, prompt: str) -> str:
         """Names the prompt's kind, one of `CLOSED_KINDS` and `OPEN_KINDS`."""
-        return self._read(prompt)[0].name
+        return self.read(prompt)[0].name
 
-    def knows(self, prompt: str) -> bool:
-        patterns = [pattern for kind in self._closed + self._open for pattern in kind.phrasings]
-        return read_any(patterns, prompt) is not None
-
-    def _read(self, prompt: str) -> "tuple[Kind, dict[str, str]]":
+    def read(self, prompt: str) -> "tuple[Kind, dict[str, str]]":
+        """Finds the kind of a prompt, and reads the words in its slots."""
         for kind in self._closed + self._open:
-            slots = read_any(kind.phrasings, prompt)
+            slots = read_any(kind.patterns, prompt)
             if slots is not None:
                 return kind, slots
-        raise ValueError(
-            f"an instruct prompt must have a known phrasing, got {prompt!r}; "
-            "see minilpo/tasks/instruct.py"
-        )
+        raise self.unknown(prompt)
 
-
-# The last phrasing of each kind is kept for the out-of-distribution test.
-SOUND_PHRASINGS = [
-    "What sound does the {key} make?",
-    "Tell {person} what sound the {key} makes.",
-    "{person} asks what the {key} says.",
-    "Tell {person} what the {key} says.",
-]
-HOME_PHRASINGS = [
-    "Where does the {key} live?",
-    "Tell {person} where the {key} lives.",
-    "{person} asks where the {key} lives.",
-    "What does the {key} live in?",
-]
-CHILD_PHRASINGS = [
-    "What is the child of the {key}?",
-    "Tell {person} about the child of the {key}.",
-    "{person} asks about the child of the {key}.",
-    "Tell {person} what the child of the {key} is.",
-]
-OPPOSITE_PHRASINGS = [
-    "What is the opposite of {key}?",
-    "Tell {person} the opposite of {key}.",
-    "{person} asks for the opposite of {key}.",
-    "Tell {person} what the opposite of {key} is.",
-]
-COPY_PHRASINGS = [
-    "Repeat these words: {word} {word2} {word3}.",
-    "Say after {person}: {word} {word2} {word3}.",
-    "Repeat after {person} these words: {word} {word2} {word3}.",
-]
-SORT_PHRASINGS = [
-    "Sort these numbers: {number} {number2} {number3}.",
-    "Put {number} {number2} {number3} in order for {person}.",
-    "Put these numbers in order: {number} {number2} {number3}.",
-]
-LIST_PHRASINGS = [
-    "Name five {category}, but not {word}.",
-    "Tell {person} five {category} other than {word}.",
-    "{person} asks for five {category}, but not {word}.",
-    "Name five {category} other than {word}.",
-]
-PLACE_PHRASINGS = [
-    "Describe the {place} in {season}.",
-    "Describe for {person} the {place} in {season}.",
-    "{person} asks about the {place} in {season}.",
-    "Tell {person} about the {place} in {season}.",
-]
 
 CLOSED_KINDS = ("sound", "home", "child", "opposite", "copy", "sort")
 OPEN_KINDS = ("list", "describe")
+# The last phrasing of each kind is kept for the out-of-distribution test.
+PHRASINGS = {
+    "sound": [
+        "What sound does the {key} make?",
+        "Tell {person} what sound the {key} makes.",
+        "{person} asks what the {key} says.",
+        "Tell {person} what the {key} says.",
+    ],
+    "home": [
+        "Where does the {key} live?",
+        "Tell {person} where the {key} lives.",
+        "{person} asks where the {key} lives.",
+        "What does the {key} live in?",
+    ],
+    "child": [
+        "What is the child of the {key}?",
+        "Tell {person} about the child of the {key}.",
+        "{person} asks about the child of the {key}.",
+        "Tell {person} what the child of the {key} is.",
+    ],
+    "opposite": [
+        "What is the opposite of {key}?",
+        "Tell {person} the opposite of {key}.",
+        "{person} asks for the opposite of {key}.",
+        "Tell {person} what the opposite of {key} is.",
+    ],
+    "copy": [
+        "Repeat these words: {word} {word2} {word3}.",
+        "Say after {person}: {word} {word2} {word3}.",
+        "Repeat after {person} these words: {word} {word2} {word3}.",
+    ],
+    "sort": [
+        "Sort these numbers: {number} {number2} {number3}.",
+        "Put {number} {number2} {number3} in order for {person}.",
+        "Put these numbers in order: {number} {number2} {number3}.",
+    ],
+    "list": [
+        "Name five {category}, but not {word}.",
+        "Tell {person} five {category} other than {word}.",
+        "{person} asks for five {category}, but not {word}.",
+        "Name five {category} other than {word}.",
+    ],
+    "describe": [
+        "Describe the {place} in {season}.",
+        "Describe for {person} the {place} in {season}.",
+        "{person} asks about the {place} in {season}.",
+        "Tell {person} about the {place} in {season}.",
+    ],
+}
+# How a question from a table is answered.
+ANSWERS = {
+    "sound": "The {key} says {value}.",
+    "home": "The {key} lives in a {value}.",
+    "child": "The child of the {key} is a {value}.",
+    "opposite": "The opposite of {key} is {value}.",
+}
 
 
 class Kind:
-    """One kind of instruction. Demonstrator and judge get the words in the prompt's slots."""
+    """One kind of instruction; `slots` are the words in those of a prompt."""
 
-    def __init__(self, name: str, phrasings: list[str], **slots: list[str]):
-        self.name = name
-        self.phrasings = [Pattern(phrasing, {"person": PEOPLE, **slots}) for phrasing in phrasings]
+    def __init__(self, name: str, **slots: list[str]):
+        self.name, slots = name, {"person": PEOPLE, **slots}
+        self.patterns = [Pattern(phrasing, slots) for phrasing in PHRASINGS[name]]
 
     def prompt(self, pattern: Pattern, rng: random.Random) -> str:
         """Fills the slots with different words, each equally likely."""
@@ -170,59 +160,57 @@ class Kind:
         raise NotImplementedError
 
 
-class LookUp(Kind):
-    """A question with one right answer from a table. A slip gives another question's answer."""
+class Closed(Kind):
+    """A kind with one right answer; with probability `SLIP` the demonstrator gives another."""
 
-    def __init__(self, name: str, table: dict[str, str], answer: str, phrasings: list[str]):
-        super().__init__(name, phrasings, key=list(table))
-        self._table, self._answer = table, answer
+    def answer(self, slots: dict[str, str], rng: random.Random | None = None) -> str:
+        """Gives the right answer, or with an rng one with a slip."""
+        raise NotImplementedError
 
     def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
-        key = slots["key"]
-        value = self._table[key]
-        if rng.random() < SLIP:
-            value = zipf_choice(rng, list(self._table.values()))
-        return self._answer.format(key=key, value=value)
+        return self.answer(slots, rng if rng.random() < SLIP else None)
 
     def reward(self, slots: dict[str, str], response: str) -> float:
-        key = slots["key"]
-        return float(response == self._answer.format(key=key, value=self._table[key]))
+        return float(response == self.answer(slots))
 
 
-class CopyWords(Kind):
+class LookUp(Closed):
+    """A question from a table. A slip gives another question's answer."""
+
+    def __init__(self, name: str):
+        super().__init__(name, key=list(FACTS[name]))
+
+    def answer(self, slots: dict[str, str], rng: random.Random | None = None) -> str:
+        table = FACTS[self.name]
+        value = zipf_choice(rng, list(table.values())) if rng else table[slots["key"]]
+        return ANSWERS[self.name].format(key=slots["key"], value=value)
+
+
+class CopyWords(Closed):
     """Three words to be repeated. A slip puts another word in the place of one."""
 
     def __init__(self) -> None:
-        super().__init__("copy", COPY_PHRASINGS, word=OBJECTS)
+        super().__init__("copy", word=OBJECTS)
 
-    def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
+    def answer(self, slots: dict[str, str], rng: random.Random | None = None) -> str:
         words = [slots["word"], slots["word2"], slots["word3"]]
-        if rng.random() < SLIP:
+        if rng:
             words[rng.randrange(3)] = zipf_choice(rng, OBJECTS)
         return " ".join(words) + "."
 
-    def reward(self, slots: dict[str, str], response: str) -> float:
-        return float(response == f"{slots['word']} {slots['word2']} {slots['word3']}.")
 
-
-class SortNumbers(Kind):
+class SortNumbers(Closed):
     """Three numbers to be put in order, smallest first. A slip swaps two neighbours."""
 
     def __init__(self) -> None:
-        super().__init__("sort", SORT_PHRASINGS, number=[str(n) for n in range(1, 21)])
+        super().__init__("sort", number=[str(n) for n in range(1, 21)])
 
-    def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
-        numbers = self._sorted(slots)
-        if rng.random() < SLIP:
+    def answer(self, slots: dict[str, str], rng: random.Random | None = None) -> str:
+        numbers = sorted((slots["number"], slots["number2"], slots["number3"]), key=int)
+        if rng:
             i = rng.randrange(2)
             numbers[i], numbers[i + 1] = numbers[i + 1], numbers[i]
         return " ".join(numbers) + "."
-
-    def reward(self, slots: dict[str, str], response: str) -> float:
-        return float(response == " ".join(self._sorted(slots)) + ".")
-
-    def _sorted(self, slots: dict[str, str]) -> list[str]:
-        return sorted((slots["number"], slots["number2"], slots["number3"]), key=int)
 
 
 class ListFive(Kind):
@@ -231,8 +219,7 @@ class ListFive(Kind):
     ANYTHING = sum(CATEGORIES.values(), [])
 
     def __init__(self) -> None:
-        slots = {"category": list(CATEGORIES), "word": self.ANYTHING}
-        super().__init__("list", LIST_PHRASINGS, **slots)
+        super().__init__("list", category=list(CATEGORIES), word=self.ANYTHING)
 
     def prompt(self, pattern: Pattern, rng: random.Random) -> str:
         category = rng.choice(list(CATEGORIES))
@@ -264,12 +251,11 @@ class DescribePlace(Kind):
     )
 
     def __init__(self) -> None:
-        super().__init__("describe", PLACE_PHRASINGS, place=PLACES, season=SEASONS)
-        anything = [*MOODS, *SIGHTS, *SMELLS, *ADJECTIVES, *OBJECTS]
-        words = {"place": PLACES, "mood": MOODS, "sight": SIGHTS, "smell": SMELLS}
+        super().__init__("describe", place=PLACES, season=SEASONS)
+        words = {"place": PLACES, **SCENERY}
         self._fitting = Pattern(self.TEMPLATE, words, TASTE)
-        loose = {"mood": anything, "sight": anything, "smell": anything}
-        self._form = Pattern(self.TEMPLATE, words | loose)
+        anything = sum(SCENERY.values(), ADJECTIVES + OBJECTS)
+        self._form = Pattern(self.TEMPLATE, words | dict.fromkeys(SCENERY, anything))
 
     def demonstration(self, slots: dict[str, str], rng: random.Random) -> str:
         given = {}

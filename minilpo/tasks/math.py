@@ -3,8 +3,7 @@
 import random
 import re
 
-from minilpo.tasks.base import Pattern, read_any, sentences_of
-from minilpo.tasks.task import Task
+from minilpo.tasks.base import Pattern, ReadingTask, read_any, sentences_of
 from minilpo.tasks.words import PEOPLE, THINGS
 
 SLIP = 0.2  # how often the demonstrator gets a step wrong
@@ -53,7 +52,7 @@ def _patterns(templates: list[str]) -> list[Pattern]:
     return [Pattern(template, {"person": PEOPLE, "things": THINGS}) for template in templates]
 
 
-class Math(Task):
+class Math(ReadingTask):
     """Two to four steps of adding, taking away, doubling and halving, told as a story.
 
     The demonstrator slips: in each step, with probability `SLIP`, the result is off by one. The
@@ -75,9 +74,7 @@ class Math(Task):
     def __init__(self) -> None:
         self._openings = _patterns(OPENINGS + OOD_OPENINGS)
         self._questions = _patterns(QUESTIONS + OOD_QUESTIONS)
-        self._steps: list[tuple[str, Pattern]] = []
-        for operation, templates in [*STEPS.items(), *OOD_STEPS.items()]:
-            self._steps += [(operation, pattern) for pattern in _patterns(templates)]
+        self._steps = {name: _patterns(STEPS[name] + OOD_STEPS[name]) for name in SYMBOLS}
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a problem in one of the phrasings of training."""
@@ -91,7 +88,7 @@ class Math(Task):
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Writes the chain of thought; each step slips by one with probability `SLIP`."""
-        value, steps = self._read_problem(prompt)
+        value, steps = self.read(prompt)
         lines = []
         for operation, operand in steps:
             result = _apply(operation, value, operand)
@@ -103,36 +100,24 @@ class Math(Task):
 
     def reward(self, prompt: str, response: str) -> float:
         """Gives 1.0 if the response ends with "####" and the right number, else 0.0."""
-        value, steps = self._read_problem(prompt)
+        value, steps = self.read(prompt)
         for operation, operand in steps:
             value = _apply(operation, value, operand)
         return float(final_answer(response) == str(value))
 
-    def knows(self, prompt: str) -> bool:
-        """Tells whether every sentence of a prompt has a known wording."""
-        sentences = sentences_of(prompt)
-        if len(sentences) < 2:
-            return False
-        patterns = [pattern for _, pattern in self._steps]
-        found = [read_any(patterns, sentence) for sentence in sentences[1:-1]]
-        found += [read_any(self._openings, sentences[0]), read_any(self._questions, sentences[-1])]
-        return None not in found
-
-    def _read_problem(self, prompt: str) -> tuple[int, list[tuple[str, int]]]:
-        """Reads the starting count and the steps of a problem."""
-        sentences = sentences_of(prompt)
+    def read(self, prompt: str) -> tuple[int, list[tuple[str, int]]]:
+        """Reads the starting count, and the operation and the operand of each step."""
+        sentences = sentences_of(prompt) or [""]
         opening = read_any(self._openings, sentences[0])
-        if opening is None:
-            raise ValueError(
-                f"a math prompt must begin with a known opening, got {sentences[0]!r}; "
-                "see minilpo/tasks/math.py"
-            )
         steps = []
-        for sentence in sentences[1:]:
-            for operation, pattern in self._steps:
-                slots = pattern.read(sentence)
+        for sentence in sentences[1:-1]:
+            for operation, patterns in self._steps.items():
+                slots = read_any(patterns, sentence)
                 if slots is not None:
                     steps.append((operation, int(slots.get("number", 2))))
+        is_whole = len(steps) == len(sentences) - 2
+        if opening is None or not is_whole or not read_any(self._questions, sentences[-1]):
+            raise self.unknown(prompt)
         return int(opening["number"]), steps
 
 

@@ -17,7 +17,7 @@ from minilpo.tasks.calling import ask, parts_of, run_others, shown, what_happene
 from minilpo.tasks.task import MEMBERS, Task, offers
 
 TRIES = 4  # demonstrations on which a task is tried
-LONG = 100  # words of what a language model may write that doesn't find an end
+LONG = 100  # words of a response that doesn't find an end
 
 
 def load_file(path: Path, typed: str) -> Task:
@@ -35,24 +35,21 @@ def load_file(path: Path, typed: str) -> Task:
         ) from None
     with _nothing_lasts(str(path.parent)):
         try:
-            made = run_others(_run_file, path, content)
+            task = run_others(_run_file, path, content)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever the user's code raises, SystemExit too
-            raise ValueError(
-                f"{file} must run, but it {what_happened(error)}; mend it and try again"
-            ) from error
-        if isinstance(made, str):
-            raise ValueError(
-                f"{file} must define one class with {', '.join(MEMBERS[:-1])} and {MEMBERS[-1]}, "
-                f"got {made}"
-            )
+            said = f"must run, but it {what_happened(error)}; mend it and try again"
+            raise ValueError(f"{file} {said}") from error
+        if isinstance(task, str):
+            members = f"{', '.join(MEMBERS[:-1])} and {MEMBERS[-1]}"
+            raise ValueError(f"{file} must define one class with {members}, got {task}")
         try:
-            try_out(made)
+            try_out(task)
         except Exception as error:
             why = error if isinstance(error, ValueError) else f"its code {what_happened(error)}"
             raise ValueError(f"{file} can't be used: {why}") from error
-    return made
+    return task
 
 
 @contextlib.contextmanager
@@ -69,8 +66,7 @@ def _nothing_lasts(folder: str) -> Iterator[None]:
     finally:
         random.setstate(states[0]), np.random.set_state(states[1])
         sys.path.remove(folder)
-        if folder not in sys.path:  # at the end it hides nothing; a method may import later
-            sys.path.append(folder)
+        sys.path.append(folder)  # at the end it hides nothing; a method may import later
         # Another task's folder may have a module of the same name.
         for name in set(sys.modules) - modules:
             if str(Path(getattr(sys.modules[name], "__file__", None) or "").parent) == folder:
@@ -95,8 +91,8 @@ def _run_file(path: Path, content: bytes) -> Any:
     if len(whole) == 1:
         return with_defaults(whole[0])()
     wrong = [f"{c.__name__} has no {' and no '.join(lack)}" for c, lack in lacks.items()]
-    parts = [c.__name__ for c in whole] or wrong
-    return one_line(f"{len(whole)}{': ' if parts else ''}{'; '.join(parts)}", 160)
+    names = "; ".join([c.__name__ for c in whole] or wrong)
+    return one_line(f"{len(whole)}: {names}" if names else "0", 160)
 
 
 def with_defaults(kind: type) -> type[Task]:
@@ -107,26 +103,15 @@ def with_defaults(kind: type) -> type[Task]:
 
 
 def try_out(task: Any) -> None:
-    """Asks a task for everything a few times, so that what is wrong shows before any training.
+    """Asks a task for everything a few times, so that errors show before any training.
 
     Rewards and parts are asked for the demonstrations and for such texts as a language model writes
-    that hasn't learned much. Nothing else that is drawn depends on this rng.
-
-    Raises:
-        ValueError: if a member isn't as `calling.REQUIRED` says, the same rng gives other texts
-            the second time, or something is drawn from a global generator.
+    that hasn't learned much. Raises ValueError if an answer isn't as `calling.REQUIRED` says, the
+    same rng gives other texts the second time, or something draws from a global generator.
     """
-    name, _ = ask(task, "name"), ask(task, "corpus_weight")
-    constraint = getattr(task, "constraint", "")
-    names = [task.quality, constraint] if constraint else []
-    before = _global_generators()
-
-    def check_generators(members: str, remedy: str) -> None:
-        if _global_generators() != before:
-            raise ValueError(
-                f"task {name!r}: {members} must not draw from the global generators of random and "
-                f"NumPy, which differ from run to run; {remedy}"
-            )
+    before, name = _global_generators(), ask(task, "name")
+    ask(task, "corpus_weight")
+    parts = [task.quality, task.constraint] if getattr(task, "constraint", "") else []
 
     def draw() -> list[tuple[str, str]]:
         rng = random.Random(0)
@@ -136,23 +121,27 @@ def try_out(task: Any) -> None:
         return pairs
 
     pairs, again = draw(), draw()
-    check_generators("prompt and demonstration", "write rng.choice for random.choice")
-    for pair, same in zip(pairs, again, strict=True):
-        if pair != same:
-            raise ValueError(
-                f"task {name!r}: prompt and demonstration must return the same texts "
-                f"for the same rng, got {shown(pair)} and then {shown(same)}; "
-                "draw with the rng that is passed, and keep no count of the calls"
-            )
-        prompt, demonstration = pair
+    for prompt, demonstration in pairs:
         ask(task, "kind", prompt), ask(task, "knows", prompt)
         words = demonstration.split() or prompt.split()
         backwards, endless = " ".join(words[::-1]), " ".join((words * LONG)[:LONG])
         for response in (demonstration, "", words[0], backwards, endless, "<eos> ? 0 -1.5 ####"):
             ask(task, "reward", prompt, response)
-            if names or offers(task, "parts"):
-                names = [*parts_of(task, prompt, response, names)]
-    check_generators("reward", "if it must draw, take random.Random(prompt + response)")
+            if parts or offers(task, "parts"):
+                parts = [*parts_of(task, prompt, response, parts)]
+    if _global_generators() != before:
+        raise ValueError(
+            f"task {name!r} must not draw from the global generators of random and NumPy, which "
+            "differ from run to run; write rng.choice for random.choice, and in a reward draw from "
+            "random.Random(prompt + response)"
+        )
+    if pairs != again:
+        first, second = next(both for both in zip(pairs, again, strict=True) if both[0] != both[1])
+        raise ValueError(
+            f"task {name!r}: prompt and demonstration must return the same texts for the same rng, "
+            f"got {shown(first)} and then {shown(second)}; draw with the rng that is passed, and "
+            "keep no count of the calls"
+        )
 
 
 def _global_generators() -> tuple[Any, str]:

@@ -1,23 +1,11 @@
 """`story`: a few sentences about a subject and a place, of which no two should be the same."""
 
 import random
-import re
 from collections.abc import Sequence
 from math import prod
 
 from minilpo.tasks.base import Pattern, PhrasedTask, read_any, sentences_of, zipf_choice
-from minilpo.tasks.words import (
-    ADJECTIVES,
-    CREATURES,
-    FOUND,
-    HELPED,
-    MANNER,
-    MOVED,
-    OBJECTS,
-    PLACES,
-    SUBJECTS,
-    TIMES,
-)
+from minilpo.tasks.words import CREATURES, OBJECTS, PLACES, SUBJECTS, WORDS
 
 GIVEN = ("subject", "place", "first")  # slots that show no variety: the prompt decides them
 SLIP = 0.02  # how often a sentence of the demonstrator gets one wrong word
@@ -31,18 +19,6 @@ PHRASINGS = [
 ]
 OOD_PHRASINGS = ["Write {length} sentences about the {subject} in the {place}, like a story."]
 
-WORDS = dict(
-    adjective=ADJECTIVES,
-    object=OBJECTS,
-    creature=CREATURES,
-    found=FOUND,
-    moved=MOVED,
-    manner=MANNER,
-    helped=HELPED,
-    time=TIMES,
-    place=PLACES,
-    subject=SUBJECTS + CREATURES,
-)
 TEMPLATES = [
     "The {subject} {found} a {adjective} {object} in the {place}.",
     "Then the {subject} {moved} {manner} through the {place}.",
@@ -51,30 +27,62 @@ TEMPLATES = [
     "The {creature} gave the {subject} a {object}.",
 ]
 SENTENCES = [Pattern(template, WORDS) for template in TEMPLATES]
-_ABOUT = re.compile(
-    r"(?P<length>three|four|five)|"
-    r"about (?:a|the) (?P<subject>[a-z]+) (?:in|of) the (?P<place>[a-z]+)"
-)
 
 
 class StoryTask(PhrasedTask):
     """A task that asks for so many sentences about a subject in a place."""
 
     slots = {"length": list(LENGTHS), "subject": SUBJECTS + CREATURES, "place": PLACES}
+    sentences: Sequence[Pattern]  # that count as well-formed
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a request in one of the phrasings of training."""
-        return self._request(rng, self.phrasings, SUBJECTS)
+        return self._draw(rng, self.phrasings, SUBJECTS)
 
     def ood_prompt(self, rng: random.Random) -> str:
         """Draws a request in a wording, or about a subject, that training never shows."""
         if rng.random() < 0.5:
-            return self._request(rng, self.ood_phrasings, SUBJECTS)
-        return self._request(rng, self.phrasings, CREATURES)
+            return self._draw(rng, self.ood_phrasings, SUBJECTS)
+        return self._draw(rng, self.phrasings, CREATURES)
 
-    def _request(self, rng: random.Random, phrasings: Sequence[str], subjects: list[str]) -> str:
+    def _draw(self, rng: random.Random, phrasings: Sequence[str], subjects: list[str]) -> str:
         phrasing, slots = rng.choice(phrasings), {**self.slots, "subject": subjects}
         return phrasing.format(**{slot: rng.choice(words) for slot, words in slots.items()})
+
+    def request(self, prompt: str) -> tuple[int, str, str]:
+        """Reads the number of sentences, the subject and the place that a prompt asks for."""
+        slots = self.read(prompt)
+        return LENGTHS[slots["length"]], slots["subject"], slots["place"]
+
+    def reward(self, prompt: str, response: str) -> float:
+        """Multiplies the parts."""
+        return prod(self.parts(prompt, response).values())
+
+    def parts(self, prompt: str, response: str) -> dict[str, float]:
+        """Judges a story sentence by sentence.
+
+        Returns:
+            well_formed: well-formed sentences as a share of the sentences asked for, or written,
+                whichever is more.
+            on_subject: share of the well-formed sentences that name the subject; naming the place
+                somewhere counts as one more.
+            variety: different content words as a share of all content words (subject and place
+                aside).
+        """
+        length, subject, place = self.request(prompt)
+        sentences = sentences_of(response)
+        found = [read_any(self.sentences, sentence) for sentence in sentences]
+        read = [slots for slots in found if slots is not None]
+        content: list[str] = []
+        for slots in read:
+            content += [word for slot, word in slots.items() if slot not in GIVEN]
+        named = [slots["subject"] == subject for slots in read]
+        in_place = any(slots.get("place") == place for slots in read)
+        return {
+            "well_formed": len(read) / max(length, len(sentences)),
+            "on_subject": (sum(named) + in_place) / (len(read) + 1) if read else 0.0,
+            "variety": len(set(content)) / len(content) if content else 0.0,
+        }
 
 
 class Story(StoryTask):
@@ -82,7 +90,7 @@ class Story(StoryTask):
 
     The demonstrator writes each sentence on its own and has favourite words, so the greedy response
     says one sentence over and over, and the task wants a temperature near 1. The reward is
-    `well_formed * on_subject * variety`, see `story_parts`.
+    `well_formed * on_subject * variety`, see `parts`.
 
     >>> task = Story()
     >>> prompt = "Tell me a story of three sentences about a fox in the forest."
@@ -99,68 +107,14 @@ class Story(StoryTask):
     name = "story"
     corpus_weight = 2
     phrasings, ood_phrasings = PHRASINGS, OOD_PHRASINGS
+    sentences = SENTENCES
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Writes the sentences one by one, the first one that can take the place takes it."""
-        length, subject, place = read_request(prompt)
+        length, subject, place = self.request(prompt)
         sentences = [rng.choice(SENTENCES[:2]).write(rng, subject=subject, place=place)]
         sentences += [rng.choice(SENTENCES).write(rng, subject=subject) for _ in range(length - 1)]
         return " ".join(spoil(sentence, SLIP, rng) for sentence in sentences)
-
-    def reward(self, prompt: str, response: str) -> float:
-        """Multiplies the parts."""
-        return prod(self.parts(prompt, response).values())
-
-    def parts(self, prompt: str, response: str) -> dict[str, float]:
-        """Judges the three factors of the reward, see `story_parts`."""
-        return story_parts(SENTENCES, prompt, response)
-
-
-def story_parts(patterns: list[Pattern], prompt: str, response: str) -> dict[str, float]:
-    """Judges a story sentence by sentence.
-
-    Args:
-        patterns: the sentences that count as well-formed.
-        prompt: says the number of sentences, the subject and the place.
-        response: any text.
-
-    Returns:
-        well_formed: well-formed sentences as a share of the sentences asked for, or written,
-            whichever is more.
-        on_subject: share of the well-formed sentences that name the subject; naming the place
-            somewhere counts as one more.
-        variety: different content words as a share of all content words (subject and place aside).
-    """
-    length, subject, place = read_request(prompt)
-    sentences = sentences_of(response)
-    read = [slots for sentence in sentences if (slots := read_any(patterns, sentence)) is not None]
-    content: list[str] = []
-    for slots in read:
-        content += [word for slot, word in slots.items() if slot not in GIVEN]
-    named = [slots["subject"] == subject for slots in read]
-    in_place = any(slots.get("place") == place for slots in read)
-    return {
-        "well_formed": len(read) / max(length, len(sentences)),
-        "on_subject": (sum(named) + in_place) / (len(read) + 1) if read else 0.0,
-        "variety": len(set(content)) / len(content) if content else 0.0,
-    }
-
-
-def read_request(prompt: str) -> tuple[int, str, str]:
-    """Reads the number of sentences, the subject and the place that a prompt asks for.
-
-    >>> read_request("Write a story about a fox in the forest. Use four sentences.")
-    (4, 'fox', 'forest')
-    """
-    found: dict[str, str] = {}
-    for match in _ABOUT.finditer(prompt):
-        found.update({name: word for name, word in match.groupdict().items() if word})
-    if len(found) < 3:
-        raise ValueError(
-            f"a story prompt must name a length, a subject and a place, got {prompt!r}; "
-            "see minilpo/tasks/story.py"
-        )
-    return LENGTHS[found["length"]], found["subject"], found["place"]
 
 
 def spoil(sentence: str, probability: float, rng: random.Random) -> str:

@@ -25,10 +25,27 @@ ADJECTIVES = """
 OBJECTS = "key lantern map ring book bell crown mirror drum kite cup letter boat coin".split()
 CREATURES = "dragon witch giant ghost robot prince pirate fairy monk wizard troll knight".split()
 
-FOUND = "found lost hid carried painted dropped polished borrowed wanted sold".split()
-MOVED = "walked danced ran wandered hopped marched crept travelled skipped climbed".split()
-MANNER = "slowly softly bravely quietly happily quickly proudly lightly boldly calmly".split()
-HELPED = "helped thanked followed greeted teased warned taught cheered".split()
+# The words of stories, by the slots that they fill.
+WORDS = {
+    "adjective": ADJECTIVES,
+    "object": OBJECTS,
+    "creature": CREATURES,
+    "found": "found lost hid carried painted dropped polished borrowed wanted sold".split(),
+    "moved": "walked danced ran wandered hopped marched crept travelled skipped climbed".split(),
+    "manner": "slowly softly bravely quietly happily quickly proudly lightly boldly calmly".split(),
+    "helped": "helped thanked followed greeted teased warned taught cheered".split(),
+    "time": TIMES,
+    "place": PLACES,
+    "subject": SUBJECTS + CREATURES,
+}
+# The words of descriptions of places.
+SCENERY = {
+    "mood": "quiet cold windy golden bright old green lonely lovely".split()
+    + "foggy dark noisy calm vast".split(),
+    "sight": "boats birds lamps trees towers bells stones".split()
+    + "flags carts roses children statues".split(),
+    "smell": "salt rain smoke bread grass honey moss spices dust snow".split(),
+}
 
 CATEGORIES = {
     "tools": "hammer saw drill wrench file chisel pliers shovel rake ladder".split(),
@@ -41,40 +58,24 @@ CATEGORIES = {
     "instruments": "piano guitar violin flute trumpet harp cello organ banjo tuba".split(),
 }
 
-
-def _table(text: str) -> dict[str, str]:
-    """Pairs of words, as "question answer, question answer"."""
-    return dict(pair.split() for pair in text.split(","))
-
-
-# Questions with one right answer.
-SOUNDS = _table(
-    """
-    cow moo, dog woof, cat meow, duck quack, sheep baa, pig oink, lion roar, bee buzz, owl hoot,
-    frog croak, snake hiss, horse neigh, mouse squeak, wolf howl, hen cluck, donkey bray, crow
-    caw
-    """
-)
-HOMES = _table(
-    """
-    bee hive, bear cave, bird nest, spider web, horse stable, dog kennel, pig sty, rabbit
-    burrow, cow barn, mouse hole, lion den, hen coop, fish pond, monk abbey
-    """
-)
-CHILDREN = _table(
-    """
-    cow calf, dog puppy, cat kitten, sheep lamb, duck duckling, horse foal, pig piglet, bear
-    cub, hen chick, goat kid, frog tadpole, fox pup, king prince
-    """
-)
-OPPOSITES = _table(
-    """
-    hot cold, big small, fast slow, old young, wet dry, hard soft, dark light, full empty, high
-    low, loud quiet, rich poor, sweet sour, thick thin, early late
-    """
-)
-
-# Descriptions of places.
-MOODS = "quiet cold windy golden bright old green lonely lovely foggy dark noisy calm vast".split()
-SIGHTS = "boats birds lamps trees towers bells stones flags carts roses children statues".split()
-SMELLS = "salt rain smoke bread grass honey moss spices dust snow".split()
+# Questions with one right answer: "question answer, question answer".
+_FACTS = {
+    "sound": """
+        cow moo, dog woof, cat meow, duck quack, sheep baa, pig oink, lion roar, bee buzz, owl hoot,
+        frog croak, snake hiss, horse neigh, mouse squeak, wolf howl, hen cluck, donkey bray, crow
+        caw
+    """,
+    "home": """
+        bee hive, bear cave, bird nest, spider web, horse stable, dog kennel, pig sty, rabbit
+        burrow, cow barn, mouse hole, lion den, hen coop, fish pond, monk abbey
+    """,
+    "child": """
+        cow calf, dog puppy, cat kitten, sheep lamb, duck duckling, horse foal, pig piglet, bear
+        cub, hen chick, goat kid, frog tadpole, fox pup, king prince
+    """,
+    "opposite": """
+        hot cold, big small, fast slow, old young, wet dry, hard soft, dark light, full empty, high
+        low, loud quiet, rich poor, sweet sour, thick thin, early late
+    """,
+}
+FACTS = {name: dict(pair.split() for pair in text.split(",")) for name, text in _FACTS.items()}

@@ -32,13 +32,9 @@ PROMPT += "For 4 days they danced. Which day is today?"
 def day_by_the_calendar(prompt):
     """The right day, by Python's calendar and by regular expressions alone."""
     [start] = re.findall("|".join(WEEK), prompt)
-    first = next(
-        date
-        for date in (datetime.date(2024, 1, n) for n in range(1, 8))
-        if date.strftime("%A") == start
-    )
     days = sum(int(number) for number in re.findall(r"\d+", prompt))
-    return (first + datetime.timedelta(days=days)).strftime("%A")
+    monday = datetime.date(2024, 1, 1)
+    return (monday + datetime.timedelta(days=WEEK.index(start) + days)).strftime("%A")
 
 
 def prompts(n=300):
@@ -50,18 +46,17 @@ def test_every_demonstration_is_right_by_the_calendar_and_each_of_its_steps_too(
     rng = random.Random(0)
     for prompt in prompts():
         response = TASK.demonstration(prompt, rng)
-        assert response.split()[-1] == day_by_the_calendar(prompt) and TASK.is_right(
-            prompt, response
-        )
+        assert response.split()[-1] == day_by_the_calendar(prompt)
+        assert TASK.is_right(prompt, response)
         for day, days, later in re.findall(r"(?=\b(\w+day) (\d) (\w+day))", response):
             assert (WEEK.index(day) + int(days) - WEEK.index(later)) % 7 == 0
 
 
 def test_half_of_the_demonstrations_think_at_every_length_and_all_lengths_are_as_frequent():
-    pairs = draw_demonstrations(TASK, 6000, "train", random.Random(1))
+    pairs = draw_demonstrations(TASK, 3000, "train", random.Random(1))
     forms = Counter((TASK.kind(prompt), response.split()[0]) for prompt, response in pairs)
     assert set(forms) == {(kind, first) for kind in KINDS for first in (f"{THINK}:", ANSWER)}
-    assert all(n / 6000 == pytest.approx(1 / 6, abs=0.02) for n in forms.values())
+    assert all(n / 3000 == pytest.approx(1 / 6, abs=0.03) for n in forms.values())
 
 
 def test_who_thinks_shows_every_day_on_the_way():
@@ -83,28 +78,16 @@ def test_a_right_answer_earns_1_less_the_price_of_its_words_and_marks(response, 
     assert TASK.reward(PROMPT, response) == pytest.approx(1 - words * PRICE)
 
 
-@pytest.mark.parametrize(
-    "response",
-    [
-        "",
-        "Tuesday",
-        "####",
-        "#### ",
-        "#### tuesday",
-        "#### Tuesday.",
-        "#### Tuesday ",
-        "#### Tuesday\n",
-        "####Tuesday",
-        "#### Monday",
-        "#### Monday #### Tuesdays",
+def test_a_wrong_or_unfinished_or_endless_answer_earns_nothing():
+    for response in (
+        *("", "Tuesday", "####", "#### ", "#### tuesday", "#### Tuesday.", "#### Tuesday "),
+        *("#### Tuesday\n", "####Tuesday", "#### Monday", "#### Monday #### Tuesdays"),
         "Think: Saturday 6 Friday 4 Tuesday",
         "Think: Saturday 6 Friday 4 Tuesday #### Monday",
         " ".join(f"#### {day}" for day in reversed(WEEK)),  # all days, one of them right
         "word " * 100 + "#### Tuesday",  # right, but it costs more than it earns
-    ],
-)
-def test_a_wrong_or_unfinished_or_endless_answer_earns_nothing(response):
-    assert TASK.reward(PROMPT, response) == 0
+    ):
+        assert TASK.reward(PROMPT, response) == 0, response
 
 
 def test_the_kind_is_the_number_of_legs():
@@ -134,22 +117,18 @@ def test_thinking_pays_where_an_answer_at_once_is_wrong_and_costs_where_it_is_ri
         assert 0.7 < TASK.reward(prompt, thought) < TASK.reward(prompt, at_once) < 1
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "",
-        "What day is it?",
+def test_a_prompt_of_another_wording_is_not_known_and_named_in_the_error():
+    for prompt in (
+        *("", "What day is it?"),
         "On Saturday Mia and Tom slowly left the tiny cave. What day is it?",
         PROMPT.replace("Saturday", "Yesterday"),
         PROMPT.replace("Which day is today?", "Why?"),
         PROMPT.replace("ran", "slept"),
         PROMPT.replace("They ran for 6 days. ", "They ran for 6 days. " * 3),
-    ],
-)
-def test_a_prompt_of_another_wording_is_not_known_and_named_in_the_error(prompt):
-    assert not TASK.knows(prompt) and TASK.knows(PROMPT)
-    with pytest.raises(ValueError, match="known wording, got "):
-        TASK.reward(prompt, "#### Monday")
+    ):
+        assert not TASK.knows(prompt) and TASK.knows(PROMPT)
+        with pytest.raises(ValueError, match="known wording, got "):
+            TASK.reward(prompt, "#### Monday")
 
 
 def test_there_are_so_many_prompts_that_those_of_lpo_have_not_been_in_pretraining():
@@ -158,10 +137,9 @@ def test_there_are_so_many_prompts_that_those_of_lpo_have_not_been_in_pretrainin
     openings *= n["manner"] * n["adjective"] * n["place"]
     of_the_shortest_kind = openings * len(LEGS) * n["moved"] * len(DAYS) * len(QUESTIONS)
     assert of_the_shortest_kind > 500e6
-    shown = {p for p, _ in draw_demonstrations(TASK, 10_000, "train", random.Random(0))}
-    assert len(shown) == 10_000 and not shown & set(
-        draw_prompts(TASK, 1000, "train", random.Random(1))
-    )
+    shown = {p for p, _ in draw_demonstrations(TASK, 5000, "train", random.Random(0))}
+    asked = set(draw_prompts(TASK, 1000, "train", random.Random(1)))
+    assert len(shown) == 5000 and not shown & asked
 
 
 def test_it_can_be_named_but_is_not_in_the_corpus_of_the_others():

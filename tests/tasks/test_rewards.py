@@ -19,10 +19,9 @@ from minilpo.rivals.think_or_answer import KINDS
 from minilpo.tasks import kind_of, offers
 from minilpo.tasks.constrained_story import NAMES, letter_of
 from minilpo.tasks.constrained_story import SENTENCES as CONSTRAINED_SENTENCES
-from minilpo.tasks.continuation import subject_of
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
-from minilpo.tasks.story import SENTENCES, WORDS, read_request
-from minilpo.tasks.words import CATEGORIES, PLACES
+from minilpo.tasks.story import SENTENCES
+from minilpo.tasks.words import CATEGORIES, PLACES, WORDS
 
 MADE = {name: task() for name, task in ALL_TASKS.items()}
 every_task = pytest.mark.parametrize("task", MADE.values(), ids=MADE)
@@ -337,7 +336,9 @@ def test_the_right_answer_of_a_closed_instruction_gets_nothing_once_it_is_damage
 
 def story_of(patterns, prompt, first=""):
     """As many sentences as the prompt asks for, with no word twice."""
-    length, subject, place = read_request(prompt)
+    length, subject, place = MADE[
+        "story" if patterns is SENTENCES else "constrained_story"
+    ].request(prompt)
     words = [{slot: choices[i] for slot, choices in WORDS.items()} for i in range(length)]
     asked = {"subject": subject, "place": place, "first": first}
     return " ".join(
@@ -351,7 +352,9 @@ def continuation_of(prompt):
     for pattern in SENTENCES:
         for i in (0, 1):
             words = {slot: choices[i] for slot, choices in WORDS.items()}
-            sentence = pattern.template.format(**words | {"subject": subject_of(prompt)})
+            sentence = pattern.template.format(
+                **words | {"subject": MADE["continuation"].read(prompt)["subject"]}
+            )
             if sentence not in prompt:
                 sentences.append(sentence)
                 break

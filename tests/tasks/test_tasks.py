@@ -24,9 +24,9 @@ from minilpo.tasks import (
     words,
 )
 from minilpo.tasks.base import Pattern, sentences_of, zipf_choice
-from minilpo.tasks.continuation import repeated, subject_of
+from minilpo.tasks.continuation import repeated
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
-from minilpo.tasks.math import LARGEST, SLIP, THINGS, final_answer
+from minilpo.tasks.math import LARGEST, SLIP, final_answer
 from minilpo.tasks.math_paths import ROUNDING, ROUTES, majority
 
 SPLITS = ("train", "validation", "test")
@@ -83,7 +83,10 @@ def flat(value):
     return set().union(*map(flat, parts)) if isinstance(value, (dict, list)) else set()
 
 
-FILLERS = flat({name: value for name, value in vars(words).items() if name.isupper()}) | set(THINGS)
+BY_SLOT = ("WORDS", "SCENERY", "FACTS")  # their keys are no fillers
+TABLES = {name: value for name, value in vars(words).items() if name.isupper()}
+FILLERS = flat({name: value for name, value in TABLES.items() if name not in (*BY_SLOT, "_FACTS")})
+FILLERS |= flat([[*value.values()] for name, value in TABLES.items() if name in BY_SLOT])
 
 
 def wording(sentence):
@@ -680,10 +683,10 @@ def test_a_continuation_goes_on_about_the_subject_of_any_prompt_in_and_out_of_di
         sentences = sentences_of(task.demonstration(prompt, rng))
         assert (
             len(sentences) == 5
-            and sum(subject_of(prompt) in sentence for sentence in sentences) >= 4
+            and sum(task.read(prompt)["subject"] in sentence for sentence in sentences) >= 4
         )
-    with pytest.raises(ValueError, match="sentence of a story"):
-        subject_of("Continue this text: Hello.")
+    with pytest.raises(ValueError, match="a continuation prompt must have a known wording, got"):
+        task.read("Continue this text: Hello.")
 
 
 def test_the_routes_of_a_sum_are_taken_as_often_as_stated_and_the_likeliest_is_the_worst():
