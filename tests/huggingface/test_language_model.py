@@ -132,8 +132,8 @@ def test_a_model_is_put_in_evaluation_mode_and_otherwise_left_as_it_was():
 
 def test_padding_beyond_what_a_model_can_read_is_said_in_words():
     """GPT-Neo has a mask of a fixed size; for a short prompt beside a long one it is too small."""
-    lm = HuggingFaceLanguageModel(tiny("gpt_neo"), tokenizer(), max_length=64)
-    lm.end_ids, long = (), "the fox sees an owl " * 12
+    lm, long = HuggingFaceLanguageModel(tiny("gpt_neo"), tokenizer()), "the fox sees an owl " * 12
+    lm.end_ids = ()
     with pytest.raises(ValueError, match=r"room for \[1, 65\] tokens, .*; lower max_length"):
         generate(lm, ["the fox", long], COLD, seeded(0))
     lm.max_length = 32
