@@ -18,7 +18,7 @@ BUDGETS = {
     "tasks": (("tasks",), 1730),
     "evaluation": (("evaluation",), 834),
     "rivals": (("rivals",), 1110),
-    "experiments": (("experiments",), 2344),
+    "experiments": (("experiments",), 2336),
     "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1050),
     "play": (("play",), 465),
