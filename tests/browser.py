@@ -18,51 +18,7 @@ ARGUMENTS = [
 ]
 WIDTHS = (390, 1280, 1920)  # pixels: a telephone, a laptop, a projector
 CONTRAST = 4.5  # WCAG AA for text; 3 is enough for large text
-LOW_CONTRAST = r"""
-([enough, enoughIfLarge]) => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
-    return [r, g, b, a / 255];
-  };
-  const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3]));
-  const behind = (element) => element === null ? [255, 255, 255]
-    : over(rgba(getComputedStyle(element).backgroundColor), behind(element.parentElement));
-  const luminance = (colour) => {
-    const [r, g, b] = colour.map((c) => c / 255)
-      .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const isSeen = (element) => {
-    if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) return false;
-    for (let e = element; e; e = e.parentElement) {
-      const box = e.getBoundingClientRect();
-      if (getComputedStyle(e).display !== "contents" && (box.width <= 1 || box.height <= 1))
-        return false;
-    }
-    return true;
-  };
-  const found = [];
-  const judge = (element, text) => {
-    if (!text.trim() || !isSeen(element) || element.disabled) return;
-    const style = getComputedStyle(element);
-    const ground = behind(element);
-    const [a, b] = [luminance(over(rgba(style.color), ground)), luminance(ground)];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    const size = parseFloat(style.fontSize);
-    const isLarge = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
-    if (ratio < (isLarge ? enoughIfLarge : enough))
-      found.push(`${ratio.toFixed(2)}: ${text.trim().slice(0, 60)}`);
-  };
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) judge(texts.currentNode.parentElement, texts.currentNode.data);
-  document.querySelectorAll("input[type=text], textarea, select").forEach((e) => judge(e, e.value));
-  return found;
-}
-"""
+LOW_CONTRAST = Path(__file__).with_name("low_contrast.js").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +63,16 @@ class Visit:
         dialog.dismiss()
 
     def assert_quiet(self, address: str) -> None:
-        """Nothing was complained of, and nothing was asked for but what is under an address."""
+        """Asserts that nothing was complained of, and nothing beyond an address was asked for."""
         assert self.messages == [] and self.errors == []
         assert [url for url in self.requests if not url.startswith((address, "data:"))] == []
 
     def low_contrast(self) -> list[str]:
-        """Visible texts that are hard to read by WCAG AA, each with its contrast."""
+        """Finds visible texts that are hard to read by WCAG AA, each with its contrast."""
         return self.page.evaluate(LOW_CONTRAST, [CONTRAST, 3.0])
 
     def too_wide(self) -> list[int]:
-        """Widths of the window, out of `WIDTHS`, at which one has to scroll sideways."""
+        """Finds the widths of the window, out of `WIDTHS`, at which one has to scroll sideways."""
         found = []
         for width in WIDTHS:
             self.page.set_viewport_size({"width": width, "height": 900})

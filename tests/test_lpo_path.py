@@ -17,7 +17,6 @@ import minilpo
 PACKAGE = Path(minilpo.__file__).parent
 MOST = {"files": 11, "functions": 60, "types": 10, "lines of code": 480}
 LONGEST_PAGE, MOST_NAMES, MOST_MODULES = 120, 22, 10
-READ_FIRST, MOST_READ_FIRST = ("adaptive_decoder", "losses", "preferences", "lpo", "training"), 850
 
 # Prints file and first line of everything that was called while a head was trained for one round.
 ONE_ROUND = """
@@ -121,11 +120,3 @@ def test_the_method_stands_on_one_page_and_names_few_things_from_elsewhere():
     ours = [node for node in imports if node.module.split(".")[0] == "minilpo"]
     names = {(node.module, alias.name) for node in ours for alias in node.names}
     assert len(names) <= MOST_NAMES and len({module for module, _ in names}) <= MOST_MODULES
-
-
-def test_the_files_that_are_read_first_are_short_together():
-    lengths = {
-        name: len((PACKAGE / f"{name}.py").read_text(encoding="utf-8").splitlines())
-        for name in READ_FIRST
-    }
-    assert sum(lengths.values()) <= MOST_READ_FIRST, lengths

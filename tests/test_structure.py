@@ -2,11 +2,14 @@
 
 import ast
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import minilpo
 from minilpo.experiments import EXPERIMENTS
 
 PACKAGE = Path(__file__).parent.parent / "minilpo"
@@ -137,9 +140,6 @@ def test_tasks_know_nothing_but_tasks():
 def test_an_experiment_imports_no_other_experiment():
     names = set(EXPERIMENTS)
     for path in (PACKAGE / "experiments").glob("*.py"):
-        assert {FLOOR_OF[name] for name in imports_of(path)} <= set(
-            range(FLOOR_OF["experiments"] + 1)
-        )
         for node in ast.walk(ast.parse(path.read_text())):
             if path.stem in names and isinstance(node, ast.ImportFrom):
                 assert (node.module or "").split(".")[-1] not in names
@@ -151,16 +151,11 @@ def test_every_module_has_its_floor():
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    import subprocess
-    import sys
-
     code = "import minilpo, minilpo.cli, sys; assert not {'torch', 'numpy', 'matplotlib', 'tokenizers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_names_of_the_package_are_those_that_its_type_checkers_see():
-    import minilpo
-
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     [block] = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {alias.name: node.module for node in block.body for alias in node.names}

@@ -68,8 +68,7 @@ class Eq11Score(Exercise):
     the log of what has become 0 is taken, and 0 times that is NaN; use logsumexp
         joint.logsumexp(-1) -> (choice_logprobs.exp() * choice_logits.softmax(-1)).sum(-1).log()
         token_scores.masked_fill(~response_mask, 0.0) -> (token_scores * response_mask)
-    logs are added up over the choices; it is probabilities that add: logsumexp
-        joint.logsumexp(-1) -> joint.sum(-1)
+    logs are added up over the choices; it is probabilities that add: logsumexp | .logsumexp -> .sum
     the logits aren't probabilities yet; take their log-softmax first
         choice_logits.log_softmax(-1) -> choice_logits
     tokens are added up before the choices; for each token, sum over choices first
@@ -218,8 +217,7 @@ class LetterReward(Exercise):
     it is all or nothing; a share is asked for | sum(kept) / len(sentences) -> float(all(kept))
     it is the number of sentences that begin with the letter; divide by all
         sum(kept) / len(sentences) -> float(sum(kept))
-    it is the share of sentences that do not begin with the letter
-        == letter.lower() -> != letter.lower()
+    it is the share of sentences that do not begin with the letter | == letter. -> != letter.
     only the first sentence is looked at
         return float(response.strip().lower().startswith(letter.lower()))
     the text is cut at ! and ? too; only a full stop ends a sentence

@@ -273,8 +273,7 @@ class MixtureProbs(Exercise):
         choice_logits.softmax(-1) -> choice_logits.softmax(0)
     only the likeliest temperature is used, as in Eq. 4; Eq. 6 mixes all
         choice_logits.softmax(-1) -> F.one_hot(choice_logits.argmax(-1), len(temperatures))
-    the logits are multiplied by the temperature; divide them by it
-        logits / temperature -> logits * temperature
+    the logits are multiplied by the temperature; divide them by it | logits / -> logits *
     at temperature 0 something is divided by 0; treat it on its own | temperature == 0 -> False
     temperature 0 is left out, so the probabilities don't sum to 1
         F.one_hot(logits.argmax(-1), logits.shape[-1]) -> 0.0

@@ -83,10 +83,8 @@ class LpoEpoch(Exercise):
         for batch in batches: -> for batch in [torch.arange(len(chosen_ids))] * len(batches):
     only one step is taken, for all batches together
         for batch in batches: -> for batch in [torch.cat(batches)] if batches else []:
-    only the first batch is used; is the return inside the loop?
-        for batch in batches: -> for batch in batches[:1]:
-    the batches are taken from the last to the first
-        for batch in batches: -> for batch in batches[::-1]:
+    only the first batch is used; is the return inside the loop? | in batches: -> in batches[:1]:
+    the batches are taken from the last to the first | batch in batches: -> batch in batches[::-1]:
     """
 
     def cases(self, draw: Draw) -> Iterator[Case]:
@@ -346,8 +344,7 @@ class ShuffledGain(Drawing):
         choice_ids[permutation] -> permutation
     choices are drawn with replacement; torch.randperm makes a permutation
         torch.randperm(len(rewards), -> torch.randint(len(rewards), choice_ids.shape,
-    it is the sum over the prompts; take the mean
-        own.mean() - shuffled.mean() -> own.sum() - shuffled.sum()
+    it is the sum over the prompts; take the mean | .mean() - shuffled.mean -> .sum() - shuffled.sum
     """  # noqa: E501
 
     def cases(self, draw: Draw) -> Iterator[Case]:

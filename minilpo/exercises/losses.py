@@ -129,8 +129,7 @@ class Eq10Gradient(Exercise):
         one_hot[chosen_ids] - one_hot[rejected_ids] -> one_hot[rejected_ids] - one_hot[chosen_ids]
     the factor beta before the sigmoid is missing: the chain rule brings it out
         pull = beta * torch -> pull = torch
-    it is sigmoid(+beta * margin); pairs on the wrong side must pull harder
-        (-beta * margin) -> (beta * margin)
+    it is sigmoid(+beta * margin); pairs on the wrong side must pull harder | -beta * -> beta *
     it is divided by the number of rows: that is the gradient of the mean loss
         return -pull[:, None] -> return -pull[:, None] / len(pull)
     where both are the same choice, the second assignment overwrites the first; add them
@@ -188,11 +187,9 @@ class Eq10Optimum(Exercise):
 
     mistakes = """
     it is the share won itself, which is right for beta 1 only | return share_won
-    the log of the odds is multiplied by beta; solve sigmoid(beta m) = w for m
-        log_odds / beta -> log_odds * beta
+    the log of the odds is multiplied by beta; solve sigmoid(beta m) = w for m | / beta -> * beta
     it is the margin m; p is its sigmoid | torch.sigmoid(log_odds / beta) -> log_odds / beta
-    it is the sigmoid of w / beta; the log of the odds of w comes first
-        log_odds / beta -> share_won / beta
+    it is the sigmoid of w / beta; the log of the odds of w comes first | log_odds / -> share_won /
     the more frequent winner gets everything; the pairs that it lost count too
         return (share_won > 0.5).to(share_won.dtype)
     it is the probability of choice 0 | return torch -> return 1 - torch
@@ -310,8 +307,7 @@ class NllLoss(Exercise):
         return -logprobs.gather(1, chosen_ids[:, None]).mean()
 
     mistakes = """
-    the minus is lost: a loss is small where the chosen is likely
-        return -logprobs -> return logprobs
+    the minus is lost: a loss is small where the chosen is likely | -logprobs -> logprobs
     it is the sum over the rows; take the mean | .mean() -> .sum()
     the mean is over all B * K numbers; only the B chosen ones count
         .mean() -> .mean() / choice_logits.shape[-1]

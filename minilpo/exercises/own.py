@@ -140,8 +140,7 @@ class OwnTask(Exercise):
         max(0.0, 1 - difference / asked_for) -> 1 - difference / asked_for
     the reward is all or nothing; a response that is closer must get more
         max(0.0, 1 - difference / asked_for) -> float(difference == 0)
-    the reward counts characters; count words, with response.split()
-        len(response.split()) -> len(response)
+    the reward counts characters; count words, with response.split() | response.split() -> response
     the reward grows with the length: too many words are as bad as too few
         max(0.0, 1 - difference / asked_for) -> min(1.0, len(response.split()) / asked_for)
     two responses of one word more and one word less must get the same; is abs missing?
@@ -227,16 +226,14 @@ class ExperimentConclusion(Exercise):
     the quantile is that of S degrees of freedom; with S seeds there are S - 1
         quantiles[S - 1] -> {**quantiles, 6: 2.447}[S]
     the interval plays no part: the sign of the mean isn't enough | quantiles[S - 1] -> 0
-    the standard deviation isn't divided by the square root of S
-        means.std().item() / math.sqrt(S) -> means.std().item()
+    the standard deviation isn't divided by the square root of S | .item() / math.sqrt(S) -> .item()
     it is divided by S, not by its square root | math.sqrt(S) -> S
     better and worse are swapped: the differences are treatment minus control
         return right(-differences)
     it goes by whether all seeds agree in sign; use the interval
         means.mean().item() - half > 0 -> means.min() > 0
         means.mean().item() + half < 0 -> means.max() < 0
-    worse is never said: look whether the interval is below 0, too
-        return "worse" -> return "no difference shown"
+    worse is never said: look whether the interval is below 0, too | worse -> no difference shown
     """
 
     def cases(self, draw: Draw) -> Iterator[Case]:

@@ -48,8 +48,7 @@ class BestWorstPairs(Exercise):
     mistakes = """
     chosen and rejected are swapped: the chosen one has the higher reward
         return chosen, rejected -> return rejected, chosen
-    these are numbers within a prompt; the row of the batch is p * N + n
-        N * torch.arange(P) -> 0 * torch.arange(P)
+    these are numbers within a prompt; the row of the batch is p * N + n | N * torch. -> 0 * torch.
     rows are counted as p + n * P; responses to a prompt stand side by side: p * N + n
         N * torch.arange(P) -> torch.arange(P)
         rewards.argmax(1) -> P * rewards.argmax(1)
@@ -58,8 +57,7 @@ class BestWorstPairs(Exercise):
         rewards.amax(1) > rewards.amin(1) -> torch.ones(P, dtype=torch.bool)
     these are numbers within a prompt, and prompts of equal rewards give a pair too
         return rewards.argmax(1), rewards.argmin(1), 0
-    the third part counts the prompts with a pair; those without are asked for
-        (~keep).sum() -> keep.sum()
+    the third part counts the prompts with a pair; those without are asked for | (~keep). -> keep.
     prompts without a pair aren't counted | int((~keep).sum()) -> 0
     of several equal rewards it takes the last response; the first is asked for
         rewards.argmax(1) -> N - 1 - rewards.flip(1).argmax(1)

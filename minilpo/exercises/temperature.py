@@ -98,8 +98,7 @@ class Entropy(Exercise):
     mistakes = """
     0 times log 0 is NaN in floating point; a probability of 0 has to add 0
         return -(probs * probs.log()).sum(-1)
-    it is in bits, with the logarithm to base 2; nats have the natural one
-        probs.log() -> probs.log2()
+    it is in bits, with the logarithm to base 2; nats have the natural one | probs.log -> probs.log2
     the minus is missing: p log p is never above 0, entropy never below | return - -> return +
     it is the mean over the tokens; add them up | .sum(-1) -> .mean(-1)
     it is the mean of -log p, each token counting the same; weigh it by p

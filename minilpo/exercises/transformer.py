@@ -36,8 +36,7 @@ class CausalMask(Exercise):
         return torch.ones(T, T, dtype=torch.bool).tril()
 
     mistakes = """
-    rows and columns are swapped: a token sees those after it; rows are the queries
-        .tril() -> .triu()
+    rows and columns are swapped: a token sees those after it; rows are the queries | tril -> triu
     a token doesn't see itself; the diagonal is True too | .tril() -> .tril(-1)
     True and False are swapped: True is where a token may look | return torch -> return ~torch
     a token sees the one after it; the last that it may see is itself | .tril() -> .tril(1)
@@ -169,8 +168,7 @@ class ResponseCrossEntropy(Exercise):
     the losses are added up; the mean is asked for | .mean() -> .sum()
     it is a mean over responses of their means; every token counts the same
         [response_mask].mean() -> .mul(response_mask).sum(1).div(response_mask.sum(1)).mean()
-    the minus is missing: a log-probability is below 0, a loss is above
-        return -of_tokens -> return of_tokens
+    the minus is missing: a log-probability is below 0, a loss is above | -of_tokens -> of_tokens
     logits are taken for log-probabilities; log_softmax makes them so
         logits.log_softmax(-1) -> logits
     indexing with token_ids takes all tokens at each place; `gather` takes one at each

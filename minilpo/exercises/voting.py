@@ -195,14 +195,11 @@ class VoteAccuracy(Exercise):
         winner == right_answer -> of_prompt.count(right_answer) / len(of_prompt)
     one right answer among many is enough; it must win the vote
         winner == right_answer -> right_answer in of_prompt
-    None votes too; put it aside first
-        for answer in of_prompt if answer is not None] -> for answer in of_prompt]
-    of equally frequent answers the last wins; it is the first
-        answer in of_prompt if -> answer in of_prompt[::-1] if
+    None votes too; put it aside first | in of_prompt if answer is not None -> in of_prompt
+    of equally frequent answers the last wins; it is the first | in of_prompt -> in of_prompt[::-1]
     more than half of the answers must be right; being the most frequent is enough
         winner == right_answer -> 2 * of_prompt.count(right_answer) > len(of_prompt)
-    only the first response to each prompt is looked at
-        winner == right_answer -> of_prompt[0] == right_answer
+    only the first response to each prompt is looked at | winner == -> of_prompt[0] ==
     it is the share of prompts that went wrong | winner == right_answer -> winner != right_answer
     it is a number of prompts; divide by how many there are
         n_right / len(right_answers) -> float(n_right)

@@ -255,7 +255,7 @@ def flat(nest, path=""):
     return leaves
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_number_equals_a_slow_count_in_plain_loops(seed):
     selection, test = random_measured(seed, (20, 33, 9)), random_measured(100 + seed)
     summary = summarize(selection, test, Temperatures(FOUR_TEMPERATURES), 100, seed)
@@ -460,11 +460,11 @@ def test_intervals_resample_prompts_within_tasks_and_differences_in_pairs():
 def test_about_95_of_100_intervals_contain_the_truth():
     rng = np.random.default_rng(0)
     names, truth, covered = np.repeat(["a", "b"], [60, 40]), 0.5 * (1 / 2 + 1 / 3), 0
-    for _ in range(600):
+    for _ in range(300):
         values = np.concatenate([rng.random(60), rng.random(40) ** 2])
-        low, high = bootstrap_interval(values, names, 400, rng)
+        low, high = bootstrap_interval(values, names, 200, rng)
         covered += low <= truth <= high
-    assert 0.92 < covered / 600 < 0.98
+    assert 0.92 < covered / 300 < 0.98
 
 
 def test_a_paired_interval_is_narrower_when_both_sides_share_the_same_hard_prompts():
@@ -569,7 +569,7 @@ def test_the_random_control_draws_its_temperatures_evenly(greedy):
     """
     head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
     head.mlp[-1].bias.data[1] = 5.0
-    config = EvaluationConfig(test_prompts=16, selection_prompts=2, ood_prompts=1, resamples=100)
+    config = EvaluationConfig(test_prompts=10, selection_prompts=2, ood_prompts=1, resamples=100)
     constant = ConstantHead(16, 2, n_hidden=8, generator=seeded(1))
     policy = GreedyHead(head, HOT)
     metrics, _ = evaluate(greedy.lm, [Wordy(greedy)], policy, config, 0, constant_head=constant)

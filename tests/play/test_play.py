@@ -1,4 +1,4 @@
-"""What the page is told, and who is told anything. How it looks: `test_play_in_a_browser`."""
+"""The answers to the page, and nobody else gets any. Its looks: `test_play_in_a_browser`."""
 
 import http.client
 import json
@@ -43,7 +43,7 @@ def logits_after(table, prompt, token_ids):
     return model.logits(model(torch.tensor([read + token_ids]))[0, -1])
 
 
-# What the page is told
+# The answers
 
 
 @pytest.mark.parametrize("temperature", [0, 0.05, 0.7, 1, 2])
@@ -163,7 +163,7 @@ def test_a_wrong_question_is_refused_in_a_line(table):
             table.answer(question, asked)
 
 
-# Who is told anything
+# Nobody else gets any
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The page as a person meets it: what it shows, how it is reached by keyboard, how it reads."""
+"""The page in a browser shows the answers, works by keyboard and is easy to read."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ HOSTILE = "</title><script>window.hacked = 1</script><img src=x onerror=alert(1)
 
 
 def as_percent(share):
-    """What the page writes for a share."""
+    """Writes a share as the page does."""
     if share in (0, 1):
         return f"{share:.0%}"
     return "<0.1%" if share < 0.0005 else ">99.9%" if share >= 0.9995 else f"{share:.1%}"

@@ -209,9 +209,6 @@ def test_the_responses_are_those_of_the_head_with_their_own_rewards_and_words(lm
     assert len(first) == 1 and others == [[], []]
 
 
-# What is concluded
-
-
 def test_a_run_that_lost_says_so_and_nowhere_that_it_won(metrics):
     lost = copy.deepcopy(metrics)
     for numbers in (lost, lost["ood"]):

@@ -1,4 +1,4 @@
-"""A person sees: the table, the figures and their descriptions, the examples, the strips."""
+"""Table, figures, descriptions, examples and strips show the numbers of a run."""
 
 import io
 import re

@@ -85,7 +85,7 @@ VOID = {"meta", "img", "wbr"}
 
 
 class Reader(HTMLParser):
-    """What a page contains; says if an element isn't closed where it should be."""
+    """The contents of a page; fails if an element isn't closed where it should be."""
 
     def __init__(self, page):
         super().__init__()
