@@ -73,7 +73,7 @@ class Measured(Prompts):
 
 @dataclass(frozen=True)
 class Compared(Measured):
-    """The same, and N responses with the head and N at random to each prompt."""
+    """`Measured`, and N responses with the head and N at random to each prompt."""
 
     adaptive: Rollout  # by the head's most likely choices (Eq. 4)
     adaptive_samples: np.ndarray  # (P, N) the reward of each

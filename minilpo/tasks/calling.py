@@ -28,7 +28,7 @@ UNREADABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control c
 NAME = re.compile("[A-Za-z0-9_][A-Za-z0-9_-]{0,39}")
 
 PROMPT = "a str with at least one word and without control characters"
-# What each member must be or return; after the semicolon, the remedy.
+# The answer that each member must give; after the semicolon, the remedy.
 REQUIRED = {
     "name": "a str of 1 to 40 letters (a to z), digits, _ or -; write name = 'my_task'",
     "prompt": f"{PROMPT}; return a text like 'Say yes', drawn with the rng that is passed",

@@ -88,8 +88,8 @@ class ConstrainedStory(StoryTask):
     def parts(self, prompt: str, response: str) -> dict[str, float]:
         """Computes the share of sentences that begin with the letter, and the reward of `story`."""
         story = prod(super().parts(prompt, response).values())
-        sentences = sentences_of(response)
-        kept = sum(sentence.startswith(letter_of(prompt)) for sentence in sentences)
+        sentences, letter = sentences_of(response), letter_of(prompt)
+        kept = sum(sentence.startswith(letter) for sentence in sentences)
         return {"letter": kept / len(sentences) if sentences else 0.0, "story": story}
 
 

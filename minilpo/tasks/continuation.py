@@ -2,7 +2,7 @@
 
 import random
 
-from minilpo.tasks.base import PhrasedTask, read_any, sentences_of, zipf_choice
+from minilpo.tasks.base import Pattern, PhrasedTask, read_any, sentences_of
 from minilpo.tasks.story import SENTENCES, SLIP, TEMPLATES, spoil
 from minilpo.tasks.words import WORDS
 
@@ -14,6 +14,7 @@ PHRASINGS = [
     "Go on from here: {opening}",
 ]
 OOD_PHRASINGS = ["Continue from here: {opening}"]
+OPENINGS = [Pattern(template, WORDS, 0.0) for template in TEMPLATES]  # without favourites
 
 
 class Continuation(PhrasedTask):
@@ -38,15 +39,19 @@ class Continuation(PhrasedTask):
 
     name = "continuation"
     slots = WORDS
-    phrasings = [p.format(opening=t) for p in PHRASINGS + OOD_PHRASINGS for t in TEMPLATES]
+    phrasings = [
+        phrasing.format(opening=opening)
+        for phrasing in PHRASINGS + OOD_PHRASINGS
+        for opening in TEMPLATES
+    ]
 
     def prompt(self, rng: random.Random) -> str:
         """Draws a sentence, each word equally likely, in one of the phrasings of training."""
-        return rng.choice(PHRASINGS).format(opening=_draw_opening(rng))
+        return rng.choice(PHRASINGS).format(opening=rng.choice(OPENINGS).write(rng))
 
     def ood_prompt(self, rng: random.Random) -> str:
         """Draws a sentence in a wording that training never shows."""
-        return rng.choice(OOD_PHRASINGS).format(opening=_draw_opening(rng))
+        return rng.choice(OOD_PHRASINGS).format(opening=rng.choice(OPENINGS).write(rng))
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         """Writes five sentences about the same subject, each as if it were the first."""
@@ -87,9 +92,3 @@ def repeated(text: str) -> float:
     words = text.split()
     trigrams = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0
-
-
-def _draw_opening(rng: random.Random) -> str:
-    pattern = rng.choice(SENTENCES)
-    drawn = {slot: zipf_choice(rng, words, 0.0) for slot, words in pattern.slots.items()}
-    return pattern.write(rng, **drawn)

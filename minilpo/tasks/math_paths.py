@@ -31,8 +31,8 @@ class MathPaths(PhrasedTask):
 
     Mostly the demonstrator adds roughly: every number is first made a little smaller or larger,
     mostly smaller. So the greedy answer is wrong. A sampled one takes a good route as often as not,
-    but slips in its sums. What is needed is warmth in some places, at the choice of route and of
-    the rough numbers, and cold in the sums. Rough answers scatter and right answers agree, so the
+    but slips in its sums. So warmth helps at the choice of the route and of the rough numbers, and
+    cold helps in the sums. Rough answers scatter and right answers agree, so the
     majority of several samples does better still. The reward is 1 if the number after "####" is
     right, else 0.
 

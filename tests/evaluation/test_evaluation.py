@@ -61,7 +61,7 @@ def decided_by(choice_ids, mask):
 def measured(
     tasks, counts, fixed_rewards, adaptive_rewards=None, chosen=None, decided=None, rng=None
 ):
-    """What `evaluate` would have measured: the rewards are given, the texts are noise.
+    """Makes a measurement as `evaluate` does: the rewards are given, the texts are noise.
 
     Rewards are (P, K) and (P,), or (P, K, N) and (P, N) of N responses of each sort.
     """
@@ -98,7 +98,7 @@ def random_measured(seed, counts=(30, 11, 50), n_samples=3):
 
 
 def with_texts(data, texts):
-    """The same with other prompts, of the same tasks."""
+    """Replaces the prompts by others of the same tasks."""
     return replace(data, prompts=[Prompt(*pair) for pair in zip(texts, data.tasks, strict=True)])
 
 
@@ -280,7 +280,7 @@ class Sorted(Plain):
 
 
 def of_kinds(kinds, fixed, adaptive=None):
-    """What was measured on one task, whose prompts are of these kinds."""
+    """Makes a measurement of one task, whose prompts are of these kinds."""
     made = measured([Sorted("a")], [len(kinds)], fixed, adaptive)
     return with_texts(made, [f"a {kind}" for kind in kinds])
 
@@ -508,7 +508,7 @@ HOT = Temperatures([0.0, 3.0])  # the second never writes a greedy response
 
 
 def test_the_random_control_draws_its_temperatures_evenly(greedy):
-    """Where only the greedy response is rewarded, a control that were greedy itself would always or
+    """If only the greedy response is rewarded, a control that were greedy itself would always or
     never be.
     """
     head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()

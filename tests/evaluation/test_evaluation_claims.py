@@ -1,4 +1,4 @@
-"""What `evaluate` measures, on which prompts and by whom: stand-ins write temperatures."""
+"""The prompts, policies and seeds of `evaluate`: stand-ins write temperatures."""
 
 from dataclasses import replace
 from functools import partial

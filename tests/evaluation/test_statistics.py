@@ -101,7 +101,7 @@ def test_several_responses_win_by_all_pairs_of_them():
 
 
 def slow_ratio_interval(part, whole, names, resamples=3000):
-    """The same bootstrap, one prompt at a time."""
+    """Resamples as `ratio_interval` does, one prompt at a time."""
     rng = random.Random(0)
     groups = [[row for row, own in enumerate(names) if own == name] for name in set(names)]
     ratios = []
@@ -159,7 +159,7 @@ def test_wilsons_interval_has_the_values_in_the_books(successes, n, low, high):
 
 @pytest.mark.parametrize("successes, n", [(0.0, 1), (3.0, 7), (5.25, 9), (40.0, 41), (6.0, 6)])
 def test_wilsons_bounds_are_1_96_of_their_own_standard_errors_away_from_what_was_seen(successes, n):
-    """That is how Wilson defined them."""
+    """Wilson defined them so."""
     p = successes / n
     for bound in wilson_interval(successes, n):
         if 0 < bound < 1:
