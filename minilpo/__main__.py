@@ -21,10 +21,9 @@ def main() -> NoReturn:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # closed by whoever started us
     sys.stderr = sys.stderr or open(os.devnull, "w")
     if not _can_start_threads():
-        line = (
-            "minilpo: error: this process must be allowed to start a thread per core, but it isn't"
-        )
-        os.write(2, f"{line}; raise the limit of processes (ulimit -u)\n".encode())
+        must = "this process must be allowed to start a thread per core, but it isn't"
+        remedy = "raise the limit of processes (ulimit -u)"
+        os.write(2, f"minilpo: error: {must}; {remedy}\n".encode())
         os._exit(2)
     # Its warnings about a folder for caches that can't be written help nobody here.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)

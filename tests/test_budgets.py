@@ -17,14 +17,14 @@ BUDGETS = {
     "decoding": (("decoding",), 889),
     "tasks": (("tasks",), 1730),
     "evaluation": (("evaluation",), 834),
-    "rivals": (("rivals",), 1110),
-    "experiments": (("experiments",), 2344),
+    "rivals": (("rivals",), 1095),
+    "experiments": (("experiments",), 2336),
     "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1050),
     "play": (("play",), 465),
     "exercises": (("exercises",), 3749),
     "course and doctor": (("course", "doctor"), 1105),
-    "huggingface": (("huggingface",), 530),
+    "huggingface": (("huggingface",), 528),
     "command line": (("flags", "cli", "__main__"), 505),
 }
 WHOLE, TESTS = 19_850, 23_300

@@ -92,14 +92,12 @@ def rules_of(lab: Lab) -> dict[str, Rule]:
 
 
 def budget_of(lab: Lab) -> tuple[dict[str, Any], dict[str, Any], list[int]]:
-    """Settings of LPO for a whole training and an early one, and the responses that they spend.
+    """Computes LPO's settings for a whole and an early training, and the responses they spend.
 
     A whole one has a third of the reproduction's prompts: with more, so many methods would take
     longer than all other experiments together. An early one has a quarter of these in one round.
-
-    Returns:
-        Both settings, and the responses spent by the early training and after each round of the
-        whole one. The responses that tell which round's head is best count, too.
+    Responses are counted after the early training and after each round of the whole one, those
+    that tell which round's head is best included.
     """
     lpo, n_tasks = lab.config.lpo, len(MIXTURE)
     sizes = {"prompts": lpo.prompts // 3, "validation_prompts": lpo.validation_prompts // 3}
@@ -173,7 +171,7 @@ def rewards_by(lab: Lab, prompts: Prompts, policy: Policy) -> np.ndarray:
 def rewards_of_rule(
     lab: Lab, prompts: Prompts, rule: Rule, settings: tuple[int, ...]
 ) -> np.ndarray:
-    """Measures the same of a rule with the given setting for each prompt."""
+    """Measures the same with a rule that takes the given setting for each prompt, (P,)."""
     rewards = np.zeros(len(settings))
     for k in set(settings):
         rows = np.flatnonzero(np.array(settings) == k)

@@ -52,8 +52,7 @@ def measure(lab: Lab) -> Numbers:
     earned = []
     for rewards in own.fixed("train", (TASK,)).fixed_rewards.T:
         values, counts = np.unique(rewards, return_counts=True)
-        shares = (counts / len(rewards)).tolist()
-        earned.append(dict(zip(values.tolist(), shares, strict=True)))
+        earned.append(dict(zip(values.tolist(), counts / len(rewards), strict=True)))
     for key, (pairs, n) in CASES.items():
         generator = torch_generator(lab.seed, f"example {pairs} {n}")
         example[key] = learned(EXAMPLE, n, pairs, n_responses, generator)
@@ -170,17 +169,15 @@ def draw(found: Numbers) -> plots.Figure:
             left.errorbar(SAMPLES, means, halves, **style)
     left.set_xscale("log", base=2)
     left.set_xticks([2, 4, 8, 16, 32, 64], ["2", "4", "8", "16", "32", "64"])
-    ylabel = "P(choice), lines: theory, points: trained"
-    left.set(xlabel="samples per prompt", ylabel=ylabel, ylim=(0, 1.02))
-    left.set_title(
+    left.set(ylabel="P(choice), lines: theory, points: trained", ylim=(0, 1.02))
+    title = (
         "best/worst (full): more samples, another choice\npairs by gap (dashed): always the same"
     )
+    left.set(xlabel="samples per prompt", title=title)
     plots.legend(left)
     # 2. The control task, by the case.
     control = found["control"]
-    warm, theory = (
-        np.column_stack([control[key][name] for key in CASES]) for name in ("warm", "theory")
-    )
+    warm, theory = (np.array([control[key][k] for key in CASES]).T for k in ("warm", "theory"))
     names = [label.replace(" of ", "\nof ") for label in LABELS.values()]
     [means] = draw_bars(right, names, {"trained": warm}, [plots.BLUE], scale=1)
     marks: dict[str, Any] = {"color": plots.ORANGE, "markeredgecolor": "black"}

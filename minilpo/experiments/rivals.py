@@ -189,11 +189,9 @@ def sentence(found: Numbers, differences: dict[tuple[str, str], Row]) -> str:
         f"{against(f'{level}: temperature head', alike)}."
         for level, alike in LEARNED_ALIKE.items()
     ]
-    parts += [
-        "Better and worse are beyond the interval over seeds. In brackets after a difference: "
-        "on how many seeds the interval over test prompts is above 0."
-    ]
-    return " ".join(parts)
+    end = "Better and worse are beyond the interval over seeds. In brackets after a difference: "
+    end += "on how many seeds the interval over test prompts is above 0."
+    return " ".join([*parts, end])
 
 
 def sorted_out(differences: dict[str, Row]) -> str:
@@ -227,8 +225,7 @@ def draw(found: Numbers) -> plots.Figure:
     """Draws mean reward against responses spent: rules, then the heads of each level."""
     fig, [axes] = plots.figure(1, 1 + len(LEVELS), width=5, height=4.6)
     parts = {"Not learned": [name for name in found["methods"] if name not in HEADS]}
-    for level in LEVELS:
-        parts[f"Heads, {level} level"] = [name for name in HEADS if name.startswith(level)]
+    parts |= {f"Heads, {n} level": [name for name in HEADS if name.startswith(n)] for n in LEVELS}
     for ax, (title, names) in zip(axes, parts.items(), strict=True):
         styles = itertools.product(("-", "--", ":"), (*plots.COLOURS, "black"))
         last = {name: reward_of(found, name) for name in names}

@@ -35,7 +35,8 @@ from tests.benchmarks.speed import print_head, print_lpo, print_pretraining, pri
 
 def demonstrations(sizes: Sizes) -> tuple[Run, Tokenizer, list[Example]]:
     """The run that the demo makes, its tokenizer, and the first examples of its corpus."""
-    config = RunConfig(pretrain=PretrainConfig(demonstrations=sizes.demonstrations))
+    few = PretrainConfig(demonstrations=sizes.demonstrations)
+    config = RunConfig(model=sizes.shape, pretrain=few)
     with tempfile.TemporaryDirectory() as folder:
         run = create_run(Path(folder), config)
         tokenizer = run.tokenizer()
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # For the rest a model that ends its responses as a trained one does: a fifth of the demo's
     # training is enough.
     corpus = Corpus(examples, examples[:1], tokenizer.pad_id)
-    pretrain(model, corpus, PretrainConfig(steps=sizes.steps_of_writer), seed=0)
+    settings = PretrainConfig(steps=sizes.steps_of_writer, learning_rate=sizes.learning_rate)
+    pretrain(model, corpus, settings, seed=0)
     lm = GPTLanguageModel(model.requires_grad_(False), tokenizer)
     peak = max(peak, matmul_peak())
     print_sampling(lm, run, sizes, peak)

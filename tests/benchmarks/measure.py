@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 import torch
 
-from minilpo.config import PretrainConfig
+from minilpo.config import ModelConfig, PretrainConfig
 from minilpo.lm.pretraining import POOL
 
 # Runs a command and prints its seconds and its peak memory. It stands between us and the command
@@ -40,6 +40,8 @@ class Sizes:
     # Levels, and rounds and prompts, of the training whose memory is measured.
     levels: tuple[str, ...] = ("sequence", "token")
     memory: tuple[tuple[int, int], ...] = ((1, 512), (2, 512), (8, 512), (1, 5120))
+    shape: ModelConfig = ModelConfig()
+    learning_rate: float = PretrainConfig.learning_rate  # of the language model that writes
     model: tuple[str, ...] = ()  # flags of the run whose memory is measured
     demo: tuple[str, ...] = ()  # flags of the demo
 
@@ -54,21 +56,23 @@ class Sizes:
         return (self.repeats + 1) * self.block
 
 
-MODEL = "--demonstrations 8000 --n-layer 1 --n-embd 32 --n-head 2 --steps 200 --batch-size 16 "
-MODEL += "--learning-rate 0.006 --warmup-steps 5"
-HEAD = "--rounds 1 --prompts 128 --samples 8 --epochs 2 --validation-prompts 2 --test-prompts 4 "
+MODEL = "--tasks instruct story --demonstrations 4000 --n-layer 1 --n-embd 32 --n-head 2 "
+MODEL += "--steps 250 --batch-size 16 --learning-rate 0.006 --warmup-steps 5"
+HEAD = "--rounds 1 --prompts 64 --samples 4 --epochs 2 --validation-prompts 2 --test-prompts 4 "
 HEAD += "--selection-prompts 4 --ood-prompts 2"
 QUICK = Sizes(
     demonstrations=8000,
     repeats=1,
     steps=1,
-    steps_of_writer=120,  # with less, few responses are rewarded and none is in a pair
+    shape=ModelConfig(n_layer=2, n_embd=32, n_head=2),
+    learning_rate=0.006,
+    steps_of_writer=200,  # with less, few responses are rewarded and none is in a pair
     rows=(16,),
     prompts=2,
     points=2,
     repeats_of_point=1,
     levels=("sequence",),
-    memory=((1, 128),),
+    memory=((1, 64),),
     model=tuple(MODEL.split()),
     demo=tuple(f"{MODEL} {HEAD}".split()),
 )

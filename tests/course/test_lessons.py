@@ -13,7 +13,7 @@ import pytest
 
 import minilpo
 from minilpo import exercises
-from minilpo.cli import COMMANDS, make_parser
+from minilpo.cli import COMMANDS, RUN, make_parser
 from minilpo.config import SECTIONS
 from minilpo.course.examinee import results
 from minilpo.course.lessons import FOR_STUDENTS, FOR_TEACHERS, LESSONS, copy_lessons, folder
@@ -184,7 +184,7 @@ def commands_in(text):
 def completed(words):
     """With what a mention may leave out, or shows by a word in capitals: what it works on."""
     words = ["all" if word.isupper() else word for word in words]
-    if COMMANDS[words[0]].takes_run and "--run" not in words:
+    if RUN in COMMANDS[words[0]][2] and "--run" not in words:
         words += ["--run", "all"]
     if words in (["reproduce"], ["grade"]):
         words += ["all"]

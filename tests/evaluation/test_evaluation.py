@@ -23,7 +23,7 @@ from minilpo.evaluation.measure import (
     measure_fixed,
     prompts_to_measure,
 )
-from minilpo.evaluation.statistics import bootstrap_interval, wilson_interval, win_shares
+from minilpo.evaluation.statistics import bootstrap_interval, wilson_interval
 from minilpo.evaluation.summary import FEWEST, by_place_in_sentence, summarize
 from minilpo.tasks import Prompt, Task, split_of
 from tests.conftest import seeded
@@ -73,15 +73,13 @@ def measured(
     adaptive = np.zeros((P, N)) if adaptive_rewards is None else np.array(adaptive_rewards)
     texts = ["".join(rng.choices("zca", k=rng.randint(1, 9))) for _ in range(P * (K + 1) * N)]
     chosen = torch.zeros(P * N, 1, dtype=torch.long) if chosen is None else torch.as_tensor(chosen)
-    decided = (
-        torch.ones_like(chosen, dtype=torch.bool) if decided is None else torch.as_tensor(decided)
-    )
+    decided = torch.ones_like(chosen) if decided is None else torch.as_tensor(decided)
     return Compared(
         prompts=[Prompt(f"{task.name} {'x' * rng.randint(1, 9)}", task) for task in task_of],
         fixed=rollout(K * N, texts[: P * K * N]),
         places=np.arange(K * N).reshape(K, N),
         fixed_samples=fixed,
-        adaptive=rollout(N, texts[P * K * N :], decided_by(chosen, decided)),
+        adaptive=rollout(N, texts[P * K * N :], decided_by(chosen, decided.bool())),
         adaptive_samples=adaptive.reshape(P, N),
         random_rewards=np.array([rng.random() for _ in range(P)]),
     )
@@ -90,9 +88,8 @@ def measured(
 def random_measured(seed, counts=(30, 11, 50), n_samples=3):
     rng = np.random.default_rng(seed)
     P, K, N, S = sum(counts), len(FOUR_TEMPERATURES), n_samples, 5
-    rewards = rng.choice(np.float32([0, 0.2, 1 / 3, 0.5, 0.8, 1]), (P, K + 1, N)).astype(
-        float
-    )  # few values: there are ties
+    few = np.float32([0, 0.2, 1 / 3, 0.5, 0.8, 1])  # so there are ties
+    rewards = rng.choice(few, (P, K + 1, N)).astype(float)
     decided = np.arange(S) < rng.integers(1, S + 1, (P * N, 1))
     chosen = rng.integers(K, size=(P * N, S))
     return measured(
@@ -184,36 +181,23 @@ def slow_summary(selection, test):
             "oracle_name": str(temperatures[chosen]).removesuffix(".0"),
         }
         if isinstance(task, Kinds):
-            groups = {
-                name: [p for p in rows if kind(test, p) == name]
-                for name in {kind(test, p) for p in rows}
-            }
-            tasks[task.name]["kinds"] = {
-                name: describe(members) | {"ci95_by": "bootstrap"}
-                for name, members in groups.items()
-            }
+            by_kind = tasks[task.name]["kinds"] = {}
+            for name in {kind(test, p) for p in rows}:
+                by_kind[name] = describe([p for p in rows if kind(test, p) == name])
+                by_kind[name]["ci95_by"] = "bootstrap"
         if isinstance(task, Parts):
+            pairs = [(p, n) for p in rows for n in range(N)]
+            by_part = tasks[task.name]["parts"] = {}
+            for part in ("size", "same"):
 
-            def parts_at(k, task=task, rows=rows):
-                pairs = [(p, n) for p in rows for n in range(N)]
-                return [
-                    task.parts(test.texts[p], test.fixed.responses[p * K * N + k * N + n])
-                    for p, n in pairs
-                ]
+                def mean_of(responses, n_per_prompt, k=0, task=task, pairs=pairs, part=part):
+                    texts = [
+                        (test.texts[p], responses[p * n_per_prompt + k * N + n]) for p, n in pairs
+                    ]
+                    return mean(task.parts(*text)[part] for text in texts)
 
-            on_fixed = [parts_at(k) for k in range(K)]
-            on_adaptive = [
-                task.parts(test.texts[p], test.adaptive.responses[p * N + n])
-                for p in rows
-                for n in range(N)
-            ]
-            tasks[task.name]["parts"] = {
-                part: {
-                    "fixed": [mean(parts[part] for parts in at_k) for at_k in on_fixed],
-                    "adaptive": mean(parts[part] for parts in on_adaptive),
-                }
-                for part in ("size", "same")
-            }
+                on_fixed = [mean_of(test.fixed.responses, K * N, k) for k in range(K)]
+                by_part[part] = {"fixed": on_fixed, "adaptive": mean_of(test.adaptive.responses, N)}
     best_reward = over_tasks(test, lambda p: fixed(test, p, constant))
     adaptive = over_tasks(test, adaptive_of)
     per_task = over_tasks(test, lambda p: fixed(test, p, of_task[test.tasks[p].name]))
@@ -255,7 +239,7 @@ def flat(nest, path=""):
     return leaves
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_every_number_equals_a_slow_count_in_plain_loops(seed):
     selection, test = random_measured(seed, (20, 33, 9)), random_measured(100 + seed)
     summary = summarize(selection, test, Temperatures(FOUR_TEMPERATURES), 100, seed)
@@ -267,18 +251,12 @@ def test_the_best_constant_and_the_oracle_are_chosen_on_selection_and_scored_on_
     selection = measured(tasks, [2, 2], [[1, 0.75, 0]] * 2 + [[0, 0.75, 1]] * 2)
     test = measured(tasks, [2, 2], [[0.25, 0.25, 1]] * 2 + [[0.75, 0.25, 0.5]] * 2, [0.5] * 4)
     summary = summarize(selection, test, Temperatures(temperatures), 100, 0)
-    assert summary["mean"]["best_fixed"] == {
-        "temperature": 0.5,
-        "name": "0.5",
-        "reward": 0.25,
-    }  # on test it would be 1.0, with 0.75
-    assert {
-        name: (task["oracle_temperature"], task["oracle"])
-        for name, task in summary["tasks"].items()
-    } == {
-        "a": (0.0, 0.25),  # on test it would be 1.0, with 1
-        "b": (1.0, 0.5),  # on test it would be 0.0, with 0.75
+    # On test it would be 1.0, with 0.75.
+    assert summary["mean"]["best_fixed"] == {"temperature": 0.5, "name": "0.5", "reward": 0.25}
+    found = {
+        name: (of["oracle_temperature"], of["oracle"]) for name, of in summary["tasks"].items()
     }
+    assert found == {"a": (0.0, 0.25), "b": (1.0, 0.5)}  # on test the other way round, with 1
     assert summary["mean"]["oracle"] == 0.375
     assert summary["mean"]["gain_over_best_fixed"]["estimate"] == 0.25
     assert summary["mean"]["gap_closed"] == 2.0
@@ -418,53 +396,19 @@ def test_histograms_count_only_decisions_and_sum_to_one():
     test = measured([Plain("a")], [2], np.zeros((2, 3)), chosen=chosen, decided=decided)
     task = summarize(test, test, Temperatures([0.0, 0.5, 1.0]), 100, 0)["tasks"]["a"]
     assert task["histogram"] == [0.25, 0.5, 0.25] and task["chosen_temperature"] == 0.5
-    tasks = summarize(
-        random_measured(0), random_measured(1), Temperatures(FOUR_TEMPERATURES), 100, 0
-    )["tasks"]
-    for part in [*tasks.values(), *tasks["cow"]["kinds"].values()]:
-        assert sum(part["histogram"]) == pytest.approx(1) and min(part["histogram"]) >= 0
 
 
 # Intervals
 
 
-def slow_interval(values, names, resamples=1500):
-    """The same bootstrap, one prompt at a time."""
-    rng = random.Random(0)
-    groups = [values[names == name].tolist() for name in set(names.tolist())]
-    means = sorted(
-        mean(mean(rng.choices(group, k=len(group))) for group in groups) for _ in range(resamples)
-    )
-    return [means[int(0.025 * resamples)], means[int(0.975 * resamples)]]
-
-
-def test_intervals_resample_prompts_within_tasks_and_differences_in_pairs():
-    selection, test = random_measured(0), random_measured(1)
-    summary = summarize(selection, test, Temperatures(FOUR_TEMPERATURES), 4000, 0)
-    best = FOUR_TEMPERATURES.index(summary["mean"]["best_fixed"]["temperature"])
-    gain = test.adaptive_rewards - test.fixed_rewards[:, best]
-    assert summary["mean"]["gain_over_best_fixed"]["ci95"] == pytest.approx(
-        slow_interval(gain, test.names), abs=0.02
-    )
-    for name, task in summary["tasks"].items():
-        own = test.names == name
-        assert task["adaptive_ci95"] == pytest.approx(
-            slow_interval(test.adaptive_rewards[own], test.names[own]), abs=0.02
-        )
-    won = win_shares(test.adaptive_samples, test.fixed_samples[:, 2])
-    assert summary["win_rate_ci95"]["0.7"] == pytest.approx(
-        slow_interval(won, test.names), abs=0.02
-    )
-
-
 def test_about_95_of_100_intervals_contain_the_truth():
     rng = np.random.default_rng(0)
     names, truth, covered = np.repeat(["a", "b"], [60, 40]), 0.5 * (1 / 2 + 1 / 3), 0
-    for _ in range(600):
+    for _ in range(300):
         values = np.concatenate([rng.random(60), rng.random(40) ** 2])
-        low, high = bootstrap_interval(values, names, 400, rng)
+        low, high = bootstrap_interval(values, names, 200, rng)
         covered += low <= truth <= high
-    assert 0.92 < covered / 600 < 0.98
+    assert 0.92 < covered / 300 < 0.98
 
 
 def test_a_paired_interval_is_narrower_when_both_sides_share_the_same_hard_prompts():
@@ -569,7 +513,7 @@ def test_the_random_control_draws_its_temperatures_evenly(greedy):
     """
     head = AdaptiveDecoder(16, 2, n_hidden=8, generator=seeded(1)).double()
     head.mlp[-1].bias.data[1] = 5.0
-    config = EvaluationConfig(test_prompts=16, selection_prompts=2, ood_prompts=1, resamples=100)
+    config = EvaluationConfig(test_prompts=10, selection_prompts=2, ood_prompts=1, resamples=100)
     constant = ConstantHead(16, 2, n_hidden=8, generator=seeded(1))
     policy = GreedyHead(head, HOT)
     metrics, _ = evaluate(greedy.lm, [Wordy(greedy)], policy, config, 0, constant_head=constant)

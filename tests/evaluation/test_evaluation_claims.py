@@ -19,7 +19,7 @@ from minilpo.evaluation.measure import (
     measure_policy,
     prompts_to_measure,
 )
-from minilpo.evaluation.statistics import bootstrap_interval
+from minilpo.evaluation.statistics import bootstrap_interval, win_shares
 from minilpo.evaluation.summary import by_place_in_sentence, mean_parts, summarize
 from minilpo.seeds import python_rng, torch_generator
 from minilpo.tasks import mixed_prompts, split_of
@@ -318,6 +318,8 @@ def test_intervals_have_the_seed_and_the_number_of_resamples_that_were_asked_for
         best = TEMPERATURES.index(summary["mean"]["best_fixed"]["temperature"])
         gain = test.adaptive_rewards - test.fixed_rewards[:, best]
         assert summary["mean"]["gain_over_best_fixed"]["ci95"] == interval(gain, test.names)
+        won = win_shares(test.adaptive_samples, test.fixed_samples[:, 1])
+        assert summary["win_rate_ci95"]["0.5"] == interval(won, test.names)
         for task in TASKS:
             own = test.names == task.name
             assert summary["tasks"][task.name]["adaptive_ci95"] == interval(

@@ -1,5 +1,6 @@
 """Which models are taken, and which refused in words; prompts, chats, ends and lengths."""
 
+import contextlib
 import functools
 
 import pytest
@@ -49,6 +50,17 @@ def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
     monkeypatch.setattr(model, "forward", deaf)
     with pytest.raises(ValueError, match="step by step and at once its hidden states differ by"):
         HuggingFaceLanguageModel(model, tokenizer())
+
+
+def test_a_small_difference_is_an_error_where_weights_are_exact_and_rounding_where_they_are_not():
+    for dtype, is_right in ((torch.float32, False), (torch.bfloat16, True)):
+        model = tiny("gpt2").to(dtype)
+        steps_are_off = lambda _, inputs, z: z * 1.02 if z.shape[1] == 1 else z  # noqa: E731
+        model.get_output_embeddings().register_forward_hook(steps_are_off)
+        words = "step by step and at once its logits differ by"
+        refused = contextlib.nullcontext() if is_right else pytest.raises(ValueError, match=words)
+        with refused:
+            HuggingFaceLanguageModel(model, tokenizer())
 
 
 class Wrapper(torch.nn.Module):
@@ -132,8 +144,8 @@ def test_a_model_is_put_in_evaluation_mode_and_otherwise_left_as_it_was():
 
 def test_padding_beyond_what_a_model_can_read_is_said_in_words():
     """GPT-Neo has a mask of a fixed size; for a short prompt beside a long one it is too small."""
-    lm = HuggingFaceLanguageModel(tiny("gpt_neo"), tokenizer(), max_length=64)
-    lm.end_ids, long = (), "the fox sees an owl " * 12
+    lm, long = HuggingFaceLanguageModel(tiny("gpt_neo"), tokenizer()), "the fox sees an owl " * 12
+    lm.end_ids = ()
     with pytest.raises(ValueError, match=r"room for \[1, 65\] tokens, .*; lower max_length"):
         generate(lm, ["the fox", long], COLD, seeded(0))
     lm.max_length = 32

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import threading
 
@@ -20,7 +19,6 @@ from minilpo.cli import main
 from minilpo.decoding.choices import Temperatures
 from minilpo.decoding.rollout import Rollout, quality_and_constraint, score
 from minilpo.evaluation.rehearse import rehearse
-from minilpo.evaluation.summary import mean_parts
 from minilpo.rivals.controls import ALL_TASKS
 from minilpo.tasks import (
     Task,
@@ -33,10 +31,8 @@ from minilpo.tasks import (
     split_of,
     try_out,
 )
-from minilpo.tasks.base import PATIENCE
 from minilpo.tasks.calling import TimeIsUp, limited
 from minilpo.tasks.own import with_defaults
-from tests.standin import compared
 
 ARGUMENTS = {
     "prompt": "rng",
@@ -98,6 +94,11 @@ def write(tmp_path):
     return write
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    monkeypatch.setattr("minilpo.tasks.base.PATIENCE", 2000)
+
+
 def task_of(**members):
     """An instance of a task as a notebook would define it, not from a file."""
     names = {"__name__": "__main__"}
@@ -130,13 +131,10 @@ def complaint(capsys, *arguments):
 BAD_ANSWERS = [  # a member, what it is or returns, and what the line says of it
     ("reward", "None", "got None;"),
     ("reward", "float('nan')", "got nan;"),
-    ("reward", "-0.5", "got -0.5;"),
     ("reward", "1.001", "got 1.001;"),
     ("reward", "10**400", "got 1000"),
     ("reward", "'0.5'", "got '0.5';"),
-    ("reward", "b'1'", "got b'1';"),
     ("reward", "(0.5, 'good')", r"got \(0.5, 'good'\);"),
-    ("reward", "(yes for yes in response)", "got <generator object"),
     ("reward", "'a' * 10**6", "got 'aaa.*aaa';"),
     ("reward", "__import__('decimal').Decimal('sNaN')", r"got Decimal\('sNaN'\);"),
     ("reward", "__import__('numpy').str_('0.5')", "got .*'0.5'"),
@@ -144,7 +142,6 @@ BAD_ANSWERS = [  # a member, what it is or returns, and what the line says of it
     ("reward", "response.count('yes') - response.count('no')", "got -?[1-9]"),
     ("reward", "1 - len(response.split()) / 50", "got -1.0;"),  # for a long text
     ("reward", "1 / len(response)", "raised ZeroDivisionError: .* .line 10 of mine.py.;"),
-    ("reward", "float(response.split()[0] == 'yes')", "''.*raised IndexError: list index"),
     ("reward", "self.reward(prompt, response)", "raised RecursionError: "),
     ("reward", "exit(1)", "raised SystemExit: 1 "),
     ("reward", "(_ for _ in ()).throw(BaseException('all'))", "raised BaseException: all"),
@@ -155,49 +152,35 @@ BAD_ANSWERS = [  # a member, what it is or returns, and what the line says of it
     ),
     ("reward", "(_ for _ in ()).throw(ValueError('long ' * 10**5))", r"long long .*\.\.\..*long"),
     ("reward", "def reward(prompt, response): return 1.0", "raised TypeError: .*positional"),
-    ("reward", "= 1.0", "raised TypeError: 'float' object is not"),
     ("reward", "= property(lambda self: 1 / 0)", "raised ZeroDivisionError"),
     ("reward", "type('W', (), {'__repr__': lambda self: 1 / 0})()", "got <W>;"),
     ("prompt", "None", "got None;"),
     ("prompt", "' \\n'", "got ' .n';"),
-    ("prompt", "b'Say yes'", "got b'Say yes';"),
     ("prompt", "('1 + 1?', '2')", r"got \('1 \+ 1\?', '2'\);"),
     ("prompt", "'Say yes \\x1b[2J'", r"got 'Say yes \\x1b\[2J';"),
     ("prompt", "'Say yes\\r\\n'", r"got 'Say yes\\r\\n';"),
     ("prompt", "'Say \\ud800'", r"got 'Say \\ud800';"),  # half a letter
     ("prompt", "rng.choice([])", r"raised IndexError.*\(line \d+ of mine.py\)"),
-    ("prompt", "str(rng.integers(5))", "no attribute 'integers'"),
-    ("prompt", "= 'Say yes'", "'str' object is not callable"),
     ("demonstration", "None", r"\('Say .*', rng\) .*got None;"),
-    ("demonstration", "['yes']", r"got \['yes'\];"),
     ("demonstration", "'yes\\a'", r"got 'yes\\x07';"),
     ("demonstration", "exit('bye')", "raised SystemExit: bye"),
-    ("demonstration", "def demonstration(self, prompt): return ''", "raised TypeError"),
     ("ood_prompt", "None", "got None;.*leave"),
-    ("ood_prompt", "= None", "'NoneType' object is not"),
     ("kind", "None", "got None;"),
-    ("kind", "''", "got '';"),
     ("kind", "'short\\nlong'", r"got 'short\\nlong';"),
     ("kind", "'short ' * 20", "got 'short"),
-    ("kind", "{}[prompt]", "raised KeyError"),
     ("parts", "[0.5]", r"got \[0.5\];"),
-    ("parts", "{1: 0.5}", "got {1: 0.5};"),
     ("parts", "{'\\x1bc': 0.5}", r"got {'\\x1bc': 0.5};"),
     ("parts", "{'a': '1'}", "got {'a': '1'};"),
     ("parts", "{'a': 1, 'b': float('inf')}", "got {'a': 1, 'b': inf};"),
     ("parts", "dict.fromkeys(response.split(), 1)", "without one of .*return the same names"),
     ("knows", "None", "must be True or False, got None;"),
-    ("knows", "1", "must be True or False, got 1;"),
     ("knows", "= True", "raised TypeError"),
     ("corpus_weight", "0", "must be a number above 0 .*got 0;"),
     ("corpus_weight", "'2'", "got '2';"),
     ("corpus_weight", "float('nan')", "got nan;"),
     ("corpus_weight", "10**5000", "got "),
-    ("corpus_weight", "property(lambda self: {}['w'])", "raised KeyError"),
-    ("corpus_weight", "lambda self: 2", "got <"),
     ("name", "None", "got None;"),
     ("name", "'my task'", "got 'my task';"),
-    ("name", "'../../mine'", r"got '\.\./\.\./mine';"),
     ("name", "'-rf'", "got '-rf';"),
     ("name", "'mine\\n'", r"got 'mine\\n';"),
     ("name", "'mine٣'", "got 'mine٣';"),  # a digit of another script
@@ -218,22 +201,13 @@ BAD_FILES = {  # files, and what the line says beyond the file's name
         file_of(ood_prompt="'Please answer'", reward="float(response == prompt.split('Say ')[1])"),
         r"reward\('Please answer', .*raised IndexError",
     ),
-    "a prompt by random": (file_of("import random", prompt="random.choice(WORDS)"), NO_RANDOM),
     "a demonstration by random": (
         file_of("import random", demonstration="random.choice(WORDS)"),
         f"{NO_RANDOM}.*; write rng.choice",
     ),
-    "a demonstration by NumPy": (
-        file_of("import numpy", demonstration="str(numpy.random.choice(WORDS))"),
-        NO_RANDOM,
-    ),
     "a reward by random": (
         file_of("import random", reward="random.random()"),
         f"{NO_RANDOM}.*; .*in a reward draw from",
-    ),
-    "a constraint without parts": (
-        file_of(quality="'a'", constraint="'b'"),
-        r"parts\(.*got \{\} without one of \['a', 'b'\]",
     ),
     "a constraint that is no part": (
         file_of(parts="{'a': 1}", quality="'a'", constraint="'b'"),
@@ -262,10 +236,7 @@ BAD_FILES = {  # files, and what the line says beyond the file's name
     ),
     "a typo": ("class Mine(:\n", r"must run, but it raised SyntaxError: .*\(mine.py, line 1\)"),
     "another encoding": (b"NAME = '\xe4\xf6'\n", "must run, but it raised SyntaxError"),
-    "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), "must run, but it raised"),
     "brackets": ("x = " + "(" * 100_000, "must run, but it raised"),
-    "a missing module": ("import no_such_module\n", "raised ModuleNotFoundError: No module named"),
-    "__init__ that raises": (init("1 / 0"), "must run, .*raised ZeroDivisionError"),
     "__init__ that wants more": (init("pass", ", n"), "must run, .*raised TypeError: .*'n'"),
 }
 
@@ -281,7 +252,7 @@ def test_a_bad_answer_is_refused_with_its_task_its_member_and_its_value(write, m
 
 
 @pytest.mark.parametrize("content, said", BAD_FILES.values(), ids=BAD_FILES)
-def test_a_file_that_is_no_good_task_is_refused_with_its_name(write, content, said):
+def test_a_file_that_is_no_good_task_is_refused_with_its_name(write, few_draws, content, said):
     with pytest.raises(ValueError, match=rf"^the task file '.*{FILE}' .*{said}"):
         load_tasks([write(content)])
 
@@ -290,7 +261,7 @@ def test_a_file_that_is_no_good_task_is_refused_with_its_name(write, content, sa
 def test_a_draw_from_a_global_generator_is_found_each_time(write, draw):
     """Also where so few words are drawn that two draws are often the same."""
     file = write(file_of("import random, numpy", demonstration=f"str({draw})"))
-    for _ in range(20):
+    for _ in range(5):
         with pytest.raises(ValueError, match=NO_RANDOM):
             load_tasks([file])
 
@@ -336,9 +307,7 @@ def impatient(monkeypatch):
 LOOP = "while True: pass"
 TRIES_AGAIN = ["    try:", "        import time; time.sleep(10**6)", "    except:", "        pass"]
 ENDLESS = {
-    "a file": (f"{LOOP}\n", "must run, but it took"),
     "__init__": (init("[None for _ in iter(int, 1)]"), "must run, but it took"),
-    "prompt": (file_of(prompt=method("prompt", LOOP)), r"prompt\(rng\) .* but it took"),
     "demonstration": (
         file_of(demonstration=method("demonstration", "import time", "time.sleep(10**6)")),
         r"demonstration\(.* took",
@@ -456,31 +425,23 @@ GOOD_FILES = {
         "Mine:", "Mine(typing.NamedTuple):\n    name: str = 'mine'"
     ),
     "a name from __init__": file_of(name=None) + "    def __init__(self): self.name = 'mine'\n",
-    "slots": file_of() + "    __slots__ = ()\n",
     "the protocol": file_of("from minilpo.tasks import Task").replace("Mine:", "Mine(Task):"),
     "a child of another task": "from minilpo.tasks.math import Math\n"
     "class Mine(Math): name = 'mine'\n",
     "a child of a class without a name": file_of(name=None) + "class Child(Mine): name = 'mine'\n",
-    "two names for it": file_of() + "Other = Mine\n",
     "helpers": file_of("class Helper:\n    name = 'helper'\nclass Problem(Exception): pass\n"),
     "an abstract task beside it": file_of("import abc").replace("Mine:", "Base(abc.ABC):")
     + "    @abc.abstractmethod\n    def more(self): pass\n"
     + "class Mine(Base):\n    def more(self): pass\n",
-    "static methods": file_of(reward="@staticmethod\ndef reward(prompt, response): return 1.0"),
     "lambdas": file_of(reward="= lambda self, prompt, response: 1"),
-    "its own rng": file_of("import random", prompt="f'Say {random.Random(rng.random()).random()}'"),
     "a prompt of two lines": file_of(prompt="'Say:\\n\\t' + ' '.join(rng.choices(WORDS, k=5))"),
     "other letters": file_of(demonstration="rng.choice('één ja, 你好 да 🙂'.split())"),
     "an empty demonstration": file_of(demonstration="''"),
-    "a kind in words": file_of(kind="'more than one word' if len(prompt) > 20 else 'short'"),
     "parts that are ints and bools": file_of(parts="{'a': -len(response), 'b': response == 'yes'}"),
     "a constraint": file_of(parts="{'a': 1, 'b': False}", quality="'a'", constraint="'b'"),
-    "a quality of another sort": file_of(parts="{'a': 1}", quality="0.9"),
     "weight 0.5": file_of(corpus_weight="0.5"),
-    "weight of NumPy": file_of("import numpy", corpus_weight="numpy.int64(2)"),
     "a byte order mark": b"\xef\xbb\xbf" + file_of().encode(),
     "lines of Windows": file_of().replace("\n", "\r\n"),
-    "an encoding that it names": b"# -*- coding: latin-1 -*-\nX = '\xe4'\n" + file_of().encode(),
     "a script too": file_of() + "if __name__ == '__main__':\n    raise SystemExit\n",
     "its own path": file_of("from pathlib import Path\nHERE = Path(__file__).read_text()"),
     "a noisy reward": file_of("import random", reward="random.Random(prompt + response).random()"),
@@ -578,16 +539,17 @@ meddle()
 """
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_a_task_that_changes_switches_and_the_folder_changes_nothing(write, tmp_path, monkeypatch):
     """Compared with the same task without: the same bytes, at the place that was asked for."""
     write(file_of(), "plain.py")
     reward = method("reward", "meddle()", f"return {GOOD['reward']}")
     write(file_of(HARMLESS, reward=reward), "meddling.py")
-    monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--tasks", "plain.py", "--out", "runs/plain", *TINY]) == 0
-    command = [sys.executable, "-m", "minilpo", "demo", "--tasks", "meddling.py", *TINY]
-    done = subprocess.run([*command, "--out", "runs/meddling"], capture_output=True)
-    assert done.returncode == 0, done.stderr
+    for name in ("plain", "meddling"):
+        monkeypatch.chdir(tmp_path)
+        assert main(["demo", "--tasks", f"{name}.py", "--out", f"runs/{name}", *TINY]) == 0
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+    assert torch.get_default_device().type == "cpu"
     for file in ("model.pt", "head.pt", "examples.txt"):
         plain, meddling = (tmp_path / "runs" / name / file for name in ("plain", "meddling"))
         assert plain.read_bytes() == meddling.read_bytes()
@@ -615,13 +577,6 @@ def test_a_reward_that_fails_in_the_midst_of_the_work_is_one_line_and_what_was_f
 # Once a task is loaded
 
 
-def test_rewards_of_different_kinds_make_one_tensor_of_floats():
-    third = "__import__('fractions').Fraction(1, 3)"
-    task = task_of(reward=f"{{'a': True, 'b': 0, 'c': 0.1, 'd': {third}}}[response]")
-    rewards = score(rollout_of(*"abcd"), [task])
-    assert torch.equal(rewards, torch.tensor([[1.0, 0.0, 0.1, 1 / 3]]))
-
-
 @pytest.mark.parametrize("reward", ["response * 9", "{}[response]", "int(prompt)", "exit(prompt)"])
 def test_what_is_long_is_shown_in_short_and_without_control_characters(reward):
     with pytest.raises(ValueError) as refused:
@@ -640,22 +595,6 @@ def test_the_error_names_the_line_of_the_users_file_and_keeps_the_original_error
     assert isinstance(refused.value.__cause__, KeyError)
 
 
-@pytest.mark.parametrize(
-    "fixed, adaptive",
-    [(["yes", "maybe", "no", "yes"], ["yes", "yes"]), (["yes"] * 4, ["yes", "no"])],
-)
-def test_the_parts_of_every_response_must_be_those_of_the_first(fixed, adaptive):
-    task = task_of(parts="{'a': 1, 'b': 0} if response != 'no' else {'a': 1}")
-    test = compared(task, ["Say a", "Say b"], fixed, adaptive)
-    said = r"'mine': parts\('Say b', 'no'\) must be a dict .* got {'a': 1.0} without one of .*'b'"
-    with pytest.raises(ValueError, match=said):
-        mean_parts(task, test, np.array([0, 1]))
-    means = mean_parts(task_of(parts="{'b': len(response), 'a': True}"), test, np.array([0, 1]))
-    assert list(means) == ["b", "a"] and means["a"] == {"fixed": [1.0, 1.0], "adaptive": 1.0}
-    lengths = [len(response) for response in fixed]
-    assert means["b"]["fixed"] == [(lengths[0] + lengths[2]) / 2, (lengths[1] + lengths[3]) / 2]
-
-
 def test_pairs_by_a_constraint_need_parts_that_are_numbers():
     task = task_of(parts="{'a': 1, 'b': None}", quality="'a'", constraint="'b'")
     with pytest.raises(ValueError, match=r"parts\('Say yes', 'yes'\) must be a dict .*'b': None}"):
@@ -672,7 +611,7 @@ def test_a_weight_may_be_any_number_above_0(weight, share):
     assert sum(prompt.startswith("Say") for prompt, _ in pairs) == pytest.approx(100 * share, abs=1)
 
 
-def test_a_task_with_next_to_no_prompts_of_a_split_is_given_up_after_a_bounded_number_of_draws():
+def test_a_task_with_next_to_no_prompts_of_a_split_is_given_up_in_the_end(few_draws):
     class Skewed(Task):
         """One prompt in a thousand is of the split."""
 
@@ -684,18 +623,18 @@ def test_a_task_with_next_to_no_prompts_of_a_split_is_given_up_after_a_bounded_n
 
         def prompt(self, rng):
             self.n += 1
-            assert self.n < 10**5
+            assert self.n < 10**4
             return self.rare if self.n % 1000 == 0 else self.usual
 
         def demonstration(self, prompt, rng):
             return "yes"
 
     task = Skewed()
-    said = "task 'skewed' must have prompts of the train split, but only 22 of 22"
+    said = "task 'skewed' must have prompts of the train split, but only 2 of 2"
     with pytest.raises(ValueError, match=said):
         draw_demonstrations(task, 10**6, "train", random.Random(0))
-    assert PATIENCE < task.n < 1.2 * PATIENCE
-    assert len(draw_demonstrations(task, 5, "train", random.Random(0))) == 5  # a few are found
+    assert 2000 < task.n < 1.2 * 2000
+    assert len(draw_demonstrations(task, 2, "train", random.Random(0))) == 2  # a few are found
 
 
 # What loading leaves alone
