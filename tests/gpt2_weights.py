@@ -14,19 +14,9 @@ def as_transformers_weights(model: GPT) -> dict:
     """Our weights under the names of transformers' GPT-2, which stores its linear layers
     transposed.
     """
-    names = {
-        "token_embedding": "wte",
-        "position_embedding": "wpe",
-        "norm": "ln_f",
-        "norm_1": "ln_1",
-        "norm_2": "ln_2",
-    }
-    names |= {
-        "attention.qkv": "attn.c_attn",
-        "attention.out": "attn.c_proj",
-        "up": "mlp.c_fc",
-        "down": "mlp.c_proj",
-    }
+    names = {"token_embedding": "wte", "position_embedding": "wpe", "norm": "ln_f"}
+    names |= {"norm_1": "ln_1", "norm_2": "ln_2", "up": "mlp.c_fc", "down": "mlp.c_proj"}
+    names |= {"attention.qkv": "attn.c_attn", "attention.out": "attn.c_proj"}
     weights = {}
     for name, tensor in model.state_dict().items():
         *path, kind = name.split(".")

@@ -18,20 +18,13 @@ TINY += "--ood-prompts 4 --temperatures 0 0.5 1"
 TINY = TINY.split()
 BAR = re.compile(r"%\||\[\d\d:\d\d,")  # a progress bar
 RESULTS = {
-    "config.json",
-    "tokenizer.json",
-    "model.pt",
-    "pretrain_log.json",
-    "head.pt",
-    "constant_head.pt",
-    "lpo_log.json",
-    "metrics.json",
+    *"config.json tokenizer.json model.pt pretrain_log.json head.pt constant_head.pt".split()
 }
-RESULTS |= {"examples.txt", "report.html", "record.json", "figures/descriptions.txt"}
-RESULTS |= {
-    f"figures/{name}.png"
-    for name in ("reward_by_temperature", "win_rate", "chosen_temperatures", "training")
-}
+RESULTS |= {*"lpo_log.json metrics.json examples.txt report.html record.json".split()}
+FIGURES = (
+    "reward_by_temperature.png win_rate.png chosen_temperatures.png training.png descriptions.txt"
+)
+RESULTS |= {f"figures/{name}" for name in FIGURES.split()}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
