@@ -15,7 +15,7 @@ BUDGETS = {
     "settings": (("__init__", "seeds", "config", "setting", "constant_control"), 545),
     "lm": (("lm",), 740),
     "decoding": (("decoding",), 889),
-    "tasks": (("tasks",), 1730),
+    "tasks": (("tasks",), 1729),
     "evaluation": (("evaluation",), 834),
     "rivals": (("rivals",), 1095),
     "experiments": (("experiments",), 2336),
