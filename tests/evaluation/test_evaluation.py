@@ -265,11 +265,8 @@ def test_the_best_constant_and_the_oracle_are_chosen_on_selection_and_scored_on_
 def test_of_equally_good_constants_the_lowest_is_taken():
     both = measured([Plain("a")], [3], [[0.5, 1, 1]] * 3)
     summary = summarize(both, both, Temperatures([0.0, 0.5, 1.0]), 100, 0)
-    assert (
-        summary["mean"]["best_fixed"]["temperature"]
-        == summary["tasks"]["a"]["oracle_temperature"]
-        == 0.5
-    )
+    assert summary["mean"]["best_fixed"]["temperature"] == 0.5
+    assert summary["tasks"]["a"]["oracle_temperature"] == 0.5
 
 
 class Sorted(Plain):
@@ -391,13 +388,6 @@ def test_there_is_no_gap_to_close_unless_the_oracle_beats_the_best_constant(orac
     )
 
 
-def test_histograms_count_only_decisions_and_sum_to_one():
-    chosen, decided = [[2, 2, 0], [0, 1, 1]], [[True, False, False], [True, True, True]]
-    test = measured([Plain("a")], [2], np.zeros((2, 3)), chosen=chosen, decided=decided)
-    task = summarize(test, test, Temperatures([0.0, 0.5, 1.0]), 100, 0)["tasks"]["a"]
-    assert task["histogram"] == [0.25, 0.5, 0.25] and task["chosen_temperature"] == 0.5
-
-
 # Intervals
 
 
@@ -409,18 +399,6 @@ def test_about_95_of_100_intervals_contain_the_truth():
         low, high = bootstrap_interval(values, names, 200, rng)
         covered += low <= truth <= high
     assert 0.92 < covered / 300 < 0.98
-
-
-def test_a_paired_interval_is_narrower_when_both_sides_share_the_same_hard_prompts():
-    rng = np.random.default_rng(0)
-    hardness, names = rng.random(200), np.array(["a"] * 200)
-    ours, theirs = (hardness + 0.1 * rng.random(200) for _ in range(2))
-
-    def width(values):
-        low, high = bootstrap_interval(values, names, 1000, np.random.default_rng(0))
-        return high - low
-
-    assert width(ours - theirs) < 0.25 * np.hypot(width(ours), width(theirs))
 
 
 # The whole of it, with a model

