@@ -12,10 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from minilpo import __main__
 from minilpo.cli import main
@@ -39,8 +41,9 @@ def brief():
         patch.setattr("minilpo.lm.pretraining.LOG_EVERY", 20)
         patch.setattr("minilpo.show.plots.png", lambda fig: b"a figure")
         patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
-        patch.setattr("minilpo.show.plots.panels", lambda fig, whole: [whole] * len(fig.axes))
         patch.setenv("TOKENIZERS_PARALLELISM", "false")
+        # tqdm's own lock is shared with forked processes: one killed with it would hold up the next.
+        patch.setattr(tqdm, "_lock", threading.RLock(), raising=False)
         yield
 
 
@@ -352,7 +355,7 @@ def test_a_library_that_swallows_exceptions_does_not_make_the_command_deaf(
         while True:
             with contextlib.suppress(BaseException):
                 print("pretraining", file=sys.stderr, flush=True)
-                time.sleep(60)
+                time.sleep(0.1)  # a signal just before the system call waits until it ends
 
     monkeypatch.setattr("minilpo.run.steps.pretrain", swallow)
     assert told_to_end(signal.SIGINT)[0] == 130
