@@ -1,17 +1,16 @@
 """Any causal language model of Hugging Face behind the members of `LanguageModel`.
 
-Nothing here is made for one architecture. A model needs logits, an un-embedding, and a cache whose
-rows can be picked. Two short texts show at once if it has them.
+Nothing here is made for one architecture: two short texts show at once if a model will do.
 """
 
-import contextlib
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from minilpo.adaptive_decoder import AdaptiveDecoder
 from minilpo.machine.text import named
@@ -34,19 +33,17 @@ class HuggingFaceLanguageModel:
         chat: puts each prompt into the tokenizer's chat template; by default if there is one.
         system: a system message to put before every prompt.
         template: more arguments of the chat template, such as `{"enable_thinking": False}`.
-        max_length: tokens of prompt and response together; by default 512, or as many as the model
-            can read.
+        max_length: tokens of prompt and response; by default 512, or what the model can read.
 
     Raises ValueError if the model doesn't read token by token with a cache, the tokenizer isn't
     one, there is no chat template, or `max_length` is out of range.
 
-    >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
     >>> from minilpo.lm.tokenizer import Tokenizer
     >>> words = Tokenizer.train(["The fox sees 7 owls."])
     >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words._backend, eos_token="<eos>")
-    >>> shape = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2)
-    >>> config = LlamaConfig(**shape, num_hidden_layers=1, vocab_size=9, eos_token_id=2)
-    >>> lm = HuggingFaceLanguageModel(LlamaForCausalLM(config), tokenizer)
+    >>> config = GPT2Config(vocab_size=9, n_embd=16, n_layer=1, n_head=2, eos_token_id=2)
+    >>> lm = HuggingFaceLanguageModel(GPT2LMHeadModel(config), tokenizer)
     >>> batch = lm.prefill(lm.encode(["The fox", "7 owls."]), n_samples=3, max_new_tokens=2)
     >>> batch.hidden_states.shape, batch.logits.shape, lm.end_ids, lm.max_length
     (torch.Size([6, 16]), torch.Size([6, 9]), (2,), 512)
@@ -62,12 +59,11 @@ class HuggingFaceLanguageModel:
         template: dict[str, Any] | None = None,
         max_length: int | None = None,
     ):
-        self.model, self.tokenizer = model, tokenizer
-        # A wrapper, of PEFT or `torch.compile`, takes any argument: what it wraps says which.
-        parts: list[Any] = [*model.modules()] if isinstance(model, nn.Module) else []
-        cores = [part for part in parts if hasattr(type(part), "base_model_prefix")]
-        self.core: Any = cores[0] if cores else model
+        self.model, self.tokenizer, self.core = model, tokenizer, model
         try:
+            # A wrapper, of PEFT or `torch.compile`, takes any argument: what it wraps says which.
+            parts = (m for m in model.modules() if hasattr(type(m), "base_model_prefix"))
+            self.core = next(parts, model)
             vocabulary, has_template = tokenizer.get_vocab(), bool(tokenizer.chat_template)
             ends = [self.core.generation_config.eos_token_id, tokenizer.eos_token_id]
             self.un_embedding = self.core.get_output_embeddings()  # hidden states to logits
@@ -122,8 +118,7 @@ class HuggingFaceLanguageModel:
                         f"the chat template must take {chat}, but it says {named(error)}; "
                         "change system or template, or use chat=False"
                     ) from error
-            # A template writes special tokens itself.
-            is_plain = not (self.chat or is_ready)
+            is_plain = not (self.chat or is_ready)  # a template writes special tokens itself
             token_ids = self.tokenizer(text, add_special_tokens=is_plain)["input_ids"]
             # Some tokenizers end every text. After its end the model would begin another one.
             if is_plain and token_ids[1:] and token_ids[-1] in self.end_ids:
@@ -159,20 +154,14 @@ class HuggingFaceLanguageModel:
 
     def pad(self, prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Puts padding in front of prompts: tokens, (P, T), and a mask, False at padding."""
-        T, device = max(map(len, prompts)), self.model.device
-        padded = [[0] * (T - len(prompt)) + prompt for prompt in prompts]
-        mask = [[False] * (T - len(prompt)) + [True] * len(prompt) for prompt in prompts]
-        return torch.tensor(padded, device=device), torch.tensor(mask, device=device)
+        T = max(map(len, prompts))
+        padded = [[-1] * (T - len(prompt)) + prompt for prompt in prompts]
+        token_ids = torch.tensor(padded, device=self.model.device)
+        return token_ids.clamp(min=0), token_ids >= 0
 
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[list[Tensor]]:
+    def watching(self, seen: list[Tensor]) -> RemovableHandle:
         """Collects the hidden states, (R, T, C), of each run: the un-embedding receives them."""
-        seen: list[Tensor] = []
-        hook = self.un_embedding.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            yield seen
-        finally:
-            hook.remove()
+        return self.un_embedding.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
 
     def forward_once(
         self, token_ids: Tensor, mask: Tensor, last: int, cache: Any = None
@@ -186,8 +175,9 @@ class HuggingFaceLanguageModel:
         more = {"attention_mask": mask.long(), "position_ids": places, "logits_to_keep": last}
         more |= dict.fromkeys(CACHES, cache)
         more = {name: value for name, value in more.items() if name in self.takes}
+        seen: list[Tensor] = []
         try:
-            with self.watching() as seen:
+            with self.watching(seen):
                 output = self.model(token_ids.to(mask.device), use_cache=True, **more)
         except RuntimeError as error:  # no memory, or no places for the padding
             got = f"{[*mask.shape]} tokens, got {named(error)}"
@@ -207,29 +197,26 @@ class HuggingFaceLanguageModel:
         batch = self.prefill([text[:-2] for text in texts], 2, 2)
         # One row of each prompt is dropped again, and the two that are left change places.
         batch.select(torch.tensor([3, 0], device=batch.logits.device))
-        steps = [(batch.hidden_states, batch.logits)]
+        steps = [batch.logits]
         for n in (-2, -1):
             batch.step(torch.tensor([texts[1][n], texts[0][n]]))
-            steps.append((batch.hidden_states, batch.logits))
+            steps.append(batch.logits)
+        by_step = torch.stack(steps, 1).flip(0).double()  # (2, 3, V)
         # At once without a wrapper: one that adds a prompt or a prefix of its own then differs.
-        with self.watching() as seen:
-            runs = [self.core(torch.tensor([text], device=self.model.device)) for text in texts]
+        runs = [self.core(torch.tensor([text], device=self.model.device)) for text in texts]
+        expected = torch.stack([run.logits[0, -3:] for run in runs]).to(by_step)
+        spread = (expected - expected.mean(-1, keepdim=True)).norm()
+        off = ((by_step - expected).norm() / spread).item()
+        differs = f"step by step and at once its logits differ by {off:.1%} of their size"
         # Half precision rounds coarsely, and the two ways round differently; so do quantised
         # weights, whose layers may also round by all that is in the batch.
         weights = self.core.state_dict(keep_vars=True).values()
         kinds = {w.dtype if type(w) in (Tensor, nn.Parameter) else None for w in weights}
-        at_once = {"hidden states": seen, "logits": [run.logits for run in runs]}
-        for found, (name, whole) in zip(zip(*steps, strict=True), at_once.items(), strict=True):
-            by_step = torch.stack(found, 1).flip(0).double()  # (2, 3, C or V)
-            expected = torch.stack([text[0, -3:] for text in whole]).to(by_step)
-            spread = (expected - expected.mean(-1, keepdim=True)).norm()
-            off = ((by_step - expected).norm() / spread).item()
-            differs = f"step by step and at once its {name} differ by {off:.1%} of their size"
-            if not off <= (1e-3 if kinds <= EXACT else 0.25):
-                raise ValueError(differs)
-            if off > 1e-3 and not kinds <= EXACT | HALF:
-                effect = "a response may depend a little on the other prompts of its batch"
-                warnings.warn(f"the model is quantised: {differs}; {effect}", stacklevel=3)
+        if not off <= (1e-3 if kinds <= EXACT else 0.25):
+            raise ValueError(differs)
+        if off > 1e-3 and not kinds <= EXACT | HALF:
+            effect = "a response may depend a little on the other prompts of its batch"
+            warnings.warn(f"the model is quantised: {differs}; {effect}", stacklevel=3)
         return batch.hidden_states.shape[-1]
 
 

@@ -11,8 +11,7 @@ from minilpo.tasks.calling import limited
 class OwnPrompts(Task):
     """Prompts from a list, rewards from a function: all that `train_lpo` needs.
 
-    The text of a prompt decides its split, as in every task: two thirds are for training, a tenth
-    chooses the best head, and a quarter is left to test on.
+    The text of a prompt decides its split, as in every task (see `split_of`).
 
     Args:
         prompts: texts. Of several that differ only in white space one is kept.
@@ -37,9 +36,8 @@ class OwnPrompts(Task):
     ):
         texts = [] if isinstance(prompts, str) else list(prompts)
         if not texts or not all(isinstance(text, str) for text in texts):
-            got = f"got {str(prompts)[:60]!r}"
-            example = "pass a list like ['Tell me a story about a fox.']"
-            raise ValueError(f"prompts must be a list of texts, {got}; {example}")
+            got = f"got {str(prompts)[:60]!r}; pass a list like ['Tell me a story about a fox.']"
+            raise ValueError(f"prompts must be a list of texts, {got}")
         # Else a head could be tested on a prompt that it was trained on.
         texts = list({" ".join(text.split()): text for text in texts[::-1]}.values())
         if lm is not None:
@@ -47,7 +45,7 @@ class OwnPrompts(Task):
         self.name, self.prompts, self._reward = name, texts[::-1], reward
 
     def of_split(self, split: str) -> list[str]:
-        """Selects the prompts of the "train", the "validation" or the "test" split."""
+        """Selects the prompts of "train", "validation" or "test"."""
         return [prompt for prompt in self.prompts if split_of(prompt) == split]
 
     def prompt(self, rng: random.Random) -> str:

@@ -20,7 +20,7 @@ COLD = Fixed(Temperatures([0.0]))
 MAMBA = dict(hidden_size=32, num_hidden_layers=2, state_size=4)
 T5 = dict(d_model=32, d_ff=48, num_layers=1, num_heads=2)
 REFUSED = {  # another kind of cache, a decoder with an encoder, no un-embedding, no end, no cache
-    "mamba": (AutoModelForCausalLM, MAMBA, "its hidden states differ|reorder_cache"),
+    "mamba": (AutoModelForCausalLM, MAMBA, "its logits differ|reorder_cache"),
     "t5": (hf.AutoModelForSeq2SeqLM, T5, "exactly one of|decoder_input_ids"),
     "llama": (hf.AutoModel, LLAMA, "has no attribute"),
     "bert": (hf.AutoModelForMaskedLM, SMALL, "has no attribute|use_cache"),
@@ -48,7 +48,7 @@ def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
         return forward(input_ids, **more)
 
     monkeypatch.setattr(model, "forward", deaf)
-    with pytest.raises(ValueError, match="step by step and at once its hidden states differ by"):
+    with pytest.raises(ValueError, match="step by step and at once its logits differ by"):
         HuggingFaceLanguageModel(model, tokenizer())
 
 
