@@ -12,12 +12,11 @@ from minilpo.rivals.joint import JointState, train_joint
 from minilpo.rivals.reward_rules import fit_rewards, train_by_rewards
 from minilpo.training import VALIDATION_SAMPLES, TrainState
 
-# A loop as `lpo.train_lpo`, a `fit` of a head alone as `lpo.fit`, and the state at the beginning.
-Training = tuple[Callable[..., list[dict[str, Any]]], Callable[..., object], TrainState]
 
-
-def training_of(lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig) -> Training:
-    """Finds the training that `config.rule` and `config.train_lm` name."""
+def training_of(
+    lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig
+) -> tuple[Callable[..., list[dict[str, Any]]], Callable[..., object], TrainState]:
+    """Finds a loop as `lpo.train_lpo`, a `fit` of a head alone, and the state at the beginning."""
     if config.train_lm:
         return train_joint, fit, JointState(lm, head, config)
     if config.rule != "lpo":

@@ -1,7 +1,4 @@
-"""Control tasks: on `coin_flip` and `hidden_wish` no temperature can help, `safe_bet` may mislead.
-
-`ALL_TASKS` has the tasks of `minilpo.tasks` and of this folder by name.
-"""
+"""Control tasks: on two of them no temperature can help, one may mislead. All tasks by name."""
 
 import hashlib
 import random
@@ -13,20 +10,6 @@ from minilpo.tasks.base import PhrasedTask, write_any, zipf_choice
 from minilpo.tasks.task import Task
 from minilpo.tasks.words import CATEGORIES, CREATURES, PEOPLE, PLACES, SEASONS, SUBJECTS, TIMES
 
-COIN_PHRASINGS = [
-    "{person} flips a coin at {time} in the {place}. Heads or tails?",
-    "In {season} {person} flips a coin in the {place}. Heads or tails?",
-    "{person} flips a coin for {person2} in the {place}. Heads or tails?",
-]
-WISH_PHRASINGS = [
-    "{person} wishes for {category} in the {place}.",
-    "Bring {person} some {category} in {season}.",
-    "At {time} {person} wishes for {category} in the {place}.",
-]
-BET_PHRASINGS = [
-    "{person} may bet with {person2} on a race in the {place} at {time}. Who wins?",
-    "In {season} {person} may bet with {person2} on a race in the {place}. Who wins?",
-]
 WORDS = {"category": list(CATEGORIES), "place": PLACES, "season": SEASONS, "time": TIMES}
 
 
@@ -54,13 +37,16 @@ class CoinFlip(Occasion):
     """
 
     name = "coin_flip"
-    phrasings = COIN_PHRASINGS
+    phrasings = [
+        "{person} flips a coin at {time} in the {place}. Heads or tails?",
+        "In {season} {person} flips a coin in the {place}. Heads or tails?",
+        "{person} flips a coin for {person2} in the {place}. Heads or tails?",
+    ]
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         return f"It is {rng.choice(['heads', 'tails'])}."
 
     def reward(self, prompt: str, response: str) -> float:
-        """Gives 1.0 for the right guess, else 0.0."""
         return float(response == f"It is {'heads' if _hidden_bit(prompt) else 'tails'}.")
 
 
@@ -83,7 +69,11 @@ class HiddenWish(Occasion):
     """
 
     name = "hidden_wish"
-    phrasings = WISH_PHRASINGS
+    phrasings = [
+        "{person} wishes for {category} in the {place}.",
+        "Bring {person} some {category} in {season}.",
+        "At {time} {person} wishes for {category} in the {place}.",
+    ]
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
         return ", ".join(zipf_choice(rng, self._things(prompt)) for _ in range(5)) + "."
@@ -103,9 +93,8 @@ class SafeBet(Occasion):
     """Greedy doesn't bet, which always pays 0.6. A warmer writer bets: 1 or 0, on average less.
 
     The demonstrator rarely says "no bet", but nothing else as often: anybody may win. So greedy
-    never bets and temperature 1 nearly always does. A bet wins with probability 0.55; the hash of
-    prompt and response decides, so nobody can learn which. Of two responses the bet is more often
-    the better one, and the best of many is nearly always a bet (see `optimum`).
+    never bets and temperature 1 nearly always does. The hash of prompt and response decides which
+    bets win, so nobody can learn it. The best of many responses is nearly always a bet.
 
     >>> task = SafeBet()
     >>> prompt = "Mia may bet with Tom on a race in the cave at noon. Who wins?"
@@ -117,7 +106,10 @@ class SafeBet(Occasion):
     """
 
     name = "safe_bet"
-    phrasings = BET_PHRASINGS
+    phrasings = [
+        "{person} may bet with {person2} on a race in the {place} at {time}. Who wins?",
+        "In {season} {person} may bet with {person2} on a race in the {place}. Who wins?",
+    ]
     safe = 0.6  # the pay for not betting
     chance = 0.55  # that a bet wins, which pays 1
     caution = 0.12  # how often the demonstrator doesn't bet
@@ -130,7 +122,6 @@ class SafeBet(Occasion):
         return f"{first} before {second}."
 
     def reward(self, prompt: str, response: str) -> float:
-        """Gives 0.6 for no bet, and 1.0 for a bet on two different runners that wins, else 0."""
         if response == "no bet.":
             return self.safe
         names = re.fullmatch(r"(\w+) before (\w+)\.", response)
@@ -141,7 +132,7 @@ class SafeBet(Occasion):
 
 
 def _hidden_bit(prompt: str) -> int:
-    """Hashes the prompt to 0 or 1, which nobody can read from it; independent of its split."""
+    """Hashes the prompt to 0 or 1, independent of its split."""
     return hashlib.sha256(prompt.encode()).digest()[-1] & 1
 
 

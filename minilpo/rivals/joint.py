@@ -1,8 +1,4 @@
-"""Eq. 9 trains the language model too: words and temperatures are one sequence of tokens.
-
-In every gradient step a response's words are read again, by the model that learns and by a frozen
-copy of it, the reference.
-"""
+"""Eq. 9 trains the language model too: words and temperatures are one sequence of tokens."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -29,7 +25,7 @@ from minilpo.tasks import Task
 class JointState(training.TrainState):
     """A `TrainState` of head and language model, and the frozen copy that is the reference.
 
-    Raises ValueError if the language model isn't ours, so that its weights can't be trained.
+    Raises ValueError if the language model isn't ours.
     """
 
     def __init__(self, lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig):
@@ -95,11 +91,13 @@ def fit_joint(
 def response_scores(
     state: JointState, head: AdaptiveDecoder, rollout: Rollout, config: LPOConfig
 ) -> tuple[Tensor, Tensor]:
-    """Scores R responses, (R,); also returns the choice logits at their n decisions, (n, K)."""
+    """Scores R responses, (R,); also returns the choice logits at their n decisions, (n, K).
+
+    The words are read again, by the model that learns and by its frozen copy.
+    """
     made, mask = rollout.decisions, rollout.response_mask
     hidden_states, logprobs = _forward(state.lm, rollout)
-    with torch.no_grad():
-        _, ref_logprobs = _forward(state.reference, rollout)
+    _, ref_logprobs = _forward(state.reference, rollout)
     # The head reads the state before each token that has a decision: the first, or all.
     states = unpack(hidden_states, mask)[:, : made.mask.shape[1]]  # (R, S, C)
     packed = head(states[made.mask])  # (n, K)
@@ -139,11 +137,8 @@ def joint_scores(
         reduce: "sum" or "mean" over the words; give `choice_scores` the same.
 
     Returns (B,) in nats. Raises ValueError if shapes don't fit together, or for another `reduce`.
+    A word that became twice as likely and a temperature of probability 1 / 2 cancel out:
 
-    A word that has become twice as likely and a temperature of probability 1 / 2 make up for each
-    other:
-
-    >>> import torch
     >>> words, mask = torch.tensor([[0.4]]).log(), torch.tensor([[True]])
     >>> ref_words, choice = torch.tensor([[0.2]]).log(), torch.tensor([0.5]).log()
     >>> joint_scores(words, ref_words, mask, choice).abs() < 1e-6
@@ -170,13 +165,11 @@ def words_and_head(
 ) -> dict[str, float]:
     """Measures the parts of Eq. 9: mean test rewards of the head alone, the words alone, and both.
 
-    `lm` is the language model of before the training: with it the head stands alone. `mean` holds
-    the means of `evaluate` with the trained one: at its best constant the words stand alone. All
-    else is as in `evaluate`.
+    `lm` is the language model of before the training, for the head alone. `mean` holds the means of
+    `evaluate` with the trained one: at its best constant the words stand alone.
     """
     prompts, N = prompts_to_measure(tasks, "test", config, seed), config.samples_per_prompt
     generator = torch_generator(seed, "evaluation of the head alone")
     _, rewards = measure_policy(lm, prompts, policy, generator, N, respond)
-    head_alone = float(mean_over_tasks(rewards.mean(1), prompts.names))
-    words_alone = mean["best_fixed"]["reward"]
-    return {"head_alone": head_alone, "words_alone": words_alone, "both": mean["adaptive"]}
+    alone = float(mean_over_tasks(rewards.mean(1), prompts.names)), mean["best_fixed"]["reward"]
+    return {"head_alone": alone[0], "words_alone": alone[1], "both": mean["adaptive"]}

@@ -1,8 +1,7 @@
 """Works out where Eq. 10 leads, exactly, if every prompt is the same to the head.
 
 `wins` counts how often choice i is preferred to choice j, by the rule that forms pairs;
-`bradley_terry` fits the strengths that explain these wins best; `optimum` does both. A choice is
-described by its rewards: a dictionary from each reward to its probability.
+`bradley_terry` fits the strengths that explain these wins best; `optimum` does both.
 """
 
 import itertools
@@ -12,9 +11,6 @@ import torch
 from torch import Tensor
 
 Rewards = Sequence[Mapping[float, float]]  # per choice, from reward to probability
-
-ROUNDS = 10_000  # of the fit: a dozen do, unless the wins form one long chain
-CLOSE = 1e-12  # of strengths, in nats
 
 
 def optimum(
@@ -30,7 +26,7 @@ def optimum(
     logits. With β z = s this is the loss of a Bradley-Terry model with the strengths s.
 
     Args:
-        rewards: of each of K choices.
+        rewards: of each of K choices, from reward to probability.
         n_samples: N, responses per prompt.
         pairs: "best_worst", "all" or "gap", as in `preferences.PAIRS`.
         beta: strength of the preference, above 0. A larger one makes the optimum flatter.
@@ -38,7 +34,6 @@ def optimum(
 
     Returns (K,) probabilities, float64; exactly 0 for a choice that a fit pushes down without end.
     Raises ValueError where the pairs leave the optimum open, and for arguments out of range.
-
     Right with probability 3/4 or 1/2: the odds are 3 and 1 to one.
 
     >>> optimum([{1.0: 0.75, 0.0: 0.25}, {1.0: 0.5, 0.0: 0.5}], n_samples=16)
@@ -58,7 +53,7 @@ def wins(
     """Counts the pairs per prompt that prefer choice i to choice j: W_ij, on average, by weight.
 
     Arguments and errors as in `optimum`. Returns (K, K), float64. The diagonal counts pairs of a
-    choice with itself, which teach nothing. Of two samples from a safe choice and a gamble:
+    choice with itself. Of two samples from a safe choice and a gamble:
 
     >>> wins([{0.5: 1.0}, {1.0: 0.6, 0.0: 0.4}], n_samples=2)
     tensor([[0.0000, 0.2000],
@@ -82,8 +77,7 @@ def wins(
 
 def _joint(rewards: Rewards, sampled: Sequence[float] | None) -> tuple[Tensor, Tensor]:
     """Returns the rewards that occur, (V,), and P(a sample is of choice i and gets x), (K, V)."""
-    K = len(rewards)
-    if K < 2:
+    if (K := len(rewards)) < 2:
         raise ValueError(f"rewards must have at least two choices to prefer, got {K}")
     chances = [1 / K] * K if sampled is None else list(sampled)
     if len(chances) != K:
@@ -120,7 +114,7 @@ def bradley_terry(won: Tensor) -> Tensor:
 
     The minimum is finite exactly if a chain of wins leads from every choice to every other. If not,
     the choices that no chain from the rest reaches rise above the rest without end: they are fitted
-    among themselves, and the rest gets −∞. A head moves towards that and never arrives.
+    among themselves, and the rest gets −∞.
 
     Args:
         won: (K, K), none negative; the diagonal doesn't matter.
@@ -138,10 +132,9 @@ def bradley_terry(won: Tensor) -> Tensor:
         reaches |= reaches[:, [middle]] & reaches[[middle]]
     top = reaches.all(1)  # these reach everybody; who doesn't can't come back up to them
     if not top.any():
-        raise ValueError(
-            "the wins must lead from some choice to all others, but they leave two groups without "
-            "a comparison; a choice that is never sampled, or always ties, must be left out"
-        )
+        remedy = "a choice that is never sampled, or always ties, must be left out"
+        but = f"but they leave two groups without a comparison; {remedy}"
+        raise ValueError(f"the wins must lead from some choice to all others, {but}")
     # Only wins of one top choice over another decide their order.
     strengths = torch.full((len(won),), -torch.inf, dtype=torch.float64)
     strengths[top] = _fit(won.double().masked_fill(itself, 0.0)[top][:, top])
@@ -151,19 +144,19 @@ def bradley_terry(won: Tensor) -> Tensor:
 def _fit(won: Tensor) -> Tensor:
     """Fits finite strengths: sets one after the other right, until none moves.
 
-    Where the loss is lowest its derivative is 0: for each i, the wins that the strengths don't
-    expect, Σ_j W_ij σ(s_j − s_i), are as many as the losses that they don't, Σ_j W_ji σ(s_i − s_j).
-    Raising s_i by the logarithm of their ratio leads there in a few rounds (M. Newman, "Efficient
-    computation of rankings from pairwise comparisons", JMLR 24, 2023).
+    Where the loss is lowest, for each i, the wins that the strengths don't expect, Σ_j W_ij
+    σ(s_j − s_i), are as many as the losses that they don't, Σ_j W_ji σ(s_i − s_j). Raising s_i by
+    the logarithm of their ratio leads there in a few rounds (M. Newman, "Efficient computation of
+    rankings from pairwise comparisons", JMLR 24, 2023).
     """
     strengths = won.new_zeros(len(won))
-    for _ in range(ROUNDS if len(won) > 1 else 0):
+    for _ in range(10_000 if len(won) > 1 else 0):  # a dozen do, unless wins form one long chain
         before = strengths.clone()
         for i in range(len(won)):
             unexpected_wins = won[i] @ torch.sigmoid(strengths - strengths[i])
             unexpected_losses = won[:, i] @ torch.sigmoid(strengths[i] - strengths)
             strengths[i] += (unexpected_wins / unexpected_losses).log()
-        if (strengths - before).abs().max() < CLOSE:
+        if (strengths - before).abs().max() < 1e-12:  # nats
             break
     return strengths - strengths[0]  # only differences count
 

@@ -5,12 +5,10 @@
     regression  regression_loss   the head predicts the reward of each choice
 
 All three aim at the mean reward. LPO doesn't: it fits which choice gave the better response.
-`train_by_rewards` is their loop, as `lpo.train_lpo` is LPO's.
 
-Rewards come from programs and the baseline is a mean, so there is no reward model and no value
-network. A KL term would hold the head near its start, which is uniform, so there is none. From the
-second step on, another head wrote the responses than the one that learns. Only GRPO corrects for
-that; the other two, like LPO, learn from them as they are.
+There is no reward model and no value network: rewards come from programs, the baseline is a mean.
+There is no KL term: it would hold the head near its start, which is uniform. From the second step
+on, another head wrote the responses than the one that learns. Only GRPO corrects for that.
 """
 
 from collections.abc import Sequence
@@ -30,8 +28,6 @@ from minilpo.lpo import response_scores
 from minilpo.preferences import PreferencePairs, best_worst_pairs
 from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Task
-
-SMALLEST_SPREAD = 1e-4  # added to the standard deviation, which may be 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def train_by_rewards(
     state: training.TrainState | None = None,
     respond: Respond = respond,
 ) -> list[dict[str, Any]]:
-    """Trains the head by `config.rule`, in place; arguments, log and errors as in `train_lpo`."""
+    """Trains the head by `config.rule`, in place; all else as in `lpo.train_lpo`."""
     if config.rule == "lpo":
         raise ValueError("rule must be reinforce, grpo or regression, got lpo; call lpo.train_lpo")
     state = state or training.TrainState(head, config)
@@ -86,19 +82,15 @@ def reward_groups(
     config: LPOConfig,
     generator: torch.Generator,
 ) -> RewardGroups:
-    """Makes the groups that `config.rule` learns from: rewards of all responses, (P, N).
-
-    Where all responses to a prompt got the same, the advantages of REINFORCE and GRPO are 0: such
-    a prompt is left out.
-    """
+    """Makes the groups that `config.rule` learns from: rewards of all responses, (P, N)."""
     pairs = best_worst_pairs(rewards, generator)
     rows = torch.arange(rewards.numel()).view_as(rewards)
-    if config.rule != "regression":
+    if config.rule != "regression":  # where all got the same, the advantages of the others are 0
         differ = rewards.amax(1) > rewards.amin(1)
         rows, rewards = rows[differ], rewards[differ]
     # In parts, because all of them at once might not fit into memory.
     parts = [decisions.rows(part) for part in torch.arange(len(decisions)).split(256)]
-    logprobs = torch.cat([chosen_logprobs(head(part.features), part) for part in parts])
+    logprobs = torch.cat([of_drawn(head(part.features).log_softmax(-1), part) for part in parts])
     return RewardGroups(**vars(pairs), rows=rows, rewards=rewards, sampling_logprobs=logprobs)
 
 
@@ -112,17 +104,18 @@ def fit_rewards(
     generator: torch.Generator,
 ) -> list[dict[str, float]]:
     """Trains the head on groups, `config.pairs_per_batch` prompts a step; see `lpo.fit`."""
+
+    def loss(*_: object) -> Tensor:
+        return torch.cat([rule_losses(head, decisions, groups, b, config) for b in batches])
+
     log, P = [], len(groups.rows)
+    batches = torch.arange(P).split(config.pairs_per_batch)
     for _ in range(config.epochs if len(groups) else 0):
         for batch in torch.randperm(P, generator=generator).split(config.pairs_per_batch):
             optimizer.zero_grad()
             rule_losses(head, decisions, groups, batch, config).mean().backward()
             optimizer.step()
-        with torch.no_grad():
-            batches = torch.arange(P).split(config.pairs_per_batch)
-            now = torch.cat([rule_losses(head, decisions, groups, b, config) for b in batches])
-        data = head, decisions, groups, config, response_scores
-        log.append(training.describe_fit(*data, loss=lambda *_, now=now: now))
+        log.append(training.describe_fit(head, decisions, groups, config, response_scores, loss))
     return log
 
 
@@ -141,32 +134,28 @@ def rule_losses(
         return reinforce_loss(scores.view_as(rewards), rewards)
     if config.rule == "grpo":
         before = groups.sampling_logprobs[rows]  # (B, N, S)
-        now, mask = (x.view_as(before) for x in (chosen_logprobs(packed, chosen), chosen.mask))
-        return grpo_loss(now, before, mask, rewards, config.clip)
-    chosen_logits = losses.of_choices(unpack(packed, chosen.mask), chosen.choice_ids)  # (B * N, S)
-    sums = losses.over_steps(chosen_logits, chosen.mask, "sum")
+        now = of_drawn(packed.log_softmax(-1), chosen).view_as(before)
+        return grpo_loss(now, before, chosen.mask.view_as(before), rewards, config.clip)
+    sums = losses.over_steps(of_drawn(packed, chosen), chosen.mask, "sum")  # (B * N,)
     return regression_loss(sums.view_as(rewards), rewards)
 
 
-def chosen_logprobs(choice_logits: Tensor, decisions: Decisions) -> Tensor:
-    """Computes log P of the drawn choices, (R, S), from the logits of all decisions, (n, K)."""
-    logprobs = unpack(choice_logits.log_softmax(-1), decisions.mask)  # (R, S, K)
-    return losses.of_choices(logprobs, decisions.choice_ids)
+def of_drawn(values: Tensor, decisions: Decisions) -> Tensor:
+    """Picks the drawn choices' values, (R, S), from those of all decisions, (n, K)."""
+    return losses.of_choices(unpack(values, decisions.mask), decisions.choice_ids)
 
 
 def reinforce_loss(scores: Tensor, rewards: Tensor) -> Tensor:
     """Computes REINFORCE with the prompt's mean as baseline: −(r_i − mean_j r_j) · score_i.
 
     Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement
-    learning", Machine Learning 8, 1992. The mean contains the response itself, which makes the
-    gradient (N − 1) / N of the one with the mean of the others.
+    learning", Machine Learning 8, 1992.
 
     Args:
         scores: (P, N) log-probabilities of each response's choices, in nats: a sum over decisions.
         rewards: (P, N).
 
     Returns (P, N) losses, not reduced. Raises ValueError if the shapes aren't (P, N).
-
     Of two responses that are equally likely, one got 1 and one got 0:
 
     >>> reinforce_loss(torch.tensor([[-2.0, -2.0]]), torch.tensor([[1.0, 0.0]]))
@@ -184,8 +173,8 @@ def grpo_loss(
 
     ρ_t = P(τ_t|h_t) / P_sampling(τ_t|h_t). A = (r_i − mean_j r_j) / (std_j r_j + 0.0001), the same
     for all decisions of a response. Shao et al., "DeepSeekMath", arXiv 2402.03300, Eq. 3, without
-    its KL term. A ratio that has gone too far in the direction of the advantage has no gradient any
-    more, so several epochs on the same responses do no harm.
+    its KL term. A ratio too far in the direction of the advantage has no gradient, so several
+    epochs on the same responses do no harm.
 
     Args:
         logprobs: (P, N, S) of each choice that was drawn, in nats.
@@ -195,9 +184,7 @@ def grpo_loss(
         clip: ε, above 0.
 
     Returns (P, N) losses, not reduced. Raises ValueError if shapes don't fit, or ε isn't above 0.
-
-    Both choices have become 1.5 times as likely. For the better response 1.2 counts, for the worse
-    one 1.5:
+    Both became 1.5 times as likely. For the better response 1.2 counts, for the worse one 1.5:
 
     >>> logprobs = torch.tensor([[[0.6], [0.6]]]).log()
     >>> before, mask = torch.tensor([[[0.4], [0.4]]]).log(), torch.tensor([[[True], [True]]])
@@ -208,8 +195,8 @@ def grpo_loss(
     if not clip > 0:
         raise ValueError(f"clip must be above 0, got {clip}; 0.2 is usual")
     centred = rewards - rewards.mean(1, keepdim=True)
-    spread = rewards.std(1, correction=0, keepdim=True) + SMALLEST_SPREAD
-    advantages = (centred / spread)[..., None]  # (P, N, 1)
+    spread = rewards.std(1, correction=0, keepdim=True)  # may be 0
+    advantages = (centred / (spread + 1e-4))[..., None]  # (P, N, 1)
     ratio = (logprobs - sampling_logprobs).exp()  # (P, N, S)
     gains = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
     return -losses.over_steps(gains, decision_mask, "mean")
@@ -218,20 +205,16 @@ def grpo_loss(
 def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
     """Computes the squared error of the predicted reward: (σ(score_i) − r_i)².
 
-    The score of a response is Σ_t z_t, the sum of the logits of the choices that wrote it: each
-    choice adds its logit to the log-odds of the reward, and regression finds these logits.
-
-    At sequence level σ(z_k) becomes the mean reward p_k of choice k. For rewards 0 and 1 the next
+    The score of a response is Σ_t z_t: each choice adds its logit to the log-odds of the reward. At
+    sequence level σ(z_k) becomes the mean reward p_k of choice k. For rewards 0 and 1 the next
     round then draws k in proportion to p_k / (1 − p_k), as with LPO's Eq. 10 and beta 1. At token
-    level a single choice adds little, so a head that draws stays close to uniform; its most likely
-    choice shows the learning.
+    level a single choice adds little: a head that draws stays close to uniform.
 
     Args:
         scores: (P, N) sums of logits (not of log-probabilities).
         rewards: (P, N) from 0 to 1.
 
     Returns (P, N) losses, not reduced. Raises ValueError if the shapes aren't (P, N).
-
     A score of 0 predicts 0.5:
 
     >>> regression_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.5, 1.0]]))
@@ -244,7 +227,6 @@ def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
 def _check(rewards: Tensor, **others: Tensor) -> None:
     for name, tensor in others.items():
         if rewards.ndim != 2 or tensor.shape[:2] != rewards.shape:
-            raise ValueError(
-                f"rewards must have shape (P, N) and {name} must begin with it, got "
-                f"{tuple(rewards.shape)} and {tuple(tensor.shape)}; pass all responses to a prompt"
-            )
+            got = f"got {tuple(rewards.shape)} and {tuple(tensor.shape)}"
+            required = f"rewards must have shape (P, N) and {name} must begin with it"
+            raise ValueError(f"{required}, {got}; pass all responses to a prompt")

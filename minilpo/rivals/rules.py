@@ -1,11 +1,9 @@
 """Rules without a head and without training: they see the language model's predictions.
 
-TopNSigma, EDT and Dynatemp are `Choices`: pure functions of the logits, so a head could choose
-among them. Mirostat is a `Policy`, because it also looks back at the drawn tokens.
-
-Each takes lists, one value per setting, of 0 or above, and raises ValueError if one is longer than
-the other or a value is out of its range. With `Fixed`, and in `Mirostat` itself, row i of a batch
-takes setting i modulo their number K: so one call of `generate` tries them all.
+TopNSigma, EDT and Dynatemp are `Choices`: a head could choose among them. Mirostat is a `Policy`,
+because it also looks back at the drawn tokens. Each takes lists, one value per setting, of 0 or
+above, and raises ValueError if one is longer than the other or a value is out of its range. In
+`Mirostat`, as with `Fixed`, row i of a batch takes setting i modulo their number K.
 """
 
 import math
@@ -39,7 +37,7 @@ class TopNSigma(Choices):
 
     l_v >= max(l) - n σ(l). Source: Tang et al., "Top-nσ: Not All Logits Are You Need",
     arXiv 2411.07641. Most logits are noise around a low mean; σ measures it. The temperature is
-    applied after that, so it doesn't change which tokens are kept, as it would with top-p.
+    applied after that, so it doesn't change which tokens are kept.
 
     >>> choices = TopNSigma([1.0], [1.0])
     >>> choices.names
@@ -67,7 +65,7 @@ class TopNSigma(Choices):
 
 
 class ByEntropy(Choices):
-    """A temperature for each token, by how unsure the language model is. A subclass says which."""
+    """A temperature for each token, by how unsure the language model is."""
 
     def temperatures(self, logits: Tensor, choice_ids: Tensor) -> Tensor:
         """Computes the temperature of each row under its setting: (B, V) and (B,) to (B,)."""
@@ -86,12 +84,9 @@ class EDT(ByEntropy):
     Source: Zhang et al., "EDT: Improving Large Language Models' Generation by Entropy-based Dynamic
     Temperature Sampling", arXiv 2403.14541; 0.8 is the value that they fixed. H is the entropy at
     temperature 1, in nats: T rises from 0 at H = 0 towards T_0, of which `temperatures` are values.
-    With θ = 0 it is constant.
 
-    >>> EDT([1.0], [2.0]).temperatures(torch.zeros(1, 9), torch.tensor([0]))
+    >>> EDT([1.0], [2.0]).temperatures(torch.zeros(1, 9), torch.tensor([0]))  # 0.8^(2 / ln 9)
     tensor([0.8162])
-    >>> 0.8 ** (2 / math.log(9))
-    0.816185179930338
     """
 
     def __init__(self, temperatures: Sequence[float], thetas: Sequence[float]):
@@ -130,12 +125,11 @@ class Dynatemp(ByEntropy):
 class Mirostat(Policy):
     """Mirostat 2.0: keeps the surprise of a text near a target, by leaving out surprising tokens.
 
-    The surprise of a token is -log2 p, in bits. Tokens that surprise more than a limit μ are left
-    out (never the likeliest one), and one of the rest is drawn. The limit is 2τ at first; after
-    each token μ ← μ - η (surprise - τ). Source: Basu et al., "Mirostat: A Neural Text Decoding
-    Algorithm that Directly Controls Perplexity", arXiv 2007.14966, Algorithm 2. The surprise is
-    that of the language model's own distribution, before tokens are left out.
-    `targets` are values of τ, in bits, and `rates` of η. Each row has a limit of its own.
+    The surprise of a token is -log2 p, in bits, by the language model's own distribution. Tokens
+    that surprise more than a limit μ are left out (never the likeliest one), and one of the rest is
+    drawn. The limit is 2τ at first; after each token μ ← μ - η (surprise - τ). Source: Basu et al.,
+    "Mirostat: A Neural Text Decoding Algorithm that Directly Controls Perplexity", arXiv
+    2007.14966, Algorithm 2. `targets` are values of τ, in bits, and `rates` of η.
 
     >>> policy = Mirostat([1.0], [0.5])
     >>> policy.start(n_rows=1)
@@ -167,9 +161,8 @@ class Mirostat(Policy):
         return self.limits[step.rows]
 
     def probs(self, step: Step, choice: Tensor) -> Tensor:
-        """Computes token probabilities, (B, V), within the limits, (B,)."""
         probs = step.logits.softmax(-1)
-        too_surprising = -probs.log2() > choice[:, None]
+        too_surprising = -probs.log2() > choice[:, None]  # (B, V)
         # However low the limit, something must be said.
         too_surprising = too_surprising.scatter(-1, probs.argmax(-1, keepdim=True), False)
         probs = probs.masked_fill(too_surprising, 0.0)

@@ -12,10 +12,8 @@ KINDS = ["1 step", "2 steps", "3 steps"]  # by the number of legs that a journey
 DAYS = range(2, 7)  # of a leg
 WEEK = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
-OPENINGS = [
-    "On {day} {person} and {person2} {manner} left the {adjective} {place}.",
-    "{person} and {person2} {manner} left the {adjective} {place} on {day}.",
-]
+LEFT = "{person} and {person2} {manner} left the {adjective} {place}"
+OPENINGS = ["On {day} " + LEFT + ".", LEFT + " on {day}."]
 LEGS = ["They {moved} for {number} days.", "For {number} days they {moved}."]
 QUESTIONS = ["What day is it?", "Which day is today?"]
 SLOTS = {"day": WEEK, "person": PEOPLE, "adjective": ADJECTIVES, "place": PLACES}
@@ -25,10 +23,9 @@ SLOTS |= {"moved": WORDS["moved"], "manner": WORDS["manner"]}
 class ThinkOrAnswer(ReadingTask):
     """The day on which a journey begins and the days that one to three legs take.
 
-    The demonstrator never slips. Half of the time it thinks, one step after another; else it
-    answers at once, which is easy for one step. If the day after "####" is right, the reward is 1
-    less `PRICE` for each word, number or mark; else 0. So thinking pays where answering at once is
-    wrong.
+    Half of the demonstrations think, one step after another; the others answer at once. If the day
+    after "####" is right, the reward is 1 less `PRICE` for each word, number or mark; else 0. So
+    thinking pays where answering at once is wrong.
 
     >>> task = ThinkOrAnswer()
     >>> prompt = "On Friday Mia and Tom boldly left the tiny cave. They ran for 3 days. "
@@ -47,7 +44,6 @@ class ThinkOrAnswer(ReadingTask):
         self._legs = [Pattern(leg, SLOTS) for leg in LEGS]
 
     def prompt(self, rng: random.Random) -> str:
-        """Draws a journey; every number of legs is as frequent as another."""
         person, person2 = rng.sample(PEOPLE, 2)
         sentences = [write_any(rng, OPENINGS, SLOTS, person=person, person2=person2)]
         for _ in range(rng.randint(1, len(KINDS))):
@@ -55,7 +51,6 @@ class ThinkOrAnswer(ReadingTask):
         return " ".join([*sentences, rng.choice(QUESTIONS)])
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        """Thinks or answers at once, as often the one as the other."""
         day, legs = self.read(prompt)
         thoughts = [f"{THINK}: {day}"]
         for days in legs:
