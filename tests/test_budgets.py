@@ -42,7 +42,6 @@ ONE_USER = {
     "Handler": "asked for by http.server",
     "Parser": "asked for by argparse",
     "_Printed": "a stream that keeps a part of its text",
-    "_Processor": "asked for by `generate` of transformers",
     "_StandardError": "asked for by tqdm",
 }
 
