@@ -1,7 +1,8 @@
 """Batched generation: each row by its own choice, and rows that have ended leave the batch."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Prompt
 
 Respond = Callable[..., tuple[Rollout, Tensor]]  # `respond`, or another that does the same
+Asked = tuple[int, str, list[int], str, int]  # a prompt: number, text, tokens, name, room
 NOT_FINITE = (
     "the language model's logits must be finite, got NaN or infinity; if it was pretrained here, "
     "do it again in a new run with a lower --learning-rate; if it was loaded, try a wider dtype, "
@@ -34,6 +36,7 @@ def generate(
     max_new_tokens: int | None = None,
     rows_per_batch: int = 128,
     progress: Callable[[int], object] | None = None,
+    run: Callable[..., Iterable[tuple[Sequence[int], Rollout]]] = map,
 ) -> Rollout:
     """Writes `n_samples` responses to each prompt, each by its own choices (Eq. 2, 5 to 8).
 
@@ -50,6 +53,7 @@ def generate(
         max_new_tokens: longest response, at least 1; by default as long as the model allows.
         rows_per_batch: rows written together: a matter of speed and memory.
         progress: called with the number of responses finished, batch by batch.
+        run: calls a function for each batch; another than `map` may use several processes.
 
     Returns:
         A `Rollout` of P * N responses.
@@ -72,21 +76,18 @@ def generate(
         names.append(f"{seen[prompt]} {prompt}")
         seen[prompt] += 1
     # 3. Write batch by batch. Prompts of like length waste no padding.
-    by_length = sorted(range(len(prompts)), key=lambda p: len(prompt_ids[p]))
-    prompts_per_batch = max(1, rows_per_batch // max(n_samples, 4))  # to read them takes memory too
-    rollouts = []
-    for start in range(0, len(prompts), prompts_per_batch):
-        members = by_length[start : start + prompts_per_batch]
-        parts = [uniforms_of(names[p], n_samples, lm.max_length, key) for p in members]
-        room = torch.tensor([limits[p] for p in members]).repeat_interleave(n_samples)  # (B,)
-        texts, token_ids = [prompts[p] for p in members], [prompt_ids[p] for p in members]
-        uniforms = torch.cat(parts)[:, : int(room.max())]  # (B, T, 2)
-        tensors = _write(lm, token_ids, n_samples, policy, uniforms, room)
-        rollouts.append(_as_rollout(lm, texts, n_samples, room, tensors))
+    asked = list(zip(range(len(prompts)), prompts, prompt_ids, names, limits, strict=True))
+    asked.sort(key=lambda one: len(one[2]))
+    n = max(1, rows_per_batch // max(n_samples, 4))  # prompts; to read them takes memory too
+    batches = [asked[start : start + n] for start in range(0, len(asked), n)]
+    rollouts, order = list[Rollout](), list[int]()
+    for numbers, rollout in run(partial(_write_batch, lm, n_samples, policy, key), batches):
+        rollouts.append(rollout)
+        order += numbers
         if progress:
-            progress(len(members) * n_samples)
+            progress(len(rollout))
     # 4. Put them back into the order of the prompts.
-    return concatenate(rollouts).sorted_by(torch.tensor(by_length).argsort())
+    return concatenate(rollouts).sorted_by(torch.tensor(order).argsort())
 
 
 def respond(
@@ -101,8 +102,7 @@ def respond(
     Raises:
         ValueError: as `generate` and `score` do.
     """
-    texts = [prompt.text for prompt in prompts]
-    rollout = generate(lm, texts, policy, generator, **options)
+    rollout = generate(lm, [prompt.text for prompt in prompts], policy, generator, **options)
     return rollout, score(rollout, [prompt.task for prompt in prompts])
 
 
@@ -144,6 +144,27 @@ def uniforms_of(name: str, n_samples: int, max_length: int, key: int) -> Tensor:
     (torch.Size([3, 5, 2]), True)
     """
     return torch.rand(n_samples, max_length, 2, generator=torch_generator(key, name))
+
+
+def _write_batch(
+    lm: LanguageModel, n_samples: int, policy: Policy, key: int, batch: list[Asked]
+) -> tuple[Sequence[int], Rollout]:
+    """Writes one batch; returns the numbers of its prompts too."""
+    numbers, texts, prompts, names, limits = zip(*batch, strict=True)
+    room = torch.tensor(limits).repeat_interleave(n_samples)  # (B,)
+    parts = [uniforms_of(name, n_samples, lm.max_length, key) for name in names]
+    uniforms = torch.cat(parts)[:, : int(room.max())]  # (B, T, 2)
+    token_ids, choice_ids, features = _write(lm, prompts, n_samples, policy, uniforms, room)
+    is_end = torch.isin(token_ids, torch.tensor([*lm.end_ids]).long())
+    # Nothing after the first end token, and nothing where there was no room left.
+    has_room = torch.arange(token_ids.shape[1]) < room[:, None]
+    response_mask = (is_end.cumsum(1) - is_end.int() == 0) & has_room
+    mask = response_mask[:, : choice_ids.shape[1]]
+    lengths = (response_mask & ~is_end).sum(1).tolist()
+    responses = [lm.decode(row[:n]) for row, n in zip(token_ids.tolist(), lengths, strict=True)]
+    decisions = Decisions(features[mask], choice_ids.masked_fill(~mask, 0), mask)
+    token_ids = token_ids.masked_fill(~response_mask, 0)
+    return numbers, Rollout([*texts], n_samples, responses, token_ids, response_mask, decisions)
 
 
 @torch.inference_mode()
@@ -209,20 +230,3 @@ def _step(batch: Batch, rows: Tensor, last: Tensor, position: Tensor, uniforms: 
     exact = torch.promote_types(batch.logits.dtype, torch.float32)
     hidden_states, logits = batch.hidden_states.to(exact), batch.logits.to(exact)
     return Step(rows, hidden_states, logits, last, position, uniforms)
-
-
-def _as_rollout(
-    lm: LanguageModel, prompts: list[str], n_samples: int, limits: Tensor, tensors: list[Tensor]
-) -> Rollout:
-    """Makes a rollout of the output of `_write`, without the tokens after each end."""
-    token_ids, choice_ids, features = tensors
-    is_end = torch.isin(token_ids, torch.tensor([*lm.end_ids]).long())
-    # Nothing after the first end token, and nothing where there was no room left.
-    has_room = torch.arange(token_ids.shape[1]) < limits[:, None]
-    response_mask = (is_end.cumsum(1) - is_end.int() == 0) & has_room
-    mask = response_mask[:, : choice_ids.shape[1]]
-    lengths = (response_mask & ~is_end).sum(1).tolist()
-    responses = [lm.decode(row[:n]) for row, n in zip(token_ids.tolist(), lengths, strict=True)]
-    decisions = Decisions(features[mask], choice_ids.masked_fill(~mask, 0), mask)
-    token_ids = token_ids.masked_fill(~response_mask, 0)
-    return Rollout(prompts, n_samples, responses, token_ids, response_mask, decisions)

@@ -21,6 +21,7 @@ from minilpo.decoding.rollout import concatenate
 from minilpo.lm import pretraining
 from minilpo.lm.model import GPT
 from minilpo.machine.files import temporary_folder
+from minilpo.run.workers import shared_map
 from minilpo.tasks import Prompt
 
 
@@ -66,9 +67,13 @@ def exchange(function: Callable[..., object], *given: Any, **options: Any) -> No
 def respond(
     lm: Any, prompts: list[Prompt], policy: Any, generator: torch.Generator, **options: Any
 ) -> tuple[Rollout, Tensor]:
-    """Does what `decoding.respond` does; each process has a shard of the prompts."""
+    """Does what `decoding.respond` does; each process has a shard of the prompts.
+
+    Without torchrun, and on the CPU, it is a process per thread.
+    """
     if not dist.is_initialized():
-        return alone.respond(lm, prompts, policy, generator, **options)
+        run = shared_map if next(lm.model.parameters()).is_cpu else map
+        return alone.respond(lm, prompts, policy, generator, run=run, **options)
     N, progress = dist.get_world_size(), options.get("progress")
     if progress:  # the others are about as far
         options["progress"] = lambda n: progress(n * N)
