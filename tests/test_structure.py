@@ -58,7 +58,7 @@ WITHIN = {
     "exercises": ["trial", "verdict", "examination", "exercise", *EXERCISES_OF_LESSONS],
     "course": ["notebook", "home", "lessons", "cells", "examinee", "gradebook", "grade"],
     "play": ["table", "server"],
-    "run": ["processes", "folder", "begin", "steps"],
+    "run": ["workers", "processes", "folder", "begin", "steps"],
 }
 
 

@@ -23,7 +23,6 @@ import torch
 from minilpo.machine.text import named, one_line
 from minilpo.seeds import torch_defaults
 
-LARGEST_FILE = 2**31  # bytes; nothing that minilpo writes comes near
 RECORD = "record.json"
 Entry = tuple[Any, dict[str, bytes]]  # the settings of a step and the files that it writes
 
@@ -33,11 +32,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     A file that was there keeps its permissions, and after an OSError its content too.
     """
-    write_partial(path, data)
-    try:
+    with _or_nothing(path):
+        write_partial(path, data)
         os.replace(partial_of(path), path)
-    except BaseException as error:
-        _give_up(path, error)
 
 
 def partial_of(path: Path) -> Path:
@@ -47,24 +44,26 @@ def partial_of(path: Path) -> Path:
 
 def write_partial(path: Path, data: bytes) -> None:
     """Writes the partial file of a path, with the permissions that the file has, if it exists."""
-    try:
+    with _or_nothing(path):
         with _new_file(partial_of(path)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
             os.chmod(partial_of(path), stat.S_IMODE(path.stat().st_mode))
+
+
+@contextlib.contextmanager
+def _or_nothing(path: Path) -> Iterator[None]:
+    """Removes the partial file after any error; an OSError names the file that was wanted."""
+    try:
+        yield
     except BaseException as error:  # Ctrl-C too leaves nothing half-written
-        _give_up(path, error)
-
-
-def _give_up(path: Path, error: BaseException) -> None:
-    """Removes a partial file, and raises the error with the name of the file that was wanted."""
-    with contextlib.suppress(OSError):
-        partial_of(path).unlink(missing_ok=True)
-    if isinstance(error, OSError):
-        error.filename = str(path)
-    raise error
+        with contextlib.suppress(OSError):
+            partial_of(path).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -78,8 +77,6 @@ def read_bytes(path: Path) -> bytes:
     """Reads a file, if it is one: a device or a pipe could keep a reader waiting for ever."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError(f"{path} must be a file, got something else of that name; remove it")
-    if (size := path.stat().st_size) > LARGEST_FILE:
-        raise ValueError(f"{path} must be a file of minilpo, got one of {size:,} bytes; move it")
     return path.read_bytes()
 
 
@@ -151,9 +148,7 @@ class Record:
         for step, (settings, files) in finished.items():
             digests = {name: sha256(data) for name, data in files.items()}
             steps[step] = {"settings": settings, "files": digests}
-        new: dict[str, bytes] = {}
-        for _, files in finished.values():
-            new |= files
+        new = {name: data for _, files in finished.values() for name, data in files.items()}
         before, self.steps = self.files, steps
         self.gone = sorted(before.keys() - self.files.keys())
         content = {"steps": steps, "seconds": self.seconds, "gone": self.gone}
@@ -162,7 +157,7 @@ class Record:
                 if "/" in name:  # the folder itself may have been removed: that is an error
                     (self.folder / name).parent.mkdir(exist_ok=True)
                 write_partial(self.folder / name, data)
-            write_json(self.path, {**content, "sha256": _seal(content)})
+            write_bytes(self.path, json_bytes({**content, "sha256": _seal(content)}))
         except OSError:  # the disk is full, for example
             for name in new:
                 partial_of(self.folder / name).unlink(missing_ok=True)
@@ -233,11 +228,6 @@ def must_hold(path: Path, what: str, remedy: str) -> Iterator[None]:
 def json_bytes(content: Any) -> bytes:
     """Returns JSON in the order of the keys given, indented by two spaces."""
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes `json_bytes` to a file."""
-    write_bytes(path, json_bytes(content))
 
 
 @torch_defaults()

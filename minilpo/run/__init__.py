@@ -1,6 +1,7 @@
 """A run: a folder, and the steps that fill it.
 
-    processes  several of them that work on one run
+    workers    other processes that write responses too
+    processes  several of torchrun's that work on one run
     folder     the folder: settings, record, files
     begin      makes the folder: tokenizer and corpus
     steps      pretrain, train, evaluate

@@ -34,10 +34,10 @@ from minilpo.tasks import Task, load_tasks
 
 Head = TypeVar("Head", bound=AdaptiveDecoder)
 Module = TypeVar("Module", bound=nn.Module)
-PHASES = ("pretrain", "rollout", "lpo", "evaluate")
 LOGS = {"pretrain": "pretrain_log.json", "train": "lpo_log.json"}
 STATES = {"pretrain": "pretrain_state.pt", "train": "lpo_state.pt"}  # half-done work
 SECTIONS = {"pretrain": ("model", "pretrain"), "train": ("model", "pretrain", "lpo")}
+BY_TRAIN = ("head.pt", "constant_head.pt", "trained_model.pt", LOGS["train"])
 PUT_BACK = "put it back as it was, or make a new run folder"
 BEGIN_ANEW = "put it back as it was, or rename it to begin this step anew"
 
@@ -84,8 +84,7 @@ class Run:
 
     def tokenizer(self) -> Tokenizer:
         """Reads the run's tokenizer."""
-        self._must_have("tokenizer.json", "pretrain")
-        data = self.record.read("tokenizer.json", self.again("pretrain"))
+        data = self.read("tokenizer.json")
         with must_hold(self.path / "tokenizer.json", "a tokenizer", PUT_BACK):
             return Tokenizer.of_bytes(data)
 
@@ -97,8 +96,8 @@ class Run:
     def model(self, trained: bool = False) -> GPT:
         """Reads the pretrained language model, or the one `trained` with the head by --train-lm."""
         if trained and self.config.lpo.train_lm:
-            return self._filled(self.new_model(), "trained_model.pt", "train")
-        return self._filled(self.new_model(), "model.pt", "pretrain")
+            return self._filled(self.new_model(), "trained_model.pt")
+        return self._filled(self.new_model(), "model.pt")
 
     def language_model(self, trained: bool = False) -> GPTLanguageModel:
         """Reads `model` with its tokenizer."""
@@ -118,53 +117,51 @@ class Run:
 
     def head(self) -> AdaptiveDecoder:
         """Reads the trained head."""
-        return self._filled(self.new_head(AdaptiveDecoder), "head.pt", "train")
+        return self._filled(self.new_head(AdaptiveDecoder), "head.pt")
 
     def constant_head(self) -> ConstantHead:
         """Reads the trained control."""
-        return self._filled(self.new_head(ConstantHead), "constant_head.pt", "train")
+        return self._filled(self.new_head(ConstantHead), "constant_head.pt")
 
     @torch_defaults()
-    def _filled(self, module: Module, name: str, step: str) -> Module:
+    def _filled(self, module: Module, name: str) -> Module:
         """Loads the weights of a file into a new module, which is no longer to be trained."""
-        self._must_have(name, step)
-        data = self.record.read(name, self.again(step))
+        data = self.read(name)
         with must_hold(self.path / name, "the weights that config.json describes", PUT_BACK):
             module.load_state_dict(tensors_of(data))
         return module.requires_grad_(False)
+
+    def read(self, name: str) -> bytes:
+        """Reads a file of a finished step.
+
+        Raises ValueError, with the command that makes it again, if it isn't there or was changed.
+        """
+        step = "train" if name in BY_TRAIN else "pretrain"
+        if name not in self.record.files:
+            whole = "; minilpo demo makes a run with all files" if step == "train" else ""
+            raise ValueError(
+                f"{self.path} must hold {name}, which isn't there; run: {self.command(step)}{whole}"
+            )
+        again = f"put it back as it was, or to make it again run: {self.command(step)}"
+        return self.record.read(name, again)
 
     def log(self, step: str) -> list[dict[str, Any]]:
         """Reads the log of "pretrain" or "train", after a comparison of all files of that step.
 
         Raises ValueError if the step isn't done, or one of its files was changed.
         """
-        self._must_have(LOGS[step], step)
+        log = self.read(LOGS[step])
         for name in self.record.steps[step]["files"]:
-            self.record.read(name, self.again(step))
+            self.read(name)
         if self.record.settings_of(step).get("model.pt") not in (None, self._model_digest()):
             raise ValueError(
                 f"{self.path / 'head.pt'} must be trained on the model.pt that is there, "
                 f"but it was trained on another; run: {self.command(step)}"
             )
-        return json.loads(self.record.read(LOGS[step], self.again(step)))
-
-    def _must_have(self, name: str, step: str) -> None:
-        if name not in self.record.files:
-            whole = "; minilpo demo makes a run with all files" if step == "train" else ""
-            raise ValueError(
-                f"{self.path} must hold {name}, which isn't there; run: {self.command(step)}{whole}"
-            )
+        return json.loads(log)
 
     def _model_digest(self) -> str | None:
         return self.record.files.get("model.pt")
-
-    def seconds(self) -> dict[str, float]:
-        """The seconds spent on each phase so far."""
-        return {phase: self.record.seconds.get(phase, 0.0) for phase in PHASES}
-
-    def again(self, step: str) -> str:
-        """Says what to do about a file of a step that can't be used."""
-        return f"put it back as it was, or to make it again run: {self.command(step)}"
 
     def command(self, step: str) -> str:
         """Returns the command for a step of this run, to be typed as it is."""

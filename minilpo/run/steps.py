@@ -1,7 +1,7 @@
 """The three steps that fill a run folder: pretrain, train, evaluate. Each can be resumed."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ from minilpo.show.report import draw_figures, example_responses, figure_files
 from minilpo.show.samples import answers_while_training
 from minilpo.training import TrainState
 
+PHASES = ("pretrain", "rollout", "lpo", "evaluate")  # whose seconds are counted
+
 
 @contextlib.contextmanager
 def work_in_run(path: Path, config: RunConfig) -> Iterator[None]:
@@ -52,20 +54,30 @@ def use_machine(run: Run, threads: int | None = None, device: str = "cpu") -> No
     run.config = run.with_config(threads=n).config
 
 
+def clock_of(run: Run) -> Callable[[str], None]:
+    """Starts a clock: calling it with a phase adds the seconds since the last call to that."""
+    last, seconds = perf_counter(), run.record.seconds
+
+    def spend(phase: str) -> None:
+        nonlocal last
+        now = perf_counter()
+        seconds[phase], last = seconds.get(phase, 0.0) + now - last, now
+
+    return spend
+
+
 @torch_defaults()
 def pretrain_step(run: Run) -> None:
     """Trains the language model, unless that is done."""
     tokenizer = _tokenizer(run)
     if run.is_done("pretrain"):
         return
-    clock, model, settings = Clock(), run.new_model(), run.settings("pretrain")
-
-    def commit(step: str, files: dict[str, bytes], *undone: str) -> None:
-        run.record.seconds["pretrain"] = run.seconds()["pretrain"] + clock.lap()
-        run.commit({step: (settings, files)}, undone)
+    spend, model, settings = clock_of(run), run.new_model(), run.settings("pretrain")
 
     def save(training: Pretraining) -> None:
-        commit("half-done pretrain", {STATES["pretrain"]: tensor_bytes(training.state_dict())})
+        spend("pretrain")
+        state = {STATES["pretrain"]: tensor_bytes(training.state_dict())}
+        run.commit({"half-done pretrain": (settings, state)})
 
     training = Pretraining(model, run.config.pretrain, save)
     if state := run.half_done("pretrain"):
@@ -83,7 +95,8 @@ def pretrain_step(run: Run) -> None:
 
         log = pretrain(*given, step, processes.add_gradients)
     files = {"model.pt": tensor_bytes(model.state_dict()), LOGS["pretrain"]: json_bytes(log)}
-    commit("pretrain", files, "half-done pretrain")
+    spend("pretrain")
+    run.commit({"pretrain": (settings, files)}, ["half-done pretrain"])
     run.corpus = None  # it takes memory
 
 
@@ -114,19 +127,19 @@ def train_step(run: Run, lpo: LPOConfig | None = None) -> None:
     check_prompts(new, lm.tokenizer, prompts_of(new, ["lpo"]))
     head, constant_head = new.new_head(AdaptiveDecoder), new.new_head(ConstantHead)
     train, fit, state = training_of(lm, head, config)
-    clock, settings = Clock(), new.settings("train")
+    spend, settings = clock_of(run), new.settings("train")
 
     def save(state: TrainState, *_: object) -> None:
-        run.record.seconds["lpo"] = run.seconds()["lpo"] + clock.lap()
+        spend("lpo")
         content = {**state.state_dict(), "constant_head": constant_head.state_dict()}
         # Until the training is done the settings of the old one stay in config.json.
         files = {STATES["train"]: tensor_bytes(content)}
         run.commit({"half-done train": (settings, files)})
 
     def respond(*asked: Any, **options: Any) -> tuple[Rollout, Tensor]:
-        run.record.seconds["lpo"] = run.seconds()["lpo"] + clock.lap()
+        spend("lpo")
         responses = processes.respond(*asked, progress=progress.update, **options)
-        run.record.seconds["rollout"] = run.seconds()["rollout"] + clock.lap()
+        spend("rollout")
         return responses
 
     if half_done := new.half_done("train"):
@@ -160,7 +173,7 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
 
     Other settings then become the run's.
     """
-    clock = Clock()
+    spend = clock_of(run)
     logs = run.log("pretrain"), run.log("train")
     new = run.with_config(evaluation=evaluation or run.config.evaluation)
     config = new.config
@@ -180,8 +193,9 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     with plots.own_style():
         pictures = draw_figures(measured, *logs)
     shown = chosen_responses(test, lm, run.choices.names)
-    run.record.seconds["evaluate"] = clock.lap()  # this evaluation replaces the last
-    seconds = run.seconds()
+    run.record.seconds["evaluate"] = 0.0  # this evaluation replaces the last
+    spend("evaluate")
+    seconds = {phase: run.record.seconds.get(phase, 0.0) for phase in PHASES}
     seconds["total"] = sum(seconds.values())
     metrics = {"seed": config.seed, "level": config.level, **measured, "seconds": seconds}
     page = run_page(config, metrics, *logs, pictures, shown)
@@ -191,16 +205,3 @@ def evaluate_step(run: Run, evaluation: EvaluationConfig | None = None) -> dict[
     run.config = config
     run.commit({"evaluate": (None, files)})
     return metrics
-
-
-class Clock:
-    """Tells the seconds since it was last asked."""
-
-    def __init__(self) -> None:
-        self.last = perf_counter()
-
-    def lap(self) -> float:
-        """Returns the seconds since the last lap, at first since it was made."""
-        seconds = perf_counter() - self.last
-        self.last += seconds
-        return seconds

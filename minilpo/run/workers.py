@@ -48,7 +48,10 @@ def shared_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator
     This process works from the end, the others from the beginning on. If one of them can't be
     started or ends, by an error too, its item is done here, where the error is then raised.
     """
-    n, todo, call = torch.get_num_threads(), list(items), pickle.dumps(function)
+    if (n := torch.get_num_threads()) == 1:
+        yield from map(function, items)
+        return
+    todo, call = list(items), pickle.dumps(function)
     results: SimpleQueue[list[Any]] = SimpleQueue()
 
     def take(place: int) -> list[Any]:
