@@ -8,7 +8,6 @@ from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.decoding.rollout import forward_rollout, marginal_decisions
 from minilpo.lpo import train_lpo
-from minilpo.rivals.by_config import training_of
 from tests.conftest import CHOICES, ending_early, head_of, seeded
 from tests.huggingface.tiny import exported
 from tests.lm.test_language_model import PROMPTS
@@ -64,12 +63,6 @@ def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, o
     assert all(not torch.allclose(*pair) for pair in zip(before, weights[0], strict=True))
     for key in ("pairs", "sampled_reward", "validation_reward", "chosen_share"):
         assert [entry[key] for entry in logs[0]] == [entry[key] for entry in logs[1]]
-
-
-def test_only_our_own_language_model_can_be_trained_too(other):
-    config = LPOConfig(loss="eq9", train_lm=True)
-    with pytest.raises(ValueError, match="must have a GPTLanguageModel to train, got HuggingFace"):
-        training_of(other, head_of("token"), config)
 
 
 def test_texts_become_the_same_tokens_and_tokens_the_same_texts(lm, other):
