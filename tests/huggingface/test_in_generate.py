@@ -142,17 +142,16 @@ def test_a_pipeline_writes_by_the_head_or_hears_how_it_could(lm):
 
 def test_logits_that_are_no_numbers_end_in_the_words_of_our_own_loop(lm):
     lm.model.get_input_embeddings().weight[5] = torch.nan
-    with fixed(lm) as model:
-        with pytest.raises(ValueError, match="the language model's logits must be finite, got NaN"):
-            model.generate(torch.tensor([[3, 5]]), max_new_tokens=4)
+    message = "the language model's logits must be finite, got NaN"
+    with fixed(lm) as model, pytest.raises(ValueError, match=message):
+        model.generate(torch.tensor([[3, 5]]), max_new_tokens=4)
 
 
 def test_the_head_must_fit_and_everything_is_as_before_after_an_error_too(lm):
     before = lm.model.generation_config
-    narrow = GreedyHead(AdaptiveDecoder(16, len(CHOICES)), CHOICES)
-    with pytest.raises(ValueError, match="as wide as .*, 32, got one for 16"):
-        with deciding(lm, narrow, seeded(0)):
-            pass
+    narrow = deciding(lm, GreedyHead(AdaptiveDecoder(16, len(CHOICES)), CHOICES), seeded(0))
+    with pytest.raises(ValueError, match="as wide as .*, 32, got one for 16"), narrow:
+        pass
     with pytest.raises(RuntimeError), fixed(lm):
         raise RuntimeError
     assert lm.model.generation_config is before and "generate" not in vars(lm.model)

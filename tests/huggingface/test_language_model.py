@@ -51,13 +51,12 @@ def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
 
 
 def test_a_small_difference_is_an_error_where_weights_are_exact_and_rounding_where_they_are_not():
-    for dtype, is_right in ((torch.float32, False), (torch.bfloat16, True)):
+    refused = pytest.raises(ValueError, match="step by step and at once its logits differ by")
+    for dtype, expected in ((torch.float32, refused), (torch.bfloat16, contextlib.nullcontext())):
         model = tiny("gpt2").to(dtype)
         steps_are_off = lambda _, inputs, z: z * 1.02 if z.shape[1] == 1 else z  # noqa: E731
         model.get_output_embeddings().register_forward_hook(steps_are_off)
-        words = "step by step and at once its logits differ by"
-        refused = contextlib.nullcontext() if is_right else pytest.raises(ValueError, match=words)
-        with refused:
+        with expected:
             HuggingFaceLanguageModel(model, tokenizer())
 
 
@@ -158,8 +157,6 @@ def test_a_prompt_goes_into_the_chat_template_if_there_is_one():
         assert chat.decode(lm.encode(["the fox"])[0]) == text
     ready = "<sep> [user] the fox [assistant] <eos>"  # it has been in a template
     assert chat.decode(lm.encode([ready])[0]) == ready
-    plain = language_model()
-    assert plain.tokenizer.decode(plain.encode(["the fox"])[0]) == "the fox"
 
 
 def test_a_chat_that_cannot_be_is_refused():
@@ -209,13 +206,9 @@ def test_a_sentence_begins_after_a_mark_and_where_an_answer_does():
 
 
 def test_several_tokens_or_none_may_end_a_response():
-    model, words, warm = tiny(), tokenizer(), Fixed(Temperatures([3.0]))
+    model, words = tiny(), tokenizer()
     model.generation_config.eos_token_id = [5, 7]
-    lm = HuggingFaceLanguageModel(model, words)
-    assert lm.end_ids == (words.eos_token_id, 5, 7)
-    rollout = generate(lm, ["the fox", "an owl"], warm, seeded(0), n_samples=20)
-    last = rollout.token_ids[torch.arange(40), rollout.response_mask.sum(1) - 1]
-    assert {5, 7} <= set(last.tolist())
+    assert HuggingFaceLanguageModel(model, words).end_ids == (words.eos_token_id, 5, 7)
     model.generation_config.eos_token_id = words.eos_token = None
     assert HuggingFaceLanguageModel(model, words).end_ids == ()
 

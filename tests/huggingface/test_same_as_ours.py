@@ -39,9 +39,7 @@ def test_another_library_behind_the_interface_writes_the_same_tokens(lm, other, 
     ours, theirs = (generate(any_, PROMPTS, policy, seeded(3), **options) for any_ in (lm, other))
     lengths = ours.response_mask.sum(1)
     assert len(set(lengths.tolist())) > 2 and lengths.min() < 12  # some end early
-    assert torch.equal(ours.token_ids, theirs.token_ids)
-    assert torch.equal(ours.response_mask, theirs.response_mask)
-    assert ours.responses == theirs.responses
+    assert torch.equal(ours.token_ids, theirs.token_ids) and ours.responses == theirs.responses
     assert torch.equal(ours.decisions.choice_ids, theirs.decisions.choice_ids)
     torch.testing.assert_close(ours.decisions.features, theirs.decisions.features)
     for a, b in zip(forward_rollout(lm, ours), forward_rollout(other, theirs), strict=True):
@@ -54,13 +52,13 @@ def test_another_library_behind_the_interface_writes_the_same_tokens(lm, other, 
 def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, other, tasks, level):
     task, settings = Varied(tasks[0], most=20), dict(validation_prompts=2, n_hidden=8)
     config = LPOConfig(rounds=1, prompts=12, samples=4, epochs=4, **settings).resolved(level)
-    before, logs, weights = [*head_of(level).double().parameters()], [], []
+    logs, weights = [], []
     for any_ in (lm, other):
         head = head_of(level).double().requires_grad_(True)
         logs.append(train_lpo(any_, [task], head, CHOICES, config, 0))
         weights.append([parameter.detach() for parameter in head.parameters()])
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
-    assert all(not torch.allclose(*pair) for pair in zip(before, weights[0], strict=True))
+    assert logs[0][0]["epochs"][-1]["loss"] < logs[0][0]["epochs"][0]["loss"]
     for key in ("pairs", "sampled_reward", "validation_reward", "chosen_share"):
         assert [entry[key] for entry in logs[0]] == [entry[key] for entry in logs[1]]
 
