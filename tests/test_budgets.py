@@ -17,7 +17,7 @@ BUDGETS = {
     "decoding": (("decoding",), 889),
     "tasks": (("tasks",), 1729),
     "evaluation": (("evaluation",), 834),
-    "rivals": (("rivals",), 1041),
+    "rivals": (("rivals",), 1027),
     "experiments": (("experiments",), 2336),
     "run and machine": (("run", "machine"), 1315),
     "show": (("show",), 1050),
@@ -27,7 +27,7 @@ BUDGETS = {
     "huggingface": (("huggingface",), 498),
     "command line": (("flags", "cli", "__main__"), 505),
 }
-WHOLE, TESTS = 19_766, 23_300
+WHOLE, TESTS = 19_752, 22_908
 # Types with one user, and the reason for each.
 ONE_USER = {
     "Attention": "a part of `Block`, which reads as a sentence",

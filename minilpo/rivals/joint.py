@@ -23,10 +23,7 @@ from minilpo.tasks import Task
 
 
 class JointState(training.TrainState):
-    """A `TrainState` of head and language model, and the frozen copy that is the reference.
-
-    Raises ValueError if the language model isn't ours.
-    """
+    """Training state of head and language model, which must be ours; has a frozen copy of it."""
 
     def __init__(self, lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig):
         if not isinstance(lm, GPTLanguageModel):
@@ -91,11 +88,9 @@ def fit_joint(
 def response_scores(
     state: JointState, head: AdaptiveDecoder, rollout: Rollout, config: LPOConfig
 ) -> tuple[Tensor, Tensor]:
-    """Scores R responses, (R,); also returns the choice logits at their n decisions, (n, K).
-
-    The words are read again, by the model that learns and by its frozen copy.
-    """
+    """Scores R responses, (R,); also returns the choice logits at their n decisions, (n, K)."""
     made, mask = rollout.decisions, rollout.response_mask
+    # The words are read again, by the model that learns and by its frozen copy.
     hidden_states, logprobs = _forward(state.lm, rollout)
     _, ref_logprobs = _forward(state.reference, rollout)
     # The head reads the state before each token that has a decision: the first, or all.
@@ -130,7 +125,7 @@ def joint_scores(
 
     Args:
         token_logprobs: (B, T) log-probabilities of the response's tokens, in nats, at temperature 1
-            (at the one that wrote them they would have no gradient where it was 0).
+            (at temperature 0 they would have no gradient).
         ref_token_logprobs: (B, T) the same from the frozen copy.
         response_mask: (B, T) True at the response's tokens.
         choice_scores: (B,) from `losses.choice_scores`.

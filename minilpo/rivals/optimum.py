@@ -114,7 +114,8 @@ def bradley_terry(won: Tensor) -> Tensor:
 
     The minimum is finite exactly if a chain of wins leads from every choice to every other. If not,
     the choices that no chain from the rest reaches rise above the rest without end: they are fitted
-    among themselves, and the rest gets −∞.
+    among themselves, and the rest gets −∞. The fit is that of M. Newman, "Efficient computation of
+    rankings from pairwise comparisons", JMLR 24, 2023.
 
     Args:
         won: (K, K), none negative; the diagonal doesn't matter.
@@ -136,29 +137,21 @@ def bradley_terry(won: Tensor) -> Tensor:
         but = f"but they leave two groups without a comparison; {remedy}"
         raise ValueError(f"the wins must lead from some choice to all others, {but}")
     # Only wins of one top choice over another decide their order.
-    strengths = torch.full((len(won),), -torch.inf, dtype=torch.float64)
-    strengths[top] = _fit(won.double().masked_fill(itself, 0.0)[top][:, top])
-    return strengths
-
-
-def _fit(won: Tensor) -> Tensor:
-    """Fits finite strengths: sets one after the other right, until none moves.
-
-    Where the loss is lowest, for each i, the wins that the strengths don't expect, Σ_j W_ij
-    σ(s_j − s_i), are as many as the losses that they don't, Σ_j W_ji σ(s_i − s_j). Raising s_i by
-    the logarithm of their ratio leads there in a few rounds (M. Newman, "Efficient computation of
-    rankings from pairwise comparisons", JMLR 24, 2023).
-    """
-    strengths = won.new_zeros(len(won))
-    for _ in range(10_000 if len(won) > 1 else 0):  # a dozen do, unless wins form one long chain
-        before = strengths.clone()
+    won = won.double().masked_fill(itself, 0.0)[top][:, top]
+    fitted, rounds = won.new_zeros(len(won)), 10_000 if len(won) > 1 else 0
+    for _ in range(rounds):  # a dozen do, unless the wins form one long chain
+        before = fitted.clone()
+        # Where the loss is lowest, for each i, the wins that the strengths don't expect are as many
+        # as the losses that they don't. Raising s_i by the logarithm of their ratio leads there.
         for i in range(len(won)):
-            unexpected_wins = won[i] @ torch.sigmoid(strengths - strengths[i])
-            unexpected_losses = won[:, i] @ torch.sigmoid(strengths[i] - strengths)
-            strengths[i] += (unexpected_wins / unexpected_losses).log()
-        if (strengths - before).abs().max() < 1e-12:  # nats
+            unexpected_wins = won[i] @ torch.sigmoid(fitted - fitted[i])
+            unexpected_losses = won[:, i] @ torch.sigmoid(fitted[i] - fitted)
+            fitted[i] += (unexpected_wins / unexpected_losses).log()
+        if (fitted - before).abs().max() < 1e-12:  # nats
             break
-    return strengths - strengths[0]  # only differences count
+    strengths = torch.full((len(top),), -torch.inf, dtype=torch.float64)
+    strengths[top] = fitted - fitted[0]  # only differences count
+    return strengths
 
 
 def simulate(

@@ -5,10 +5,9 @@
     regression  regression_loss   the head predicts the reward of each choice
 
 All three aim at the mean reward. LPO doesn't: it fits which choice gave the better response.
-
-There is no reward model and no value network: rewards come from programs, the baseline is a mean.
-There is no KL term: it would hold the head near its start, which is uniform. From the second step
-on, another head wrote the responses than the one that learns. Only GRPO corrects for that.
+There is no reward model, since programs reward, and no KL term, which would hold the head near its
+uniform start. From the second step on, another head wrote the responses than the one that learns.
+Only GRPO corrects for that.
 """
 
 from collections.abc import Sequence

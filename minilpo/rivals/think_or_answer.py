@@ -60,7 +60,6 @@ class ThinkOrAnswer(ReadingTask):
         return rng.choice([answer, " ".join([*thoughts, answer])])
 
     def reward(self, prompt: str, response: str) -> float:
-        """Gives 1 less the price of the words if the answer is right, never below 0; else 0."""
         n_words = len(re.findall(r"\w+|[^\w\s]+", response))
         return max(0.0, self.is_right(prompt, response) - PRICE * n_words)
 

@@ -2,6 +2,4 @@
 
 import pytest
 
-pytest.importorskip(
-    "transformers", reason='tests of minilpo.huggingface need pip install "minilpo[huggingface]"'
-)
+pytest.importorskip("transformers", reason='needs pip install "minilpo[huggingface]"')

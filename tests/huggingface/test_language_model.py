@@ -1,6 +1,7 @@
 """Which models are taken, and which refused in words; prompts, chats, ends and lengths."""
 
 import contextlib
+import copy
 import functools
 
 import pytest
@@ -15,6 +16,7 @@ from minilpo.decoding.policies import Fixed
 from minilpo.huggingface import HuggingFaceLanguageModel, deciding
 from tests.conftest import seeded
 from tests.huggingface.tiny import LLAMA, SMALL, V, language_model, tiny, tokenizer
+from tests.standin import same
 
 COLD = Fixed(Temperatures([0.0]))
 MAMBA = dict(hidden_size=32, num_hidden_layers=2, state_size=4)
@@ -42,24 +44,19 @@ def test_a_model_that_takes_no_notice_of_padding_is_refused(monkeypatch):
     """One that works, but whose answers would depend on the other prompts of a batch."""
     model = tiny("gpt2")
     forward = model.forward
-
-    @functools.wraps(forward)
-    def deaf(input_ids, attention_mask=None, position_ids=None, **more):
-        return forward(input_ids, **more)
-
+    deaf = lambda ids, attention_mask=None, position_ids=None, **more: forward(ids, **more)  # noqa: E731
     monkeypatch.setattr(model, "forward", deaf)
     with pytest.raises(ValueError, match="step by step and at once its logits differ by"):
         HuggingFaceLanguageModel(model, tokenizer())
 
 
 def test_a_small_difference_is_an_error_where_weights_are_exact_and_rounding_where_they_are_not():
-    for dtype, is_right in ((torch.float32, False), (torch.bfloat16, True)):
+    refused = pytest.raises(ValueError, match="step by step and at once its logits differ by")
+    for dtype, expected in ((torch.float32, refused), (torch.bfloat16, contextlib.nullcontext())):
         model = tiny("gpt2").to(dtype)
         steps_are_off = lambda _, inputs, z: z * 1.02 if z.shape[1] == 1 else z  # noqa: E731
         model.get_output_embeddings().register_forward_hook(steps_are_off)
-        words = "step by step and at once its logits differ by"
-        refused = contextlib.nullcontext() if is_right else pytest.raises(ValueError, match=words)
-        with refused:
+        with expected:
             HuggingFaceLanguageModel(model, tokenizer())
 
 
@@ -71,8 +68,8 @@ class Wrapper(torch.nn.Module):
         self.inner, self.shift = inner, shift
 
     def __getattr__(self, name):
-        found = self._modules.get(name)
-        return getattr(self._modules["inner"], name) if found is None else found
+        inner = self._modules["inner"]
+        return inner if name == "inner" else getattr(inner, name)
 
     def forward(self, input_ids, **arguments):
         return self.inner((input_ids + self.shift) % V, **arguments)
@@ -82,8 +79,7 @@ class Wrapper(torch.nn.Module):
         return self.inner.generate(*inputs, **arguments)
 
 
-def compiled(model):
-    return torch.compile(model, backend="eager")
+compiled = functools.partial(torch.compile, backend="eager")
 
 
 @pytest.mark.parametrize("wrap", [Wrapper, pytest.param(compiled, marks=pytest.mark.slow)])
@@ -127,7 +123,7 @@ def test_a_model_is_put_in_evaluation_mode_and_otherwise_left_as_it_was():
     for module in model.modules():
         if hasattr(module, "p"):
             module.p = 0.5
-    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    before = copy.deepcopy(model)
     lm, written = HuggingFaceLanguageModel(model, tokenizer()), []
     for _ in range(2):
         model.train()
@@ -136,15 +132,14 @@ def test_a_model_is_put_in_evaluation_mode_and_otherwise_left_as_it_was():
     model.train()
     with deciding(lm, COLD, seeded(0)):
         assert not model.training
-    assert written[0] == written[1]
-    for name, weight in model.named_parameters():
-        assert torch.equal(weight, before[name]) and weight.requires_grad
+    assert written[0] == written[1] and same(model, before)
+    assert all(weight.requires_grad for weight in model.parameters())
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
 def test_padding_beyond_what_a_model_can_read_is_said_in_words():
     """GPT-Neo has a mask of a fixed size; for a short prompt beside a long one it is too small."""
-    lm, long = HuggingFaceLanguageModel(tiny("gpt_neo"), tokenizer()), "the fox sees an owl " * 12
+    lm, long = language_model("gpt_neo"), "the fox sees an owl " * 12
     lm.end_ids = ()
     with pytest.raises(ValueError, match=r"room for \[1, 65\] tokens, .*; lower max_length"):
         generate(lm, ["the fox", long], COLD, seeded(0))
@@ -152,26 +147,16 @@ def test_padding_beyond_what_a_model_can_read_is_said_in_words():
     generate(lm, ["the fox", long[:100].strip()], COLD, seeded(0))
 
 
-def test_gradients_go_through_what_is_read_again():
-    model = tiny().requires_grad_(True)
-    lm, mask = HuggingFaceLanguageModel(model, tokenizer()), torch.ones(1, 2, dtype=torch.bool)
-    hidden_states, logits = lm.forward_responses([[3, 4]], torch.tensor([[5, 6]]), mask)
-    (hidden_states.sum() + logits.sum()).backward()
-    assert all(weight.grad is not None for weight in model.parameters())
-
-
 def test_a_prompt_goes_into_the_chat_template_if_there_is_one():
     chat, fox = tokenizer(chat=True), "[user] the fox <sep> [assistant]"
-    forms = {fox: {}, "[system] a dark wood <sep> " + fox: {"system": "a dark wood"}}
-    forms["the fox"] = {"chat": False}
-    forms["is [user] the fox <sep> [assistant]"] = {"template": {"thinks": "is"}}
-    for text, options in forms.items():
+    for text, options in {
+        **{fox: {}, "[system] a dark wood <sep> " + fox: {"system": "a dark wood"}},
+        **{"the fox": {"chat": False}, "is " + fox: {"template": {"thinks": "is"}}},
+    }.items():
         lm = HuggingFaceLanguageModel(tiny(), chat, **options)
         assert chat.decode(lm.encode(["the fox"])[0]) == text
     ready = "<sep> [user] the fox [assistant] <eos>"  # it has been in a template
     assert chat.decode(lm.encode([ready])[0]) == ready
-    plain = language_model()
-    assert plain.tokenizer.decode(plain.encode(["the fox"])[0]) == "the fox"
 
 
 def test_a_chat_that_cannot_be_is_refused():
@@ -221,16 +206,9 @@ def test_a_sentence_begins_after_a_mark_and_where_an_answer_does():
 
 
 def test_several_tokens_or_none_may_end_a_response():
-    model, words, warm = tiny(), tokenizer(), Fixed(Temperatures([3.0]))
+    model, words = tiny(), tokenizer()
     model.generation_config.eos_token_id = [5, 7]
-    lm = HuggingFaceLanguageModel(model, words)
-    assert lm.end_ids == (words.eos_token_id, 5, 7)
-    rollout = generate(lm, ["the fox", "an owl"], warm, seeded(0), n_samples=20)
-    lengths = rollout.response_mask.sum(1)
-    last = rollout.token_ids[torch.arange(40), lengths - 1]
-    assert {5, 7} <= set(last.tolist()) and lengths.max() > 10
-    before = rollout.response_mask & (torch.arange(lengths.max()) < lengths[:, None] - 1)
-    assert not torch.isin(rollout.token_ids[before], torch.tensor(lm.end_ids)).any()
+    assert HuggingFaceLanguageModel(model, words).end_ids == (words.eos_token_id, 5, 7)
     model.generation_config.eos_token_id = words.eos_token = None
     assert HuggingFaceLanguageModel(model, words).end_ids == ()
 

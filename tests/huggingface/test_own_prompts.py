@@ -19,10 +19,11 @@ def half(prompt, response):
     return 0.5
 
 
-def trained(lm, reward):
+def trained(reward):
     config = LPOConfig(rounds=1, prompts=20, samples=2, epochs=1, validation_prompts=4)
-    task, choices = OwnPrompts(PROMPTS, reward), Temperatures([0.0, 1.0])
-    return task, train_lpo(lm, [task], AdaptiveDecoder(lm.n_embd, 2), choices, config, seed=0)
+    lm, task = language_model("gpt2", eos_token_id=None), OwnPrompts(PROMPTS, reward)
+    head, choices = AdaptiveDecoder(lm.n_embd, 2), Temperatures([0.0, 1.0])
+    return task, train_lpo(lm, [task], head, choices, config, seed=0)
 
 
 def test_training_sees_the_training_prompts_and_no_other():
@@ -32,11 +33,10 @@ def test_training_sees_the_training_prompts_and_no_other():
         seen.add(prompt)
         return len(set(response.split())) / 100
 
-    task, [entry] = trained(language_model("gpt2", eos_token_id=None), reward)
+    task, [entry] = trained(reward)
     assert entry["pairs"] > 10 and list(entry["chosen_share"]) == ["own_prompts"]
-    assert len(seen & set(task.of_split("train"))) == 20
-    assert len(seen & set(task.of_split("validation"))) == 4
-    assert len(seen) == 24
+    shown = [len(seen & set(task.of_split(split))) for split in SPLITS]
+    assert shown == [20, 4, 0] and len(seen) == 24
 
 
 def test_the_splits_are_those_of_every_task_and_together_all_prompts():
@@ -60,12 +60,11 @@ def test_prompts_that_are_one_for_the_model_are_never_on_two_sides_of_a_split():
     assert sum(map(len, tokens)) == len(set.union(*tokens)) == len(task.prompts) == n
 
 
-@pytest.mark.parametrize("prompts", ["the fox", [{"role": "user"}], [1, 2], []])
-def test_what_is_no_list_of_texts_is_refused(prompts):
-    with pytest.raises(ValueError, match="prompts must be a list of texts, got .*; pass a list"):
-        OwnPrompts(prompts, half)
-
-
-def test_a_reward_out_of_range_ends_in_words():
+def test_what_is_no_list_of_texts_and_a_reward_out_of_range_end_in_words():
+    for prompts in ("the fox", [{"role": "user"}], [1, 2], []):
+        with pytest.raises(
+            ValueError, match="prompts must be a list of texts, got .*; pass a list"
+        ):
+            OwnPrompts(prompts, half)
     with pytest.raises(ValueError, match="'own_prompts': reward.* from 0 to 1, got 7.0"):
-        trained(language_model(), lambda prompt, response: 7.0)
+        trained(lambda prompt, response: 7.0)

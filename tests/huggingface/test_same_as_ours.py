@@ -8,7 +8,6 @@ from minilpo.decoding.generate import generate
 from minilpo.decoding.policies import ByPlace, Fixed, GreedyHead, MixedHead, SampledHead
 from minilpo.decoding.rollout import forward_rollout, marginal_decisions
 from minilpo.lpo import train_lpo
-from minilpo.rivals.by_config import training_of
 from tests.conftest import CHOICES, ending_early, head_of, seeded
 from tests.huggingface.tiny import exported
 from tests.lm.test_language_model import PROMPTS
@@ -40,9 +39,7 @@ def test_another_library_behind_the_interface_writes_the_same_tokens(lm, other, 
     ours, theirs = (generate(any_, PROMPTS, policy, seeded(3), **options) for any_ in (lm, other))
     lengths = ours.response_mask.sum(1)
     assert len(set(lengths.tolist())) > 2 and lengths.min() < 12  # some end early
-    assert torch.equal(ours.token_ids, theirs.token_ids)
-    assert torch.equal(ours.response_mask, theirs.response_mask)
-    assert ours.responses == theirs.responses
+    assert torch.equal(ours.token_ids, theirs.token_ids) and ours.responses == theirs.responses
     assert torch.equal(ours.decisions.choice_ids, theirs.decisions.choice_ids)
     torch.testing.assert_close(ours.decisions.features, theirs.decisions.features)
     for a, b in zip(forward_rollout(lm, ours), forward_rollout(other, theirs), strict=True):
@@ -55,21 +52,15 @@ def test_another_library_behind_the_interface_writes_the_same_tokens(lm, other, 
 def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, other, tasks, level):
     task, settings = Varied(tasks[0], most=20), dict(validation_prompts=2, n_hidden=8)
     config = LPOConfig(rounds=1, prompts=12, samples=4, epochs=4, **settings).resolved(level)
-    before, logs, weights = [*head_of(level).double().parameters()], [], []
+    logs, weights = [], []
     for any_ in (lm, other):
         head = head_of(level).double().requires_grad_(True)
         logs.append(train_lpo(any_, [task], head, CHOICES, config, 0))
         weights.append([parameter.detach() for parameter in head.parameters()])
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
-    assert all(not torch.allclose(*pair) for pair in zip(before, weights[0], strict=True))
+    assert logs[0][0]["epochs"][-1]["loss"] < logs[0][0]["epochs"][0]["loss"]
     for key in ("pairs", "sampled_reward", "validation_reward", "chosen_share"):
         assert [entry[key] for entry in logs[0]] == [entry[key] for entry in logs[1]]
-
-
-def test_only_our_own_language_model_can_be_trained_too(other):
-    config = LPOConfig(loss="eq9", train_lm=True)
-    with pytest.raises(ValueError, match="must have a GPTLanguageModel to train, got HuggingFace"):
-        training_of(other, head_of("token"), config)
 
 
 def test_texts_become_the_same_tokens_and_tokens_the_same_texts(lm, other):

@@ -26,49 +26,36 @@ GPT = dict(n_embd=32, n_layer=2, n_head=4, n_positions=ROOM)
 WINDOW = dict(sliding_window=4)
 EXPERTS = dict(num_experts_per_tok=2, moe_intermediate_size=16)
 TYPES = dict(layer_types=["sliding_attention", "full_attention"])
+NARROW = LLAMA | dict(head_dim=8)
+CAPPED = dict(final_logit_softcapping=2.0, attn_logit_softcapping=1.0)
+NEO = dict(attention_types=[[["global", "local"], 1]], window_size=4, num_layers=2, num_heads=4)
+XGLM = dict(d_model=32, ffn_dim=48, num_layers=2, attention_heads=4)
 ARCHITECTURES = {
     "gpt2": GPT,
-    "gptj": GPT | dict(rotary_dim=4),
-    "codegen": GPT | dict(rotary_dim=4),
     "gpt_bigcode": GPT | dict(n_inner=48),
-    "gpt_neo": dict(hidden_size=32, num_layers=2, num_heads=4, max_position_embeddings=ROOM)
-    | dict(attention_types=[[["global", "local"], 1]], window_size=4),
-    "gpt_neox": LLAMA,
+    "gpt_neo": NEO | dict(hidden_size=32, max_position_embeddings=ROOM),
     "opt": LLAMA | dict(ffn_dim=48, word_embed_proj_dim=32),
-    "biogpt": ONE_KEY_EACH,
-    "xglm": dict(d_model=32, ffn_dim=48, num_layers=2, attention_heads=4)
-    | dict(max_position_embeddings=ROOM),
+    "xglm": XGLM | dict(max_position_embeddings=ROOM),
     "bloom": dict(hidden_size=32, n_layer=2, n_head=4),
     "mpt": dict(d_model=32, n_layers=2, n_heads=4, max_seq_len=ROOM),
     "falcon": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4),
-    "llama": LLAMA,
-    "mistral": LLAMA | WINDOW,
     "mixtral": LLAMA | WINDOW | dict(num_local_experts=4),
     "qwen2": LLAMA | WINDOW | dict(use_sliding_window=True, max_window_layers=1),
     "qwen2_moe": LLAMA | EXPERTS | dict(num_experts=4, shared_expert_intermediate_size=16),
-    "qwen3": LLAMA | dict(head_dim=8),
-    "qwen3_moe": LLAMA | EXPERTS | dict(num_experts=4, head_dim=8),
-    "gemma": LLAMA | dict(head_dim=8),
-    "gemma2": LLAMA
-    | WINDOW
-    | TYPES
-    | dict(head_dim=8, query_pre_attn_scalar=8)
-    | dict(final_logit_softcapping=2.0, attn_logit_softcapping=1.0),
-    "gemma3_text": LLAMA | WINDOW | TYPES | dict(head_dim=8, query_pre_attn_scalar=8),
-    "phi": ONE_KEY_EACH,
+    "qwen3_moe": NARROW | EXPERTS | dict(num_experts=4),
+    "gemma2": NARROW | WINDOW | TYPES | CAPPED | dict(query_pre_attn_scalar=8),
+    "gemma3_text": NARROW | WINDOW | TYPES | dict(query_pre_attn_scalar=8),
     "phi3": LLAMA | WINDOW | dict(pad_token_id=0),
-    "stablelm": LLAMA,
-    "starcoder2": LLAMA | WINDOW,
-    "cohere": LLAMA,
     "cohere2": LLAMA | WINDOW | TYPES,
     "granite": LLAMA | dict(logits_scaling=3.0),
-    "olmo": LLAMA,
-    "olmo2": LLAMA,
     "smollm3": LLAMA | dict(pad_token_id=0),
-    "glm": LLAMA | dict(head_dim=8, pad_token_id=0),
-    "helium": LLAMA | dict(head_dim=8),
-    "ernie4_5": LLAMA | dict(head_dim=8),
-    "gpt_oss": LLAMA | WINDOW | TYPES | dict(head_dim=8, num_local_experts=4),
+    "glm": NARROW | dict(pad_token_id=0),
+    "gpt_oss": NARROW | WINDOW | TYPES | dict(num_local_experts=4),
+    **dict.fromkeys(("gptj", "codegen"), GPT | dict(rotary_dim=4)),
+    **dict.fromkeys(("llama", "gpt_neox", "stablelm", "cohere", "olmo", "olmo2"), LLAMA),
+    **dict.fromkeys(("mistral", "starcoder2"), LLAMA | WINDOW),
+    **dict.fromkeys(("biogpt", "phi"), ONE_KEY_EACH),
+    **dict.fromkeys(("qwen3", "gemma", "helium", "ernie4_5"), NARROW),
 }
 
 

@@ -1,7 +1,4 @@
-"""Eq. 9 trains the words too: its scores are a plain count, better responses become likelier.
-
-What every loop promises (rounds without pairs, prompts that are too long) is tested in `test_lpo`.
-"""
+"""Eq. 9 trains the words too. What every loop promises is tested in `test_lpo`."""
 
 import copy
 import math
@@ -20,41 +17,18 @@ from minilpo.lm.language_model import GPTLanguageModel
 from minilpo.preferences import all_pairs, best_worst_pairs
 from minilpo.rivals.joint import JointState, fit_joint, response_scores, words_and_head
 from tests.conftest import CHOICES, seeded
-from tests.standin import Writer, language_model
-from tests.test_lpo import (
-    TASKS,
-    WEIGHTED,
-    Bandit,
-    close,
-    descend,
-    head_of,
-    kept_in,
-    rollout_of,
-    same,
-    small,
-    tiny,
-    train,
-)
+from tests.lm.test_language_model import PROMPTS
+from tests.standin import Writer, head_of, kept_in, language_model, same
+from tests.test_lpo import TASKS, WEIGHTED, Bandit, close, descend, rollout_of, small, tiny, train
 
 JOINT = {"loss": "eq9", "train_lm": True}
-TWO_PROMPTS = [
-    "Mia has 7 apples. How many pens are left?",
-    "Tell me a story of three sentences about a fox in the forest.",
-]
 
 
 def written_by(lm, head):
     """Six responses to each of two prompts of unlike length, and their rewards."""
     options = {"n_samples": 6, "max_new_tokens": 20}
-    rollout = generate(lm, TWO_PROMPTS, SampledHead(head, CHOICES), seeded(0), **options)
+    rollout = generate(lm, PROMPTS[:2], SampledHead(head, CHOICES), seeded(0), **options)
     return rollout, score(rollout, [Bandit()] * 2)
-
-
-def log_probabilities(lm, rollout):
-    """Of the responses' words, (R, T), and 0 after them."""
-    token_ids = rollout.token_ids[rollout.response_mask].long()
-    logprobs = forward_rollout(lm, rollout)[1].log_softmax(-1).gather(-1, token_ids[:, None])[:, 0]
-    return unpack(logprobs, rollout.response_mask)
 
 
 def counted_again(state, head, rollout, config):
@@ -103,8 +77,7 @@ def test_a_joint_fit_is_plain_gradient_descent_on_head_and_language_model():
         state = JointState(lm, head, config)
         state.reference = language_model(9)  # another model, so that the words' scores aren't 0
         modules.append((head, lm.model))
-        parameters = [*head.parameters(), *lm.model.parameters()]
-        state.optimizer = torch.optim.SGD(parameters, lr=0.1)
+        state.optimizer = torch.optim.SGD([*head.parameters(), *lm.model.parameters()], lr=0.1)
         if by_hand:
             scores_of = lambda rows: response_scores(state, head, rollout.rows(rows), config)[0]  # noqa: B023, E731
             descend(state.optimizer, scores_of, WEIGHTED, config, seeded(3))
@@ -121,7 +94,9 @@ def test_the_words_of_better_responses_become_likelier_than_a_frozen_copy_finds_
     head, config = head_of("sequence"), small(lm_learning_rate=3e-3, epochs=6, **JOINT)
     pairs, state = best_worst_pairs(rewards, seeded(0)), JointState(lm, head, config)
     fit_joint(state, head, rollout, pairs, config, seeded(0))
-    gains = log_probabilities(lm, rollout) - log_probabilities(before, rollout)  # 0 after the end
+    ids = rollout.token_ids[rollout.response_mask].long()[:, None]
+    now, then = (forward_rollout(any_, rollout)[1].log_softmax(-1) for any_ in (lm, before))
+    gains = unpack((now - then).gather(-1, ids)[:, 0], rollout.response_mask)  # 0 after the end
     chosen, rejected = (gains[side].sum(1).mean() for side in (pairs.chosen, pairs.rejected))
     assert chosen > rejected + 0.5
     assert same(state.reference.model, before.model) and not same(lm.model, before.model)
@@ -140,14 +115,9 @@ def test_the_log_describes_the_joint_loss_of_the_model_as_it_has_become(lm, leve
     assert margin.abs().min() > 0.05 and 6 < len(rollout) <= 12  # far from rounding
     stored = entropy(head(rollout.decisions.features)).mean()
     assert abs(entropy(logits).mean() - stored) > 0.01
-    expected = {
-        "loss": -torch.nn.functional.logsigmoid(margin).mean(),
-        "margin": margin.mean(),
-        "pair_accuracy": (margin > 0).float().mean(),
-        "entropy": entropy(logits).mean(),
-    }
-    expected = {name: value.item() for name, value in expected.items()}
-    assert log[-1] == pytest.approx(expected, rel=1e-3)
+    loss, accuracy = -torch.nn.functional.logsigmoid(margin), (margin > 0).float()
+    means = [x.mean().item() for x in (loss, margin, accuracy, entropy(logits))]
+    assert [*log[-1].values()] == pytest.approx(means, rel=1e-3)
     assert len(log) == config.epochs and log[-1]["loss"] < log[0]["loss"]
 
 
@@ -169,28 +139,9 @@ def test_it_resumes_to_the_bit_and_keeps_the_model_that_belongs_to_the_best_head
     assert not same(trained, language_model().model)
 
 
-def test_head_and_language_model_have_their_own_rates():
-    """Adam's first step moves each weight by its rate."""
-    rates = {"head_learning_rate": 0.02, "lm_learning_rate": 0.003, "pairs_per_batch": 100}
-    lm, head = language_model(), head_of()
-    train(lm, TASKS, head, CHOICES, tiny(**rates, **JOINT), respond=Writer().respond)
-    steps = [(head, head_of(), 0.02), (lm.model, language_model().model, 0.003)]
-    for trained, before, rate in steps:
-        now, then = trained.state_dict(), before.state_dict()
-        moved = max((now[name] - then[name]).abs().max().item() for name in now)
-        assert moved == pytest.approx(rate, rel=1e-2)
-
-
-def test_a_language_model_that_is_not_ours_can_not_be_trained_but_a_head_for_it_can(lm):
-    class Foreign:
-        end_ids, sentence_starts, max_length = lm.end_ids, lm.sentence_starts, lm.max_length
-        encode, decode, prefill = lm.encode, lm.decode, lm.prefill
-
-    sizes = dict(rounds=1, epochs=1, prompts=4, samples=2, validation_prompts=1)
-    asked = Foreign(), [Bandit()], head_of("sequence"), CHOICES
-    with pytest.raises(ValueError, match="GPTLanguageModel to train, got Foreign"):
-        train(*asked, small(**sizes, **JOINT))
-    train(*asked, small(**sizes, loss="eq9"))
+def test_a_language_model_that_is_not_ours_can_not_be_trained():
+    with pytest.raises(ValueError, match="GPTLanguageModel to train, got Writer"):
+        JointState(Writer(), head_of(), tiny(**JOINT))
 
 
 def test_the_head_alone_is_measured_on_the_language_model_of_before_on_all_test_prompts():

@@ -46,18 +46,6 @@ def test_reinforce_weighs_log_probabilities_by_the_distance_from_the_mean_of_the
     torch.testing.assert_close(losses, torch.tensor([[-0.3, 0.8, -0.3]]))
 
 
-def test_more_for_all_of_a_prompt_teaches_nothing_else_and_grpo_counts_in_units_of_its_spread():
-    logprobs, mask = double(3, 4, 2), torch.ones(3, 4, 2, dtype=torch.bool)
-    rewards, before = rewards_of(3, 4), double(3, 4, 2, seed=2)
-    reinforce = lambda rewards: reinforce_loss(logprobs[..., 0], rewards)  # noqa: E731
-    grpo = lambda rewards: grpo_loss(logprobs, before, mask, rewards, 0.2)  # noqa: E731
-    for bonus in (-5.0, 0.3, 5.0):
-        for loss in (reinforce, grpo):
-            torch.testing.assert_close(loss(rewards + bonus), loss(rewards))
-    torch.testing.assert_close(grpo(rewards), grpo(10 * rewards), rtol=0.01, atol=0.01)
-    assert not grpo(torch.ones(3, 4)).any()  # no spread is no reason to divide by 0
-
-
 @pytest.mark.parametrize("reward", [1, 0])
 @pytest.mark.parametrize("ratio", [0.7, 1.0, 1.3])
 def test_grpo_stops_where_a_choice_has_moved_as_far_as_it_may_and_only_there(ratio, reward):
@@ -79,6 +67,8 @@ def test_grpo_clips_each_decision_by_itself_and_takes_the_mean_over_those_that_w
     losses = grpo_loss(logprobs, before, mask, torch.tensor([[1.0, 0.0]]), clip=0.2)
     better, worse = -(1.1 + 1.2) / 2, (0.8 + 0.9 + 1.2) / 3
     torch.testing.assert_close(losses, torch.tensor([[better, worse]]) / 1.0002)
+    # No spread is no reason to divide by 0.
+    assert not grpo_loss(logprobs, before, mask, torch.ones(1, 2), clip=0.2).any()
 
 
 def test_regression_is_the_squared_error_of_a_reward_whose_log_odds_are_the_sum_of_the_logits():
@@ -112,28 +102,24 @@ def test_what_stands_behind_the_end_of_a_response_has_no_effect_on_grpo_even_if_
     mask = torch.rand(2, 3, 4, generator=seeded(6)) < 0.6
     mask[..., 0] = True
 
-    def losses_and_gradient(values):
-        values = values.clone().requires_grad_()
-        losses = grpo_loss(values, before, mask, rewards_of(2, 3), 0.2)
-        [gradient] = torch.autograd.grad(losses.sum(), values)
-        return losses.detach(), gradient.masked_fill(~mask, 0.0)
-
-    got = losses_and_gradient(values.masked_fill(~mask, torch.nan))
-    torch.testing.assert_close(got, losses_and_gradient(values))
+    results = []
+    for logprobs in (values.masked_fill(~mask, torch.nan), values):
+        losses = grpo_loss(logprobs.requires_grad_(), before, mask, rewards_of(2, 3), 0.2)
+        [gradient] = torch.autograd.grad(losses.sum(), logprobs)
+        results.append((losses.detach(), gradient[mask]))
+    torch.testing.assert_close(*results)
 
 
 def test_responses_must_come_prompt_by_prompt_and_a_clip_be_above_0():
-    zeros, mask = torch.zeros(2, 3, 1), torch.ones(2, 3, 1, dtype=torch.bool)
-    for call in (
-        lambda: reinforce_loss(torch.zeros(6), torch.zeros(6)),
-        lambda: reinforce_loss(torch.zeros(2, 3), torch.zeros(3, 2)),
-        lambda: grpo_loss(zeros, zeros, mask, torch.zeros(6), 1),
-        lambda: regression_loss(torch.zeros(6), torch.zeros(2, 3)),
+    flat, table, steps = torch.zeros(6), torch.zeros(2, 3), torch.zeros(2, 3, 1)
+    for loss, arguments in (
+        *((reinforce_loss, (flat, flat)), (reinforce_loss, (table, table.T))),
+        *((grpo_loss, (steps, steps, steps > 0, flat, 1)), (regression_loss, (flat, table))),
     ):
         with pytest.raises(ValueError, match=r"must have shape \(P, N\).*all responses to a"):
-            call()
+            loss(*arguments)
     with pytest.raises(ValueError, match="clip must be above 0, got 0"):
-        grpo_loss(zeros, zeros, mask, torch.zeros(2, 3), clip=0)
+        grpo_loss(steps, steps, steps > 0, table, clip=0)
 
 
 # Gradients: what LPO has to do with it
@@ -237,7 +223,7 @@ def safe_or_risky(ids, generator):
     return torch.where(ids == 0, torch.tensor(0.6), luck)
 
 
-@pytest.mark.parametrize("name, best", [*zip(RULES, range(3), strict=True)])
+@pytest.mark.parametrize("best, name", [*enumerate(RULES)])
 def test_every_rule_finds_the_highest_mean_reward_also_where_the_best_of_many_is_another(
     name, best
 ):
@@ -271,7 +257,7 @@ def test_with_many_epochs_on_the_same_responses_only_the_clipped_rule_stays_near
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_trains_a_head_resumes_to_the_bit_and_fills_the_same_log(name, level):
+def test_every_rule_trains_a_head_and_resumes_to_the_bit(name, level):
     states, rounds, lm, writer = [], [], language_model(), Writer()
     config = tiny(level, rule=name, rounds=2, epochs=8, prompts=16, samples=8)
     head, constant = head_of(level), head_of(level, ConstantHead)
@@ -287,9 +273,6 @@ def test_every_rule_trains_a_head_resumes_to_the_bit_and_fills_the_same_log(name
     rollout, groups = rounds[0]
     assert len(rollout) == 16 * 8 and groups.rows.numel() > 2 * log[0]["pairs"] == 2 * len(groups)
     assert sum(log[0]["chosen_share"]["hot"]) == pytest.approx(1)
-    counts, shares = {"round", "pairs", "dropped_prompts"}, {"chosen_share", "rejected_share"}
-    means = {"sampled_reward", "validation_reward"}
-    assert log[0].keys() == log[1].keys() == counts | shares | means | {"epochs"}
     assert not same(constant, head_of(level, ConstantHead))  # it learned from the same
     assert same(head, states[-1]["best"]["head"])
     # Resumed after the first round.
@@ -310,26 +293,6 @@ def test_reinforce_can_be_about_the_words_as_eq_11_is(model, lm):
     assert made == [MarginalDecisions] * 2
     assert log[1]["sampled_reward"] > log[0]["sampled_reward"]
     assert same(model, before)
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_a_reward_that_never_varies_is_an_error_with_every_rule(name):
-    class Flat(Bandit):
-        def reward(self, prompt, response):
-            return 0.5
-
-    asked = language_model(), [Flat()], head_of(), CHOICES, tiny(rule=name), 0
-    with pytest.raises(ValueError, match="must have responses of different reward, but none has"):
-        train_by_rewards(*asked, respond=Writer().respond)
-
-
-def test_a_training_that_diverges_is_an_error_that_names_the_learning_rate():
-    head, config = AdaptiveDecoder(8, 2), LPOConfig(rule="reinforce", head_learning_rate=10)
-    rewards, made = torch.rand(2, 4, generator=seeded(0)), drawn(2, 4, K=2)
-    groups = reward_groups(head, made, rewards, config, seeded(0))
-    optimizer = torch.optim.SGD(head.parameters(), lr=torch.inf)
-    with pytest.raises(ValueError, match=r"must stay finite.*--head-learning-rate \(now 10\)"):
-        fit_rewards(head, made, groups, optimizer, config, seeded(0))
 
 
 def test_the_loop_without_pairs_refuses_the_rule_that_has_pairs(lm):
