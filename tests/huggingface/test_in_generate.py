@@ -104,7 +104,7 @@ def test_an_argument_that_changes_nothing_may_be_given(lm):
     said = dict(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, num_beams=1)
     config = GenerationConfig(max_new_tokens=2, pad_token_id=1)
     with fixed(lm) as model:
-        for given in (said, {"temperature": None}, {"stop_strings": None}):
+        for given in (said, {"temperature": None}, {"no_repeat_ngram_size": 0}):
             out = model.generate(**inputs(lm), generation_config=config, **given)
             assert out.shape == (2, 7)
         assert model.generate(inputs(lm)["input_ids"], config).shape == (2, 7)
