@@ -54,7 +54,7 @@ class ThinkOrAnswer(ReadingTask):
         day, legs = self.read(prompt)
         thoughts = [f"{THINK}: {day}"]
         for days in legs:
-            day = days_later(day, days)
+            day = WEEK[(WEEK.index(day) + days) % 7]
             thoughts.append(f"{days} {day}")
         answer = f"{ANSWER} {day}"
         return rng.choice([answer, " ".join([*thoughts, answer])])
@@ -66,7 +66,7 @@ class ThinkOrAnswer(ReadingTask):
     def is_right(self, prompt: str, response: str) -> bool:
         """Tells whether the response ends with "####" and the right day."""
         day, legs = self.read(prompt)
-        return response.endswith(f"{ANSWER} {days_later(day, sum(legs))}")
+        return response.endswith(f"{ANSWER} {WEEK[(WEEK.index(day) + sum(legs)) % 7]}")
 
     def kind(self, prompt: str) -> str:
         """Counts the steps there are to do: one of `KINDS`."""
@@ -81,12 +81,3 @@ class ThinkOrAnswer(ReadingTask):
         if not (opening and fits):
             raise self.unknown(prompt)
         return opening["day"], [int(slots["number"]) for slots in legs]
-
-
-def days_later(day: str, days: int) -> str:
-    """Finds the day of the week after so many days.
-
-    >>> days_later("Friday", 3)
-    'Monday'
-    """
-    return WEEK[(WEEK.index(day) + days) % len(WEEK)]

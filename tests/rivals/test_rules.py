@@ -121,7 +121,6 @@ def test_however_sure_the_model_is_no_probability_is_nan(name):
 
 
 def test_names_say_the_setting():
-    assert TopNSigma([1.5], [0.8]).names == ("0.8, top-n-sigma 1.5",)
     assert EDT([0.8], [0.3]).names == ("0.8, EDT 0.3",)
     assert Dynatemp([0.0], [2.5], [1.0]).names == ("0 to 2.5, exponent 1",)
     assert Mirostat([2.0], [0.1]).names == ("mirostat 2, rate 0.1",)
