@@ -24,8 +24,7 @@ class ThinkOrAnswer(ReadingTask):
     """The day on which a journey begins and the days that one to three legs take.
 
     Half of the demonstrations think, one step after another; the others answer at once. If the day
-    after "####" is right, the reward is 1 less `PRICE` for each word, number or mark; else 0. So
-    thinking pays where answering at once is wrong.
+    after "####" is right, the reward is 1 less `PRICE` for each word, number or mark; else 0.
 
     >>> task = ThinkOrAnswer()
     >>> prompt = "On Friday Mia and Tom boldly left the tiny cave. They ran for 3 days. "
