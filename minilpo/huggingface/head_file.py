@@ -15,7 +15,6 @@ from minilpo.seeds import torch_defaults
 KEY = "minilpo"
 
 
-@torch_defaults()
 def save_head(
     path: Path | str, head: AdaptiveDecoder, choices: Temperatures, lm: HuggingFaceLanguageModel
 ) -> None:

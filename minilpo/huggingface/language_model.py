@@ -1,7 +1,4 @@
-"""Any causal language model of Hugging Face behind the members of `LanguageModel`.
-
-Nothing here is made for one architecture: two short texts show at once if a model will do.
-"""
+"""Any causal language model of Hugging Face behind the members of `LanguageModel`."""
 
 import inspect
 import warnings

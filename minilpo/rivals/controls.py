@@ -62,10 +62,8 @@ class HiddenWish(Occasion):
     'pliers, file, saw, hammer, saw.'
     >>> same = "hammer, hammer, hammer, hammer, hammer."
     >>> different = "hammer, saw, drill, rake, file."
-    >>> task.reward(usual, same), task.reward(usual, different)
-    (1.0, 0.2)
-    >>> task.reward(varied, same), task.reward(varied, different)
-    (0.2, 1.0)
+    >>> [task.reward(prompt, said) for prompt in (usual, varied) for said in (same, different)]
+    [1.0, 0.2, 0.2, 1.0]
     """
 
     name = "hidden_wish"
@@ -76,17 +74,15 @@ class HiddenWish(Occasion):
     ]
 
     def demonstration(self, prompt: str, rng: random.Random) -> str:
-        return ", ".join(zipf_choice(rng, self._things(prompt)) for _ in range(5)) + "."
+        things = CATEGORIES[self.read(prompt)["category"]]
+        return ", ".join(zipf_choice(rng, things) for _ in range(5)) + "."
 
     def reward(self, prompt: str, response: str) -> float:
         """Computes the share of the favourite, or of different fitting things, in five."""
-        things, given = self._things(prompt), re.findall(r"\w+", response)
+        things, given = CATEGORIES[self.read(prompt)["category"]], re.findall(r"\w+", response)
         fitting = [word for word in given if word in things]
         wanted = fitting.count(things[0]) if _hidden_bit(prompt) else len(set(fitting))
         return wanted / max(5, len(given))
-
-    def _things(self, prompt: str) -> list[str]:
-        return CATEGORIES[self.read(prompt)["category"]]
 
 
 class SafeBet(Occasion):

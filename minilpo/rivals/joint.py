@@ -120,12 +120,10 @@ def joint_scores(
 ) -> Tensor:
     """Scores words and temperatures as one sequence: log P(y) − log P_ref(y) + log P(τ).
 
-    The score of arXiv 2411.09661, Eq. 9. With a frozen language model the words' terms cancel, and
-    Eq. 9 is Eq. 10.
+    The score of arXiv 2411.09661, Eq. 9. With a frozen language model it is that of Eq. 10.
 
     Args:
-        token_logprobs: (B, T) log-probabilities of the response's tokens, in nats, at temperature 1
-            (at temperature 0 they would have no gradient).
+        token_logprobs: (B, T) log-probabilities of the response, in nats, at temperature 1.
         ref_token_logprobs: (B, T) the same from the frozen copy.
         response_mask: (B, T) True at the response's tokens.
         choice_scores: (B,) from `losses.choice_scores`.
@@ -158,7 +156,7 @@ def words_and_head(
     mean: Mapping[str, Any],
     respond: Respond = respond,
 ) -> dict[str, float]:
-    """Measures the parts of Eq. 9: mean test rewards of the head alone, the words alone, and both.
+    """Measures mean test rewards of the head alone, the words alone, and both.
 
     `lm` is the language model of before the training, for the head alone. `mean` holds the means of
     `evaluate` with the trained one: at its best constant the words stand alone.

@@ -1,8 +1,4 @@
-"""Works out where Eq. 10 leads, exactly, if every prompt is the same to the head.
-
-`wins` counts how often choice i is preferred to choice j, by the rule that forms pairs;
-`bradley_terry` fits the strengths that explain these wins best; `optimum` does both.
-"""
+"""Works out where Eq. 10 leads, exactly, if every prompt is the same to the head."""
 
 import itertools
 from collections.abc import Mapping, Sequence

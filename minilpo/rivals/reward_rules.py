@@ -4,10 +4,9 @@
     grpo        grpo_loss         the same, in units of the prompt's spread, and never far at once
     regression  regression_loss   the head predicts the reward of each choice
 
-All three aim at the mean reward. LPO doesn't: it fits which choice gave the better response.
-There is no reward model, since programs reward, and no KL term, which would hold the head near its
-uniform start. From the second step on, another head wrote the responses than the one that learns.
-Only GRPO corrects for that.
+All three aim at the mean reward. LPO doesn't: it fits which choice gave the better response. There
+is no KL term, which would hold the head near its uniform start. From the second step on, another
+head wrote the responses than the one that learns. Only GRPO corrects for that.
 """
 
 from collections.abc import Sequence
@@ -55,17 +54,15 @@ def train_by_rewards(
     state = state or training.TrainState(head, config)
     rounds, held_out = training.draw_prompts(tasks, config, seed, lm)
     for n in range(len(state.log), config.rounds):
-        # 1. Rollout, as in LPO.
         generator, policy = torch_generator(seed, f"LPO round {n}"), SampledHead(head, choices)
         rollout, rewards = respond(lm, rounds[n], policy, generator, n_samples=config.samples)
         if config.loss in ("eq11", "eq11_marginal"):
             rollout = replace(rollout, decisions=marginal_decisions(lm, rollout, choices))
-        # 2. Fit: all responses count, by their rewards.
+        # All responses count, by their rewards; the rest is as in LPO.
         groups = reward_groups(head, rollout.decisions, rewards, config, generator)
         if n == 0 and not len(groups):
             raise ValueError(training.NO_PAIRS)
         epochs = fit_rewards(head, rollout.decisions, groups, state.optimizer, config, generator)
-        # 3. Validate, as in LPO.
         greedy, noise = GreedyHead(head, choices), torch_generator(seed, "validation")
         _, validation = respond(lm, held_out, greedy, noise, n_samples=training.VALIDATION_SAMPLES)
         state.end_round(rounds[n], rewards, rollout, groups, epochs, validation)
@@ -172,8 +169,7 @@ def grpo_loss(
 
     ρ_t = P(τ_t|h_t) / P_sampling(τ_t|h_t). A = (r_i − mean_j r_j) / (std_j r_j + 0.0001), the same
     for all decisions of a response. Shao et al., "DeepSeekMath", arXiv 2402.03300, Eq. 3, without
-    its KL term. A ratio too far in the direction of the advantage has no gradient, so several
-    epochs on the same responses do no harm.
+    its KL term. A ratio too far in the direction of the advantage has no gradient.
 
     Args:
         logprobs: (P, N, S) of each choice that was drawn, in nats.
@@ -206,8 +202,7 @@ def regression_loss(scores: Tensor, rewards: Tensor) -> Tensor:
 
     The score of a response is Σ_t z_t: each choice adds its logit to the log-odds of the reward. At
     sequence level σ(z_k) becomes the mean reward p_k of choice k. For rewards 0 and 1 the next
-    round then draws k in proportion to p_k / (1 − p_k), as with LPO's Eq. 10 and beta 1. At token
-    level a single choice adds little: a head that draws stays close to uniform.
+    round then draws k in proportion to p_k / (1 − p_k), as with LPO's Eq. 10 and beta 1.
 
     Args:
         scores: (P, N) sums of logits (not of log-probabilities).

@@ -1,9 +1,9 @@
 """Rules without a head and without training: they see the language model's predictions.
 
-TopNSigma, EDT and Dynatemp are `Choices`: a head could choose among them. Mirostat is a `Policy`,
-because it also looks back at the drawn tokens. Each takes lists, one value per setting, of 0 or
-above, and raises ValueError if one is longer than the other or a value is out of its range. In
-`Mirostat`, as with `Fixed`, row i of a batch takes setting i modulo their number K.
+TopNSigma, EDT and Dynatemp are `Choices`. Mirostat is a `Policy`: it looks back at drawn tokens.
+Each takes lists, one value per setting, of 0 or above, and raises ValueError if one is longer than
+the other or a value is out of its range. In `Mirostat`, as with `Fixed`, row i of a batch takes
+setting i modulo their number K.
 """
 
 import math
@@ -35,9 +35,8 @@ def _settings(
 class TopNSigma(Choices):
     """Keeps the tokens whose logit is at most n standard deviations below the largest one.
 
-    l_v >= max(l) - n σ(l). Source: Tang et al., "Top-nσ: Not All Logits Are You Need",
-    arXiv 2411.07641. Most logits are noise around a low mean; σ measures it. The temperature is
-    applied after that, so it doesn't change which tokens are kept.
+    l_v >= max(l) - n σ(l). The temperature is applied after that. Source: Tang et al., "Top-nσ: Not
+    All Logits Are You Need", arXiv 2411.07641. Most logits are noise around a low mean, of size σ.
 
     >>> choices = TopNSigma([1.0], [1.0])
     >>> choices.names
@@ -155,10 +154,9 @@ class Mirostat(Policy):
         self.limits = 2 * self.table[0, torch.arange(n_rows) % len(self.names)]  # (n_rows,) bits
 
     def choose(self, step: Step) -> Tensor:
-        """Returns the limits, (B,), in bits."""
         # To the device and the precision of the logits: `start` knows neither.
         self.limits = self.limits.to(step.logits)
-        return self.limits[step.rows]
+        return self.limits[step.rows]  # (B,) bits
 
     def probs(self, step: Step, choice: Tensor) -> Tensor:
         probs = step.logits.softmax(-1)

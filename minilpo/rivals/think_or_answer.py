@@ -24,8 +24,7 @@ class ThinkOrAnswer(ReadingTask):
     """The day on which a journey begins and the days that one to three legs take.
 
     Half of the demonstrations think, one step after another; the others answer at once. If the day
-    after "####" is right, the reward is 1 less `PRICE` for each word, number or mark; else 0. So
-    thinking pays where answering at once is wrong.
+    after "####" is right, the reward is 1 less `PRICE` for each word, number or mark; else 0.
 
     >>> task = ThinkOrAnswer()
     >>> prompt = "On Friday Mia and Tom boldly left the tiny cave. They ran for 3 days. "
@@ -54,7 +53,7 @@ class ThinkOrAnswer(ReadingTask):
         day, legs = self.read(prompt)
         thoughts = [f"{THINK}: {day}"]
         for days in legs:
-            day = days_later(day, days)
+            day = WEEK[(WEEK.index(day) + days) % 7]
             thoughts.append(f"{days} {day}")
         answer = f"{ANSWER} {day}"
         return rng.choice([answer, " ".join([*thoughts, answer])])
@@ -66,7 +65,7 @@ class ThinkOrAnswer(ReadingTask):
     def is_right(self, prompt: str, response: str) -> bool:
         """Tells whether the response ends with "####" and the right day."""
         day, legs = self.read(prompt)
-        return response.endswith(f"{ANSWER} {days_later(day, sum(legs))}")
+        return response.endswith(f"{ANSWER} {WEEK[(WEEK.index(day) + sum(legs)) % 7]}")
 
     def kind(self, prompt: str) -> str:
         """Counts the steps there are to do: one of `KINDS`."""
@@ -81,12 +80,3 @@ class ThinkOrAnswer(ReadingTask):
         if not (opening and fits):
             raise self.unknown(prompt)
         return opening["day"], [int(slots["number"]) for slots in legs]
-
-
-def days_later(day: str, days: int) -> str:
-    """Finds the day of the week after so many days.
-
-    >>> days_later("Friday", 3)
-    'Monday'
-    """
-    return WEEK[(WEEK.index(day) + days) % len(WEEK)]

@@ -15,13 +15,8 @@ from tests.standin import Varied
 
 
 @pytest.fixture
-def lm(lm):
-    return ending_early(lm)
-
-
-@pytest.fixture
-def other(lm):
-    return exported(lm)
+def both(lm):
+    return ending_early(lm), exported(lm)
 
 
 POLICIES = {
@@ -34,28 +29,28 @@ POLICIES["by place"] = lambda lm: ByPlace(CHOICES, [(0, 2), (2, 1)], lm.sentence
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_another_library_behind_the_interface_writes_the_same_tokens(lm, other, name):
-    policy, options = POLICIES[name](lm), {"n_samples": 5, "max_new_tokens": 12}
-    ours, theirs = (generate(any_, PROMPTS, policy, seeded(3), **options) for any_ in (lm, other))
+def test_another_library_behind_the_interface_writes_the_same_tokens(both, name):
+    policy, options = POLICIES[name](both[0]), {"n_samples": 5, "max_new_tokens": 12}
+    ours, theirs = (generate(lm, PROMPTS, policy, seeded(3), **options) for lm in both)
     lengths = ours.response_mask.sum(1)
     assert len(set(lengths.tolist())) > 2 and lengths.min() < 12  # some end early
     assert torch.equal(ours.token_ids, theirs.token_ids) and ours.responses == theirs.responses
     assert torch.equal(ours.decisions.choice_ids, theirs.decisions.choice_ids)
     torch.testing.assert_close(ours.decisions.features, theirs.decisions.features)
-    for a, b in zip(forward_rollout(lm, ours), forward_rollout(other, theirs), strict=True):
-        torch.testing.assert_close(a, b)
-    constants = [marginal_decisions(any_, ours, CHOICES) for any_ in (lm, other)]
-    torch.testing.assert_close(constants[0].choice_logprobs, constants[1].choice_logprobs)
+    torch.testing.assert_close(*(forward_rollout(lm, ours) for lm in both))
+    torch.testing.assert_close(
+        *(marginal_decisions(lm, ours, CHOICES).choice_logprobs for lm in both)
+    )
 
 
 @pytest.mark.parametrize("level", ["sequence", "token"])
-def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, other, tasks, level):
+def test_a_head_learns_through_another_library_what_it_learns_through_ours(both, tasks, level):
     task, settings = Varied(tasks[0], most=20), dict(validation_prompts=2, n_hidden=8)
     config = LPOConfig(rounds=1, prompts=12, samples=4, epochs=4, **settings).resolved(level)
     logs, weights = [], []
-    for any_ in (lm, other):
+    for lm in both:
         head = head_of(level).double().requires_grad_(True)
-        logs.append(train_lpo(any_, [task], head, CHOICES, config, 0))
+        logs.append(train_lpo(lm, [task], head, CHOICES, config, 0))
         weights.append([parameter.detach() for parameter in head.parameters()])
     torch.testing.assert_close(*weights, atol=1e-5, rtol=1e-4)
     assert logs[0][0]["epochs"][-1]["loss"] < logs[0][0]["epochs"][0]["loss"]
@@ -63,7 +58,8 @@ def test_a_head_learns_through_another_library_what_it_learns_through_ours(lm, o
         assert [entry[key] for entry in logs[0]] == [entry[key] for entry in logs[1]]
 
 
-def test_texts_become_the_same_tokens_and_tokens_the_same_texts(lm, other):
+def test_texts_become_the_same_tokens_and_tokens_the_same_texts(both):
+    lm, other = both
     assert other.encode(PROMPTS) == lm.encode(PROMPTS)
     words = lm.tokenizer.encode(PROMPTS[0])
     assert other.decode(words) == lm.decode(words) == PROMPTS[0]

@@ -90,12 +90,12 @@ def language_model(name="llama", **settings):
     return HuggingFaceLanguageModel(tiny(name, **settings), tokenizer())
 
 
-def exported(lm: GPTLanguageModel, **settings) -> HuggingFaceLanguageModel:
+def exported(lm: GPTLanguageModel) -> HuggingFaceLanguageModel:
     """Our transformer and tokenizer as transformers' GPT-2, behind the adapter."""
     ours = lm.model.config
     shape = dict(n_embd=ours.n_embd, n_layer=ours.n_layer, n_head=ours.n_head)
     shape |= dict(n_positions=ours.block_size, vocab_size=ours.vocab_size, bos_token_id=None)
-    config = GPT2Config(**shape, eos_token_id=lm.tokenizer.eos_id, **settings)
+    config = GPT2Config(**shape, eos_token_id=lm.tokenizer.eos_id)
     gpt2 = GPT2LMHeadModel(config).to(lm.model.token_embedding.weight.dtype).requires_grad_(False)
     gpt2.load_state_dict(as_transformers_weights(lm.model))
     return HuggingFaceLanguageModel(gpt2, as_transformers_tokenizer(lm.tokenizer))

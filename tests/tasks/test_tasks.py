@@ -27,6 +27,7 @@ from minilpo.tasks.continuation import repeated
 from minilpo.tasks.instruct import CLOSED_KINDS, OPEN_KINDS
 from minilpo.tasks.math import LARGEST, SLIP, final_answer
 from minilpo.tasks.math_paths import ROUNDING, ROUTES, majority
+from minilpo.tasks.words import CATEGORIES
 
 SPLITS = ("train", "validation", "test")
 MADE = {name: task() for name, task in ALL_TASKS.items()}
@@ -686,7 +687,7 @@ def test_half_of_all_wishes_reward_the_favourite_and_half_variety():
     task, same, different = MADE["hidden_wish"], 0, 0
     prompts = [prompt for prompt, _ in corpus("hidden_wish")][:500]
     for prompt in prompts:
-        things = task._things(prompt)
+        things = CATEGORIES[task.read(prompt)["category"]]
         favourite, varied = ", ".join(things[:1] * 5) + ".", ", ".join(things[1:6]) + "."
         rewards = task.reward(prompt, favourite), task.reward(prompt, varied)
         assert rewards in [(1.0, 0.0), (0.2, 1.0)]
