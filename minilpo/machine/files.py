@@ -14,6 +14,7 @@ import pickle
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -340,7 +341,8 @@ def temporary_folder() -> Iterator[Path]:
     if hasattr(os, "getuid"):  # Windows has no such locks
         for left in Path(tempfile.gettempdir()).glob("minilpo-*.locked"):
             with contextlib.suppress(OSError, ValueError):
-                if left.stat().st_uid == os.getuid():
+                status = left.stat()  # a new one may be about to be locked
+                if status.st_uid == os.getuid() and time.time() - status.st_mtime > 60:
                     with lock(left):
                         shutil.rmtree(left)
     folder = Path(tempfile.mkdtemp(".locked", "minilpo-"))

@@ -79,9 +79,11 @@ def test_a_commit_that_is_interrupted_counts_wholly_or_not_at_all(tmp_path, monk
 
 def test_temporary_folders_of_killed_processes_go_with_the_next_one(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in ("minilpo-left.locked", "minilpo-other", "mine"):
+    names = {"minilpo-left.locked", "minilpo-other", "mine", "minilpo-new.locked"}
+    for name in names:
         (tmp_path / name / "deep").mkdir(parents=True)
+    os.utime(tmp_path / "minilpo-left.locked", (0, 0))  # a new one may be about to be locked
     with temporary_folder() as one, temporary_folder() as two:
         assert one != two and one.is_dir()  # it is in use
         assert not (tmp_path / "minilpo-left.locked").exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"minilpo-other", "mine"}
+    assert {path.name for path in tmp_path.iterdir()} == names - {"minilpo-left.locked"}
