@@ -254,7 +254,9 @@ def test_a_seed_repeats_everything_and_another_one_gives_new_inputs(judged):
     assert first == again != other
 
 
-def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path, in_a_folder_of_ours):
+def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path):
+    folder = tmp_path / "of ours"  # and not of processes that have fled above
+    folder.mkdir()
     done = notebook(tmp_path / "done.ipynb", (NAME, RIGHT))
     endless = notebook(tmp_path / "endless.ipynb", (NAME, HOSTILE["deaf"][0]))
     code = (
@@ -265,7 +267,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path, in_a_folder_of_our
     out = tmp_path / "grades.csv"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "grade", done, endless, "--out", out, "--seconds", "500"],
-        env={**os.environ, "TMPDIR": str(in_a_folder_of_ours)},
+        env={**os.environ, "TMPDIR": str(folder)},
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 120
@@ -274,7 +276,7 @@ def test_ctrl_c_ends_all_and_keeps_what_was_written(tmp_path, in_a_folder_of_our
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
     assert "done.ipynb" in out.read_text() and "endless.ipynb" not in out.read_text()
-    assert left_behind(in_a_folder_of_ours) == []
+    assert left_behind(folder) == []
 
 
 # Arguments and files
