@@ -16,7 +16,7 @@ from minilpo.seeds import torch_defaults, torch_generator
 from minilpo.tasks import Prompt
 
 Respond = Callable[..., tuple[Rollout, Tensor]]  # `respond`, or another that does the same
-Asked = tuple[int, str, list[int], str, int]  # a prompt: number, text, tokens, name, room
+Each = Sequence[tuple[str, list[int], str, int]]  # of all prompts: text, tokens, name, room
 NOT_FINITE = (
     "the language model's logits must be finite, got NaN or infinity; if it was pretrained here, "
     "do it again in a new run with a lower --learning-rate; if it was loaded, try a wider dtype, "
@@ -36,7 +36,7 @@ def generate(
     max_new_tokens: int | None = None,
     rows_per_batch: int = 128,
     progress: Callable[[int], object] | None = None,
-    run: Callable[..., Iterable[tuple[Sequence[int], Rollout]]] = map,
+    run: Callable[..., Iterable[tuple[list[int], Rollout]]] = map,
 ) -> Rollout:
     """Writes `n_samples` responses to each prompt, each by its own choices (Eq. 2, 5 to 8).
 
@@ -76,14 +76,14 @@ def generate(
         names.append(f"{seen[prompt]} {prompt}")
         seen[prompt] += 1
     # 3. Write batch by batch. Prompts of like length waste no padding.
-    asked = list(zip(range(len(prompts)), prompts, prompt_ids, names, limits, strict=True))
-    asked.sort(key=lambda one: len(one[2]))
+    each = list(zip(prompts, prompt_ids, names, limits, strict=True))
+    by_length = sorted(range(len(each)), key=lambda p: len(prompt_ids[p]))
     n = max(1, rows_per_batch // max(n_samples, 4))  # prompts; to read them takes memory too
-    batches = [asked[start : start + n] for start in range(0, len(asked), n)]
+    batches = [by_length[start : start + n] for start in range(0, len(each), n)]
     rollouts, order = list[Rollout](), list[int]()
-    for numbers, rollout in run(partial(_write_batch, lm, n_samples, policy, key), batches):
+    for members, rollout in run(partial(_write_batch, lm, n_samples, policy, key, each), batches):
         rollouts.append(rollout)
-        order += numbers
+        order += members
         if progress:
             progress(len(rollout))
     # 4. Put them back into the order of the prompts.
@@ -147,10 +147,10 @@ def uniforms_of(name: str, n_samples: int, max_length: int, key: int) -> Tensor:
 
 
 def _write_batch(
-    lm: LanguageModel, n_samples: int, policy: Policy, key: int, batch: list[Asked]
-) -> tuple[Sequence[int], Rollout]:
-    """Writes one batch; returns the numbers of its prompts too."""
-    numbers, texts, prompts, names, limits = zip(*batch, strict=True)
+    lm: LanguageModel, n_samples: int, policy: Policy, key: int, each: Each, members: list[int]
+) -> tuple[list[int], Rollout]:
+    """Writes the responses to some prompts; returns the numbers of these prompts too."""
+    texts, prompts, names, limits = zip(*(each[p] for p in members), strict=True)
     room = torch.tensor(limits).repeat_interleave(n_samples)  # (B,)
     parts = [uniforms_of(name, n_samples, lm.max_length, key) for name in names]
     uniforms = torch.cat(parts)[:, : int(room.max())]  # (B, T, 2)
@@ -164,7 +164,7 @@ def _write_batch(
     responses = [lm.decode(row[:n]) for row, n in zip(token_ids.tolist(), lengths, strict=True)]
     decisions = Decisions(features[mask], choice_ids.masked_fill(~mask, 0), mask)
     token_ids = token_ids.masked_fill(~response_mask, 0)
-    return numbers, Rollout([*texts], n_samples, responses, token_ids, response_mask, decisions)
+    return members, Rollout([*texts], n_samples, responses, token_ids, response_mask, decisions)
 
 
 @torch.inference_mode()

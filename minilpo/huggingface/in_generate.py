@@ -53,8 +53,12 @@ def deciding(
         given = generation_config.to_diff_dict() if generation_config else {}
         given = {n: v for n, v in (given | arguments).items() if n[0] != "_" and v is not None}
         for name, value in given.items():
-            changes = name in INTRUDERS or (hasattr(plain, name) and name not in FREE and value)
-            if value != NEUTRAL[name] if name in NEUTRAL else changes:
+            is_free = name not in INTRUDERS
+            if name in NEUTRAL:
+                is_free = value == NEUTRAL[name]
+            elif hasattr(plain, name):  # another setting
+                is_free = name in FREE or not value
+            if not is_free:
                 raise ValueError(
                     "generate must leave the probabilities of tokens to the head, got "
                     f"{name}={one_line(repr(value), 60)}; leave it out (for a pipeline, which has "

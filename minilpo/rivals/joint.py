@@ -23,7 +23,7 @@ from minilpo.tasks import Task
 
 
 class JointState(training.TrainState):
-    """Training state of head and language model, which must be ours; has a frozen copy of it."""
+    """A `TrainState` of head and language model (ours, else ValueError), and its frozen copy."""
 
     def __init__(self, lm: LanguageModel, head: AdaptiveDecoder, config: LPOConfig):
         if not isinstance(lm, GPTLanguageModel):
@@ -164,5 +164,6 @@ def words_and_head(
     prompts, N = prompts_to_measure(tasks, "test", config, seed), config.samples_per_prompt
     generator = torch_generator(seed, "evaluation of the head alone")
     _, rewards = measure_policy(lm, prompts, policy, generator, N, respond)
-    alone = float(mean_over_tasks(rewards.mean(1), prompts.names)), mean["best_fixed"]["reward"]
-    return {"head_alone": alone[0], "words_alone": alone[1], "both": mean["adaptive"]}
+    head_alone = float(mean_over_tasks(rewards.mean(1), prompts.names))
+    words_alone = mean["best_fixed"]["reward"]
+    return {"head_alone": head_alone, "words_alone": words_alone, "both": mean["adaptive"]}

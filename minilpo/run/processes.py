@@ -69,7 +69,7 @@ def respond(
 ) -> tuple[Rollout, Tensor]:
     """Does what `decoding.respond` does; each process has a shard of the prompts.
 
-    Without torchrun, and on the CPU, it is a process per thread.
+    Without torchrun, `shared_map` shares the batches with other processes, if the CPU computes.
     """
     if not dist.is_initialized():
         run = shared_map if next(lm.model.parameters()).is_cpu else map

@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -33,25 +33,27 @@ def workers(n: int) -> list[subprocess.Popen[bytes]]:
 
 
 def work() -> None:
-    """Answers each (function, item) from standard input by function(item), all of it pickled."""
-    answers, loaded = os.fdopen(os.dup(1), "wb"), lru_cache(1)(pickle.loads)
+    """Reads pickled items and answers function(item); a new function comes with its first item."""
+    answers = os.fdopen(os.dup(1), "wb")
+    function: Any = None
     os.dup2(2, 1)  # a library may print, and that is no answer
     while True:
-        function, item = pickle.load(sys.stdin.buffer)
-        pickle.dump(loaded(function)(item), answers)
+        new, item = pickle.load(sys.stdin.buffer)
+        function = new or function
+        pickle.dump(function(item), answers)
         answers.flush()
 
 
 def shared_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
     """Yields function(item) for all items in any order, computed by a process per thread.
 
-    This process works from the end, the others from the beginning on. If one of them can't be
-    started or ends, by an error too, its item is done here, where the error is then raised.
+    This process works from the end, the others from the beginning on. What another one can't do is
+    done here: it can't be started, it ended, the function can't be pickled or raised an error.
     """
     if (n := torch.get_num_threads()) == 1:
         yield from map(function, items)
         return
-    todo, call = list(items), pickle.dumps(function)
+    todo = list(items)
     results: SimpleQueue[list[Any]] = SimpleQueue()
 
     def take(place: int) -> list[Any]:
@@ -61,12 +63,14 @@ def shared_map(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator
 
     def ask(worker: subprocess.Popen[bytes]) -> None:
         assert worker.stdin and worker.stdout
+        new: Callable[[Any], Any] | None = function
         while item := take(0):
             try:
-                pickle.dump((call, *item), worker.stdin)
+                worker.stdin.write(pickle.dumps((new, *item)))
                 worker.stdin.flush()
                 results.put([pickle.load(worker.stdout)])
-            except (EOFError, OSError, pickle.UnpicklingError):
+                new = None
+            except Exception:  # it has ended, or the function can't be pickled
                 todo.extend(item)
                 return results.put([])  # this process may be waiting
 

@@ -73,6 +73,10 @@ def test_an_error_of_a_worker_is_raised_here(two_threads):
     assert negatives([1, 2]) == [-2, -1]
 
 
+def test_a_function_that_cannot_be_pickled_is_called_here(two_threads):
+    assert sorted(workers.shared_map(lambda number: -number, range(9))) == list(range(-8, 1))
+
+
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="looks for processes in /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_process_that_has_started_them(number):
